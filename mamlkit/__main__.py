@@ -1,0 +1,80 @@
+"""The command line: ``python -m mamlkit list | run NAME | table | data``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mamlkit import experiments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mamlkit", description="Run the paper's experiments.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the experiments, with their state")
+    run = commands.add_parser("run", help="train an experiment, or go on with it, and evaluate it")
+    run.add_argument("name", metavar="NAME")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
+    run.add_argument("--scale", choices=["quick", "paper"], default="paper")
+    run.add_argument("--until", type=int, help="stop after this many iterations; the same command goes on from there")
+    run.add_argument("--threads", type=int, help="CPU threads (torch's own choice if not given)")
+    run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
+    run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
+    run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
+    commands.add_parser("table", help="the paper's numbers beside ours")
+    data = commands.add_parser("data", help="download a data set")
+    data.add_argument("name", choices=["omniglot"])
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    import torch  # here, so that the other commands start at once
+
+    from mamlkit import checkpoints, runs, train
+
+    device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
+    row = experiments.get(options.name).at(options.scale)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"
+    folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
+    fit = train.fit(row, seed=options.seed, device=device, folder=folder, until=options.until, progress=True)
+    evaluations = train.evaluate_row(row, fit.params, device=device)
+    checkpoints.save_params(fit.params, folder / "params.safetensors")
+    seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
+    runs.write_result(folder, row, fit.iteration, seconds, evaluations)
+    for evaluation in row.evaluations:
+        for metric, values in evaluations[evaluation.name].items():
+            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in values.mean(0)))
+    print(f"result in {folder / 'result.json'}")
+    if options.keep:
+        print(*runs.keep(folder), sep="\n")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point; returns the exit status (130 after Ctrl-C, 1 after an error that a user can mend)."""
+    options = _parser().parse_args(words)
+    try:
+        if options.command == "run":
+            _run(options)
+        elif options.command == "data":
+            from mamlkit.tasks import omniglot
+
+            print(omniglot.fetch())
+        elif options.command == "list":
+            from mamlkit import results
+
+            print(results.listing().to_string(index=False))
+        else:
+            from mamlkit import results
+
+            print(results.table_text())
+    except KeyboardInterrupt as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Parameters and training state as safetensors files, replaced whole or not at all."""
+
+__all__ = ["load_params", "load_state", "save_params", "save_state"]
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+Params = dict[str, Tensor]
+
+
+def _save(tensors: Params, path: Path, metadata: dict[str, str] | None = None) -> None:
+    # A temporary file in the same folder, then one rename: a reader sees the old file or the new one.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _load(path: Path) -> tuple[Params, dict[str, str]]:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint {path}; train it first: python -m mamlkit run NAME")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); delete it and train again") from error
+
+
+def save_params(params: Params, path: Path) -> None:
+    """Write parameters; the file appears whole or not at all."""
+    _save(params, path)
+
+
+def load_params(path: Path, like: Params | None = None) -> Params:
+    """Read parameters.
+
+    Args:
+        path: a file of :func:`save_params`.
+        like: parameters whose names and shapes the file must have.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or its names or shapes are not those of ``like``.
+    """
+    params, _ = _load(Path(path))
+    if like is not None:
+        came, wanted = ({name: tuple(t.shape) for name, t in p.items()} for p in (params, like))
+        if came != wanted:
+            raise ValueError(f"{path} holds {came}, but the network has {wanted}; it belongs to another row")
+    return params
+
+
+def save_state(
+    path: Path, iteration: int, params: Params, optimiser: torch.optim.Optimizer, window: list[Tensor]
+) -> None:
+    """Write what training needs to go on exactly.
+
+    That is the iteration, the parameters, the optimiser's moments, and the losses not yet logged (``window``).
+    """
+    tensors = {f"params/{name}": t for name, t in params.items()}
+    names = list(params)
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors.update({f"optimiser/{names[index]}/{key}": value for key, value in moments.items()})
+    if window:
+        tensors["window"] = torch.stack(window)
+    _save(tensors, path, {"iteration": str(iteration)})
+
+
+def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
+    """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the window.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or belongs to another network.
+    """
+    tensors, metadata = _load(Path(path))
+    wanted = {f"params/{name}": tuple(t.shape) for name, t in params.items()}
+    came = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("params/")}
+    if came != wanted or "iteration" not in metadata:
+        raise ValueError(f"{path} is not a training state of this row; delete the run folder or choose another")
+    with torch.no_grad():
+        for name, value in params.items():
+            value.copy_(tensors[f"params/{name}"])
+    state = optimiser.state_dict()
+    for index, name in enumerate(params):
+        prefix = f"optimiser/{name}/"
+        moments = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        if moments:
+            state["state"][index] = moments
+    optimiser.load_state_dict(state)
+    device = next(iter(params.values())).device
+    return int(metadata["iteration"]), [loss.to(device) for loss in tensors.get("window", [])]

@@ -1,0 +1,179 @@
+"""The paper's experiments as data: every setting once, with its published value looked up by name."""
+
+__all__ = ["ROWS", "Evaluation", "Row", "get"]
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained initialisation is tested.
+
+    Args:
+        name: key of the published values and of the results, e.g. ``"K=5"``.
+        shots: support examples per class, or points.
+        queries: query examples per class, or points.
+        inner_lr: alpha at test time (the baselines have a tuned one).
+        inner_steps: gradient steps followed; the curve has one more entry.
+        headline_step: the step that the paper reports.
+        tasks: test tasks.
+    """
+
+    name: str
+    shots: int
+    queries: int
+    inner_lr: float
+    inner_steps: int = 10
+    headline_step: int = 10
+    tasks: int = 600
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment: a task family, a network, a method and their numbers.
+
+    Args:
+        name: its key, and its name on the command line.
+        title: what a reader sees.
+        place: where the paper has it.
+        family: a key of ``mamlkit.tasks.FAMILIES``.
+        network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
+        method: a key of ``mamlkit.methods.METHODS``.
+        loss: a key of ``mamlkit.methods.LOSSES``.
+        inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
+        ways, shots, queries: classes of a task; support and query examples per class (or points).
+        meta_batch_size: tasks per outer update.
+        iterations: outer updates; 0 leaves the random initialisation.
+        outer_lr: beta, Adam's step.
+        clip: bound of each component of the meta-gradient, or None.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+    """
+
+    name: str
+    title: str
+    place: str
+    family: str
+    network: tuple[str, dict[str, Any]]
+    method: str
+    loss: str
+    inner_lr: float
+    inner_steps: int
+    ways: int
+    shots: int
+    queries: int
+    meta_batch_size: int
+    iterations: int
+    outer_lr: float = 0.001
+    clip: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained parameters: all but the names, the tests and the quick scale."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as in a result file
+        return {k: v for k, v in fields.items() if k not in ("name", "title", "place", "evaluations", "quick")}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`settings`; a committed result with another one is stale."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def at(self, scale: str) -> "Row":
+        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
+        if scale not in ("quick", "paper"):
+            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+
+def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
+    """Paper: section 5.1 and Appendix; 6,000 test tasks where the authors took 600, since the error is skewed."""
+    row = Row(
+        name=name,
+        title=title,
+        place="Section 5.1; Fig. 3 and 6; Table 2",
+        family="sinusoid",
+        network=("mlp", {"inputs": 1, "hidden": [40, 40], "outputs": 1}),
+        method="maml",
+        loss="mse",
+        inner_lr=0.01,
+        inner_steps=1,
+        ways=1,
+        shots=10,
+        queries=10,
+        meta_batch_size=25,
+        iterations=70_000,
+        evaluations=tuple(Evaluation(f"K={k}", shots=k, queries=k, inner_lr=lr[k], tasks=6000) for k in (5, 10, 20)),
+        quick={"iterations": 2000},
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str = "omniglot") -> Row:
+    """Paper: section 5.2 and Table 1, with the authors' code where the text is silent."""
+    inner_lr, steps, test_steps, meta_batch = (0.4, 1, 3, 32) if ways == 5 else (0.1, 5, 5, 16)
+    plan = ("conv4", {"ways": ways, "filters": 64})
+    if not convolutional:
+        plan = ("mlp", {"inputs": 784, "hidden": [256, 128, 64, 64], "outputs": ways, "batch_norm_shifts": True})
+    test = Evaluation("Q=K", shots, shots, inner_lr, headline_step=test_steps)
+    more = dataclasses.replace(test, name="Q=15", queries=min(15, 20 - shots))
+    kind = "" if convolutional else "-no-conv"
+    quick_plan = {"iterations": 400, "meta_batch_size": 8}
+    if convolutional:
+        quick_plan["network"] = ("conv4", {"ways": ways, "filters": 16})
+    return Row(
+        name=f"{family}{kind}-{ways}way-{shots}shot",
+        title=f"{family.capitalize()} {ways}-way {shots}-shot" + ("" if convolutional else ", no convolution"),
+        place="Section 5.2; Table 1" if family == "omniglot" else "not in the paper: the stand-in without data",
+        family=family,
+        network=plan,
+        method="maml",
+        loss="cross-entropy, sum over examples / shots",
+        inner_lr=inner_lr,
+        inner_steps=steps,
+        ways=ways,
+        shots=shots,
+        queries=shots,
+        meta_batch_size=meta_batch,
+        iterations=60_000,
+        evaluations=(test, more),
+        quick=quick_plan,
+    )
+
+
+_TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
+_ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
+
+_rows = [
+    _sinusoid("sinusoid-maml", "MAML", _ALPHA),
+    _sinusoid("sinusoid-first-order", "MAML, first order", _ALPHA, method="first-order maml"),
+    _sinusoid("sinusoid-pretrained", "pretrained on all tasks", _TUNED, method="pretraining"),
+    _sinusoid(
+        "sinusoid-oracle",
+        "oracle",
+        _ALPHA,
+        method="pretraining",
+        family="sinusoid, task shown",
+        network=("mlp", {"inputs": 3, "hidden": [40, 40], "outputs": 1}),
+    ),
+    _sinusoid("sinusoid-random", "random initialisation", _ALPHA, iterations=0, quick={}),
+    _sinusoid("sinusoid-2pi-maml", "MAML, phase to 2 pi", _ALPHA, family="sinusoid, phase to 2 pi"),
+    _sinusoid("sinusoid-2pi-pretrained", "pretrained, phase to 2 pi", _TUNED, family="sinusoid, phase to 2 pi", method="pretraining"),
+    *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
+    *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
+    _omniglot(5, 1, family="glyphs"),
+]
+
+ROWS: dict[str, Row] = {row.name: row for row in _rows}
+
+
+def get(name: str) -> Row:
+    """A row by name; an unknown one is a ``ValueError`` that lists the known."""
+    if name not in ROWS:
+        raise ValueError(f"no experiment is called {name!r}; the names are {', '.join(ROWS)}")
+    return ROWS[name]

@@ -1,0 +1,165 @@
+"""The paper's networks as pure functions of a parameter dictionary."""
+
+__all__ = ["NETWORKS", "Model", "conv4", "mlp"]
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+Params = dict[str, Tensor]
+BATCH_NORM_EPS = 1e-3  # TensorFlow's default, the authors' value; PyTorch's own is 1e-5
+
+
+class Model(NamedTuple):
+    """A network: how to draw its parameters, how to run it, and what the inner update leaves alone.
+
+    Args:
+        init: ``(generator) -> params``, float32 on the CPU whatever the device of the run.
+        apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``.
+        frozen: names of parameters that are meta-learned but not adapted.
+    """
+
+    init: Callable[[Generator], Params]
+    apply: Callable[[Params, Tensor], Tensor]
+    frozen: frozenset[str] = frozenset()
+
+
+def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:
+    """Normal values, redrawn until within two standard deviations (the authors' initialiser)."""
+    return torch.nn.init.trunc_normal_(torch.empty(*shape), std=std, a=-2 * std, b=2 * std, generator=generator)
+
+
+def xavier_uniform(shape: Sequence[int], generator: Generator) -> Tensor:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), receptive field counted in both fans."""
+    return torch.nn.init.xavier_uniform_(torch.empty(*shape), generator=generator)
+
+
+def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
+    """Normalise each feature by the mean and the biased variance of this very batch, then shift.
+
+    No scale and no running averages: the batch's own statistics serve training and testing alike,
+    which makes the classifier transductive. Paper: section 5.2 names batch normalisation; the rest is
+    the authors' code.
+
+    Args:
+        inputs: ``[points, features]`` or ``[points, channels, height, width]``.
+        shift: beta, ``[features]``.
+    """
+    return F.batch_norm(inputs, None, None, weight=None, bias=shift, training=True, eps=BATCH_NORM_EPS)
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: bool = False, std: float = 0.01) -> Model:
+    """A fully connected ReLU network; the paper's sinusoid net is ``mlp(1, (40, 40), 1)``.
+
+    Paper: section 5.1 (sizes); section 5.2 for the non-convolutional Omniglot net
+    ``mlp(784, (256, 128, 64, 64), ways, batch_norm_shifts=True)``. Truncated normal
+    initialisation of every weight with ``std``, zero biases: authors' code.
+
+    Args:
+        inputs: features of a point; inputs of more dimensions are flattened.
+        hidden: widths of the hidden layers.
+        outputs: outputs (classes, or regression targets).
+        batch_norm_shifts: normalise before each ReLU, with a shift that is meta-learned only.
+        std: standard deviation of the initial weights.
+    """
+    widths = [inputs, *hidden, outputs]
+    last = len(widths) - 2
+    normalised = range(last) if batch_norm_shifts else range(0)
+
+    def init(generator: Generator) -> Params:
+        params = {}
+        for layer, (fan_in, fan_out) in enumerate(zip(widths, widths[1:])):
+            params[f"weight{layer}"] = truncated_normal((fan_out, fan_in), std, generator)
+            params[f"bias{layer}"] = torch.zeros(fan_out)
+            if layer in normalised:
+                params[f"shift{layer}"] = torch.zeros(fan_out)
+        return params
+
+    def apply(params: Params, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        if x.shape[-1] != inputs:
+            raise ValueError(f"inputs have {x.shape[-1]} features, but this network takes {inputs}; check the task family")
+        for layer in range(last + 1):
+            x = F.linear(x, params[f"weight{layer}"], params[f"bias{layer}"])
+            if layer in normalised:
+                x = batch_norm(x, params[f"shift{layer}"])
+            if layer < last:
+                x = F.relu(x)
+        return x
+
+    return Model(init, apply, frozenset(f"shift{layer}" for layer in normalised))
+
+
+def same_padding(size: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of a 3-wide window: the odd pixel goes after, not before.
+
+    >>> same_padding(28, 2), same_padding(7, 2), same_padding(84, 1)
+    ((0, 1), (1, 1), (1, 1))
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + 3 - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, pooling: str = "stride") -> Model:
+    """Four 3x3 convolutions, each batch-normalised and rectified, and a linear head.
+
+    Paper: section 5.2. Two variants:
+
+    * ``pooling="stride"`` (Omniglot): stride 2, then the mean over the remaining pixels; head drawn from N(0, 1).
+    * ``pooling="max"`` (Mini-ImageNet): stride 1 and 2x2 max-pooling, then all pixels; Xavier head.
+
+    Args:
+        ways: classes.
+        filters: channels of each block (64, or 32 for Mini-ImageNet).
+        size: height and width of the images in pixels.
+        channels: channels of the images.
+        pooling: ``"stride"`` or ``"max"``.
+
+    Deviation: none known; asymmetric padding at stride 2 and the initialisers follow the authors' code.
+    """
+    if pooling not in ("stride", "max"):
+        raise ValueError(f"pooling={pooling!r}, but conv4 knows 'stride' (Omniglot) and 'max' (Mini-ImageNet)")
+    stride = 2 if pooling == "stride" else 1
+    sizes = [size]
+    for _ in range(4):
+        sizes.append(math.ceil(sizes[-1] / 2) if stride == 2 else sizes[-1] // 2)
+    if sizes[-1] < 1:
+        raise ValueError(f"size={size}, but four poolings need at least 16 pixels; use larger images or pooling='stride'")
+    features = filters if pooling == "stride" else filters * sizes[-1] ** 2
+
+    def init(generator: Generator) -> Params:
+        params = {}
+        for block, fan_in in enumerate([channels, filters, filters, filters]):
+            params[f"conv{block}"] = xavier_uniform((filters, fan_in, 3, 3), generator)
+            params[f"bias{block}"] = torch.zeros(filters)
+            params[f"shift{block}"] = torch.zeros(filters)
+        if pooling == "stride":
+            params["head"] = torch.randn(ways, features, generator=generator)
+        else:
+            params["head"] = xavier_uniform((ways, features), generator)
+        params["head_bias"] = torch.zeros(ways)
+        return params
+
+    def apply(params: Params, x: Tensor) -> Tensor:
+        if tuple(x.shape[-3:]) != (channels, size, size):
+            raise ValueError(f"images are {tuple(x.shape[-3:])}, but this network takes {(channels, size, size)}")
+        for block in range(4):
+            before, after = same_padding(sizes[block], stride)
+            if before != after:
+                x = F.pad(x, (before, after, before, after))
+            padding = before if before == after else 0
+            x = F.conv2d(x, params[f"conv{block}"], params[f"bias{block}"], stride=stride, padding=padding)
+            x = F.relu(batch_norm(x, params[f"shift{block}"]))
+            if pooling == "max":
+                x = F.max_pool2d(x, 2)
+        x = x.mean((-2, -1)) if pooling == "stride" else x.flatten(-3)
+        return F.linear(x, params["head"], params["head_bias"])
+
+    return Model(init, apply, frozenset(f"shift{block}" for block in range(4)))
+
+
+NETWORKS: dict[str, Callable[..., Model]] = {"mlp": mlp, "conv4": conv4}

@@ -1,0 +1,219 @@
+"""Run folders: what was run, with what, how it went, and what of it is committed. No torch here.
+
+A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv``,
+``state.safetensors`` (to go on from), and, once evaluated, ``params.safetensors``, ``tasks.npz`` (error of
+every test task) and ``result.json``, written last.
+"""
+
+__all__ = ["LOG_COLUMNS", "keep", "open_run", "provenance", "read_log", "repository", "write_log", "write_result"]
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mamlkit.experiments import Row
+
+LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
+LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
+DECIMALS = 6  # of a committed mean: far below its standard error
+STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
+
+
+def repository() -> Path:
+    """The clone this package runs from, where ``data/`` lies.
+
+    Raises:
+        FileNotFoundError: the package was installed without its repository.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").exists():
+        raise FileNotFoundError(
+            "the committed results lie in the repository's data/ folder, and this mamlkit was installed without it; "
+            "clone the repository and run from there: pip install -e ."
+        )
+    return root
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_log(path: Path, log: list[dict[str, float]]) -> None:
+    """Write the lines of ``metrics.csv``."""
+    write_text(path, pd.DataFrame(log, columns=LOG_COLUMNS).to_csv(index=False))
+
+
+def read_log(path: Path, until: int) -> list[dict[str, float]]:
+    """The lines of ``metrics.csv`` up to an iteration: what a resumed run had logged by then."""
+    if not path.exists():
+        return []
+    log = pd.read_csv(path)
+    return [
+        {k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))}
+        for line in log[log.iteration <= until].to_dict("records")
+    ]
+
+
+def _commit() -> str:
+    if "MAMLKIT_COMMIT" in os.environ:  # for a copy without .git
+        return os.environ["MAMLKIT_COMMIT"]
+    root = Path(__file__).resolve().parents[1]
+    git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "mamlkit") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Where a number comes from: commit, date, device, versions.
+
+    Args:
+        device: name of the accelerator, or ``"cpu, 2 threads"``.
+    """
+    packages = ["torch", "numpy", "safetensors"]
+    return {
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "device": device,
+        "processor": _processor(),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+    }
+
+
+def open_run(row: Row, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Path:
+    """The folder of a run, made if need be. A run found there, or committed unfinished, is one to go on with.
+
+    Args:
+        row: the experiment at the scale it runs at.
+        seed: of the run.
+        device: for the record.
+        scale: ``"quick"`` runs have folders of their own.
+        base: where the run folders lie.
+
+    Raises:
+        ValueError: the folder holds a run of another row; the message names the fields that differ.
+    """
+    name = row.name if scale == "paper" else f"{row.name}-{scale}"
+    folder = Path(base) / name / f"seed{seed}"
+    if not (folder / "run.json").exists() and scale == "paper":
+        try:
+            unfinished = repository() / "data" / "partial" / name / f"seed{seed}"
+        except FileNotFoundError:
+            unfinished = folder
+        if unfinished.exists() and unfinished != folder:
+            shutil.copytree(unfinished, folder, dirs_exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
+    path = folder / "run.json"
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        fields = [k for k in record["settings"] if earlier["settings"].get(k) != record["settings"][k]]
+        if fields:
+            changes = ", ".join(f"{k} was {earlier['settings'].get(k)!r}, is {record['settings'][k]!r}" for k in fields)
+            raise ValueError(f"{folder} holds a run of other settings ({changes}); move or delete it, or undo the change")
+        origins = earlier["origin"]
+        record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
+    write_json(path, record)
+    return folder
+
+
+def write_result(folder: Path, row: Row, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
+    """Write ``tasks.npz`` and ``result.json``.
+
+    Args:
+        folder: a run folder.
+        row: its experiment.
+        iteration: outer updates done.
+        seconds: training time.
+        evaluations: name to metric to error ``[tasks, inner_steps + 1]``.
+    """
+    arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
+    temporary = folder / "tasks.tmp.npz"
+    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small.
+    kept = {key: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16) for key, values in arrays.items()}
+    np.savez_compressed(temporary, **kept)
+    os.replace(temporary, folder / "tasks.npz")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    settings = {e["name"]: e for e in json.loads(json.dumps([vars(e) for e in row.evaluations]))}
+    result = run | {
+        "fingerprint": row.fingerprint,
+        "iterations_done": iteration,
+        "seconds": round(seconds, 1),
+        "evaluations": {
+            name: {"settings": settings[name]}
+            | {
+                metric: {
+                    "mean": values.mean(0).astype(float).round(DECIMALS).tolist(),
+                    "sd": values.std(0).astype(float).round(DECIMALS).tolist(),
+                    "tasks": len(values),
+                }
+                for metric, values in metrics.items()
+            }
+            for name, metrics in evaluations.items()
+        },
+    }
+    write_json(folder / "result.json", result)
+    return folder / "result.json"
+
+
+def keep(folder: Path, data: Path | None = None) -> list[Path]:
+    """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
+
+    The state of a finished run is removed from ``data/partial``. Returns the files written.
+
+    Raises:
+        FileNotFoundError: the run has no result yet.
+    """
+    data = data or repository() / "data"
+    if not (folder / "result.json").exists():
+        raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    name, seed = result["name"], f"seed{result['seed']}"
+    kept = data / "results" / name
+    kept.mkdir(parents=True, exist_ok=True)
+    written = []
+    for source in ("params.safetensors", "tasks.npz", "result.json"):  # the result last, as in the run
+        target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
+        shutil.copyfile(folder / source, target)
+        written.append(target)
+    if (folder / "metrics.csv").exists():
+        log = pd.read_csv(folder / "metrics.csv")
+        every = -(-len(log) // LOG_ROWS_KEPT) or 1
+        thinned = log[(log.index % every == every - 1) | log.validation.notna()] if len(log) > LOG_ROWS_KEPT else log
+        target = kept / f"{seed}.metrics.csv"
+        thinned.to_csv(target, index=False, float_format="%.6g")
+        written.append(target)
+    partial = data / "partial" / name / seed
+    shutil.rmtree(partial, ignore_errors=True)
+    if result["iterations_done"] < result["settings"]["iterations"]:
+        partial.mkdir(parents=True)
+        for source in ("run.json", "metrics.csv", "state.safetensors"):
+            shutil.copyfile(folder / source, partial / source)
+            written.append(partial / source)
+    return written

@@ -1,0 +1,65 @@
+"""Task families. A newcomer is one file here and one line in :data:`FAMILIES`."""
+
+__all__ = ["FAMILIES", "Family", "make"]
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Generator
+
+from mamlkit.maml import Task
+from mamlkit.tasks import glyphs, omniglot
+from mamlkit.tasks.images import ImageTasks
+from mamlkit.tasks.sinusoid import Sinusoid
+
+SPLITS = ("train", "val", "test")
+
+
+class Family(Protocol):
+    """Whatever draws tasks: p(T)."""
+
+    def sample(self, generator: Generator, tasks: int) -> Task:
+        """A meta-batch of ``tasks`` tasks, drawn with ``generator`` alone."""
+
+
+def _sinusoid(split: str, device: torch.device, *, ways: int, shots: int, queries: int, **options: Any) -> Sinusoid:
+    return Sinusoid(shots=shots, queries=queries, device=device, **options)  # the splits share one distribution
+
+
+def _images(load: Callable) -> Callable[..., ImageTasks]:
+    def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> ImageTasks:
+        return ImageTasks(load(split).to(device), ways, shots, queries, rotations=True, split=split)
+
+    return make_family
+
+
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "sinusoid": _sinusoid,
+    "sinusoid, phase to 2 pi": lambda *args, **kwargs: _sinusoid(*args, phase=(0.0, 2 * math.pi), **kwargs),
+    "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
+    "omniglot": _images(omniglot.load),
+    "glyphs": _images(glyphs.load),
+}
+
+
+def make(family: str, split: str, *, ways: int = 1, shots: int, queries: int, device: str | torch.device = "cpu") -> Family:
+    """A task family by name.
+
+    Args:
+        family: a key of :data:`FAMILIES`.
+        split: ``"train"``, ``"val"`` or ``"test"`` classes; the sinusoids have one distribution for all.
+        ways: classes of a task; 1 for regression.
+        shots: support examples per class, or points.
+        queries: query examples per class, or points.
+        device: where the tasks are put.
+
+    Raises:
+        ValueError: for an unknown family or split, and for ways or shots the split cannot give.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family={family!r}, but the families are {', '.join(map(repr, FAMILIES))}")
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}, but the splits are {', '.join(map(repr, SPLITS))}")
+    return FAMILIES[family](split, torch.device(device), ways=ways, shots=shots, queries=queries)

@@ -1,0 +1,162 @@
+"""A bank of images, and the folders in which banks and their sources live.
+
+The sampler of N-way K-shot tasks asks a data set for one thing: all its images, by class, in one
+tensor that can sit on the device. ``ClassBank`` is that tensor with the names of its classes.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ClassBank", "cache_dir", "cached", "data_dir", "data_folders", "select"]
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassBank:
+    """Images of many classes, as the sampler wants them.
+
+    Args:
+        images: uint8 [classes, drawings, channels, height, width]; for drawn characters ink is 255
+            and paper 0. Drawings are examples of one class.
+        names: one name per class, all different.
+
+    Raises:
+        TypeError: If ``images`` is not a tensor.
+        ValueError: If the dtype, the number of axes or the number of names is another.
+
+    Example:
+        >>> bank = ClassBank(torch.zeros(2, 20, 1, 28, 28, dtype=torch.uint8), ("a", "b"))
+        >>> bank.images.shape[0] == len(bank.names)
+        True
+    """
+
+    images: torch.Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        images, names = self.images, self.names
+        if not isinstance(images, torch.Tensor):
+            raise TypeError(f"images is a {type(images).__name__}; give a torch.Tensor of uint8")
+        if images.dtype != torch.uint8:
+            raise ValueError(f"images has dtype {images.dtype}; a bank holds torch.uint8, 0 to 255")
+        if images.ndim != 5 or 0 in images.shape:
+            raise ValueError(
+                f"images has shape {tuple(images.shape)}; it must be "
+                "[classes, drawings, channels, height, width] with no empty axis"
+            )
+        if len(names) != images.shape[0]:
+            raise ValueError(f"{len(names)} names for {images.shape[0]} classes; give one name per class")
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"class names must differ; more than once: {', '.join(twice[:3])}")
+
+    def to(self, device: torch.device | str) -> ClassBank:
+        """The same bank with its images on ``device``."""
+        return ClassBank(self.images.to(device), self.names)
+
+
+def select(bank: ClassBank, names: set[str]) -> ClassBank:
+    """The classes of ``bank`` that are called ``names``, in the bank's order."""
+    rows = [row for row, name in enumerate(bank.names) if name in names]
+    return ClassBank(bank.images[rows], tuple(bank.names[row] for row in rows))
+
+
+def cache_dir() -> Path:
+    """The folder for what can be fetched or computed again; it need not exist yet.
+
+    ``MAMLKIT_CACHE`` where it is set; else ``data/cache`` of the clone that holds the package; else
+    (an installed package) the user's cache folder.
+    """
+    setting = os.environ.get("MAMLKIT_CACHE")
+    if setting:
+        return Path(setting).expanduser()
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return root / "data" / "cache"
+    return Path(pooch.os_cache("mamlkit"))
+
+
+def data_dir() -> Path | None:
+    """The user's folder of data sets, from ``MAMLKIT_DATA``; None where there is none.
+
+    Unset: None, and fetched data sets are looked for in the cache. ``none`` or the empty string:
+    None, and the cache is not looked at either, so that everything runs as if there were no data.
+
+    Raises:
+        FileNotFoundError: If ``MAMLKIT_DATA`` names something that is not a folder.
+    """
+    setting = os.environ.get("MAMLKIT_DATA", "").strip()
+    if setting.lower() in ("", "none"):
+        return None
+    folder = Path(setting).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"MAMLKIT_DATA={setting!r} is not a folder; set it to the folder that holds the data "
+            "sets (omniglot/, ...), to 'none' for no data set, or unset it"
+        )
+    return folder
+
+
+def data_folders(name: str) -> list[Path]:
+    """Where to look for the data set ``name``, in order: the user's folder, then the cache.
+
+    Empty where ``MAMLKIT_DATA`` says that there is no data set. The folders need not exist.
+
+    Raises:
+        FileNotFoundError: If ``MAMLKIT_DATA`` names something that is not a folder.
+    """
+    folder = data_dir()
+    if folder is None and "MAMLKIT_DATA" in os.environ:
+        return []
+    parents = [cache_dir()] if folder is None else [folder, cache_dir()]
+    return [parent / name for parent in parents]
+
+
+def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
+    """``build()``, remembered in ``cache_dir()/<name>.npz`` for as long as ``key`` stays the same.
+
+    A cache only saves time: a file that is missing, damaged or of another key is built anew, and
+    a folder that cannot be written means that it is built each time.
+
+    Args:
+        name: name of the file, without its ending.
+        key: identity of everything that ``build`` depends on.
+        build: makes the bank.
+    """
+    path = cache_dir() / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:  # the format checks a CRC of each part
+            if str(stored["key"]) == key:
+                return ClassBank(torch.from_numpy(stored["images"]), tuple(stored["names"].tolist()))
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # damage shows in many ways (zip, zlib, header, shape); the cure is one
+        _log.info("cannot read %s (%s); building it anew", path, error)
+    bank = build()
+    try:
+        _write(path, key=np.array(key), images=bank.images.numpy(), names=np.array(bank.names))
+    except OSError as error:
+        _log.info("cannot write %s (%s); it will be built again next time", path, error)
+    return bank
+
+
+def _write(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

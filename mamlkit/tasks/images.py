@@ -1,0 +1,92 @@
+"""N-way K-shot tasks over a bank of image classes. Paper: section 5.2."""
+
+__all__ = ["ImageTasks", "nearest_neighbour_accuracy"]
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from mamlkit.maml import Task
+from mamlkit.tasks.bank import ClassBank
+
+
+@dataclass(frozen=True)
+class ImageTasks:
+    """Draws classification tasks: N classes, K support and Q query images of each, labels 0..N-1.
+
+    The bank stays as bytes on the device; a meta-batch is one gather. Rotation is drawn once per class
+    and task, so a character turned by 90 degrees acts as a class of its own, in every split, and two
+    rotations of one character never meet in a task (authors' code).
+
+    Args:
+        bank: images of one split's classes.
+        ways: N, classes of a task.
+        shots: K, support images per class.
+        queries: query images per class.
+        rotations: turn each class by a random multiple of 90 degrees.
+        split: the split's name, for messages only.
+    """
+
+    bank: ClassBank
+    ways: int
+    shots: int
+    queries: int
+    rotations: bool = False
+    split: str = "this"
+    _turned_pixel: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        classes, drawings, _, height, width = self.bank.images.shape
+        if not 2 <= self.ways <= classes:
+            raise ValueError(
+                f"ways={self.ways}, but the {self.split!r} split has {classes} classes; use 2 <= ways <= {classes}"
+            )
+        if self.shots < 1 or self.queries < 1 or self.shots + self.queries > drawings:
+            raise ValueError(
+                f"shots={self.shots} and queries={self.queries}, but a class has {drawings} images; "
+                f"use at least one of each and at most {drawings} together"
+            )
+        if self.rotations and height != width:
+            raise ValueError(f"images are {height}x{width}, but only square ones can be rotated; use rotations=False")
+        grid = torch.arange(height * width).view(height, width)
+        turns = torch.stack([torch.rot90(grid, turn) for turn in range(4)] if self.rotations else [grid])
+        object.__setattr__(self, "_turned_pixel", turns.flatten(1).to(self.bank.images.device))
+
+    def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The random choices of a meta-batch: class ``[tasks, ways]``, drawing ``[tasks, ways, shots + queries]``
+        and quarter turns ``[tasks, ways]``. Drawn on the CPU, so that every device sees the same tasks."""
+        classes, drawings = self.bank.images.shape[:2]
+        chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
+        per_class = self.shots + self.queries
+        drawn = torch.rand(tasks, self.ways, drawings, generator=generator).topk(per_class).indices
+        turns = torch.randint(len(self._turned_pixel), (tasks, self.ways), generator=generator)
+        return chosen, drawn, turns
+
+    def sample(self, generator: Generator, tasks: int) -> Task:
+        """A meta-batch: images ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels ``[tasks, ways * points]``.
+
+        Points are class by class; their order has no effect on a network that sees a batch as a whole.
+        """
+        images = self.bank.images
+        _, drawings, channels, height, width = images.shape
+        chosen, drawn, turns = (t.to(images.device) for t in self.draw(generator, tasks))
+        image = (chosen[..., None] * drawings + drawn).flatten(1)  # [tasks, ways * (shots + queries)]
+        pixel = self._turned_pixel[turns]  # [tasks, ways, pixels]
+        pixel = pixel.repeat_interleave(drawn.shape[-1], dim=1)
+        flat = images.reshape(-1, channels, height * width)[image]
+        values = flat.gather(-1, pixel[:, :, None, :].expand_as(flat)).float() / 255
+        values = values.view(tasks, self.ways, -1, channels, height, width)
+        labels = torch.arange(self.ways, device=images.device)[None, :, None].expand(tasks, -1, drawn.shape[-1])
+
+        def part(points: slice) -> tuple[Tensor, Tensor]:
+            return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)
+
+        return Task(support=part(slice(None, self.shots)), query=part(slice(self.shots, None)))
+
+
+def nearest_neighbour_accuracy(tasks: Task) -> Tensor:
+    """Share of queries whose nearest support image (Euclidean, on pixels) has their label, ``[tasks]``."""
+    (support, support_labels), (query, query_labels) = tasks
+    nearest = torch.cdist(query.flatten(2), support.flatten(2)).argmin(-1)
+    return (support_labels.gather(1, nearest) == query_labels).float().mean(-1)

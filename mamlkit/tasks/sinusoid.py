@@ -1,0 +1,89 @@
+"""Sinusoid regression: y = A sin(x - phi). Paper: section 5.1."""
+
+__all__ = ["Sinusoid", "task_blind_mse"]
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mamlkit.maml import Task
+
+
+@dataclass(frozen=True)
+class Sinusoid:
+    """The family of sine waves, each task an amplitude and a phase; points are noise-free.
+
+    Args:
+        shots: K, support points of a task.
+        queries: query points of a task.
+        amplitude: range of A, uniform.
+        phase: range of phi in radians, uniform. [0, pi] in the paper; the slides say [0, 2 pi].
+        x: range of the inputs, uniform.
+        show_task: append A and phi to every input, as the oracle sees them.
+        device: where the points are put (they are drawn on the CPU, so every device sees the same).
+    """
+
+    shots: int = 10
+    queries: int = 10
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: tuple[float, float] = (0.0, math.pi)
+    x: tuple[float, float] = (-5.0, 5.0)
+    show_task: bool = False
+    device: str | torch.device = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.shots < 1 or self.queries < 1:
+            raise ValueError(f"shots={self.shots}, queries={self.queries}, but a task needs at least one of each")
+
+    @property
+    def inputs(self) -> int:
+        """Features of a point: x, or (x, A, phi) for the oracle."""
+        return 3 if self.show_task else 1
+
+    def sample(self, generator: Generator, tasks: int) -> Task:
+        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``."""
+        uniform = lambda bounds, *shape: bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
+        amplitude = uniform(self.amplitude, tasks, 1, 1)
+        phase = uniform(self.phase, tasks, 1, 1)
+        x = uniform(self.x, tasks, self.shots + self.queries, 1)
+        return self.examples(x, amplitude, phase)
+
+    def examples(self, x: Tensor, amplitude: Tensor, phase: Tensor) -> Task:
+        """The task at given points: the first ``shots`` of ``x`` are the support, the rest the query.
+
+        Args:
+            x: inputs ``[tasks, points, 1]``.
+            amplitude: A, ``[tasks, 1, 1]``.
+            phase: phi in radians, ``[tasks, 1, 1]``.
+        """
+        y = amplitude * torch.sin(x - phase)
+        if self.show_task:
+            x = torch.cat([x, amplitude.expand_as(x), phase.expand_as(x)], -1)
+        x, y = x.to(self.device), y.to(self.device)
+        k = self.shots
+        return Task(support=(x[:, :k], y[:, :k]), query=(x[:, k:], y[:, k:]))
+
+
+def task_blind_mse(amplitude: tuple[float, float] = (0.1, 5.0), phase: tuple[float, float] = (0.0, math.pi)) -> float:
+    """The least mean squared error of any predictor that does not know the task, over x in [-5, 5].
+
+    The best such predictor is E[A sin(x - phi)] = E[A] (s sin x - c cos x) with s = E[cos phi] and
+    c = E[sin phi]; what remains is E[A^2] / 2 less (in expectation over x) that predictor's square.
+
+    >>> round(task_blind_mse(), 3), round(task_blind_mse(phase=(0.0, 2 * math.pi)), 3)
+    (3.006, 4.252)
+    """
+    (a0, a1), (p0, p1) = amplitude, phase
+    mean_amplitude = (a0 + a1) / 2
+    mean_square = (a0**2 + a0 * a1 + a1**2) / 3
+    s = (math.sin(p1) - math.sin(p0)) / (p1 - p0)
+    c = (math.cos(p0) - math.cos(p1)) / (p1 - p0)
+    # Over x in [-5, 5] the odd product of sine and cosine vanishes; their squares average to:
+    cos2 = 0.5 + math.sin(10) / 20
+    sin2 = 1 - cos2
+    # E[A^2 sin^2(x - phi)], with phi's second harmonic, less the square of the mean.
+    second = (math.sin(2 * p1) - math.sin(2 * p0)) / (2 * (p1 - p0))
+    total = mean_square * 0.5 * (1 - second * (cos2 - sin2))
+    return total - mean_amplitude**2 * (s**2 * sin2 + c**2 * cos2)

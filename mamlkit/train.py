@@ -1,0 +1,265 @@
+"""The loop: sample, update, log, validate, checkpoint, resume; and the evaluation of what it gives."""
+
+__all__ = ["Fit", "build", "evaluate", "evaluate_row", "fit", "generator", "set_up"]
+
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+from torch.func import vmap
+from tqdm.std import tqdm
+
+from mamlkit import checkpoints, maml, methods, models, runs, tasks
+from mamlkit.experiments import Evaluation, Row
+from mamlkit.methods import Learner
+
+Params = dict[str, Tensor]
+LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
+VALIDATE_EVERY = 1000
+VALIDATION_TASKS = 200
+CHECKPOINT_SECONDS = 60.0
+EVALUATION_CHUNK = 100  # tasks adapted at once: bounds memory; statistics are per task, so results do not change
+
+
+def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = None) -> torch.device:
+    """Choose the device and make its arithmetic explicit.
+
+    Args:
+        device: ``"auto"`` (CUDA where there is one, else CPU), or a name torch knows (``"mps"`` is untested).
+        tf32: let a GPU round the inputs of matrix products to 10 bits. Off for every reported number.
+        threads: CPU threads; torch's own choice if None.
+
+    Raises:
+        ValueError: for a device that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} cannot be used ({error}); use 'cpu', or 'auto' for what is there") from error
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return chosen
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> Generator:
+    """A random generator that depends on nothing but its arguments.
+
+    The meta-batch of an iteration is drawn from ``generator(seed, "train", iteration)``, so a run has no
+    random state to save, and a resumed one sees the tasks it would have seen.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
+    """The learner of a row, with the step size and shots of an evaluation if one is given."""
+    kind, options = row.network
+    settings = evaluation or row
+    return Learner(models.NETWORKS[kind](**options), row.loss, settings.inner_lr, settings.inner_steps, settings.shots)
+
+
+class Fit(NamedTuple):
+    """What training gives.
+
+    Args:
+        params: theta after the last iteration.
+        log: one line per 100 iterations: iteration, seconds, meta_loss, and at times validation.
+        iteration: outer updates done.
+    """
+
+    params: Params
+    log: pd.DataFrame
+    iteration: int
+
+
+def fit(
+    row: Row,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    folder: Path | None = None,
+    until: int | None = None,
+    progress: bool = False,
+    validate: bool = True,
+) -> Fit:
+    """Meta-train a row. Paper: Algorithms 1 and 2, with Adam as the outer optimiser.
+
+    Args:
+        row: the experiment, at either scale.
+        seed: of the initialisation and of the tasks.
+        device: where to compute.
+        folder: a run folder (see :func:`mamlkit.runs.open_run`); a run found there is resumed exactly.
+            None keeps nothing.
+        until: stop after this many iterations; the row's own number if None.
+        progress: show a progress bar.
+        validate: follow the error or accuracy on validation tasks.
+
+    Raises:
+        FloatingPointError: the meta-loss is not finite; the last checkpoint is from before.
+        KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
+    """
+    learner = build(row)
+    device = torch.device(device)
+    family = tasks.make(row.family, "train", ways=row.ways, shots=row.shots, queries=row.queries, device=device)
+    params = {k: v.to(device) for k, v in learner.model.init(generator(seed, "init")).items()}
+    optimiser = torch.optim.Adam(list(params.values()), lr=row.outer_lr)
+    objective = methods.METHODS[row.method](learner)
+    validation = _validation(row, seed, device) if validate else None
+
+    first, log, window = 0, [], []
+    if folder is not None and (folder / "state.safetensors").exists():
+        first, window = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
+        log = runs.read_log(folder / "metrics.csv", first)
+    last = row.iterations if until is None else min(until, row.iterations)
+    iteration = first
+    start = saved = time.perf_counter()
+    before = log[-1]["seconds"] if log else 0.0
+
+    def check() -> list[float]:
+        values = torch.stack(window).tolist() if window else []
+        for back, value in enumerate(reversed(values)):
+            if not math.isfinite(value):
+                where = f"iteration {iteration - back} of {row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
+                raise FloatingPointError(f"the meta-loss is {value} at {where}; try a smaller inner_lr or outer_lr")
+        return values
+
+    def save() -> None:
+        check()  # parameters behind a non-finite loss never replace good ones
+        if folder is not None:
+            checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, window)
+            runs.write_log(folder / "metrics.csv", log)
+
+    bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
+    with _deferred_interrupt() as asked_to_stop, bar:
+        while iteration < last and not asked_to_stop:
+            batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
+            gradient, losses = maml.meta_gradient(objective, params, batch)
+            for name, value in params.items():
+                value.grad = gradient[name] if row.clip is None else gradient[name].clamp(-row.clip, row.clip)
+            optimiser.step()
+            iteration += 1
+            window.append(losses.mean())
+            bar.update()
+            if iteration % LOG_EVERY == 0 or iteration == row.iterations:
+                # One look per window, so that a GPU is not made to wait at every iteration.
+                elapsed = time.perf_counter() - start
+                line = {"iteration": iteration, "seconds": before + elapsed, "meta_loss": float(np.mean(check()))}
+                window.clear()
+                if validation and (iteration % VALIDATE_EVERY == 0 or iteration == row.iterations):
+                    line["validation"] = validation(params)
+                log.append(line)
+                rate = (iteration - first) * row.meta_batch_size / elapsed
+                shown = {k: f"{line[k]:.4g}" for k in ("meta_loss", "validation") if k in line}
+                bar.set_postfix({"tasks/s": f"{rate:.0f}", **shown}, refresh=False)
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                save()
+                saved = time.perf_counter()
+        save()
+    if asked_to_stop:
+        raise KeyboardInterrupt(f"stopped after iteration {iteration}; the same command resumes it")
+    return Fit(params, pd.DataFrame(log, columns=runs.LOG_COLUMNS), iteration)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[list[bool]]:
+    """Turn Ctrl-C into an entry of a list, so that no update is cut in two."""
+    asked: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield asked
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params], float] | None:
+    """The number followed in training: the first evaluation's headline, on fixed validation tasks."""
+    if not row.evaluations:
+        return None
+    settings = row.evaluations[0]
+
+    def measure(params: Params) -> float:
+        curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
+        metric = "accuracy" if "accuracy" in curves else "mse"
+        return float(curves[metric][:, settings.headline_step].mean())
+
+    return measure
+
+
+@torch.no_grad()
+def evaluate(
+    row: Row,
+    params: Params,
+    evaluation: Evaluation,
+    *,
+    split: str = "test",
+    n_tasks: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> dict[str, np.ndarray]:
+    """Query error of the parameters after 0, 1, ... inner steps on fresh tasks.
+
+    Every task starts from the same ``params``; nothing is carried from one to the next.
+
+    Args:
+        row: the experiment the parameters belong to.
+        params: theta.
+        evaluation: shots, queries, step size and number of steps.
+        split: classes to draw from.
+        n_tasks: tasks, the evaluation's own number if None.
+        seed: of the tasks; the same seed gives every initialisation the same tasks.
+        device: where to compute.
+
+    Returns:
+        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``.
+    """
+    learner = build(row, evaluation)
+    family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)
+    n_tasks = evaluation.tasks if n_tasks is None else n_tasks
+    params = {k: v.to(device) for k, v in params.items()}
+
+    def one_task(task: maml.Task) -> dict[str, Tensor]:
+        path = maml.adaptation_path(
+            learner.loss_fn,
+            params,
+            task.support,
+            inner_lr=evaluation.inner_lr,
+            inner_steps=evaluation.inner_steps,
+            frozen=learner.model.frozen,
+        )
+        inputs, targets = task.query
+        outputs = torch.stack([learner.model.apply(fast, inputs) for fast in path])
+        if row.loss == "mse":
+            return {"mse": ((outputs - targets) ** 2).mean((-2, -1))}
+        log_likelihood = outputs.log_softmax(-1).gather(-1, targets.expand(len(outputs), -1)[..., None])
+        accuracy = (outputs.argmax(-1) == targets).float().mean(-1)
+        return {"cross_entropy": -log_likelihood.mean((-2, -1)), "accuracy": 100 * accuracy}
+
+    chunks = []
+    for start in range(0, n_tasks, EVALUATION_CHUNK):
+        # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
+        batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
+        chunks.append({k: v.cpu().numpy() for k, v in vmap(one_task)(batch).items()})
+    return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
+
+
+def evaluate_row(row: Row, params: Params, *, device: str | torch.device = "cpu", seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """All evaluations of a row on its test tasks: evaluation name to the arrays of :func:`evaluate`."""
+    return {e.name: evaluate(row, params, e, device=device, seed=seed) for e in row.evaluations}

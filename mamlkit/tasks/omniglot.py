@@ -126,17 +126,18 @@ def fetch(progress: bool = True) -> Path:
 
 
 def _find() -> dict[str, Path]:
-    """The halves of the data set in the first folder that has any, archive before unpacked folder."""
-    for folder in data_folders("omniglot"):
-        found = {}
-        for part in _PARTS:
-            if (folder / f"{part}.zip").is_file():
-                found[part] = folder / f"{part}.zip"
-            elif (folder / part).is_dir():
-                found[part] = folder / part
-        if found:
-            return found
-    return {}
+    """The halves of the data set in one folder: the first that has both, else the first that has one."""
+    return max(map(_halves, data_folders("omniglot")), key=len, default={})
+
+
+def _halves(folder: Path) -> dict[str, Path]:
+    found = {}
+    for part in _PARTS:
+        if (folder / f"{part}.zip").is_file():  # before the folder, which may be half unpacked
+            found[part] = folder / f"{part}.zip"
+        elif (folder / part).is_dir():
+            found[part] = folder / part
+    return found
 
 
 def _absence(found: Mapping[str, Path], missing: list[str]) -> str:

@@ -1,0 +1,48 @@
+"""What the chapters show: real source code, tables and boxes, as Markdown for Jupyter and the built site."""
+
+__all__ = ["box", "check", "markdown_table", "source", "table"]
+
+import inspect
+from typing import Any
+
+import pandas as pd
+
+
+def _markdown(text: str) -> Any:
+    from IPython.display import Markdown  # a dependency of the book, not of the package
+
+    return Markdown(text)
+
+
+def source(*objects: Any) -> Any:
+    """The source of functions or classes of this package, as it runs."""
+    return _markdown("\n".join(f"```python\n{inspect.getsource(thing).rstrip()}\n```" for thing in objects))
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A data frame as a Markdown table: numbers to the right, missing values as a dash."""
+    align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in ("paper", "ours") else ":--" for c in frame]
+    cell = lambda v: "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
+    lines = [map(str, frame.columns), align, *(map(cell, line) for line in frame.itertuples(index=False))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(frame: pd.DataFrame, caption: str, name: str) -> Any:
+    """A numbered table with a caption, to be referred to as ``{numref}`name```.
+
+    The cell needs the metadata ``mystnb={"markdown_format": "myst"}``.
+    """
+    return _markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame)}\n```")
+
+
+def box(text: str, kind: str = "note", title: str = "") -> Any:
+    """An admonition (``note``, ``important``, ``warning``); the cell needs the metadata of :func:`table`."""
+    head = f"{{admonition}} {title}\n:class: {kind}" if title else f"{{{kind}}}"
+    return _markdown(f":::{head}\n{text}\n:::")
+
+
+def check(claim: str, holds: bool) -> None:
+    """State a claim and fail the page if it does not hold. What is printed does not depend on the machine."""
+    if not holds:
+        raise AssertionError(f"does not hold: {claim}")
+    print(f"holds: {claim}")

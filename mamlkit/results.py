@@ -1,0 +1,219 @@
+"""The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
+
+__all__ = ["Summary", "checkpoint", "listing", "load", "overview", "published", "stale", "summary", "table", "table_text", "verdict"]
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mamlkit.experiments import ROWS, Row, get
+from mamlkit.runs import repository
+
+ACCURACY_MARGIN = 1.0  # percentage points
+MSE_MARGIN = 0.10  # of the published error
+RETURN_MARGIN = 0.10  # of what the paper gains in its first step
+Z95 = 1.96  # the paper's interval over 600 tasks
+UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}
+
+
+def published() -> pd.DataFrame:
+    """Every number of the paper's tables and learning curves: place, setting, method, step, metric, value, ci95.
+
+    ``row`` and ``evaluation`` name our experiment where there is one.
+    """
+    text = pd.read_csv(repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
+    return text.assign(value=text.value.astype(float), ci95=pd.to_numeric(text.ci95), step=pd.to_numeric(text.step).astype("Int64"))
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    """The committed results of a row, by seed; an empty list if it was not run.
+
+    Raises:
+        ValueError: a result file is damaged.
+    """
+    found = []
+    for path in sorted((repository() / "data" / "results" / name).glob("seed*.json")):
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not a whole result ({error}); restore it from git or run the row again") from error
+    return found
+
+
+def checkpoint(name: str, seed: int = 0) -> Path:
+    """Where the committed parameters of a run lie."""
+    return repository() / "data" / "results" / name / f"seed{seed}.safetensors"
+
+
+def stale(result: dict[str, Any]) -> list[str]:
+    """What of a committed result is no longer what its row says: names of settings, empty if it is current."""
+    if result["name"] not in ROWS:
+        return ["name"]
+    row = get(result["name"])
+    fields = [k for k, v in row.settings.items() if result["settings"].get(k) != v]
+    if result["fingerprint"] != row.fingerprint and not fields:
+        fields = ["fingerprint"]
+    for evaluation in row.evaluations:
+        if result["evaluations"].get(evaluation.name, {}).get("settings") != vars(evaluation):
+            fields.append(f"evaluation {evaluation.name}")
+    return fields
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number of ours with its two uncertainties, which are never mixed.
+
+    Args:
+        value: mean over the test tasks and the seeds.
+        ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's +-.
+        seed_sd: standard deviation over seeds, NaN for one seed.
+        seeds: which seeds.
+        tasks: test tasks.
+        done, total: iterations.
+        origin: row, seeds, commit, device and time.
+    """
+
+    value: float
+    ci95: float
+    seed_sd: float
+    seeds: tuple[int, ...]
+    tasks: int
+    done: int
+    total: int
+    origin: str
+
+
+def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
+    """Ours for a row, evaluation and inner step, over all committed seeds; None if it was not run.
+
+    Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
+    """
+    found = load(name)
+    if not found:
+        return None
+    curves = [result["evaluations"][evaluation][metric] for result in found]
+    means = [curve["mean"][step] for curve in curves]
+    seeds = tuple(result["seed"] for result in found)
+    ci95 = Z95 * curves[0]["sd"][step] / math.sqrt(curves[0]["tasks"])
+    if len(found) > 1:
+        from mamlkit.runs import STEPS_KEPT
+
+        folder = repository() / "data" / "results" / name
+        column = STEPS_KEPT.index(step)
+        per_task = [np.load(folder / f"seed{seed}.tasks.npz")[f"{evaluation}/{metric}"][:, column].astype(float) for seed in seeds]
+        ci95 = Z95 * float(np.mean(per_task, axis=0).std()) / math.sqrt(curves[0]["tasks"])
+    last = found[-1]
+    where = last["origin"][-1]
+    time = sum(result["seconds"] for result in found)
+    origin = (
+        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, commit {where['commit'][:7]}"
+        f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, {where['device']}, {duration(time)}"
+    )
+    seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
+    done = min(result["iterations_done"] for result in found)
+    return Summary(float(np.mean(means)), ci95, seed_sd, seeds, curves[0]["tasks"], done, last["settings"]["iterations"], origin)
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(50), duration(600), duration(9000)
+    ('50 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def verdict(difference: float, ci95: float, margin: float) -> str:
+    """What an interval of the difference (ours less the paper's) says, given the margin that matters.
+
+    *reproduced*: it lies inside the margin. *consistent*: it contains zero but reaches beyond the margin.
+    *differs*: neither.
+
+    >>> verdict(0.2, 0.5, 1.0), verdict(0.2, 1.5, 1.0), verdict(2.0, 0.5, 1.0)
+    ('reproduced', 'consistent', 'differs')
+    """
+    if not (math.isfinite(difference) and ci95 >= 0 and margin > 0):
+        raise ValueError(f"difference={difference}, ci95={ci95}, margin={margin}: they must be finite, >= 0 and > 0")
+    low, high = difference - ci95, difference + ci95
+    if -margin <= low and high <= margin:
+        return "reproduced"
+    return "consistent" if low <= 0 <= high else "differs"
+
+
+def margin(line: pd.Series, paper: pd.DataFrame) -> float:
+    """The difference that matters for a published number: 1 point, 10 % of an MSE, 10 % of RL's first gain."""
+    if line.metric == "accuracy":
+        return ACCURACY_MARGIN
+    if line.metric == "mse":
+        return MSE_MARGIN * line.value
+    curve = paper[(paper.setting == line.setting) & (paper.method == "MAML") & paper.place.str.startswith("Fig.")]
+    first = curve.set_index("step").value
+    return RETURN_MARGIN * abs(first[1] - first[0])
+
+
+def table() -> pd.DataFrame:
+    """Every published number with ours, the difference, its 95 % interval, the verdict and the origin."""
+    paper = published()
+    lines = []
+    for _, line in paper.iterrows():
+        ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
+        entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
+        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper), "verdict": "not run"}
+        if ours:
+            difference = ours.value - line.value
+            ci95 = math.hypot(ours.ci95, 0.0 if math.isnan(line.ci95) else line.ci95)
+            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "seed_sd": ours.seed_sd, "seeds": len(ours.seeds)}
+            entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
+            entry["verdict"] = verdict(difference, ci95, entry["margin"])
+            if ours.done < ours.total:
+                entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
+            if any(stale(result) for result in load(line.row)):
+                entry["verdict"] = "stale"
+        lines.append(entry)
+    return pd.DataFrame(lines)
+
+
+def overview() -> pd.DataFrame:
+    """How many published numbers have which verdict, place by place."""
+    found = table()
+    found["verdict"] = found.verdict.str.replace(r" \(.*", "", regex=True)
+    return found.groupby(["place", "verdict"], sort=False).size().unstack(fill_value=0)
+
+
+def listing() -> pd.DataFrame:
+    """The experiments of the package and how far each has come."""
+    lines = []
+    for row in ROWS.values():
+        found = load(row.name)
+        done = ", ".join(f"seed {r['seed']}: {r['iterations_done']:,}" for r in found) or "not run"
+        lines.append({"name": row.name, "title": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "done": done})
+    return pd.DataFrame(lines)
+
+
+def table_text() -> str:
+    """:func:`table` as plain text for a terminal, followed by the origins of our numbers."""
+    found = table()
+    number = lambda value, ci95: "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
+    get_column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
+    shown = pd.DataFrame(
+        {
+            "place": found.place,
+            "setting": found.setting,
+            "method": found.method,
+            "step": found.step.map(lambda s: "" if pd.isna(s) else str(s)),
+            "metric": found.metric,
+            "paper": [number(v, c) for v, c in zip(found.paper, found.paper_ci95)],
+            "ours": [number(v, c) for v, c in zip(get_column("ours"), get_column("ours_ci95"))],
+            "difference": [number(v, c) for v, c in zip(get_column("difference"), get_column("difference_ci95"))],
+            "verdict": found.verdict,
+        }
+    )
+    origins = get_column("origin").dropna().unique()
+    return "\n".join([shown.to_string(index=False), "", "Origins:", *(f"  {origin}" for origin in origins)])

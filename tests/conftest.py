@@ -1,0 +1,62 @@
+"""What the tests share: small tasks in float64, and slow oracles."""
+
+import pytest
+import torch
+
+from mamlkit import maml, methods, models
+
+
+def finite_difference(function, params, epsilon=1e-6):
+    """Central differences of a scalar function of a parameter dictionary, entry by entry."""
+    gradient = {}
+    for name, value in params.items():
+        flat = torch.zeros(value.numel(), dtype=value.dtype)
+        for i in range(value.numel()):
+            step = torch.zeros_like(value).view(-1)
+            step[i] = epsilon
+            step = step.view_as(value)
+            up, down = ({**params, name: value + s * step} for s in (1, -1))
+            flat[i] = (function(up) - function(down)) / (2 * epsilon)
+        gradient[name] = flat.view_as(value)
+    return gradient
+
+
+def relative_error(got, wanted):
+    """Norm of the difference of two parameter dictionaries over the norm of the second."""
+    norm = lambda p: torch.stack([(v.double() ** 2).sum() for v in p.values()]).sum().sqrt()
+    return float(norm({k: got[k] - wanted[k] for k in wanted}) / norm(wanted))
+
+
+def loop_gradient(objective, params, tasks):
+    """The meta-gradient by a Python loop over tasks and plain autograd: the slow twin of maml.meta_gradient."""
+    leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
+    (support, query) = tasks
+    n = len(support[0])
+    losses = [objective(leaves, maml.Task(tuple(t[i] for t in support), tuple(t[i] for t in query))) for i in range(n)]
+    gradient = torch.autograd.grad(sum(losses) / n, list(leaves.values()), allow_unused=True)
+    return {k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient)}, torch.stack(losses).detach()
+
+
+def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.float64):
+    """A learner, parameters and a meta-batch, small enough for finite differences."""
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
+    if kind == "mlp":
+        model = models.mlp(1, (5, 4), 1, std=0.5)
+        examples = lambda n: (random(tasks, n, 1), random(tasks, n, 1))
+        support, query, shots, loss = examples(4), examples(3), 4, loss or "mse"
+    else:
+        pooling = {"conv-stride": "stride", "conv-max": "max"}[kind]
+        size = 8 if pooling == "stride" else 16
+        model = models.conv4(2, filters=2, size=size, pooling=pooling)
+        labels = torch.arange(2).repeat(tasks, 2)
+        support, query = ((random(tasks, 4, 1, size, size), labels) for _ in range(2))
+        shots, loss = 2, loss or "cross-entropy, sum over examples / shots"
+    params = {k: v.to(dtype) for k, v in model.init(generator).items()}
+    params = {k: v + 0.1 * random(*v.shape) for k, v in params.items()}  # biases and shifts away from zero
+    return methods.Learner(model, loss, 0.1, steps, shots), params, maml.Task(support, query)
+
+
+@pytest.fixture(params=["mlp", "conv-stride", "conv-max"])
+def kind(request):
+    return request.param

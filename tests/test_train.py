@@ -1,0 +1,141 @@
+"""The loop: exact resume, interruption, refusal of nonsense, and an evaluation that leaks nothing."""
+
+import dataclasses
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from mamlkit import checkpoints, experiments, maml, methods, runs, tasks, train
+
+ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
+GLYPHS = dataclasses.replace(
+    experiments.get("glyphs-5way-1shot").at("quick"), iterations=4, meta_batch_size=2, network=("conv4", {"ways": 5, "filters": 4})
+)
+
+
+def equal(one, other):
+    return all(torch.equal(one[k], other[k]) for k in other)
+
+
+@pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
+def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LOG_EVERY", 3)  # the halves end inside a window of the log
+    half = row.iterations // 2
+    whole = train.fit(row, seed=1, folder=runs.open_run(row, 1, "cpu", scale="quick", base=tmp_path / "whole"))
+    folder = runs.open_run(row, 1, "cpu", scale="quick", base=tmp_path / "halves")
+    first = train.fit(row, seed=1, folder=folder, until=half)
+    assert first.iteration == half and not equal(first.params, whole.params)
+    second = train.fit(row, seed=1, folder=folder)
+    assert second.iteration == row.iterations and equal(second.params, whole.params)
+    assert np.array_equal(second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True)
+
+
+def test_training_is_adam_on_the_meta_gradient():
+    learner = train.build(ROW)
+    params = learner.model.init(train.generator(3, "init"))
+    family = tasks.make(ROW.family, "train", shots=10, queries=10)
+    leaves = {k: v.clone().requires_grad_() for k, v in params.items()}
+    optimiser = torch.optim.Adam(leaves.values(), lr=0.001, betas=(0.9, 0.999), eps=1e-8)
+    for iteration in range(3):
+        batch = family.sample(train.generator(3, "train", iteration), 4)
+        gradient, _ = maml.meta_gradient(methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch)
+        for name, value in leaves.items():
+            value.grad = gradient[name]
+        optimiser.step()
+    assert equal(train.fit(ROW, seed=3, until=3).params, {k: v.detach() for k, v in leaves.items()})
+
+
+def test_the_seed_decides_the_run():
+    one, same, other = (train.fit(ROW, seed=seed).params for seed in (0, 0, 1))
+    assert equal(one, same) and not equal(one, other)
+
+
+def test_training_lowers_the_meta_loss():
+    log = train.fit(dataclasses.replace(ROW, iterations=300, meta_batch_size=25), validate=False).log
+    assert list(log.iteration) == [100, 200, 300]
+    # 2,500 tasks a line: a standard error of about 0.08; untrained, the loss stays at 4.25.
+    assert log.meta_loss.iloc[-1] < log.meta_loss.iloc[0] - 0.3
+
+
+def test_the_clip_bounds_each_component_of_the_meta_gradient():
+    tiny, none = (train.fit(dataclasses.replace(ROW, clip=clip), until=3).params for clip in (1e-9, None))
+    wide = train.fit(dataclasses.replace(ROW, clip=1e9), until=3).params
+    assert equal(wide, none) and not equal(tiny, none)
+
+
+def test_an_interrupt_leaves_a_run_that_can_go_on(tmp_path):
+    row = dataclasses.replace(ROW, iterations=3000)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match="the same command resumes"):
+        train.fit(dataclasses.replace(row, iterations=10**6), folder=folder, validate=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    _, metadata = checkpoints._load(folder / "state.safetensors")
+    done = int(metadata["iteration"])
+    assert done > 0
+    resumed = train.fit(row, folder=folder, until=done + 2, validate=False)
+    assert equal(resumed.params, train.fit(row, until=done + 2, validate=False).params)
+
+
+def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path):
+    row = dataclasses.replace(ROW, inner_lr=1e20)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder .*inner_lr"):
+        train.fit(row, folder=folder)
+    assert not (folder / "state.safetensors").exists()
+
+
+def test_no_task_of_an_evaluation_changes_another():
+    params = train.build(GLYPHS).model.init(train.generator(0, "init"))
+    test = GLYPHS.evaluations[0]
+    few = train.evaluate(GLYPHS, params, test, n_tasks=3)
+    many = train.evaluate(GLYPHS, params, test, n_tasks=train.EVALUATION_CHUNK + 5)
+    for metric, values in few.items():
+        assert values.shape == (3, 11)
+        assert np.allclose(values, many[metric][:3], atol=1e-5)
+
+
+def test_evaluation_is_a_plain_loop_over_tasks_and_leaves_no_tape():
+    learner = train.build(ROW, ROW.evaluations[0])
+    params = train.fit(ROW).params
+    before = {k: v.clone() for k, v in params.items()}
+    curves = train.evaluate(ROW, params, ROW.evaluations[0], n_tasks=4, seed=5)
+    assert equal(params, before) and not any(p.requires_grad for p in params.values())
+    batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(train.generator(5, "evaluate test", 0), train.EVALUATION_CHUNK)
+    for i in range(4):
+        fast = {k: v.clone().requires_grad_() for k, v in params.items()}
+        for step in range(11):
+            x, y = (t[i] for t in batch.query)
+            assert np.isclose(curves["mse"][i, step], ((learner.model.apply(fast, x) - y) ** 2).mean().item(), rtol=1e-4)
+            gradient = torch.autograd.grad(learner.loss_fn(fast, tuple(t[i] for t in batch.support)), list(fast.values()))
+            fast = {k: (v - 0.01 * g).detach().requires_grad_() for (k, v), g in zip(fast.items(), gradient)}
+
+
+def test_accuracy_and_cross_entropy_are_those_of_the_logits():
+    params = train.fit(GLYPHS).params
+    curves = train.evaluate(GLYPHS, params, GLYPHS.evaluations[0], n_tasks=6)
+    family = tasks.make("glyphs", "test", ways=5, shots=1, queries=1)
+    batch = family.sample(train.generator(0, "evaluate test", 0), train.EVALUATION_CHUNK)
+    for i in range(6):
+        logits = train.build(GLYPHS).model.apply(params, batch.query[0][i])
+        assert np.isclose(curves["accuracy"][i, 0], 100 * (logits.argmax(1) == batch.query[1][i]).float().mean())
+        assert np.isclose(curves["cross_entropy"][i, 0], torch.nn.functional.cross_entropy(logits, batch.query[1][i]), rtol=1e-4)
+
+
+def test_generators_depend_on_seed_purpose_and_index_alone():
+    draw = lambda *key: torch.rand(4, generator=train.generator(*key))
+    assert torch.equal(draw(0, "train", 7), draw(0, "train", 7))
+    keys = [(0, "train", 7), (1, "train", 7), (0, "init", 7), (0, "train", 8)]
+    assert len({tuple(draw(*key).tolist()) for key in keys}) == 4
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="use 'cpu', or 'auto'"):
+        train.set_up("quantum")
+    assert train.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
+    assert not torch.backends.cuda.matmul.allow_tf32

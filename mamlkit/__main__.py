@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> None:
     runs.write_result(folder, row, fit.iteration, seconds, evaluations)
     for evaluation in row.evaluations:
         for metric, values in evaluations[evaluation.name].items():
-            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in values.mean(0)))
+            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in runs.statistics(metric, values)["mean"]))
     print(f"result in {folder / 'result.json'}")
     if options.keep:
         print(*runs.keep(folder), sep="\n")

@@ -1,6 +1,6 @@
 """The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
 
-__all__ = ["Summary", "checkpoint", "listing", "load", "overview", "published", "stale", "summary", "table", "table_text", "verdict"]
+__all__ = ["Summary", "checkpoint", "listing", "load", "overview", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
 
 import json
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mamlkit.experiments import ROWS, Row, get
-from mamlkit.runs import repository
+from mamlkit.runs import DIVERGED_MSE, STEPS_KEPT, repository
 
 ACCURACY_MARGIN = 1.0  # percentage points
 MSE_MARGIN = 0.10  # of the published error
@@ -73,7 +73,8 @@ class Summary:
         ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's +-.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seeds: which seeds.
-        tasks: test tasks.
+        tasks: test tasks of each seed.
+        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.runs.statistics`).
         done, total: iterations.
         origin: row, seeds, commit, device and time.
     """
@@ -83,9 +84,16 @@ class Summary:
     seed_sd: float
     seeds: tuple[int, ...]
     tasks: int
+    diverged: int
     done: int
     total: int
     origin: str
+
+
+def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10)."""
+    with np.load(repository() / "data" / "results" / name / f"seed{seed}.tasks.npz") as arrays:
+        return arrays[f"{evaluation}/{metric}"].astype(float)
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
@@ -99,14 +107,12 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    ci95 = Z95 * curves[0]["sd"][step] / math.sqrt(curves[0]["tasks"])
-    if len(found) > 1:
-        from mamlkit.runs import STEPS_KEPT
-
-        folder = repository() / "data" / "results" / name
-        column = STEPS_KEPT.index(step)
-        per_task = [np.load(folder / f"seed{seed}.tasks.npz")[f"{evaluation}/{metric}"][:, column].astype(float) for seed in seeds]
-        ci95 = Z95 * float(np.mean(per_task, axis=0).std()) / math.sqrt(curves[0]["tasks"])
+    diverged = sum(curve["diverged"][step] for curve in curves)
+    errors = np.ma.array([per_task_errors(name, seed, evaluation, metric)[:, STEPS_KEPT.index(step)] for seed in seeds])
+    if metric == "mse":
+        errors = np.ma.masked_greater(errors, DIVERGED_MSE)
+    of_tasks = errors.mean(0).compressed()
+    ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
@@ -116,7 +122,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     )
     seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
     done = min(result["iterations_done"] for result in found)
-    return Summary(float(np.mean(means)), ci95, seed_sd, seeds, curves[0]["tasks"], done, last["settings"]["iterations"], origin)
+    return Summary(float(np.mean(means)), ci95, seed_sd, seeds, curves[0]["tasks"], diverged, done, last["settings"]["iterations"], origin)
 
 
 def duration(seconds: float) -> str:

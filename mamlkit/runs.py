@@ -5,7 +5,7 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 every test task) and ``result.json``, written last.
 """
 
-__all__ = ["LOG_COLUMNS", "keep", "open_run", "provenance", "read_log", "repository", "write_log", "write_result"]
+__all__ = ["LOG_COLUMNS", "keep", "open_run", "provenance", "read_log", "repository", "statistics", "write_log", "write_result"]
 
 import datetime
 import json
@@ -25,6 +25,7 @@ from mamlkit.experiments import Row
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
 DECIMALS = 6  # of a committed mean: far below its standard error
+DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: an error above it is a failed adaptation
 STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
 
 
@@ -143,6 +144,34 @@ def open_run(row: Row, seed: int, device: str, *, scale: str = "paper", base: Pa
     return folder
 
 
+def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
+    """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
+
+    Gradient descent diverges on a few regression tasks in ten thousand, to errors that swamp any mean:
+    whether a sample holds such a task would decide the number. So ``mean`` and ``sd`` are those of the
+    tasks whose error is at most :data:`DIVERGED_MSE`, ``diverged`` counts the others at each step, and
+    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks.
+
+    Args:
+        metric: ``"mse"``, or another, of which no task is left out.
+        values: error or accuracy ``[tasks, steps]``.
+
+    Example:
+        >>> statistics("mse", np.array([[1.0, 2.0], [3.0, 1e9]]))["mean"]
+        [2.0, 2.0]
+    """
+    kept = np.where(values > DIVERGED_MSE, np.nan, values) if metric == "mse" else values
+    kept = np.where(np.isfinite(kept), kept, np.nan).astype(float)
+    in_all = values.mean(0, dtype=float)
+    return {
+        "mean": np.nanmean(kept, 0).round(DECIMALS).tolist(),
+        "sd": np.nanstd(kept, 0).round(DECIMALS).tolist(),
+        "tasks": len(values),
+        "diverged": np.isnan(kept).sum(0).tolist(),
+        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in in_all.tolist()],
+    }
+
+
 def write_result(folder: Path, row: Row, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
     """Write ``tasks.npz`` and ``result.json``.
 
@@ -166,15 +195,7 @@ def write_result(folder: Path, row: Row, iteration: int, seconds: float, evaluat
         "iterations_done": iteration,
         "seconds": round(seconds, 1),
         "evaluations": {
-            name: {"settings": settings[name]}
-            | {
-                metric: {
-                    "mean": values.mean(0).astype(float).round(DECIMALS).tolist(),
-                    "sd": values.std(0).astype(float).round(DECIMALS).tolist(),
-                    "tasks": len(values),
-                }
-                for metric, values in metrics.items()
-            }
+            name: {"settings": settings[name]} | {metric: statistics(metric, values) for metric, values in metrics.items()}
             for name, metrics in evaluations.items()
         },
     }

@@ -198,7 +198,7 @@ def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params],
     def measure(params: Params) -> float:
         curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
         metric = "accuracy" if "accuracy" in curves else "mse"
-        return float(curves[metric][:, settings.headline_step].mean())
+        return runs.statistics(metric, curves[metric])["mean"][settings.headline_step]
 
     return measure
 
@@ -228,7 +228,8 @@ def evaluate(
         device: where to compute.
 
     Returns:
-        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``.
+        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``,
+        to be averaged by :func:`mamlkit.runs.statistics`.
     """
     learner = build(row, evaluation)
     family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)

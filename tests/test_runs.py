@@ -31,7 +31,7 @@ def test_a_run_ends_with_a_result_that_can_be_derived_again(short, tmp_path, cap
     for evaluation in ROW.evaluations:
         curves = train.evaluate(ROW, params, evaluation)
         stored = result["evaluations"][evaluation.name]["mse"]
-        assert np.allclose(stored["mean"], curves["mse"].mean(0), rtol=1e-4) and stored["tasks"] == 20
+        assert np.allclose(stored["mean_of_all"], curves["mse"].mean(0), rtol=1e-4) and stored["tasks"] == 20
         per_task = np.load(folder / "tasks.npz")[f"{evaluation.name}/mse"]
         assert np.allclose(per_task, curves["mse"][:, runs.STEPS_KEPT], rtol=2e-3)
     log = pd.read_csv(folder / "metrics.csv")
@@ -78,6 +78,14 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
     kept = runs.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
     assert len(log) <= runs.LOG_ROWS_KEPT and log.validation.notna().sum() == 7
+
+
+def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
+    values = np.array([[1.0, 2.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])
+    got = runs.statistics("mse", values)
+    assert got["mean"] == [2.0, 13.5, 1.0] and got["sd"] == [round((2 / 3) ** 0.5, 6), 11.5, 0.0]
+    assert got["diverged"] == [0, 1, 2] and got["tasks"] == 3 and got["mean_of_all"] == [2.0, 19.0, None]
+    assert runs.statistics("accuracy", np.array([[20.0], [100.0]]))["mean"] == [60.0]
 
 
 def test_the_fingerprint_follows_settings_and_not_words():

@@ -1,0 +1,63 @@
+"""Every row is one that can be run, and holds the paper's settings."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mamlkit import experiments, maml, methods, results, tasks, train
+from mamlkit.experiments import ROWS
+
+
+@pytest.mark.parametrize("scale", ["quick", "paper"])
+@pytest.mark.parametrize("name", list(ROWS))
+def test_every_row_gives_a_finite_meta_gradient(name, scale):
+    row = ROWS[name].at(scale)
+    family = row.family.replace("omniglot", "glyphs")  # the same shapes, and always there
+    learner = train.build(row)
+    params = learner.model.init(train.generator(0, "init"))
+    batch = tasks.make(family, "train", ways=row.ways, shots=row.shots, queries=row.queries).sample(train.generator(0, "train"), 2)
+    gradient, losses = maml.meta_gradient(methods.METHODS[row.method](learner), params, batch)
+    assert torch.isfinite(losses).all() and all(torch.isfinite(g).all() for g in gradient.values())
+    for evaluation in row.evaluations:
+        test = tasks.make(family, "test", ways=row.ways, shots=evaluation.shots, queries=evaluation.queries)
+        assert test.sample(train.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
+        assert 0 <= evaluation.headline_step <= evaluation.inner_steps
+
+
+def test_settings_are_those_of_the_paper_and_the_authors_code():
+    row = experiments.get("omniglot-20way-5shot")
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.iterations, row.outer_lr) == (0.1, 5, 16, 60_000, 0.001)
+    row = experiments.get("omniglot-5way-1shot")
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.evaluations[0].headline_step) == (0.4, 1, 32, 3)
+    assert row.loss == "cross-entropy, sum over examples / shots" and row.evaluations[0].tasks == 600
+    row = experiments.get("sinusoid-maml")
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.shots, row.queries) == (0.01, 1, 25, 10, 10)
+    fine_tuning = {e.name: e.inner_lr for e in experiments.get("sinusoid-pretrained").evaluations}
+    assert fine_tuning == {"K=5": 0.01, "K=10": 0.02, "K=20": 0.02}
+
+
+def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
+    assert all(name == row.name for name, row in ROWS.items())
+    exact, first = (experiments.get(name).settings for name in ("sinusoid-maml", "sinusoid-first-order"))
+    assert {k for k in exact if exact[k] != first[k]} == {"method"}
+
+
+def test_published_numbers_point_at_rows_that_are_there():
+    paper = results.published()
+    ours = paper[paper.row != ""]
+    assert len(ours) == 12
+    for _, line in ours.iterrows():
+        assert line.evaluation in {e.name for e in experiments.get(line.row).evaluations}
+
+
+def test_bad_names_are_refused():
+    with pytest.raises(ValueError, match="the names are sinusoid-maml"):
+        experiments.get("omniglot")
+    with pytest.raises(ValueError, match="'quick' and 'paper'"):
+        experiments.get("sinusoid-maml").at("small")
+
+
+def test_a_row_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        experiments.get("sinusoid-maml").inner_lr = 1.0

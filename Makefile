@@ -1,0 +1,61 @@
+# Two commands matter: `make book` and `make test`. Each sets up what it needs.
+PYTHON   ?= python3
+PIP_ARGS ?=
+BUILD    ?= .
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE   = $(BUILD)/_build/html
+
+.PHONY: help book test lab data twins clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
+	@echo "make test    test the package, the book and the notebooks"
+	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make data    fetch Omniglot"
+	@echo "make twins   re-execute the .ipynb of every changed .py (FORCE=1 for all)"
+	@echo "make clean   remove what was built (make distclean: the environment too)"
+	@echo
+	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install."
+
+# The stamp is written last, so an installation that was interrupted starts again.
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed, but '$(PYTHON)' is missing or another version; choose one with PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[book,test]" $(PIP_ARGS)
+	@touch $@
+
+# Pages start from nothing, so that an earlier build hides no warning and leaves no page behind;
+# executed notebooks come from the cache, whose key is in book/_ext/mamlbook.py.
+book: $(STAMP)
+	@rm -rf "$(SITE)"
+	$(BIN)/jupyter-book build . -n -W --keep-going --all --path-output "$(BUILD)"
+	$(BIN)/python book/_ext/check_site.py "$(SITE)"
+	@echo "Front page: $(SITE:./%=%)/book/index.html"
+
+# Both halves always run. Committed outputs are those of a CPU without any data set.
+test: $(STAMP)
+	@$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
+	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
+	test $$package -eq 0 || echo "make test: the tests of the package and the book failed" >&2; \
+	test $$notebooks -eq 0 || echo "make test: the tests of the notebooks failed" >&2; \
+	test $$package -eq 0 -a $$notebooks -eq 0
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab
+
+data: $(STAMP)
+	$(BIN)/python -m mamlkit data omniglot
+
+twins: $(STAMP)
+	$(BIN)/python book/_ext/refresh.py $(if $(FORCE),--force) notebooks/*.py
+
+clean:
+	rm -rf "$(BUILD)/_build" .pytest_cache .hypothesis *.egg-info
+
+distclean: clean
+	rm -rf $(VENV)

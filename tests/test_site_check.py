@@ -1,0 +1,73 @@
+"""The check of the built pages finds each planted fault, and nothing on a clean site."""
+
+import check_site
+import pytest
+
+PAGE = """<!DOCTYPE html><html><head><link rel="stylesheet" href="_static/book.css">{head}</head><body>
+<article><h1 id="top">A page</h1><p>Some prose, a <a href="other.html#here">link</a>,
+<a href="https://example.org/">one to elsewhere</a>, <code>{{numref}}`in code`</code> and \\(x_{{i}}\\).</p>
+<pre>WARNING: a listing may say {{numref}}`anything`</pre>
+<img src="figure.png" alt="Loss against steps.">{body}</article></body></html>"""
+
+
+def build(folder, head="", body="", css="body { background: url(figure.png) }"):
+    (folder / "_static").mkdir()
+    (folder / "_static" / "book.css").write_text(css)
+    (folder / "_static" / "template.html").write_text('<a href="{{ theme }}">not a page</a>')
+    (folder / "figure.png").write_bytes(b"png")
+    (folder / "other.html").write_text('<article><p id="here">Here.</p></article>')
+    (folder / "index.html").write_text(PAGE.format(head=head, body=body))
+    return check_site.check_site(folder)
+
+
+def test_a_clean_site_passes(tmp_path):
+    assert build(tmp_path) == (2, [])
+    assert check_site.main([str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        ({"head": '<script src="https://cdn.example.org/x.js"></script>'}, "from outside"),
+        ({"head": '<link rel="stylesheet" href="//example.org/x.css">'}, "from outside"),
+        ({"head": '<link rel="preload" as="font" href="http://example.org/x.woff2">'}, "from outside"),
+        ({"head": "<style>@import 'https://example.org/x.css';</style>"}, "from outside"),
+        ({"body": '<p style="background: url(https://example.org/x.png)">x</p>'}, "from outside"),
+        ({"body": '<img src="https://example.org/x.png" alt="A figure.">'}, "from outside"),
+        ({"body": '<img src="figure.png" srcset="figure.png 1x, //example.org/x.png 2x" alt="A figure.">'}, "outside"),
+        ({"body": '<iframe src="https://example.org/"></iframe>'}, "from outside"),
+        ({"css": "@import url(https://example.org/x.css);"}, "book.css: loads https://example.org/x.css"),
+        ({"css": "@font-face { src: url('//example.org/x.woff2') }"}, "book.css: loads //example.org/x.woff2"),
+        ({"body": '<a href="gone.html">link</a>'}, "gone.html does not exist"),
+        ({"body": '<a href="other.html#gone">link</a>'}, "other.html#gone: no such place"),
+        ({"body": '<a href="#gone">link</a>'}, "#gone: no such place"),
+        ({"body": '<img src="gone.png" alt="A figure.">'}, "gone.png does not exist"),
+        ({"head": '<script src="_static/gone.js"></script>'}, "gone.js does not exist"),
+        ({"head": '<meta http-equiv="Refresh" content="0; url=gone.html">'}, "gone.html does not exist"),
+        ({"body": '<img src="figure.png">'}, "no description"),
+        ({"body": '<img src="figure.png" alt=" ">'}, "no description"),
+        ({"body": '<img src="figure.png" alt="../_images/0f3a.png">'}, "no description"),
+        ({"body": "<p>Traceback (most recent call last):</p>"}, "a traceback"),
+        ({"body": '<div class="cell_output"><div class="output traceback"><pre>x</pre></div></div>'}, "a traceback"),
+        ({"body": '<div class="cell_output"><div class="output stderr"><pre>x</pre></div></div>'}, "stderr"),
+        ({"body": '<div class="cell_output"><pre>x.py:3: UserWarning: y</pre></div>'}, "a warning"),
+        ({"body": "<p>WARNING: something</p>"}, "a warning"),
+        ({"body": '<div class="cell_output"><pre>HBox(children=(...))</pre></div>'}, "widget"),
+        ({"body": '<script type="application/vnd.jupyter.widget-view+json">{}</script>'}, "widget"),
+        ({"body": '<span class="problematic">x</span>'}, "system message"),
+        ({"body": "<p>See {numref}`fig-x`.</p>"}, "unrendered"),
+        ({"body": "<p>See {cite:t}<code>finn</code>.</p>"}, "unrendered"),
+        ({"body": "<p>:::{note} text</p>"}, "unrendered"),
+        ({"body": "<p>{{ value }}</p>"}, "unrendered"),
+    ],
+)
+def test_each_fault_is_found(tmp_path, capsys, plant, fault):
+    _, faults = build(tmp_path, **plant)
+    assert len(faults) == 1 and fault in faults[0]
+    assert check_site.main([str(tmp_path)]) == 1
+    assert fault in capsys.readouterr().err
+
+
+def test_an_empty_or_missing_folder_is_no_success(tmp_path):
+    assert check_site.main([str(tmp_path)]) == 1
+    assert check_site.main([str(tmp_path / "gone")]) == 2

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 
 _log = logging.getLogger(__name__)
@@ -83,6 +82,8 @@ def cache_dir() -> Path:
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file():
         return root / "data" / "cache"
+    import pooch  # imports tqdm.auto, which warns in a notebook without widgets
+
     return Path(pooch.os_cache("mamlkit"))
 
 

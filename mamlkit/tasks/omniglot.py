@@ -22,7 +22,6 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from PIL import Image
 
@@ -104,6 +103,7 @@ def fetch(progress: bool = True) -> Path:
         ConnectionError: If an archive cannot be downloaded.
         ValueError: If what came has another checksum; it is not kept.
     """
+    import pooch  # here, since it imports tqdm.auto, which warns in a notebook without widgets
     import requests  # pooch's own way to the network; slow to import and needed nowhere else
 
     folder = cache_dir() / "omniglot"

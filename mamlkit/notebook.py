@@ -3,6 +3,8 @@
 __all__ = ["box", "check", "markdown_table", "source", "table"]
 
 import inspect
+import textwrap
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -16,12 +18,12 @@ def _markdown(text: str) -> Any:
 
 def source(*objects: Any) -> Any:
     """The source of functions or classes of this package, as it runs."""
-    return _markdown("\n".join(f"```python\n{inspect.getsource(thing).rstrip()}\n```" for thing in objects))
+    return _markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```" for thing in objects))
 
 
-def markdown_table(frame: pd.DataFrame) -> str:
-    """A data frame as a Markdown table: numbers to the right, missing values as a dash."""
-    align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in ("paper", "ours") else ":--" for c in frame]
+def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
+    """A data frame as a Markdown table: numbers and the columns ``right`` to the right, missing values as a dash."""
+    align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in right else ":--" for c in frame]
     cell = lambda v: "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
     lines = [map(str, frame.columns), align, *(map(cell, line) for line in frame.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

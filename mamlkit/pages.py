@@ -8,6 +8,7 @@ __all__ = [
     "badge",
     "beyond_evaluations",
     "beyond_rows",
+    "effect_of_divergence",
     "effect_of_more_tasks",
     "effect_of_phase",
     "effect_of_queries",
@@ -20,8 +21,10 @@ __all__ = [
     "mini_imagenet",
     "origins",
     "table_2",
+    "table_2_intervals",
     "tally",
     "verdicts",
+    "where_seeds_matter",
 ]
 
 import math
@@ -35,17 +38,20 @@ from mamlkit.notebook import markdown_table
 from mamlkit.runs import STEPS_KEPT
 
 OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]
-NUMBERS = ("step", "paper", "ours", "over seeds", "difference")  # columns that are set to the right
+OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
+NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 
-# The parts of the results page: place in the paper, start of the setting, caption, what the table leaves unsaid.
+# The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
-    "omniglot": ("Table 1", "Omniglot", "Table 1 of the paper, Omniglot: accuracy in %"),
-    "mini_imagenet": ("Table 1", "Mini-ImageNet", "Table 1 of the paper, Mini-ImageNet: accuracy in %"),
-    "table_2": ("Table 2", "", "Table 2 of the paper: mean squared error on sinusoids from 5 points"),
-    "figure_4": ("Fig. 4", "", "Figure 4 of the paper, 2D navigation: return"),
-    "figure_5": ("Fig. 5", "", "Figure 5 of the paper, locomotion: return"),
-    "appendix": (("Table 3", "Table 4", "Table 5"), "", "Tables 3 to 5 of the paper's appendix, the context vector"),
+    "omniglot": ("Table 1", "Omniglot", "Omniglot (Table 1 of the paper): accuracy in %"),
+    "mini-imagenet": ("Table 1", "Mini-ImageNet", "Mini-ImageNet (Table 1 of the paper): accuracy in %"),
+    "sinusoids": ("Table 2", "", "Sinusoids from 5 points (Table 2 of the paper): mean squared error"),
+    "navigation": ("Fig. 4", "", "2D navigation (Figure 4 of the paper): return"),
+    "locomotion": ("Fig. 5", "", "Locomotion (Figure 5 of the paper): return"),
+    "context-omniglot": ("Table 3", "", "Context vector on Omniglot (Table 3 of the paper): accuracy in %"),
+    "context-navigation": ("Table 4", "", "Context vector in 2D navigation (Table 4 of the paper): return"),
+    "context-locomotion": ("Table 5", "", "Context vector in locomotion (Table 5 of the paper): return"),
 }
 
 # Setting of a published number -> a word in the name of its chapter.
@@ -70,12 +76,12 @@ def badge(verdict: str) -> str:
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
-    """A number with its interval, which has two significant digits (at most five decimals).
+    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one decimal.
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
     """
-    if value is None or math.isnan(value):
+    if math.isnan(value):
         return ""
     decimals = _decimals(ci95)
     text = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
@@ -83,80 +89,129 @@ def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
 
 
 def _decimals(ci95: float) -> int:
-    return 2 if math.isnan(ci95) or ci95 <= 0 else min(max(1 - math.floor(math.log10(ci95)), 1), 5)
+    """Decimals that suit an interval: between 1 and 5; 2 where there is none."""
+    if math.isnan(ci95) or ci95 <= 0:
+        return 2
+    place = math.floor(math.log10(ci95))
+    return min(max((1 if ci95 < 3 * 10**place else 0) - place, 1), 5)
 
 
 def _numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterable[str] = NUMBERS) -> str:
     """A captioned table that pages can refer to; columns without any content are left out."""
     frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
-    return f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```\n"
+    right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
+    text = markdown_table(frame, right).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return f"```{{table}} {caption}\n:name: {name}\n\n{text}\n```\n"
 
 
 def _published() -> pd.DataFrame:
     """:func:`mamlkit.results.table` with every column, and the paper's numbers as the paper prints them."""
-    found = results.table().reindex(columns=results.TABLE_COLUMNS)
+    found = results.table()
+    found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
     text = pd.read_csv(results.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
     printed = (text.value + (" ± " + text.ci95).where(text.ci95 != "", "")).str.replace("-", "−")
     return found.assign(printed=printed, row=text.row, quoted=text.note.str.startswith("quoted"))
 
 
 def _group(found: pd.DataFrame, name: str) -> pd.DataFrame:
-    places, setting, _ = GROUPS[name]
-    return found[found.place.isin([places] if isinstance(places, str) else places) & found.setting.str.startswith(setting)]
+    place, start, _ = GROUPS[name]
+    part = found[(found.place == place) & found.setting.str.startswith(start)]
+    return part.assign(setting=part.setting.str.removeprefix(start).str.strip())
 
 
-def _paper_table(name: str) -> str:
-    """The published numbers of a group beside ours."""
-    _, prefix, caption = GROUPS[name]
-    lines = []
-    for _, line in _group(_published(), name).iterrows():
-        ours = not pd.isna(line.ours)
-        lines.append(
-            {
-                "setting": line.setting.removeprefix(prefix).strip(),
-                "method": line.method,
-                "step": "" if pd.isna(line.step) else str(line.step),
-                "paper": line.printed,
-                "ours": number(line.ours, line.ours_ci95),
-                "over seeds": f"{line.seed_sd:.{_decimals(line.ours_ci95)}f}" if ours and line.seeds > 1 else "",
-                "difference": number(line.difference, line.difference_ci95, signed=True),
-                "verdict": line.note.replace("by the paper ", "") if line.quoted else badge(line.verdict),
-                "origin": f"`{line.row}`" if ours else "",
-            }
-        )
-    if len({line["setting"] for line in lines}) == 1:
-        lines = [{k: v for k, v in line.items() if k != "setting"} for line in lines]
-    return _numbered(lines, f"{caption}.", f"tab-results-{name.replace('_', '-')}")
+def _paper_tables(*names: str) -> str:
+    """The published numbers of groups: those with ours beside them, those not run, those that the paper quotes."""
+    found, tables = _published(), []
+    for name in names:
+        part, caption = _group(found, name), GROUPS[name][-1]
+        run = part.ours.notna()
+        if run.any():
+            tables.append(_numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
+        if (rest := part[~run & ~part.quoted]).size:
+            tables.append(_numbered(_crosswise(rest, badge("not run")), f"{caption}, not run.", f"tab-not-run-{name}"))
+        if (quoted := part[part.quoted]).size:
+            tables.append(_numbered(_crosswise(quoted, "quoted"), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
+    return "\n".join(tables)
+
+
+def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
+    """One line per number."""
+    lines = [
+        {
+            "setting": line.setting,
+            "method": line.method,
+            "steps": str(line.step),
+            "paper": line.printed,
+            "ours": number(line.ours, line.ours_ci95),
+            "difference": number(line.difference, line.difference_ci95, signed=True),
+            "verdict": badge(line.verdict),
+            "over seeds": f"{line.seed_sd:.{_decimals(line.ours_ci95)}f}" if line.seeds > 1 else "",
+            "diverged": f"{line.diverged:.0f} of {line.tasks:,.0f}" if line.diverged else "",
+            "origin": f"`{line.row}`",
+        }
+        for _, line in part.iterrows()
+    ]
+    return _without_constant(lines, "setting")
+
+
+def _crosswise(part: pd.DataFrame, verdict: str) -> list[dict[str, str]]:
+    """One line per method, for numbers without any of ours: across are the steps, or else the settings."""
+    by_step = part.groupby(["setting", "method"]).size().max() > 1
+    across = [_steps(line.step) if by_step else line.setting for line in part.itertuples()]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for (_, line), column in zip(part.iterrows(), across):
+        start = {"setting": line.setting if by_step else "", "method": line.method}
+        source = line.note.removeprefix("quoted by the paper ")
+        end = {"verdict": f"{verdict} {source}".strip()}
+        entry = lines.setdefault(tuple(start.values()), start | dict.fromkeys(across, "") | end)
+        entry[column] = line.printed
+    return _without_constant(list(lines.values()), "setting")
+
+
+def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str, str]]:
+    constant = len({line[column] for line in lines}) == 1
+    return [{k: v for k, v in line.items() if k != column} for line in lines] if constant else lines
 
 
 def omniglot() -> str:
     """Table 1, Omniglot."""
-    return _paper_table("omniglot")
+    return _paper_tables("omniglot")
 
 
 def mini_imagenet() -> str:
     """Table 1, Mini-ImageNet."""
-    return _paper_table("mini_imagenet")
+    return _paper_tables("mini-imagenet")
 
 
 def table_2() -> str:
     """Table 2, sinusoids."""
-    return _paper_table("table_2")
+    return _paper_tables("sinusoids")
+
+
+def table_2_intervals() -> str:
+    """What interval the paper's numbers of Table 2 would have, by the spread over tasks that we measure."""
+    found = _group(_published(), "sinusoids").dropna(subset="ours")
+    would_be = found.ours_ci95 * (found.tasks / found.seeds / 600) ** 0.5
+    ranges = would_be.groupby(found.method, sort=False).agg(["min", "max"])
+    parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
+    if not parts:
+        return "Our own spread over tasks is not measured yet.\n"
+    return "By the spread over tasks that we measure, an interval over 600 tasks would be about " + " and ".join(parts) + ".\n"
 
 
 def figure_4() -> str:
     """Figure 4, 2D navigation."""
-    return _paper_table("figure_4")
+    return _paper_tables("navigation")
 
 
 def figure_5() -> str:
     """Figure 5, locomotion."""
-    return _paper_table("figure_5")
+    return _paper_tables("locomotion")
 
 
 def appendix() -> str:
     """Tables 3 to 5, the context vector."""
-    return _paper_table("appendix")
+    return _paper_tables("context-omniglot", "context-navigation", "context-locomotion")
 
 
 def tally() -> str:
@@ -164,12 +219,29 @@ def tally() -> str:
     found = _published()
     word = found.verdict.str.partition(" (")[0].where(~found.quoted, "quoted")
     lines = []
-    for name, (_, _, caption) in GROUPS.items():
+    for name, (place, _, caption) in GROUPS.items():
         counts = word[_group(found, name).index].value_counts()
-        lines.append({"part": caption.partition(":")[0]} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
+        lines.append({"part": f"{place}: {caption.partition(' (')[0]}"} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
     words = [w for w in [*OWN_VERDICTS, "quoted"] if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()]
     lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
     return _numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
+
+
+def where_seeds_matter() -> str:
+    """Which numbers vary more between training runs than their interval over test tasks says, and by how much."""
+    found = _published()
+    found = found[found.seed_ci95 > found.ours_ci95]
+    if found.empty:
+        return "So far no number with several seeds is less certain over them than over test tasks.\n"
+    found = found.assign(away=(found.difference / found.seed_sd).abs())
+    parts = []
+    for (setting, method), part in found.groupby(["setting", "method"], sort=False):
+        away = ", ".join(f"{line.away:.1f} after {_steps(line.step)}" for line in part.itertuples())
+        parts.append(f"- {setting}, {method}: {away}")
+    return (
+        "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
+        "single run, lies so many standard deviations over seeds from our mean:\n\n" + "\n".join(parts) + "\n"
+    )
 
 
 def _chapter(setting: str) -> str:
@@ -192,8 +264,7 @@ def front_page() -> str:
         lines.append(
             {
                 "experiment": line.setting[0].upper() + line.setting[1:] + line.method.removeprefix("MAML").replace(" first", ", first"),
-                "in the paper": line.place,
-                "number": results.UNITS[line.metric],
+                "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
                 "paper": line.printed,
                 "ours": number(line.ours, line.ours_ci95),
                 "verdict": badge(line.verdict),
@@ -215,6 +286,10 @@ def _state(name: str) -> str:
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
 
 
+def _steps(step: int) -> str:
+    return f"{step} step" + ("" if step == 1 else "s")
+
+
 def _metric(row: Row) -> str:
     return "mse" if row.loss == "mse" else "accuracy"
 
@@ -228,16 +303,16 @@ def _curves(wanted: Callable[[Row, Evaluation], bool], what: str, name: str) -> 
             if not wanted(row, evaluation):
                 continue
             ours = {step: results.summary(row.name, evaluation.name, step, metric) for step in steps}
-            line = {"experiment": f"{row.title} (`{row.name}`)", "test": evaluation.name}
-            line |= {f"{step} steps": number(s.value, s.ci95) if s else "" for step, s in ours.items()}
+            line = {"experiment": row.title, "test": evaluation.name}
+            line |= {_steps(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}
             spread = ours.get(evaluation.headline_step)
             shown = spread and len(spread.seeds) > 1
             line["over seeds"] = f"{spread.seed_sd:.{_decimals(spread.ci95)}f}" if shown else ""
+            line["diverged"] = f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}" if spread and spread.diverged else ""
             lines.append(line | {"state": badge(_state(row.name))})
         if lines:
-            right = ["over seeds", *(f"{step} steps" for step in steps)]
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
-            tables.append(_numbered(lines, caption, f"tab-{name}-{metric}", right))
+            tables.append(_numbered(lines, caption, f"tab-{name}-{metric}"))
     return "\n".join(tables)
 
 
@@ -329,7 +404,7 @@ def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
 def _effect(parts: Iterable[str | None]) -> str:
     """The paragraph about what a deviation does to the numbers."""
     sentences = [part for part in parts if part]
-    return "**Measured effect.** " + (" ".join(sentences) if sentences else "Effect not measured yet.") + "\n"
+    return (" ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet.") + "\n"
 
 
 def effect_of_phase() -> str:
@@ -360,6 +435,24 @@ def effect_of_queries() -> str:
         if few and many:
             queries = tests["Q=K"].queries, tests["Q=15"].queries
             sentences.append(f"{row.title}: {few} % with {queries[0]} and {many} % with {queries[1]} queries per class.")
+    return _effect(sentences)
+
+
+def effect_of_divergence() -> str:
+    """What the tasks on which gradient descent diverges would do to the means."""
+    sentences = []
+    for row in ROWS.values():
+        for result in results.load(row.name):
+            for evaluation in row.evaluations:
+                curve = result["evaluations"].get(evaluation.name, {}).get("mse")
+                step = evaluation.headline_step
+                if not curve or not curve["diverged"][step]:
+                    continue
+                of_all = curve["mean_of_all"][step]
+                sentences.append(
+                    f"{row.title}, {evaluation.name}, seed {result['seed']}, {step} steps: {curve['diverged'][step]} of {curve['tasks']:,} tasks "
+                    f"diverged; the mean is {curve['mean'][step]:.3f} without and {'not finite' if of_all is None else f'{of_all:.3g}'} with them."
+                )
     return _effect(sentences)
 
 

@@ -1,6 +1,6 @@
 """The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
 
-__all__ = ["Summary", "checkpoint", "listing", "load", "overview", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
+__all__ = ["Summary", "checkpoint", "listing", "load", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
 
 import json
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mamlkit.experiments import ROWS, Row, get
 from mamlkit.runs import DIVERGED_MSE, STEPS_KEPT, repository
@@ -72,6 +73,7 @@ class Summary:
         value: mean over the test tasks and the seeds.
         ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's +-.
         seed_sd: standard deviation over seeds, NaN for one seed.
+        seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds.
         tasks: test tasks of each seed.
         diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.runs.statistics`).
@@ -82,6 +84,7 @@ class Summary:
     value: float
     ci95: float
     seed_sd: float
+    seed_ci95: float
     seeds: tuple[int, ...]
     tasks: int
     diverged: int
@@ -110,7 +113,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     diverged = sum(curve["diverged"][step] for curve in curves)
     errors = np.ma.array([per_task_errors(name, seed, evaluation, metric)[:, STEPS_KEPT.index(step)] for seed in seeds])
     if metric == "mse":
-        errors = np.ma.masked_greater(errors, DIVERGED_MSE)
+        errors = np.ma.masked_where(~(errors <= DIVERGED_MSE), errors)  # so that NaN counts as diverged
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
     last = found[-1]
@@ -121,8 +124,9 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, {where['device']}, {duration(time)}"
     )
     seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
+    seed_ci95 = float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found)) if len(found) > 1 else math.nan
     done = min(result["iterations_done"] for result in found)
-    return Summary(float(np.mean(means)), ci95, seed_sd, seeds, curves[0]["tasks"], diverged, done, last["settings"]["iterations"], origin)
+    return Summary(float(np.mean(means)), ci95, seed_sd, seed_ci95, seeds, curves[0]["tasks"], diverged, done, last["settings"]["iterations"], origin)
 
 
 def duration(seconds: float) -> str:
@@ -159,13 +163,18 @@ def margin(line: pd.Series, paper: pd.DataFrame) -> float:
         return ACCURACY_MARGIN
     if line.metric == "mse":
         return MSE_MARGIN * line.value
-    curve = paper[(paper.setting == line.setting) & (paper.method == "MAML") & paper.place.str.startswith("Fig.")]
-    first = curve.set_index("step").value
-    return RETURN_MARGIN * abs(first[1] - first[0])
+    columns = zip(paper.place, paper.setting, paper.method, paper.step, paper.value)
+    own = (line.setting, "MAML")
+    curve = {step: value for place, setting, method, step, value in columns if (setting, method) == own and place.startswith("Fig.")}
+    return RETURN_MARGIN * abs(curve[1] - curve[0])
 
 
 def table() -> pd.DataFrame:
-    """Every published number with ours, the difference, its 95 % interval, the verdict and the origin."""
+    """Every published number with ours, the difference, its 95 % interval, the verdict and the origin.
+
+    The interval of the difference is the wider of ours over tasks and, where there are several seeds, ours
+    over seeds, together with the paper's where it gives one.
+    """
     paper = published()
     lines = []
     for _, line in paper.iterrows():
@@ -174,9 +183,12 @@ def table() -> pd.DataFrame:
         entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper), "verdict": "not run"}
         if ours:
             difference = ours.value - line.value
-            ci95 = math.hypot(ours.ci95, 0.0 if math.isnan(line.ci95) else line.ci95)
-            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "seed_sd": ours.seed_sd, "seeds": len(ours.seeds)}
+            widest = np.fmax(ours.ci95, ours.seed_ci95)  # over tasks or over seeds, whichever says less
+            ci95 = math.hypot(widest, 0.0 if math.isnan(line.ci95) else line.ci95)
+            entry |= {"ours": ours.value, "ours_ci95": ours.ci95}
+            entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
+            entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
             entry["verdict"] = verdict(difference, ci95, entry["margin"])
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
@@ -184,13 +196,6 @@ def table() -> pd.DataFrame:
                 entry["verdict"] = "stale"
         lines.append(entry)
     return pd.DataFrame(lines)
-
-
-def overview() -> pd.DataFrame:
-    """How many published numbers have which verdict, place by place."""
-    found = table()
-    found["verdict"] = found.verdict.str.replace(r" \(.*", "", regex=True)
-    return found.groupby(["place", "verdict"], sort=False).size().unstack(fill_value=0)
 
 
 def listing() -> pd.DataFrame:

@@ -1,0 +1,34 @@
+"""A repository of made-up results, written by the code that writes real ones."""
+
+import numpy as np
+import pytest
+
+from mamlkit import experiments, results, runs
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with the real published numbers and table of contents, and no results."""
+    (tmp_path / "data").mkdir()
+    for name in ("data/published.csv", "_toc.yml"):
+        (tmp_path / name).write_bytes((runs.repository() / name).read_bytes())
+    monkeypatch.setattr(runs, "repository", lambda: tmp_path)
+    monkeypatch.setattr(results, "repository", lambda: tmp_path)
+    return tmp_path
+
+
+def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
+    """Commit a result: ``errors`` gives, per evaluation, an array ``[tasks, steps]``; else 1 + 0.1 N(0, 1)."""
+    row = experiments.get(name)
+    metrics = ("mse",) if row.loss == "mse" else ("accuracy", "cross_entropy")
+    made = np.random.default_rng(seed)
+    curves = {}
+    for evaluation in row.evaluations:
+        shape = (tasks, evaluation.inner_steps + 1)
+        curves[evaluation.name] = {m: 1 + 0.1 * made.standard_normal(shape) if errors is None else errors for m in metrics}
+    folder = runs.open_run(row, seed, "a device", base=repository / "runs")
+    for file in ("params.safetensors", "state.safetensors"):
+        (folder / file).write_bytes(b"")
+    runs.write_log(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
+    runs.write_result(folder, row, row.iterations if done is None else done, 60.0, curves)
+    runs.keep(folder)

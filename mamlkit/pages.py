@@ -395,10 +395,13 @@ def verdicts() -> str:
 def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
     """A number of ours for a sentence, or None if it was not run."""
     ours = results.summary(name, evaluation, step, metric)
-    if ours is None:
-        return None
-    state = _state(name)
-    return number(ours.value, ours.ci95) + ("" if state == "complete" else f" [{badge(state)}]")
+    return ours and number(ours.value, ours.ci95)
+
+
+def _reservation(*names: str) -> str:
+    """In brackets, what is not complete of the experiments that a sentence speaks of."""
+    unfinished = {state: None for name in names if (state := _state(name)) != "complete"}
+    return f" ({', '.join(map(badge, unfinished))})" if unfinished else ""
 
 
 def _effect(parts: Iterable[str | None]) -> str:
@@ -411,8 +414,9 @@ def effect_of_phase() -> str:
     """What the slides' range of phases does."""
 
     def sentence(method: str, step: int, words: str) -> str | None:
-        narrow, wide = (_ours(f"sinusoid-{kind}{method}", "K=5", step, "mse") for kind in ("", "2pi-"))
-        return f"{words}: {narrow} with phases in [0, π], {wide} in [0, 2π]." if narrow and wide else None
+        names = [f"sinusoid-{kind}{method}" for kind in ("", "2pi-")]
+        narrow, wide = (_ours(name, "K=5", step, "mse") for name in names)
+        return f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]." if narrow and wide else None
 
     return _effect(
         [
@@ -434,26 +438,26 @@ def effect_of_queries() -> str:
         few, many = (_ours(row.name, test, step, "accuracy") for test in ("Q=K", "Q=15"))
         if few and many:
             queries = tests["Q=K"].queries, tests["Q=15"].queries
-            sentences.append(f"{row.title}: {few} % with {queries[0]} and {many} % with {queries[1]} queries per class.")
+            shares = f"{few} % with {queries[0]} and {many} % with {queries[1]} queries per class"
+            sentences.append(f"{row.title}{_reservation(row.name)}: {shares}.")
     return _effect(sentences)
 
 
 def effect_of_divergence() -> str:
     """What the tasks on which gradient descent diverges would do to the means."""
-    sentences = []
-    for row in ROWS.values():
-        for result in results.load(row.name):
-            for evaluation in row.evaluations:
-                curve = result["evaluations"].get(evaluation.name, {}).get("mse")
-                step = evaluation.headline_step
-                if not curve or not curve["diverged"][step]:
-                    continue
+    lines = []
+    for row, result in ((row, result) for row in ROWS.values() for result in results.load(row.name)):
+        for evaluation, step in ((e, s) for e in row.evaluations for s in MSE_STEPS):
+            curve = result["evaluations"].get(evaluation.name, {}).get("mse")
+            if curve and curve["diverged"][step]:
                 of_all = curve["mean_of_all"][step]
-                sentences.append(
-                    f"{row.title}, {evaluation.name}, seed {result['seed']}, {step} steps: {curve['diverged'][step]} of {curve['tasks']:,} tasks "
-                    f"diverged; the mean is {curve['mean'][step]:.3f} without and {'not finite' if of_all is None else f'{of_all:.3g}'} with them."
-                )
-    return _effect(sentences)
+                line = {"experiment": row.title, "test": evaluation.name, "seed": str(result["seed"]), "steps": str(step)}
+                line |= {"diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}", "mean without": f"{curve['mean'][step]:.3f}"}
+                lines.append(line | {"mean with": "not finite" if of_all is None else f"{of_all:.3f}" if of_all < 100 else f"{of_all:.2g}"})
+    if not lines:
+        return _effect([])
+    caption = "Mean squared error without and with the tasks that diverged, where any did."
+    return _numbered(lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"])
 
 
 def effect_of_more_tasks() -> str:

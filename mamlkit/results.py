@@ -110,7 +110,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    diverged = sum(curve["diverged"][step] for curve in curves)
+    diverged = sum(curve["diverged"][step] for curve in curves) if metric == "mse" else 0
     errors = np.ma.array([per_task_errors(name, seed, evaluation, metric)[:, STEPS_KEPT.index(step)] for seed in seeds])
     if metric == "mse":
         errors = np.ma.masked_where(~(errors <= DIVERGED_MSE), errors)  # so that NaN counts as diverged

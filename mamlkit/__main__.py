@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> None:
 
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     row = experiments.get(options.name).at(options.scale)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
     folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
     fit = train.fit(row, seed=options.seed, device=device, folder=folder, until=options.until, progress=True)
     evaluations = train.evaluate_row(row, fit.params, device=device)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mamlkit.experiments import ROWS, Row, get
-from mamlkit.runs import DIVERGED_MSE, STEPS_KEPT, repository
+from mamlkit.runs import STEPS_KEPT, diverged, repository
 
 ACCURACY_MARGIN = 1.0  # percentage points
 MSE_MARGIN = 0.10  # of the published error
@@ -76,7 +76,7 @@ class Summary:
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds.
         tasks: test tasks of each seed.
-        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.runs.statistics`).
+        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.runs.diverged`).
         done, total: iterations.
         origin: row, seeds, commit, device and time.
     """
@@ -110,10 +110,9 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    diverged = sum(curve["diverged"][step] for curve in curves) if metric == "mse" else 0
-    errors = np.ma.array([per_task_errors(name, seed, evaluation, metric)[:, STEPS_KEPT.index(step)] for seed in seeds])
-    if metric == "mse":
-        errors = np.ma.masked_where(~(errors <= DIVERGED_MSE), errors)  # so that NaN counts as diverged
+    left_out = sum(curve["diverged"][step] for curve in curves)
+    per_task = np.stack([per_task_errors(name, seed, evaluation, metric) for seed in seeds])  # [seeds, tasks, kept steps]
+    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else False)[..., STEPS_KEPT.index(step)]
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
     last = found[-1]
@@ -126,7 +125,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
     seed_ci95 = float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found)) if len(found) > 1 else math.nan
     done = min(result["iterations_done"] for result in found)
-    return Summary(float(np.mean(means)), ci95, seed_sd, seed_ci95, seeds, curves[0]["tasks"], diverged, done, last["settings"]["iterations"], origin)
+    return Summary(float(np.mean(means)), ci95, seed_sd, seed_ci95, seeds, curves[0]["tasks"], left_out, done, last["settings"]["iterations"], origin)
 
 
 def duration(seconds: float) -> str:

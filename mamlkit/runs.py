@@ -5,7 +5,7 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 every test task) and ``result.json``, written last.
 """
 
-__all__ = ["LOG_COLUMNS", "keep", "open_run", "provenance", "read_log", "repository", "statistics", "write_log", "write_result"]
+__all__ = ["LOG_COLUMNS", "diverged", "keep", "open_run", "provenance", "read_log", "repository", "statistics", "write_log", "write_result"]
 
 import datetime
 import json
@@ -25,7 +25,7 @@ from mamlkit.experiments import Row
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
 DECIMALS = 6  # of a committed mean: far below its standard error
-DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: an error above it is a failed adaptation
+DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
 STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
 
 
@@ -144,12 +144,25 @@ def open_run(row: Row, seed: int, device: str, *, scale: str = "paper", base: Pa
     return folder
 
 
+def diverged(errors: np.ndarray) -> np.ndarray:
+    """Where gradient descent on a regression task has diverged: a mask of the shape of ``errors``.
+
+    It diverges on a few tasks in ten thousand, to errors that swamp any mean: whether a sample holds such a
+    task would decide the number. A task has diverged at a step if its error there is above
+    :data:`DIVERGED_MSE`, or not finite, and so it is at the last step; one that overshoots and comes back
+    has not.
+
+    Args:
+        errors: mean squared errors ``[..., steps]``.
+    """
+    above = ~(errors <= DIVERGED_MSE)  # so that NaN counts
+    return above & above[..., -1:]
+
+
 def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
 
-    Gradient descent diverges on a few regression tasks in ten thousand, to errors that swamp any mean:
-    whether a sample holds such a task would decide the number. So ``mean`` and ``sd`` are those of the
-    tasks whose error is at most :data:`DIVERGED_MSE`, ``diverged`` counts the others at each step, and
+    ``mean`` and ``sd`` leave the diverged out (see :func:`diverged`), ``diverged`` counts them, and
     ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks.
 
     Args:
@@ -157,18 +170,17 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
         values: error or accuracy ``[tasks, steps]``.
 
     Example:
-        >>> statistics("mse", np.array([[1.0, 2.0], [3.0, 1e9]]))["mean"]
-        [2.0, 2.0]
+        >>> statistics("mse", np.array([[1.0, 30.0, 2.0], [3.0, 30.0, 1e9]]))["mean"]
+        [2.0, 30.0, 2.0]
     """
-    kept = np.where(values > DIVERGED_MSE, np.nan, values) if metric == "mse" else values
-    kept = np.where(np.isfinite(kept), kept, np.nan).astype(float)
-    in_all = values.mean(0, dtype=float)
+    out = diverged(values) if metric == "mse" else np.zeros(values.shape, bool)
+    kept = np.where(out, np.nan, values).astype(float)
     return {
         "mean": np.nanmean(kept, 0).round(DECIMALS).tolist(),
         "sd": np.nanstd(kept, 0).round(DECIMALS).tolist(),
         "tasks": len(values),
-        "diverged": np.isnan(kept).sum(0).tolist(),
-        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in in_all.tolist()],
+        "diverged": out.sum(0).tolist(),
+        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in values.mean(0, dtype=float).tolist()],
     }
 
 

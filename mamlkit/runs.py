@@ -26,6 +26,7 @@ LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
 DECIMALS = 6  # of a committed mean: far below its standard error
 DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
+EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
 STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
 
 
@@ -149,14 +150,14 @@ def diverged(errors: np.ndarray) -> np.ndarray:
 
     It diverges on a few tasks in ten thousand, to errors that swamp any mean: whether a sample holds such a
     task would decide the number. A task has diverged at a step if its error there is above
-    :data:`DIVERGED_MSE`, or not finite, and so it is at the last step; one that overshoots and comes back
-    has not.
+    :data:`EXPLODED_MSE`, or above :data:`DIVERGED_MSE` there and at the last step as well. One that
+    overshoots and comes back has not.
 
     Args:
         errors: mean squared errors ``[..., steps]``.
     """
-    above = ~(errors <= DIVERGED_MSE)  # so that NaN counts
-    return above & above[..., -1:]
+    above = ~(errors <= DIVERGED_MSE)  # written so that NaN counts
+    return above & above[..., -1:] | ~(errors <= EXPLODED_MSE)
 
 
 def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:

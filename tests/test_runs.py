@@ -82,6 +82,7 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
     values = np.array([[1.0, 40.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])  # the first comes back
+    assert runs.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [[False, True, False], [False] * 3]
     got = runs.statistics("mse", values)
     assert got["mean"] == [2.0, 32.5, 1.0] and got["sd"] == [round((2 / 3) ** 0.5, 6), 7.5, 0.0]
     assert got["diverged"] == [0, 1, 2] and got["tasks"] == 3 and got["mean_of_all"] == [2.0, round(95 / 3, 6), None]

@@ -104,6 +104,7 @@ from mamlkit import maml, methods, models, notebook, plots, runs
 from mamlkit.maml import Task
 
 plots.use_style()
+torch.set_num_threads(1)  # tensors are small: more threads would only wait
 
 
 def sample_task(generator, points=10):

@@ -54,6 +54,7 @@ from mamlkit import notebook, pages, plots
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 plots.use_style()
+train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 ROWS = {
     "MAML": "sinusoid-maml",
     "MAML, first order": "sinusoid-first-order",

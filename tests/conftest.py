@@ -5,6 +5,8 @@ import torch
 
 from mamlkit import maml, methods, models
 
+torch.set_num_threads(1)  # tensors this small only wait for each other on two
+
 
 def finite_difference(function, params, epsilon=1e-6):
     """Central differences of a scalar function of a parameter dictionary, entry by entry."""

@@ -143,6 +143,7 @@ quick = {}
 for method in ("MAML", "pretrained"):
     quick_row = experiments.get(ROWS[method]).at("quick")
     quick[method] = train.fit(quick_row, seed=0, validate=False)
+print("trained:", ", ".join(f"{method} for {fit.iteration:,} iterations" for method, fit in quick.items()))
 
 
 # %%

@@ -289,6 +289,7 @@ with tempfile.TemporaryDirectory() as folder:
         theta = train.fit(quick, folder=Path(folder), until=mark, validate=False).params
         measured = train.evaluate(quick, theta, follow, split="val", n_tasks=100)
         progress[mark] = measured["accuracy"][:, follow.headline_step]
+print(f"{quick.name}: trained for {mark:,} iterations")
 
 # %% [markdown]
 # What could do as well without meta-learning? The same network **untrained**, adapted by the same steps; and

@@ -148,7 +148,7 @@ def open_run(row: Row, seed: int, device: str, *, scale: str = "paper", base: Pa
 def diverged(errors: np.ndarray) -> np.ndarray:
     """Where gradient descent on a regression task has diverged: a mask of the shape of ``errors``.
 
-    It diverges on a few tasks in ten thousand, to errors that swamp any mean: whether a sample holds such a
+    It diverges on up to a few tasks in a thousand, to errors that swamp any mean: whether a sample holds such a
     task would decide the number. A task has diverged at a step if its error there is above
     :data:`EXPLODED_MSE`, or above :data:`DIVERGED_MSE` there and at the last step as well. One that
     overshoots and comes back has not.

@@ -1,28 +1,31 @@
 """What is compared. Each method turns a learner into an objective ``(params, task) -> loss``."""
 
-__all__ = ["LOSSES", "METHODS", "Learner", "first_order_maml", "maml", "pretraining"]
+__all__ = ["LOSSES", "METHODS", "Learner", "Objective", "first_order_maml", "log_likelihood", "maml", "pretraining"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mamlkit import maml as core
-from mamlkit.maml import LossFn, Params, Task
+from mamlkit.maml import Params, Task
 from mamlkit.models import Model
 
 
-def mse(outputs: Tensor, targets: Tensor, shots: int) -> Tensor:
+def mse(outputs: Tensor, targets: Tensor, shots: int = 1) -> Tensor:
     """Mean squared error over the points. Paper: equation 2 (a sum there; the authors' code takes the mean)."""
-    return ((outputs - targets) ** 2).mean()
+    return ((outputs - targets) ** 2).mean((-2, -1))
 
 
-def cross_entropy_mean(outputs: Tensor, targets: Tensor, shots: int) -> Tensor:
+def log_likelihood(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability that a softmax over the outputs gives to each label ``[..., points]``."""
+    return outputs.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+
+
+def cross_entropy_mean(outputs: Tensor, targets: Tensor, shots: int = 1) -> Tensor:
     """Cross-entropy averaged over the examples: how most reimplementations read equation 3."""
-    return F.cross_entropy(outputs, targets)
+    return -log_likelihood(outputs, targets).mean(-1)
 
 
 def cross_entropy_per_shot(outputs: Tensor, targets: Tensor, shots: int) -> Tensor:
@@ -31,7 +34,7 @@ def cross_entropy_per_shot(outputs: Tensor, targets: Tensor, shots: int) -> Tens
     On the N K support examples it is N times the mean, so the paper's alpha is an N times larger
     step than on :func:`cross_entropy_mean`. Paper: equation 3 (a sum); the division is the authors' code.
     """
-    return F.cross_entropy(outputs, targets, reduction="sum") / shots
+    return -log_likelihood(outputs, targets).sum(-1) / shots
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
@@ -77,38 +80,51 @@ class Learner:
         )
 
 
-def maml(learner: Learner) -> LossFn:
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: a function of the parameters and one task.
+
+    The fields say in data what the function says in code, so that :mod:`mamlkit.engine` can find a
+    faster way to the gradient of the same function.
+
+    Args:
+        learner: network, loss and inner update.
+        adapts: whether the loss is that of the query examples after adaptation, or of the support
+            examples before it.
+        first_order: whether the inner gradient counts as a constant.
+    """
+
+    learner: Learner
+    adapts: bool = True
+    first_order: bool = False
+
+    def __call__(self, params: Params, task: Task) -> Tensor:
+        if not self.adapts:
+            return self.learner.loss_fn(params, task.support)
+        fast = self.learner.adapt(params, task.support, self.first_order)
+        return self.learner.loss_fn(fast, task.query)
+
+
+def maml(learner: Learner) -> Objective:
     """Query loss after adaptation, differentiated through it. Paper: Algorithm 2."""
-
-    def objective(params: Params, task: Task) -> Tensor:
-        return learner.loss_fn(learner.adapt(params, task.support), task.query)
-
-    return objective
+    return Objective(learner)
 
 
-def first_order_maml(learner: Learner) -> LossFn:
+def first_order_maml(learner: Learner) -> Objective:
     """MAML whose inner gradients count as constants. Paper: section 5.2, "first order approximation"."""
-
-    def objective(params: Params, task: Task) -> Tensor:
-        return learner.loss_fn(learner.adapt(params, task.support, first_order=True), task.query)
-
-    return objective
+    return Objective(learner, first_order=True)
 
 
-def pretraining(learner: Learner) -> LossFn:
+def pretraining(learner: Learner) -> Objective:
     """Loss on the pooled support examples without adaptation; fine-tuning happens at test time only.
 
     Paper: section 5.1, "pretraining on all of the tasks". The oracle is the same method on a
     task family whose inputs hold the task's parameters.
     """
-
-    def objective(params: Params, task: Task) -> Tensor:
-        return learner.loss_fn(params, task.support)
-
-    return objective
+    return Objective(learner, adapts=False)
 
 
-METHODS: dict[str, Callable[[Learner], LossFn]] = {
+METHODS: dict[str, Callable[[Learner], Objective]] = {
     "maml": maml,
     "first-order maml": first_order_maml,
     "pretraining": pretraining,

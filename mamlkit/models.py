@@ -1,6 +1,6 @@
 """The paper's networks as pure functions of a parameter dictionary."""
 
-__all__ = ["NETWORKS", "Model", "conv4", "mlp"]
+__all__ = ["NETWORKS", "Layer", "Model", "Window", "conv4", "mlp"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +14,39 @@ Params = dict[str, Tensor]
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, the authors' value; PyTorch's own is 1e-5
 
 
+class Window(NamedTuple):
+    """A 3x3 convolution over square images of ``size`` pixels, ``channels`` deep, giving ``out`` pixels."""
+
+    size: int
+    channels: int
+    stride: int
+    before: int
+    after: int
+    out: int
+
+
+class Layer(NamedTuple):
+    """One layer in words that :mod:`mamlkit.layers` has derivatives for.
+
+    Args:
+        weight, bias: names of parameters; without ``window`` the product is an ordinary one.
+        shift: name of batch normalisation's shift, None without normalisation. A bias before a
+            normalisation changes nothing and has no gradient.
+        window: of a convolution.
+        relu: whether a ReLU follows.
+        pool: side of the windows whose maximum is taken.
+        mean: whether the mean over all pixels ends the layer.
+    """
+
+    weight: str
+    bias: str
+    shift: str | None = None
+    window: Window | None = None
+    relu: bool = True
+    pool: int = 1
+    mean: bool = False
+
+
 class Model(NamedTuple):
     """A network: how to draw its parameters, how to run it, and what the inner update leaves alone.
 
@@ -21,11 +54,13 @@ class Model(NamedTuple):
         init: ``(generator) -> params``, float32 on the CPU whatever the device of the run.
         apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``.
         frozen: names of parameters that are meta-learned but not adapted.
+        layers: the same network for :mod:`mamlkit.engine`; without them it takes the general way.
     """
 
     init: Callable[[Generator], Params]
     apply: Callable[[Params, Tensor], Tensor]
     frozen: frozenset[str] = frozenset()
+    layers: tuple[Layer, ...] = ()
 
 
 def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:
@@ -50,6 +85,18 @@ def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
         shift: beta, ``[features]``.
     """
     return F.batch_norm(inputs, None, None, weight=None, bias=shift, training=True, eps=BATCH_NORM_EPS)
+
+
+def check_features(came: int, wanted: int) -> None:
+    """``ValueError`` for inputs of another size than a network takes."""
+    if came != wanted:
+        raise ValueError(f"inputs have {came} features, but this network takes {wanted}; check the task family")
+
+
+def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """``ValueError`` for images of other ``(channels, height, width)`` than a network takes."""
+    if came != wanted:
+        raise ValueError(f"images are {came}, but this network takes {wanted}")
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: bool = False, std: float = 0.01) -> Model:
@@ -81,8 +128,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: 
 
     def apply(params: Params, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        if x.shape[-1] != inputs:
-            raise ValueError(f"inputs have {x.shape[-1]} features, but this network takes {inputs}; check the task family")
+        check_features(x.shape[-1], inputs)
         for layer in range(last + 1):
             x = F.linear(x, params[f"weight{layer}"], params[f"bias{layer}"])
             if layer in normalised:
@@ -91,7 +137,10 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: 
                 x = F.relu(x)
         return x
 
-    return Model(init, apply, frozenset(f"shift{layer}" for layer in normalised))
+    layers = tuple(
+        Layer(f"weight{i}", f"bias{i}", f"shift{i}" if i in normalised else None, relu=i < last) for i in range(last + 1)
+    )
+    return Model(init, apply, frozenset(f"shift{layer}" for layer in normalised), layers)
 
 
 def same_padding(size: int, stride: int) -> tuple[int, int]:
@@ -145,8 +194,7 @@ def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, po
         return params
 
     def apply(params: Params, x: Tensor) -> Tensor:
-        if tuple(x.shape[-3:]) != (channels, size, size):
-            raise ValueError(f"images are {tuple(x.shape[-3:])}, but this network takes {(channels, size, size)}")
+        check_images(tuple(x.shape[-3:]), (channels, size, size))
         for block in range(4):
             before, after = same_padding(sizes[block], stride)
             if before != after:
@@ -159,7 +207,13 @@ def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, po
         x = x.mean((-2, -1)) if pooling == "stride" else x.flatten(-3)
         return F.linear(x, params["head"], params["head_bias"])
 
-    return Model(init, apply, frozenset(f"shift{block}" for block in range(4)))
+    layers = []
+    for block, depth in enumerate([channels, filters, filters, filters]):
+        window = Window(sizes[block], depth, stride, *same_padding(sizes[block], stride), math.ceil(sizes[block] / stride))
+        pool, mean = (2, False) if pooling == "max" else (1, block == 3)
+        layers.append(Layer(f"conv{block}", f"bias{block}", f"shift{block}", window, pool=pool, mean=mean))
+    layers.append(Layer("head", "head_bias", relu=False))
+    return Model(init, apply, frozenset(f"shift{block}" for block in range(4)), tuple(layers))
 
 
 NETWORKS: dict[str, Callable[..., Model]] = {"mlp": mlp, "conv4": conv4}

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
-from torch.func import vmap
 from tqdm.std import tqdm
 
-from mamlkit import checkpoints, maml, methods, models, runs, tasks
+from mamlkit import checkpoints, engine, methods, models, runs, tasks
 from mamlkit.experiments import Evaluation, Row
 from mamlkit.methods import Learner
 
@@ -148,7 +147,7 @@ def fit(
     with _deferred_interrupt() as asked_to_stop, bar:
         while iteration < last and not asked_to_stop:
             batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
-            gradient, losses = maml.meta_gradient(objective, params, batch)
+            gradient, losses = engine.meta_gradient(objective, params, batch)
             for name, value in params.items():
                 value.grad = gradient[name] if row.clip is None else gradient[name].clamp(-row.clip, row.clip)
             optimiser.step()
@@ -236,29 +235,22 @@ def evaluate(
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
     params = {k: v.to(device) for k, v in params.items()}
 
-    def one_task(task: maml.Task) -> dict[str, Tensor]:
-        path = maml.adaptation_path(
-            learner.loss_fn,
-            params,
-            task.support,
-            inner_lr=evaluation.inner_lr,
-            inner_steps=evaluation.inner_steps,
-            frozen=learner.model.frozen,
-        )
-        inputs, targets = task.query
-        outputs = torch.stack([learner.model.apply(fast, inputs) for fast in path])
-        if row.loss == "mse":
-            return {"mse": ((outputs - targets) ** 2).mean((-2, -1))}
-        log_likelihood = outputs.log_softmax(-1).gather(-1, targets.expand(len(outputs), -1)[..., None])
-        accuracy = (outputs.argmax(-1) == targets).float().mean(-1)
-        return {"cross_entropy": -log_likelihood.mean((-2, -1)), "accuracy": 100 * accuracy}
-
     chunks = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
-        chunks.append({k: v.cpu().numpy() for k, v in vmap(one_task)(batch).items()})
+        outputs = engine.predictions(learner, params, batch)
+        errors = _errors(row.loss, outputs, batch.query[1].expand(len(outputs), *batch.query[1].shape))
+        chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
+
+
+def _errors(loss: str, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What is reported of outputs ``[..., points, outputs]``: means over the points."""
+    if loss == "mse":
+        return {"mse": methods.mse(outputs, targets)}
+    accuracy = (outputs.argmax(-1) == targets).float().mean(-1)
+    return {"cross_entropy": methods.cross_entropy_mean(outputs, targets), "accuracy": 100 * accuracy}
 
 
 def evaluate_row(row: Row, params: Params, *, device: str | torch.device = "cpu", seed: int = 0) -> dict[str, dict[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import checkpoints, experiments, maml, methods, runs, tasks, train
+from mamlkit import checkpoints, engine, experiments, methods, runs, tasks, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
@@ -42,7 +42,7 @@ def test_training_is_adam_on_the_meta_gradient():
     optimiser = torch.optim.Adam(leaves.values(), lr=0.001, betas=(0.9, 0.999), eps=1e-8)
     for iteration in range(3):
         batch = family.sample(train.generator(3, "train", iteration), 4)
-        gradient, _ = maml.meta_gradient(methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch)
+        gradient, _ = engine.meta_gradient(methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch)
         for name, value in leaves.items():
             value.grad = gradient[name]
         optimiser.step()

@@ -1,0 +1,193 @@
+"""How a meta-batch is executed: the meta-gradient of many tasks, fast and in little memory.
+
+A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by
+the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and
+give the same numbers.
+"""
+
+__all__ = ["meta_gradient", "predictions"]
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mamlkit import layers, maml
+from mamlkit.maml import LossFn, Params, Task
+from mamlkit.methods import LOSSES, Learner, Objective
+from mamlkit.models import Layer
+
+CHUNK_BYTES = 4 << 20  # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
+KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
+
+
+def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """What :func:`mamlkit.maml.meta_gradient` gives, as fast as this device and this network allow.
+
+    Args:
+        objective: ``(params, task) -> scalar``; the fast way is for those of :mod:`mamlkit.methods`.
+        params: theta.
+        tasks: a meta-batch, every tensor with a leading ``tasks`` axis.
+
+    Returns:
+        The gradient of the mean loss, and the losses ``[tasks]``.
+    """
+    if not (isinstance(objective, Objective) and objective.learner.model.layers):
+        return maml.meta_gradient(objective, params, tasks)
+    plan = objective.learner.model.layers
+    weights = layers.to_matrices(plan, params)
+    work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
+    parts = _map(work, tasks, _chunk(plan, weights, tasks))
+    losses = torch.cat([losses for _, losses in parts])
+    total = {name: sum(gradient[name] for gradient, _ in parts) / len(losses) for name in weights}
+    return layers.from_matrices(plan, total, params), losses
+
+
+@torch.no_grad()
+def predictions(learner: Learner, params: Params, tasks: Task) -> Tensor:
+    """Outputs for the query examples after 0, 1, ... ``inner_steps`` steps on the support examples.
+
+    Args:
+        learner: network, loss and inner update.
+        params: theta, the same for all tasks.
+        tasks: as for :func:`meta_gradient`.
+
+    Returns:
+        ``[inner_steps + 1, tasks, points, outputs]``.
+    """
+    plan = learner.model.layers
+    if not plan:
+        return vmap(functools.partial(_one_path, learner, params), out_dims=1)(tasks)
+    weights = layers.to_matrices(plan, params)
+    work = functools.partial(_predictions, learner, _kernels(tasks.query[0].device), weights)
+    return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
+
+
+def _one_path(learner: Learner, params: Params, task: Task) -> Tensor:
+    update = {"inner_lr": learner.inner_lr, "inner_steps": learner.inner_steps, "frozen": learner.model.frozen}
+    path = maml.adaptation_path(learner.loss_fn, params, task.support, **update)
+    return torch.stack([learner.model.apply(fast, task.query[0]) for fast in path])
+
+
+@torch.no_grad()
+def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: Task) -> Tensor:
+    plan = learner.model.layers
+    support, query = (layers.to_images(plan, weights, inputs) for inputs, _ in tasks)
+    outputs = [layers.Pass(plan, kernels, weights, query, keep=False).outputs]
+    for _ in range(learner.inner_steps):
+        run = layers.Pass(plan, kernels, weights, support, keep=False)
+        weights = _step(learner, weights, run.gradient(_loss_gradient(learner, run.outputs, tasks.support[1])[1]))
+        outputs.append(layers.Pass(plan, kernels, weights, query, keep=False).outputs)
+    return torch.stack(outputs)
+
+
+@torch.no_grad()
+def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """Sum of the gradients of some tasks, and their losses.
+
+    With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
+    meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
+    support loss. It needs the phi_k alone: the last passes over the support examples are kept, older ones are
+    run again, so that memory does not grow with the number of steps.
+    """
+    learner = objective.learner
+    steps = learner.inner_steps if objective.adapts else 0
+    plan, targets = learner.model.layers, tasks.support[1]
+    if steps:
+        support = layers.to_images(plan, theta, tasks.support[0])
+
+    def inner(weights: Params) -> tuple[layers.Pass, Params, Callable[[Tensor], Tensor]]:
+        run = layers.Pass(plan, kernels, weights, support, keep=True)
+        _, d, d_dot = _loss_gradient(learner, run.outputs, targets)
+        return run, run.gradient(d), d_dot
+
+    path, kept = [theta], deque()
+    for _ in range(steps):
+        run, gradient, d_dot = inner(path[-1])
+        path.append(_step(learner, path[-1], gradient))
+        kept.append((run, d_dot))
+        while kept and (objective.first_order or len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES):
+            kept.popleft()
+
+    inputs, targets_of_loss = tasks.query if objective.adapts else tasks.support
+    final = layers.Pass(plan, kernels, path.pop(), layers.to_images(plan, theta, inputs), keep=False)
+    losses, d, _ = _loss_gradient(learner, final.outputs, targets_of_loss)
+    v = final.gradient(d)
+    del final
+    for weights in [] if objective.first_order else reversed(path):
+        run, d_dot = kept.pop() if kept else inner(weights)[::2]
+        hessian_v = run.gradient_tangent(v, d_dot(run.tangent(v)))
+        v = {name: v[name].sub_(hessian_v[name], alpha=learner.inner_lr) for name in v}
+        del run, d_dot
+    return {name: value.sum(0) for name, value in v.items()}, losses
+
+
+def _step(learner: Learner, weights: Params, gradient: Params) -> Params:
+    """The inner update; what is frozen stays."""
+    frozen = learner.model.frozen
+    return {n: w if n in frozen else torch.sub(w, gradient[n], alpha=learner.inner_lr) for n, w in weights.items()}
+
+
+def _loss_gradient(learner: Learner, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
+
+    The loss is a function of few numbers, so plain automatic differentiation is fast enough here. Its Hessian
+    is symmetric: the product with it, forward or backward, is the same.
+    """
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        losses = LOSSES[learner.loss](leaf, targets, learner.shots)
+        (d,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+    return losses.detach(), d.detach(), lambda direction: torch.autograd.grad(d, leaf, direction)[0]
+
+
+def _kernels(device: torch.device) -> ModuleType:
+    """The loops for a device; imported late, since Numba takes its time."""
+    if device.type == "cpu":
+        from mamlkit import kernels_cpu
+
+        return kernels_cpu
+    from mamlkit import kernels_torch
+
+    return kernels_torch
+
+
+def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
+    """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one piece."""
+    targets = tasks.query[1]
+    if targets.device.type != "cpu" or len(targets) <= chunk:
+        return [work(tasks)]
+    part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
+    parts = [part(start) for start in range(0, len(targets), chunk)]
+    threads = torch.get_num_threads()
+    return list(_pool(threads).map(work, parts)) if threads > 1 else [work(p) for p in parts]
+
+
+def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
+    """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not depend on it."""
+    points = max(len(pair[1][0]) for pair in tasks)
+    values = max((layer.window.out**2 if layer.window else 1) * len(weights[layer.weight]) for layer in plan)
+    return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that each compute alone: PyTorch's own would wait for each other at every operation."""
+    started = Barrier(threads)
+
+    def start(_: int) -> None:
+        torch.get_num_threads()  # a thread takes the common number at its first question
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="mamlkit")
+    list(pool.map(start, range(threads)))
+    torch.set_num_threads(threads)  # it was the common number that a thread set
+    return pool

@@ -44,10 +44,10 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
     plan = objective.learner.model.layers
     weights = layers.to_matrices(plan, params)
     work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
-    parts = _map(work, tasks, _chunk(plan, weights, tasks))
-    losses = torch.cat([losses for _, losses in parts])
-    total = {name: sum(gradient[name] for gradient, _ in parts) / len(losses) for name in weights}
-    return layers.from_matrices(plan, total, params), losses
+    sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
+    count = len(tasks.query[1])
+    mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
+    return layers.from_matrices(plan, mean, params), torch.cat(losses)
 
 
 @torch.no_grad()

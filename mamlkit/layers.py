@@ -140,7 +140,8 @@ class Pass:
             return None
         if layer.window:
             return self.kernels.input_gradient(terms, layer.window)
-        return sum(d[:, :, 0, 0] @ weight for d, weight in terms).view(memory.x.shape)
+        parts = [d[:, :, 0, 0] @ weight for d, weight in terms]
+        return (parts[0].add_(parts[1]) if len(parts) > 1 else parts[0]).view(memory.x.shape)
 
     def _forward(self, layer: Layer, x: Tensor) -> tuple[SimpleNamespace, Tensor]:
         m = SimpleNamespace(x=x)

@@ -98,7 +98,7 @@ def provenance(device: str) -> dict[str, Any]:
     Args:
         device: name of the accelerator, or ``"cpu, 2 threads"``.
     """
-    packages = ["torch", "numpy", "safetensors"]
+    packages = ["torch", "numpy", "numba", "safetensors"]
     return {
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

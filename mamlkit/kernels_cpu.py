@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
@@ -25,12 +26,12 @@ _loop = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 _local = threading.local()
 
 
-def _scratch(use: str, like: Tensor, *shape: int) -> Tensor:
-    """Memory of this thread that is used again and again, and so stays in the cache and in the page table."""
-    buffers, key, size = _local.__dict__, f"{use} {like.dtype}", math.prod(shape)
-    if key not in buffers or buffers[key].numel() < size:
-        buffers[key] = like.new_empty(size)
-    return buffers[key][:size].view(shape)
+def _scratch(like: Tensor, *shape: int) -> Tensor:
+    """Memory of this thread that every block uses again, and which so stays in the cache."""
+    buffers, size = _local.__dict__, math.prod(shape)
+    if like.dtype not in buffers or buffers[like.dtype].numel() < size:
+        buffers[like.dtype] = like.new_empty(size)
+    return buffers[like.dtype][:size].view(shape)
 
 
 def _blocks(tasks: int, points: int, window: Window, like: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -41,7 +42,7 @@ def _blocks(tasks: int, points: int, window: Window, like: Tensor) -> Iterator[t
     for task in range(0, tasks, together):
         for point in range(0, points, step):
             some, part = slice(task, min(task + together, tasks)), slice(point, min(point + step, points))
-            yield some, part, _scratch("unfolded", like, some.stop - task, (part.stop - point) * pixels, columns)
+            yield some, part, _scratch(like, some.stop - task, (part.stop - point) * pixels, columns)
 
 
 def _add_product(out: Tensor, a: Tensor, b: Tensor, beta: int) -> None:
@@ -54,8 +55,33 @@ def _add_product(out: Tensor, a: Tensor, b: Tensor, beta: int) -> None:
         out.view(-1, out.shape[-1]).addmm_(a.flatten(0, 1), b, beta=beta)
 
 
+def _channels_first(x: Tensor) -> Tensor:
+    """``[n, height, width, channels]`` as PyTorch's convolutions take it, in the same memory."""
+    return x.permute(0, 3, 1, 2)
+
+
+def _adjoint(d: Tensor, x: Tensor, kernel: Tensor, which: int) -> Tensor:
+    """PyTorch's gradient of a convolution of stride 1 in the images (``which`` = 0) or in the kernel (1), channels last."""
+    wanted = [which == 0, which == 1, False]
+    ones = [1, 1]
+    arguments = (_channels_first(d), _channels_first(x), _channels_first(kernel), None, ones, ones, ones, False, [0, 0], 1, wanted)
+    return torch.ops.aten.convolution_backward(*arguments)[which].permute(0, 2, 3, 1).contiguous()
+
+
+def _kernels(kernel: Tensor, window: Window, tasks: int) -> Tensor:
+    """``[tasks, filters, 3, 3, channels]``."""
+    return kernel.view(-1, kernel.shape[-2], 3, 3, window.channels).expand(tasks, -1, -1, -1, -1)
+
+
 def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
+    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given.
+
+    Images that are not halved on the way are large, and there PyTorch's own convolution is the faster, task by task.
+    """
+    if window.stride == 1:
+        pairs = zip(x, _kernels(kernel, window, len(x)))
+        z = _stack([F.conv2d(_channels_first(each), _channels_first(k), padding=1).permute(0, 2, 3, 1) for each, k in pairs])
+        return z if out is None else out.add_(z)
     beta = 0 if out is None else 1
     if out is None:
         out = x.new_empty(*x.shape[:2], window.out, window.out, kernel.shape[-2])
@@ -68,6 +94,10 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
     """Adjoint of :func:`product` in the kernel: ``[tasks, filters, 9 * channels]``, added to ``out`` if one is given."""
+    if window.stride == 1:
+        k = _kernels(d.new_empty(d.shape[-1], 9 * window.channels), window, 1)[0]
+        gradient = _stack([_adjoint(each, images, k, 1) for each, images in zip(d, x)]).flatten(2)
+        return gradient if out is None else out.add_(gradient)
     first = out is None
     if first:
         out = x.new_empty(len(x), d.shape[-1], 9 * window.channels)
@@ -81,13 +111,22 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
     d = terms[0][0]
-    x = d.new_empty(*d.shape[:2], window.size, window.size, window.channels)
+    shape = (*d.shape[:2], window.size, window.size, window.channels)
+    if window.stride == 1:
+        like = d.new_empty(1).expand(shape[1:])  # its values are not read
+        parts = [_stack([_adjoint(each, like, k, 0) for each, k in zip(d, _kernels(kernel, window, len(d)))]) for d, kernel in terms]
+        return parts[0].add_(parts[1]) if len(parts) > 1 else parts[0]
+    x = d.new_empty(shape)
     for tasks, points, matrix in _blocks(*d.shape[:2], window, d):
         for i, (d, kernel) in enumerate(terms):
             k = kernel if kernel.dim() == 2 else kernel[tasks]
             _add_product(matrix, d[tasks, points].flatten(1, 3), k, min(i, 1))
         _fold(matrix.numpy(), window.channels, window.stride, window.before, window.out, x[tasks, points].flatten(3).numpy())
     return x
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
 def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -109,12 +148,12 @@ def normalise_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Adjoint of :func:`normalise`: the gradient of z, and the sums over points of d and of n d ``[tasks, channels]``.
 
-    Without ``keep`` the first is good until the next call only.
+    Without ``keep`` the first takes the place of n.
     """
-    dz = torch.empty_like(n) if keep else _scratch("dz", n, *n.shape)
+    dz = torch.empty_like(n) if keep else n
     sum_d, sum_nd = torch.empty_like(r), torch.empty_like(r)
     arrays = (t.numpy() for t in (d, y, n, r, where, shift))
-    _normalise_backward(*arrays, pool, dz.numpy(), sum_d.numpy(), sum_nd.numpy())
+    _normalise_backward(*arrays, pool, not keep, dz.numpy(), sum_d.numpy(), sum_nd.numpy())
     return dz, sum_d, sum_nd
 
 
@@ -267,7 +306,7 @@ def _normalise(z, shift, eps, p, r, where, y):
 
 
 @_loop
-def _normalise_backward(d, y, n, r, where, shift, p, dz, sum_d, sum_nd):
+def _normalise_backward(d, y, n, r, where, shift, p, in_place, dz, sum_d, sum_nd):
     tasks, points, height, width, channels = n.shape
     zero, rows = n.dtype.type(0), np.empty((2, channels), n.dtype)
     for t in range(tasks):
@@ -289,8 +328,12 @@ def _normalise_backward(d, y, n, r, where, shift, p, dz, sum_d, sum_nd):
         for i in range(points):
             for a in range(height):
                 for b in range(width):
-                    for c in range(channels):
-                        dz[t, i, a, b, c] = c0[c] + c1[c] * n[t, i, a, b, c]
+                    if in_place:  # the compiler must see that only one array is in play
+                        for c in range(channels):
+                            dz[t, i, a, b, c] = c0[c] + c1[c] * dz[t, i, a, b, c]
+                    else:
+                        for c in range(channels):
+                            dz[t, i, a, b, c] = c0[c] + c1[c] * n[t, i, a, b, c]
             for a in range(height // p):
                 for b in range(width // p):
                     for k in range(p * p):

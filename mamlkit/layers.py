@@ -94,8 +94,8 @@ class Pass:
 
     @property
     def bytes(self) -> int:
-        """Memory that this pass holds."""
-        return sum(t.nbytes for memory in self.memory for t in vars(memory).values() if isinstance(t, Tensor))
+        """Memory that this pass holds; an x is the y of the layer before, or the examples."""
+        return sum(t.nbytes for memory in self.memory for name, t in vars(memory).items() if name != "x")
 
     def gradient(self, d: Tensor) -> Params:
         """Gradient of the loss with respect to every weight, task by task; d is the one with respect to the outputs."""

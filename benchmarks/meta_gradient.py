@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -175,9 +176,18 @@ def memory(way: str, steps: int, device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         run(batch)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     run(batch)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3  # Linux counts kilobytes
+    return _peak() - before
+
+
+def _peak() -> float:
+    """Largest resident memory of this process so far, in megabytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage() of a new process begins with the peak of its parent
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def memories(names: list[str], device: str, threads: int) -> list[dict[str, Any]]:
@@ -212,6 +222,8 @@ def main() -> None:
     if options.memory:
         print(memory(options.memory[0], int(options.memory[1]), device))
         return
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
+    origin = runs.provenance(where) | {"repeats": options.repeats, "GFLOP/s": round(product_rate(device) / 1e9)}
     lines = []
     for shape in options.shape or SHAPES:
         lines += compare(shape, device, options.repeats)
@@ -219,16 +231,14 @@ def main() -> None:
     if options.save:
         folder = runs.repository() / "data" / "benchmarks" / device.type
         folder.mkdir(parents=True, exist_ok=True)
-        where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
         ways = [name for name in WAYS if any(line["way"] == name for line in lines)]
-        origin = runs.provenance(where) | {"repeats": options.repeats, "GFLOP/s": round(product_rate(device) / 1e9)}
         origin["versions"] |= {name: metadata.version(name) for name in ("higher", "torchopt", "learn2learn") if name in ways}
         for name, content in {
             "time": lines,
             "memory": memories(ways, device.type, options.threads),
             "scaling": scaling(device, options.repeats),
         }.items():
-            runs.write_text(folder / f"{name}.csv", pd.DataFrame(content).round(3).to_csv(index=False))
+            runs.write_text(folder / f"{name}.csv", pd.DataFrame(content).round({"ms": 3}).to_csv(index=False, float_format="%.4g"))
         runs.write_json(folder / "origin.json", origin)
         print(f"kept in {folder}")
 

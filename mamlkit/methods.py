@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mamlkit import maml as core
-from mamlkit.maml import Params, Task
+from mamlkit.maml import LossFn, Params, Task
 from mamlkit.models import Model
 
 
@@ -124,7 +124,7 @@ def pretraining(learner: Learner) -> Objective:
     return Objective(learner, adapts=False)
 
 
-METHODS: dict[str, Callable[[Learner], Objective]] = {
+METHODS: dict[str, Callable[[Learner], LossFn]] = {
     "maml": maml,
     "first-order maml": first_order_maml,
     "pretraining": pretraining,

@@ -29,12 +29,12 @@ def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def table(frame: pd.DataFrame, caption: str, name: str) -> Any:
-    """A numbered table with a caption, to be referred to as ``{numref}`name```.
+def table(frame: pd.DataFrame, caption: str, name: str, right: Collection[str] = ("paper", "ours")) -> Any:
+    """A numbered table with a caption, to be referred to as ``{numref}`name```; ``right`` as in :func:`markdown_table`.
 
     The cell needs the metadata ``mystnb={"markdown_format": "myst"}``.
     """
-    return _markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame)}\n```")
+    return _markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```")
 
 
 def box(text: str, kind: str = "note", title: str = "") -> Any:

@@ -14,6 +14,7 @@ __all__ = [
     "learning_curve",
     "mean_curve",
     "regression_fits",
+    "scaling",
     "use_style",
 ]
 
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import ArrayLike
 
 COLOURS = {
@@ -228,3 +230,31 @@ def accuracy_curves(ax: Axes, curves: Mapping[str, pd.DataFrame], *, along: str 
         ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8, color="#595959")
     ax.set(xlabel=along, ylabel="accuracy, %")
     ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+# One look per way to compute a meta-gradient.
+WAY_STYLES: dict[str, dict[str, Any]] = {
+    "mamlkit": {"color": COLOURS["blue"], "linestyle": "-", "marker": "o"},
+    "loop": {"color": COLOURS["vermillion"], "linestyle": "--", "marker": "^"},
+    "torch.func vmap": {"color": COLOURS["green"], "linestyle": "-.", "marker": "s"},
+}
+
+
+def scaling(ax: Axes, lines: pd.DataFrame, quantity: str) -> None:
+    """Time against a quantity on logarithmic axes, with a dotted line of slope one through our first point.
+
+    Args:
+        ax: where to draw.
+        lines: ``value``, ``way`` (a key of :data:`WAY_STYLES`) and ``ms``.
+        quantity: what ``value`` counts, on the axis.
+    """
+    for way, style in WAY_STYLES.items():
+        line = lines[lines["way"] == way].sort_values("value")
+        ax.plot(line["value"], line["ms"], **style, label=way)
+        if way == "mamlkit":
+            ends = line["value"].iloc[[0, -1]].to_numpy(float)
+            ax.plot(ends, line["ms"].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion")
+    ax.set(xscale="log", yscale="log", xlabel=quantity)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(lines["value"].unique())))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())

@@ -90,3 +90,14 @@ def test_regression_fits_draws_task_fits_and_support(ax):
     assert labels == ["task", "before", "1 step", "10 steps", "support"]
     assert ax.lines[2].get_ydata().tolist() == (x / 2).tolist()
     assert ax.get_xlabel() == "x (rad)"
+
+
+def test_scaling_draws_every_way_and_the_proportion(ax):
+    lines = pd.DataFrame(
+        [{"value": v, "way": way, "ms": factor * v} for factor, way in enumerate(plots.WAY_STYLES, 1) for v in (4, 1, 2)]
+    )
+    plots.scaling(ax, lines, "tasks")
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert drawn["mamlkit"] == [[1, 1], [2, 2], [4, 4]] and drawn["in proportion"] == [[1, 1], [4, 4]]
+    assert drawn["loop"] == [[1, 2], [2, 4], [4, 8]] and ax.get_xlabel() == "tasks"
+    assert ax.get_xscale() == ax.get_yscale() == "log"

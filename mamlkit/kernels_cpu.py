@@ -157,31 +157,31 @@ def normalise_backward(
     return dz, sum_d, sum_nd
 
 
-def normalise_tangent(z_dot: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), and the mean of n z_dot."""
-    y_dot, mean_nz = n.new_empty(where.shape), torch.empty_like(r)
-    _normalise_tangent(z_dot.numpy(), n.numpy(), r.numpy(), where.numpy(), pool, mean_nz.numpy(), y_dot.numpy())
-    return y_dot, z_dot, mean_nz
+def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
+    """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), the mean of n z_dot and the sum of dz z_dot."""
+    y_dot, mean_nz, sum_dzz = n.new_empty(where.shape), torch.empty_like(r), torch.empty_like(r)
+    arrays = (t.numpy() for t in (z_dot, dz, n, r, where))
+    _normalise_tangent(*arrays, pool, mean_nz.numpy(), sum_dzz.numpy(), y_dot.numpy())
+    return y_dot, z_dot, mean_nz, sum_dzz
 
 
 def normalise_tangent_backward(
     d_dot: Tensor,
-    d: Tensor,
     y: Tensor,
-    y_dot: Tensor,
     n: Tensor,
     n_dot: Tensor,
     dz: Tensor,
     r: Tensor,
-    mean_nz: Tensor,
     sum_nd: Tensor,
+    mean_nz: Tensor,
+    sum_dzz: Tensor,
     where: Tensor,
     shift: Tensor,
     pool: int,
 ) -> tuple[Tensor, Tensor]:
     """Derivative of :func:`normalise_backward`: that of the gradient of z, and that of the sum of d."""
     dz_dot, sum_d_dot = torch.empty_like(n), torch.empty_like(r)
-    arrays = (t.numpy() for t in (d_dot, d, y, y_dot, n, n_dot, dz, r, mean_nz, sum_nd, where, shift))
+    arrays = (t.numpy() for t in (d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_dzz, where, shift))
     _normalise_tangent_backward(*arrays, pool, dz_dot.numpy(), sum_d_dot.numpy())
     return dz_dot, sum_d_dot
 
@@ -343,11 +343,11 @@ def _normalise_backward(d, y, n, r, where, shift, p, in_place, dz, sum_d, sum_nd
 
 
 @_loop
-def _normalise_tangent(z, n, r, where, p, mean_nz, y):
+def _normalise_tangent(z, dz, n, r, where, p, mean_nz, sum_dzz, y):
     tasks, points, height, width, channels = n.shape
-    zero, rows = n.dtype.type(0), np.empty((2, channels), n.dtype)
+    zero, rows = n.dtype.type(0), np.empty((3, channels), n.dtype)
     for t in range(tasks):
-        total = np.zeros((2, channels))
+        total = np.zeros((3, channels))
         for i in range(points):
             for a in range(height):
                 rows[:] = 0
@@ -355,7 +355,9 @@ def _normalise_tangent(z, n, r, where, p, mean_nz, y):
                     for c in range(channels):
                         rows[0, c] += z[t, i, a, b, c]
                         rows[1, c] += z[t, i, a, b, c] * n[t, i, a, b, c]
+                        rows[2, c] += z[t, i, a, b, c] * dz[t, i, a, b, c]
                 total += rows
+        sum_dzz[t] = total[2]
         total /= points * height * width
         mean_nz[t] = total[1]
         scale = r[t]
@@ -377,7 +379,7 @@ def _normalise_tangent(z, n, r, where, p, mean_nz, y):
 
 
 @_loop
-def _normalise_tangent_backward(d_dot, d, y, y_dot, n, n_dot, dz, r, mean_nz, sum_nd, where, shift, p, dz_dot, sum_d_dot):
+def _normalise_tangent_backward(d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_dzz, where, shift, p, dz_dot, sum_d_dot):
     tasks, points, height, width, channels = n.shape
     zero, rows, pixels = n.dtype.type(0), np.empty((2, channels), n.dtype), points * height * width
     for t in range(tasks):
@@ -390,13 +392,13 @@ def _normalise_tangent_backward(d_dot, d, y, y_dot, n, n_dot, dz, r, mean_nz, su
                         value = d_dot[t, i, a, b, c]
                         value = value if where[t, i, a, b, c] != OFF else zero
                         rows[0, c] += value
-                        # y_dot is zero where the ReLU is not active
-                        rows[1, c] += value * (y[t, i, a, b, c] - shift[c]) + d[t, i, a, b, c] * y_dot[t, i, a, b, c]
+                        rows[1, c] += value * (y[t, i, a, b, c] - shift[c])
                 total += rows
         sum_d_dot[t] = total[0]
         scale = r[t]
         c0 = (-scale * total[0] / pixels).astype(n.dtype)
-        c1 = (-scale * total[1] / pixels).astype(n.dtype)
+        # The sum of d n_dot is that of dz z_dot, since n_dot and dz are one symmetric map of z_dot and d.
+        c1 = (-scale * (total[1] + sum_dzz[t]) / pixels).astype(n.dtype)
         c2 = (-scale * mean_nz[t]).astype(n.dtype)
         c3 = (-scale * sum_nd[t] / pixels).astype(n.dtype)
         for i in range(points):

@@ -101,23 +101,22 @@ def normalise_backward(
     return dz, d.sum(PIXELS), mean_nd * n[0, ..., 0].numel()
 
 
-def normalise_tangent(z_dot: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor]:
+def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
     """See :func:`mamlkit.kernels_cpu.normalise_tangent`."""
     n_dot, mean_nz = _project(z_dot, n, r)
-    return _pick(n_dot, where, pool), n_dot, mean_nz
+    return _pick(n_dot, where, pool), n_dot, mean_nz, (dz * z_dot).sum(PIXELS)
 
 
 def normalise_tangent_backward(
     d_dot: Tensor,
-    d: Tensor,
     y: Tensor,
-    y_dot: Tensor,
     n: Tensor,
     n_dot: Tensor,
     dz: Tensor,
     r: Tensor,
-    mean_nz: Tensor,
     sum_nd: Tensor,
+    mean_nz: Tensor,
+    sum_dzz: Tensor,
     where: Tensor,
     shift: Tensor,
     pool: int,
@@ -126,5 +125,5 @@ def normalise_tangent_backward(
     pixels = n[0, ..., 0].numel()
     d_dot = _spread(d_dot, where, pool, n)
     main, _ = _project(d_dot, n, r)
-    turned = n_dot * _wide(sum_nd / pixels) + n * _wide((y_dot * d).sum(PIXELS) / pixels)
+    turned = n_dot * _wide(sum_nd / pixels) + n * _wide(sum_dzz / pixels)
     return main - _wide(r) * turned - _wide(r * mean_nz) * dz, d_dot.sum(PIXELS)

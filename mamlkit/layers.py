@@ -156,7 +156,7 @@ class Pass:
         return m, m.y.mean((2, 3), keepdim=True) if layer.mean else m.y
 
     def _backward(self, layer: Layer, m: SimpleNamespace, d: Tensor, gradients: Params) -> Tensor | None:
-        m.d = d = self._into(layer, m, d)
+        d = self._into(layer, m, d)
         if layer.shift:
             known = (m.y, m.n, m.r, m.where, self.weights[layer.shift])
             m.dz, gradients[layer.shift], m.sum_nd = self.kernels.normalise_backward(d, *known, layer.pool, self.keep)
@@ -171,17 +171,17 @@ class Pass:
         if x_dot is not None:
             z_dot = self._product(layer, x_dot, self.weights[layer.weight], z_dot)
         if layer.shift:
-            m.y_dot, m.n_dot, m.mean_nz = self.kernels.normalise_tangent(z_dot, m.n, m.r, m.where, layer.pool)
+            y_dot, m.n_dot, m.mean_nz, m.sum_dzz = self.kernels.normalise_tangent(z_dot, m.dz, m.n, m.r, m.where, layer.pool)
         else:
-            m.y_dot = z_dot.add_(v[layer.bias][:, None, None, None])
+            y_dot = z_dot.add_(v[layer.bias][:, None, None, None])
             if layer.relu:
-                m.y_dot = torch.ops.aten.threshold_backward(m.y_dot, m.y, 0)
-        return m.y_dot.mean((2, 3), keepdim=True) if layer.mean else m.y_dot
+                y_dot = torch.ops.aten.threshold_backward(y_dot, m.y, 0)
+        return y_dot.mean((2, 3), keepdim=True) if layer.mean else y_dot
 
     def _tangent_backward(self, layer: Layer, m: SimpleNamespace, v: Params, d_dot: Tensor, gradients: Params) -> Tensor | None:
         d_dot = self._into(layer, m, d_dot)
         if layer.shift:
-            known = (m.d, m.y, m.y_dot, m.n, m.n_dot, m.dz, m.r, m.mean_nz, m.sum_nd, m.where, self.weights[layer.shift])
+            known = (m.y, m.n, m.n_dot, m.dz, m.r, m.sum_nd, m.mean_nz, m.sum_dzz, m.where, self.weights[layer.shift])
             dz_dot, gradients[layer.shift] = self.kernels.normalise_tangent_backward(d_dot, *known, layer.pool)
         else:
             dz_dot, gradients[layer.bias] = d_dot, _sum(d_dot)

@@ -1,0 +1,64 @@
+"""What the benchmark compares is one and the same gradient, and its limit counts products rightly."""
+
+import importlib.util
+
+import pytest
+import torch
+from conftest import loop_gradient, relative_error, small_problem
+from meta_gradient import SHAPES, errors, flops, importable, problem
+from ways import WAYS
+
+from mamlkit import methods, models
+
+LIBRARIES = {"higher", "torchopt", "learn2learn"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_meta_gradient(way, kind):
+    if way in LIBRARIES and importlib.util.find_spec(way) is None:
+        pytest.skip(f"{way} is not installed (make bench installs what it can)")
+    learner, params, tasks = small_problem(kind, steps=2)
+    run = WAYS[way](learner, params)
+    wanted, wanted_losses = loop_gradient(methods.maml(learner), params, tasks)
+    for _ in range(2):  # nothing may be left over from one meta-batch for the next
+        gradient, losses = run(tasks)
+        assert relative_error(gradient, wanted) < 1e-9
+        assert torch.allclose(losses, wanted_losses, rtol=1e-9)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch, capsys):
+    def missing(learner, params):
+        raise ImportError("No module named 'nothing'")
+
+    monkeypatch.setitem(WAYS, "nothing", missing)
+    learner, params, _ = small_problem("mlp")
+    assert list(importable(["loop", "nothing"], learner, params)) == ["loop"]
+    assert "nothing: not run (No module named 'nothing')" in capsys.readouterr().err
+
+
+def test_ways_that_disagree_give_no_table(monkeypatch):
+    learner, params, tasks = small_problem("mlp")
+    wrong = lambda learner, params: WAYS["loop"](learner, {k: 1.01 * v for k, v in params.items()})
+    monkeypatch.setitem(WAYS, "wrong", wrong)
+    assert errors(["loop", "mamlkit"], learner, params, tasks, "small")["mamlkit"] < 1e-9
+    with pytest.raises(SystemExit, match="small: wrong and loop differ"):
+        errors(["loop", "wrong"], learner, params, tasks, "small")
+
+
+def test_products_are_counted_as_the_chapter_says():
+    device = torch.device("cpu")
+    # 1 x 40, 40 x 40 and 40 x 1 weights; 25 tasks of 10 support points (9 passes) and 10 query points (3).
+    assert flops(*problem("sinusoid", device)) == 2 * (40 + 1600 + 40) * 25 * (9 * 10 + 3 * 10)
+    learner, params, batch = problem("Omniglot 5-way 1-shot", device)
+    pixels = [14**2 * 9, *(out**2 * 9 * 64 for out in (7, 4, 2))]
+    assert flops(learner, params, batch) == 2 * 64 * (sum(pixels) + 5) * 32 * 5 * 12
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_are_the_papers(shape):
+    learner, _, batch = problem(shape, torch.device("cpu"))
+    counts = {"sinusoid": (25, 10, 10, 1), "Omniglot 5-way 1-shot": (32, 5, 5, 1), "Omniglot 20-way 1-shot": (16, 20, 20, 5)}
+    wanted = counts.get(shape, (4, 5, 75, 5))
+    (_, support), (_, query) = batch
+    assert (len(support), support.shape[1], query.shape[1], learner.inner_steps) == wanted
+    assert isinstance(learner.model, models.Model)

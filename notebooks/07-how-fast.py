@@ -1,0 +1,365 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How fast can a meta-gradient be
+#
+# ```{admonition} This chapter
+# - **claims** that a meta-gradient needs no graph of the whole adaptation and no loop over tasks: a recursion with
+#   Hessian-vector products gives the same numbers several times faster than the libraries in use, and on image
+#   networks comes within a factor of three of what the processor could do at best;
+# - **takes** about a quarter of a minute on two CPU cores;
+# - **assumes** chapter 1 and, for the part on convolutions, chapter 3.
+# ```
+#
+# ## What is to be computed
+#
+# The meta-gradient "involves a gradient through a gradient" ({cite:t}`finn2017maml`, section 2.2). All libraries
+# take this literally: they run the inner updates with automatic differentiation, keep the graph of everything, and
+# let it be differentiated once more ({cite:t}`grefenstette2019generalized`, {cite:t}`arnold2020learn2learn`,
+# {cite:t}`ren2023torchopt`). They do so one task at a time, since every task has weights of its own after the first
+# inner step. That is slow for three reasons:
+#
+# - a task of five small images leaves a processor that likes large matrices idle most of the time;
+# - the second differentiation is automatic as well. The gradient of batch normalisation, say, is a formula of a
+#   dozen operations, and each is differentiated and each writes its result to memory;
+# - the graph of all inner steps lies in memory until the end.
+#
+# `torch.func.vmap` removes the loop but not the rest, and turns convolutions with a kernel per task into *grouped*
+# convolutions, for which few fast programs exist.
+#
+# ## The adjoint recursion
+#
+# Write $g(\phi)$ for the gradient of a task's support loss and $H(\phi)$ for its Hessian. Adaptation is
+# $\phi_0 = \theta$, $\phi_{k+1} = \phi_k - \alpha\, g(\phi_k)$. With $v_n$ the gradient of the query loss at $\phi_n$,
+# the chain rule gives the meta-gradient as $v_0$ of
+#
+# $$v_k = v_{k+1} - \alpha\, H(\phi_k)\, v_{k+1}, \qquad k = n - 1, \dots, 0.$$ (eq-adjoint)
+#
+# Nothing but the $\phi_k$ is needed to go back, and of the Hessian nothing but its product with one vector:
+# the derivative of $g$ along that vector, which costs about two gradients
+# ({cite:t}`pearlmutter1994fast`). In PyTorch's own words:
+
+# %%
+import json
+import statistics
+import time
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch.func import grad, jvp, vmap
+
+from mamlkit import engine, kernels_torch, maml, methods, models, notebook, plots, runs, tasks, train
+
+plots.use_style()
+torch.set_num_threads(1)
+
+
+def adjoint_recursion(loss_fn, theta, task, alpha, steps):
+    gradient = grad(loss_fn)
+    path = [theta]
+    for _ in range(steps):
+        slope = gradient(path[-1], task.support)
+        path.append({n: w - alpha * slope[n] for n, w in path[-1].items()})
+    v = gradient(path.pop(), task.query)
+    for phi in reversed(path):
+        _, hessian_v = jvp(lambda p: gradient(p, task.support), (phi,), (v,))
+        v = {n: v[n] - alpha * hessian_v[n] for n in v}
+    return v
+
+
+# %% [markdown]
+# It is to equal the gradient through the gradient, here on four sinusoid tasks with three inner steps, in double
+# precision:
+
+# %%
+network = models.mlp(1, (40, 40), 1)
+learner = methods.Learner(network, loss="mse", inner_lr=0.01, inner_steps=3, shots=10)
+double = lambda t: t.double() if t.is_floating_point() else t
+theta = {k: v.double() for k, v in network.init(train.generator(0, "init")).items()}
+family = tasks.make("sinusoid", "train", shots=10, queries=10)
+batch = maml.Task(*(tuple(map(double, pair)) for pair in family.sample(train.generator(0, "train"), 4)))
+
+through, _ = maml.meta_gradient(methods.maml(learner), theta, batch)
+each = vmap(lambda task: adjoint_recursion(learner.loss_fn, theta, task, 0.01, 3))(batch)
+recursion = {name: v.mean(0) for name, v in each.items()}
+fast, _ = engine.meta_gradient(methods.maml(learner), theta, batch)
+
+
+def distance(one, other):
+    norm = lambda p: torch.stack([v.square().sum() for v in p.values()]).sum().sqrt()
+    return float(norm({k: one[k] - other[k] for k in other}) / norm(other))
+
+
+notebook.check("the recursion is the gradient through the gradient, to 1e-12", distance(recursion, through) < 1e-12)
+notebook.check("and so is what the package runs, to 1e-12", distance(fast, through) < 1e-12)
+
+# %% [markdown]
+# ## Four passes
+#
+# The package goes one step further and leaves automatic differentiation alone. A network is a chain of layers
+# $y = f(x, w)$, and {eq}`eq-adjoint` asks four things of each of them: its value (*forward*); the gradient with
+# respect to $x$ and $w$ (*backward*); and the derivatives of both when the weights move along $v$ (*tangent*,
+# *tangent backward*). For a matrix product they are one, two, two and four products. A support example thus costs nine
+# products per weight and inner step, a query example three.
+#
+# :::{admonition} The first-order shortcut, counted
+# :class: note
+# Without the second-order term a support example costs three products instead of nine. With the paper's Mini-ImageNet
+# settings, 5 support images, 5 steps and 75 query images, that is $3 \cdot 25 + 3 \cdot 75 = 300$ in place of
+# $9 \cdot 25 + 3 \cdot 75 = 450$: a third less. The paper reports "a roughly 33% speed-up in network computation"
+# (section 5.2).
+# :::
+#
+# For batch normalisation the four passes are short because its derivative is. With $m$ and $r$ the mean and the
+# inverse standard deviation over the points, $n = r\,(z - m)$, and when $z$ moves along $\dot z$,
+#
+# $$\dot n = r\,P \dot z, \qquad P a = a - \operatorname{mean}(a) - n \operatorname{mean}(n\,a).$$ (eq-projection)
+#
+# $P$ takes out of $a$ what a shift and a scaling of $z$ would do, which normalisation undoes. It is symmetric, so the
+# backward pass is the same formula, and its derivative along $\dot n$ has three more terms and no graph. A check
+# against automatic differentiation:
+
+# %%
+z = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def normalise(z):
+    return (z - z.mean()) * torch.rsqrt(z.var(correction=0) + models.BATCH_NORM_EPS)
+
+
+r = torch.rsqrt(z.var(correction=0) + models.BATCH_NORM_EPS)
+n = normalise(z)
+projection = torch.stack([a - a.mean() - n * (n * a).mean() for a in torch.eye(7, dtype=torch.float64)])
+jacobian = torch.func.jacrev(normalise)(z)
+notebook.check("the derivative of normalisation is r P", torch.allclose(r * projection, jacobian, atol=1e-12))
+notebook.check("P is symmetric", torch.allclose(projection, projection.T))
+
+# %% [markdown]
+# The maximum over a window moves in front of normalisation and ReLU, since both are increasing functions of each
+# channel. The engine keeps, in one byte per output, which pixel won or that the unit is off. Each of
+# the four passes of *normalise, take the maximum, shift, rectify* then is one loop over memory; on a CPU it is
+# compiled by Numba.
+#
+# ## Convolutions with a kernel per task
+#
+# A 3x3 convolution is a matrix product once every pixel's neighbourhood is written out as a row of nine pixels. For a
+# meta-batch that is a *batched* product, one per task, and processors are good at those:
+
+# %%
+generator = torch.Generator().manual_seed(1)
+images = torch.randn(2, 5, 7, 7, 3, generator=generator)  # tasks, points, height, width, channels
+kernels = torch.randn(2, 4, 27, generator=generator)  # a kernel for each task
+window = models.Window(size=7, channels=3, stride=2, before=1, after=1, out=4)
+ours = kernels_torch.product(images, kernels, window)
+for task in range(2):
+    kernel = kernels[task].view(4, 3, 3, 3).permute(0, 3, 1, 2)  # filters, channels, 3, 3
+    wanted = F.conv2d(images[task].permute(0, 3, 1, 2), kernel, stride=2, padding=1)
+    same = torch.allclose(ours[task].permute(0, 3, 1, 2), wanted, atol=1e-5)
+    notebook.check(f"task {task}: unfolding and one product are the convolution", same)
+
+# %% [markdown]
+# The rows are nine times as large as the image, so on a CPU they are made for a few images at a time and used while they
+# are in the cache. Images that a network does not halve at once, those of Mini-ImageNet, are large
+# enough for PyTorch's own convolution, task by task.
+#
+# Together with {eq}`eq-adjoint` that is the engine. The function below is all there is between the passes
+# and the meta-gradient; threads take chunks of tasks.
+
+# %% mystnb={"markdown_format": "myst"}
+notebook.source(engine._gradient)
+
+# %% [markdown]
+# ## Live, on a small shape
+#
+# Eight tasks of five *Glyphs* each (see chapter 3), a network of 16 filters, one inner step, one thread.
+
+# %% tags=["nbval-ignore-output"]
+loss = "cross-entropy, sum over examples / shots"
+learner = methods.Learner(models.conv4(5, filters=16), loss, inner_lr=0.4, inner_steps=1, shots=1)
+theta = learner.model.init(train.generator(0, "init"))
+batch = tasks.make("glyphs", "train", ways=5, shots=1, queries=1).sample(train.generator(0, "train"), 8)
+objective = methods.maml(learner)
+
+
+def loop(theta):
+    pick = lambda i: maml.Task(*(tuple(t[i] for t in pair) for pair in batch))
+    return sum(objective(theta, pick(i)) for i in range(8)) / 8
+
+
+ways = {
+    "loop over tasks": lambda: grad(loop)(theta),
+    "torch.func.vmap": lambda: maml.meta_gradient(objective, theta, batch)[0],
+    "mamlkit": lambda: engine.meta_gradient(objective, theta, batch)[0],
+}
+gradients = {name: way() for name, way in ways.items()}
+for name, way in ways.items():
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        way()
+        times.append(time.perf_counter() - start)
+    print(f"{name:16} {1e3 * statistics.median(times):6.1f} ms")
+
+# %%
+off = max(distance(gradients[name], gradients["mamlkit"]) for name in gradients)
+notebook.check("all three give the same gradient, to float32's rounding", off < 1e-3)
+
+# %% [markdown]
+# ## The paper's shapes
+#
+# The rest of this chapter was measured beforehand, by `make bench ARGS=--save`, and is shown with its origin.
+# All ways get the same tensors, threads and process and take turns; the number is the median time of a meta-gradient.
+# Before anything is timed, all must agree in float64. The peers back-propagate task by task, which is the faster and
+# smaller of the two ways to write the loop. The **limit** is the time of the matrix products alone, at the rate that a
+# large batched product reached in the same run. *learn2learn* (0.2.0) does not build on Python 3.11 and is missing here.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+folder = runs.repository() / "data" / "benchmarks"
+measured = pd.read_csv(folder / "cpu" / "time.csv")
+ms = measured.pivot(index="shape", columns="way", values="ms").loc[measured["shape"].unique()]
+peers = [way for way in ("loop", "learn2learn", "higher", "torchopt") if way in ms]
+fastest = ms[peers].min(axis=1)
+shown = ["mamlkit", *peers, "torch.func vmap", "matrix-product limit"]
+frame = ms[shown].map(lambda t: f"{t:.0f}" if t >= 20 else f"{t:.1f}" if t >= 1 else f"{t:.2f}")
+frame["peer / ours"] = (fastest / ms["mamlkit"]).map("{:.1f}".format)
+frame["ours / limit"] = (ms["mamlkit"] / ms["matrix-product limit"]).map("{:.1f}".format)
+origin = json.loads((folder / "cpu" / "origin.json").read_text())
+caption = (
+    f"Milliseconds of one meta-gradient, and how many times as long the fastest peer takes. {origin['processor']}, "
+    f"{origin['device']}, {origin['date']}, commit {origin['commit'][:7]}. On a GPU: not run."
+)
+notebook.table(frame.reset_index(), caption, "tab-how-fast", right=frame.columns)
+
+# %%
+notebook.check("the engine is the fastest on every shape", (ms["mamlkit"] < ms[[*peers, "torch.func vmap"]].min(axis=1)).all())
+notebook.check("by a factor of two at least", (fastest / ms["mamlkit"] > 2).all())
+notebook.check("no way beats the limit", (ms[shown[:-1]].min(axis=1) > ms["matrix-product limit"]).all())
+
+# %% [markdown]
+# A product cannot be faster than the limit, so on the image networks there is a factor of two to three left, of which
+# normalisation, the unfolding and the traffic between cache and memory take the larger part. The sinusoid network is so
+# small that its time is that of Python calling one operation after another.
+#
+# Speed was not bought with accuracy. The error of each way's float32 gradient, against float64:
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+error = measured.pivot(index="shape", columns="way", values="error").loc[ms.index, shown[:-1]]
+notebook.table(
+    error.map("{:.0e}".format).reset_index(), "Relative error of the gradient in float32, four tasks.", "tab-float32", right=shown
+)
+
+# %% [markdown]
+# The large errors are everybody's: where a unit lies so close to the kink of its ReLU that rounding decides, the gradient of
+# a whole task jumps, and five inner steps meet more kinks than one.
+#
+# ## Memory
+#
+# {eq}`eq-adjoint` needs the weights of each step and one pass at a time. The engine keeps as many passes as fit into
+# 128 MB per thread, since running a pass again adds three products to its nine, and drops the oldest first.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+used = pd.read_csv(folder / "cpu" / "memory.csv").pivot(index="way", columns="steps", values="MB").loc[shown[:-1]]
+used.columns = [f"{steps} step{'s' if steps > 1 else ''}" for steps in used]
+notebook.table(
+    used.reset_index(),
+    "Peak memory in MB of a Mini-ImageNet meta-gradient (4 tasks, 5-way 1-shot, 15 queries), above what the process held before.",
+    "tab-memory",
+)
+
+# %%
+at_five = used["5 steps"]
+notebook.check("with five steps the engine needs no more than the loop", at_five["mamlkit"] <= at_five["loop"])
+
+# %% [markdown]
+# ## Scaling
+#
+# From Omniglot 5-way 1-shot with 32 tasks, one inner step and 64 filters, one quantity is varied at a time.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope one.", "name": "fig-scaling"}, "image": {"alt": "Four panels, in each three lines that rise to the right, with mamlkit lowest everywhere. Over tasks and inner steps all three rise in proportion and the loop is highest. Over shots vmap overtakes the loop at ten. Over filters the loop is nearly flat at first, and the others rise faster."}}
+scaling = pd.read_csv(folder / "cpu" / "scaling.csv")
+fig, axes = plt.subplots(1, 4, figsize=(9.2, 3.0), sharey=True)
+for ax, (quantity, lines) in zip(axes, scaling.groupby("quantity", sort=False)):
+    plots.scaling(ax, lines, quantity)
+axes[0].set_ylabel("milliseconds")
+handles, labels = axes[0].get_legend_handles_labels()
+fig.legend(handles, labels, loc="outside lower center", ncols=4)
+plt.show()
+
+# %%
+ours = scaling[scaling["way"] == "mamlkit"].set_index(["quantity", "value"])["ms"]
+growth = {}
+for quantity in ("tasks", "shots", "steps"):
+    line = ours[quantity]
+    growth[quantity] = float(line.iloc[-1] / line.iloc[0]) / (line.index[-1] / line.index[0])
+notebook.check("no worse than linear in tasks, shots and steps (20 % allowed)", max(growth.values()) < 1.2)
+
+# %% [markdown]
+# Time is proportional to tasks and to steps, as the count of products is. In shots it grows more slowly, since a query
+# example, of which there is one per class here, costs its three products all the same. In filters the products grow with
+# the square, everything else linearly, so that small networks are dominated by the rest and large ones by the products.
+#
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-adjoint-first-order
+#
+# What of {eq}`eq-adjoint` is left in first-order MAML? Change `adjoint_recursion` and check it against the package.
+# ```
+#
+# ```{solution-start} ex-adjoint-first-order
+# :class: dropdown
+# ```
+#
+# The Hessian term is what first order leaves out, so $v_0 = v_n$: the query gradient at the adapted parameters. The way
+# back is not gone at all.
+
+
+# %%
+def first_order(loss_fn, theta, task, alpha, steps):
+    fast = maml.adapt(loss_fn, theta, task.support, inner_lr=alpha, inner_steps=steps)
+    return grad(loss_fn)(fast, task.query)
+
+
+network = models.mlp(1, (40, 40), 1)
+learner = methods.Learner(network, loss="mse", inner_lr=0.01, inner_steps=3, shots=10)
+theta = network.init(train.generator(0, "init"))
+batch = family.sample(train.generator(0, "train"), 4)
+each = vmap(lambda task: first_order(learner.loss_fn, theta, task, 0.01, 3))(batch)
+package, _ = engine.meta_gradient(methods.first_order_maml(learner), theta, batch)
+same = distance({name: v.mean(0) for name, v in each.items()}, package) < 1e-5
+notebook.check("the query gradient is first-order MAML's", same)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-adjoint-symmetry
+#
+# Does {eq}`eq-adjoint` need $H$ to be symmetric? What would change if the inner update were not a gradient step but
+# $\phi_{k+1} = \phi_k - \alpha\, u(\phi_k)$ for some other field $u$, momentum for instance?
+# ```
+#
+# ```{solution-start} ex-adjoint-symmetry
+# :class: dropdown
+# ```
+#
+# The chain rule gives $v_k = v_{k+1} - \alpha\, J(\phi_k)^\top v_{k+1}$ with the Jacobian $J$ of $u$. For a gradient field
+# $J = H = H^\top$, and the product may be had forward, as the derivative of $u$ along $v$, which needs no graph. For
+# another field it must be a transposed product, by differentiation in reverse.
+#
+# ```{solution-end}
+# ```

@@ -32,12 +32,22 @@ def _run(options: argparse.Namespace) -> None:
 
     from mamlkit import checkpoints, runs, train
 
-    device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     row = experiments.get(options.name).at(options.scale)
+    policies = isinstance(row, experiments.PolicyRow)
+    if policies and options.device not in ("auto", "cpu"):
+        raise ValueError(f"device={options.device!r}, but policies are trained on the CPU, where their physics is; use 'cpu'")
+    device = train.set_up("cpu" if policies else options.device, tf32=options.tf32, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
     folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
-    fit = train.fit(row, seed=options.seed, device=device, folder=folder, until=options.until, progress=True)
-    evaluations = train.evaluate_row(row, fit.params, device=device)
+    run = {"seed": options.seed, "folder": folder, "until": options.until, "progress": True}
+    if policies:
+        from mamlkit.rl import train as rl
+
+        fit = rl.fit(row, **run, threads=options.threads)
+        evaluations = rl.evaluate_row(row, fit.params, threads=options.threads)
+    else:
+        fit = train.fit(row, **run, device=device)
+        evaluations = train.evaluate_row(row, fit.params, device=device)
     checkpoints.save_params(fit.params, folder / "params.safetensors")
     seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     runs.write_result(folder, row, fit.iteration, seconds, evaluations)

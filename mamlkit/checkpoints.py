@@ -63,22 +63,22 @@ def load_params(path: Path, like: Params | None = None) -> Params:
 
 
 def save_state(
-    path: Path, iteration: int, params: Params, optimiser: torch.optim.Optimizer, window: list[Tensor]
+    path: Path, iteration: int, params: Params, optimiser: torch.optim.Optimizer | None, window: list[Tensor]
 ) -> None:
     """Write what training needs to go on exactly.
 
-    That is the iteration, the parameters, the optimiser's moments, and the losses not yet logged (``window``).
+    That is the iteration, the parameters, the optimiser's moments if there is one, and the losses not yet logged (``window``).
     """
     tensors = {f"params/{name}": t for name, t in params.items()}
     names = list(params)
-    for index, moments in optimiser.state_dict()["state"].items():
+    for index, moments in (optimiser.state_dict()["state"] if optimiser else {}).items():
         tensors.update({f"optimiser/{names[index]}/{key}": value for key, value in moments.items()})
     if window:
         tensors["window"] = torch.stack(window)
     _save(tensors, path, {"iteration": str(iteration)})
 
 
-def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
+def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[int, list[Tensor]]:
     """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the window.
 
     Raises:
@@ -93,12 +93,13 @@ def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer) -> 
     with torch.no_grad():
         for name, value in params.items():
             value.copy_(tensors[f"params/{name}"])
-    state = optimiser.state_dict()
+    state = optimiser.state_dict() if optimiser else {"state": {}}
     for index, name in enumerate(params):
         prefix = f"optimiser/{name}/"
         moments = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         if moments:
             state["state"][index] = moments
-    optimiser.load_state_dict(state)
+    if optimiser:
+        optimiser.load_state_dict(state)
     device = next(iter(params.values())).device
     return int(metadata["iteration"]), [loss.to(device) for loss in tensors.get("window", [])]

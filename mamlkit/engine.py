@@ -5,11 +5,11 @@ the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`
 give the same numbers.
 """
 
-__all__ = ["meta_gradient", "predictions"]
+__all__ = ["each", "meta_gradient", "predictions"]
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from types import ModuleType
@@ -165,9 +165,15 @@ def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
     if targets.device.type != "cpu" or len(targets) <= chunk:
         return [work(tasks)]
     part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
-    parts = [part(start) for start in range(0, len(targets), chunk)]
+    return each(work, [part(start) for start in range(0, len(targets), chunk)])
+
+
+def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """``work`` of every part, in their order; on several CPU threads a thread each, which computes alone."""
     threads = torch.get_num_threads()
-    return list(_pool(threads).map(work, parts)) if threads > 1 else [work(p) for p in parts]
+    if threads == 1 or len(parts) == 1:
+        return [work(part) for part in parts]
+    return list(_pool(threads).map(work, parts))
 
 
 def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:

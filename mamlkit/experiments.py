@@ -1,12 +1,12 @@
 """The paper's experiments as data: every setting once, with its published value looked up by name."""
 
-__all__ = ["ROWS", "Evaluation", "Row", "get"]
+__all__ = ["ROWS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "get"]
 
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,43 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One experiment: a task family, a network, a method and their numbers.
+class Experiment:
+    """What every row has, whatever it trains.
 
     Args:
         name: its key, and its name on the command line.
         title: what a reader sees.
         place: where the paper has it.
+    """
+
+    name: str
+    title: str
+    place: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained parameters: all but the names, the tests and the quick scale."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as in a result file
+        return {k: v for k, v in fields.items() if k not in ("name", "title", "place", "evaluations", "quick")}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`settings`; a committed result with another one is stale."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def at(self, scale: str) -> Self:
+        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
+        if scale not in ("quick", "paper"):
+            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+
+@dataclass(frozen=True)
+class Row(Experiment):
+    """One experiment: a task family, a network, a method and their numbers.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
         family: a key of ``mamlkit.tasks.FAMILIES``.
         network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
         method: a key of ``mamlkit.methods.METHODS``.
@@ -54,9 +84,6 @@ class Row:
         quick: what the quick scale changes.
     """
 
-    name: str
-    title: str
-    place: str
     family: str
     network: tuple[str, dict[str, Any]]
     method: str
@@ -74,21 +101,75 @@ class Row:
     quick: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the trained parameters: all but the names, the tests and the quick scale."""
-        fields = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as in a result file
-        return {k: v for k, v in fields.items() if k not in ("name", "title", "place", "evaluations", "quick")}
+    def metric(self) -> str:
+        """What the paper reports of it."""
+        return "mse" if self.loss == "mse" else "accuracy"
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts before each.
+
+    Args:
+        name: key of the published values and of the results.
+        rollouts: episodes (of full length) for a gradient step and for a return.
+        inner_lrs: alpha of each step; none for a policy that is told its task.
+        headline_step: the step that the paper's text speaks of.
+        tasks: test goals.
+    """
+
+    name: str
+    rollouts: int
+    inner_lrs: tuple[float, ...]
+    headline_step: int = 1
+    tasks: int = 40
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of :attr:`settings`; a committed result with another one is stale."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+    def inner_steps(self) -> int:
+        """Gradient steps followed; the curve has one more entry."""
+        return len(self.inner_lrs)
 
-    def at(self, scale: str) -> "Row":
-        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
-        if scale not in ("quick", "paper"):
-            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
-        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+@dataclass(frozen=True)
+class PolicyRow(Experiment):
+    """One reinforcement-learning experiment.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
+        environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
+        method: ``"maml"``; ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
+            ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
+        show_goal: whether the observation holds the goal (the oracle).
+        inner_lr: alpha in meta-training.
+        meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.
+        rollouts: episodes (of full length) per task and gradient.
+        iterations: outer updates; 0 leaves the random initialisation.
+        max_kl: TRPO's bound of the divergence.
+        outer_lr: Adam's step of ``"policy gradient"``.
+        activation: of the policy's two hidden layers of 100.
+        discount: gamma.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+    """
+
+    environment: str
+    method: str
+    show_goal: bool
+    inner_lr: float
+    meta_batch_size: int
+    rollouts: int
+    iterations: int
+    max_kl: float = 0.01
+    outer_lr: float = 0.001
+    activation: str = "relu"
+    discount: float = 0.99
+    evaluations: tuple[PolicyEvaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it: the undiscounted return."""
+        return "return"
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
@@ -146,6 +227,64 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
     )
 
 
+# The runs that the paper plots (Fig. 4 and 5; settings found in the authors' scripts, book/deviations.md):
+# what the paper calls it, rollouts and iterations of MAML, its alpha, its bound of the divergence; rollouts of a test;
+# alpha of the test steps of MAML, pretrained, random; iterations of pretraining and of the oracle.
+_POLICIES = {
+    "2d-navigation": ("2D navigation", 20, 100, 0.5, 0.01, 40, (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), 100, 100),
+    "half-cheetah-velocity": ("HalfCheetah velocity", 10, 475, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.02, 0.01, 0.01), (0.1, 0.05, 0.05), 475, 975),
+    "half-cheetah-direction": ("HalfCheetah direction", 20, 100, 0.1, 0.02, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1000),
+    "ant-velocity": ("Ant velocity", 20, 375, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 575, 550),
+    "ant-direction": ("Ant direction", 40, 575, 0.1, 0.01, 40, (0.1, 0.001, 0.001), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1975),
+}
+
+
+def _policies(environment: str) -> list[PolicyRow]:
+    """MAML, pretrained, oracle and random of an environment, and MAML with the paper's printed settings.
+
+    The text prints 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). Where the authors'
+    last iteration of a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
+    """
+    title, rollouts, iterations, alpha, max_kl, tests, *steps, pretraining, oracle = _POLICIES[environment]
+    plane = environment == "2d-navigation"
+    test = lambda lrs: (PolicyEvaluation("40 goals", tests, lrs, headline_step=min(1, len(lrs))),)
+    maml = PolicyRow(
+        name=f"{environment}-maml",
+        title=f"{title}, MAML",
+        place="Section 5.3; " + ("Fig. 4" if plane else "Fig. 5"),
+        environment=environment,
+        method="maml",
+        show_goal=False,
+        inner_lr=alpha,
+        meta_batch_size=20 if plane else 40,
+        rollouts=rollouts,
+        iterations=iterations,
+        max_kl=max_kl,
+        evaluations=test(steps[0]),
+        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10},
+    )
+    named = lambda word, what, **changes: dataclasses.replace(maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes)
+    single = {"method": "trpo", "inner_lr": 0.0, "meta_batch_size": 1, "rollouts": 10 if plane else 100, "max_kl": 0.01, "quick": {"iterations": 20}}
+    mixture = {"method": "policy gradient", "inner_lr": 0.0, "quick": {"iterations": 20}} if plane else single
+    printed = {"inner_lr": 0.1, "rollouts": 40 if environment == "ant-direction" else 20, "iterations": 500, "max_kl": 0.01}
+    return [
+        maml,
+        named("pretrained", "pretrained on all tasks", **mixture, iterations=pretraining, evaluations=test(steps[1])),
+        named("oracle", "oracle", **single, show_goal=True, iterations=oracle, evaluations=test(())),
+        named(
+            "random",
+            "random initialisation",
+            method="trpo",
+            inner_lr=0.0,
+            iterations=0,
+            activation="tanh" if plane else "relu",
+            evaluations=test(steps[2]),
+            quick={},
+        ),
+        named("maml-as-printed", "MAML with the printed settings", **printed),
+    ]
+
+
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
@@ -168,12 +307,13 @@ _rows = [
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     _omniglot(5, 1, family="glyphs"),
+    *(row for environment in _POLICIES for row in _policies(environment)),
 ]
 
-ROWS: dict[str, Row] = {row.name: row for row in _rows}
+ROWS: dict[str, Row | PolicyRow] = {row.name: row for row in _rows}
 
 
-def get(name: str) -> Row:
+def get(name: str) -> Row | PolicyRow:
     """A row by name; an unknown one is a ``ValueError`` that lists the known."""
     if name not in ROWS:
         raise ValueError(f"no experiment is called {name!r}; the names are {', '.join(ROWS)}")

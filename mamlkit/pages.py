@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 
 from mamlkit import results
-from mamlkit.experiments import ROWS, Evaluation, Row
+from mamlkit.experiments import ROWS, Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.notebook import markdown_table
 from mamlkit.runs import STEPS_KEPT
 
@@ -41,6 +41,7 @@ OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not 
 OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
 NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
+RETURN_STEPS = (0, 1, 2, 3)
 
 # The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
@@ -290,16 +291,12 @@ def _steps(step: int) -> str:
     return f"{step} step" + ("" if step == 1 else "s")
 
 
-def _metric(row: Row) -> str:
-    return "mse" if row.loss == "mse" else "accuracy"
-
-
-def _curves(wanted: Callable[[Row, Evaluation], bool], what: str, name: str) -> str:
+def _curves(wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], bool], what: str, name: str) -> str:
     """Tables of our own curves, one per metric, of the evaluations that are wanted."""
     tables = []
-    for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT)):
+    for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
         lines = []
-        for row, evaluation in ((row, e) for row in ROWS.values() if _metric(row) == metric for e in row.evaluations):
+        for row, evaluation in ((row, e) for row in ROWS.values() if row.metric == metric for e in row.evaluations):
             if not wanted(row, evaluation):
                 continue
             ours = {step: results.summary(row.name, evaluation.name, step, metric) for step in steps}
@@ -432,7 +429,7 @@ def effect_of_queries() -> str:
     sentences = []
     for row in ROWS.values():
         tests = {e.name: e for e in row.evaluations}
-        if row.family != "omniglot" or not {"Q=K", "Q=15"} <= tests.keys():
+        if not isinstance(row, Row) or row.family != "omniglot" or not {"Q=K", "Q=15"} <= tests.keys():
             continue
         step = tests["Q=K"].headline_step
         few, many = (_ours(row.name, test, step, "accuracy") for test in ("Q=K", "Q=15"))

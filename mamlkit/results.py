@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mamlkit.experiments import ROWS, Row, get
+from mamlkit.experiments import ROWS, get
 from mamlkit.runs import STEPS_KEPT, diverged, repository
 
 ACCURACY_MARGIN = 1.0  # percentage points
@@ -94,7 +94,7 @@ class Summary:
 
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10)."""
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of returns, every step."""
     with np.load(repository() / "data" / "results" / name / f"seed{seed}.tasks.npz") as arrays:
         return arrays[f"{evaluation}/{metric}"].astype(float)
 
@@ -112,7 +112,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     seeds = tuple(result["seed"] for result in found)
     left_out = sum(curve["diverged"][step] for curve in curves)
     per_task = np.stack([per_task_errors(name, seed, evaluation, metric) for seed in seeds])  # [seeds, tasks, kept steps]
-    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else False)[..., STEPS_KEPT.index(step)]
+    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else False)[..., step if metric == "return" else STEPS_KEPT.index(step)]
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
     last = found[-1]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mamlkit.experiments import Row
+from mamlkit.experiments import Experiment
 
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
@@ -57,8 +57,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_log(path: Path, log: list[dict[str, float]]) -> None:
-    """Write the lines of ``metrics.csv``."""
-    write_text(path, pd.DataFrame(log, columns=LOG_COLUMNS).to_csv(index=False))
+    """Write the lines of ``metrics.csv``; of policies they have other columns (see :mod:`mamlkit.rl.train`)."""
+    columns = list(dict.fromkeys(key for line in log for key in line)) or LOG_COLUMNS
+    write_text(path, pd.DataFrame(log, columns=columns).to_csv(index=False))
 
 
 def read_log(path: Path, until: int) -> list[dict[str, float]]:
@@ -98,7 +99,7 @@ def provenance(device: str) -> dict[str, Any]:
     Args:
         device: name of the accelerator, or ``"cpu, 2 threads"``.
     """
-    packages = ["torch", "numpy", "numba", "safetensors"]
+    packages = ["torch", "numpy", "numba", "safetensors", "mujoco"]
     return {
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -108,7 +109,7 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
-def open_run(row: Row, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Path:
+def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Path:
     """The folder of a run, made if need be. A run found there, or committed unfinished, is one to go on with.
 
     Args:
@@ -185,7 +186,7 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def write_result(folder: Path, row: Row, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
+def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
     """Write ``tasks.npz`` and ``result.json``.
 
     Args:
@@ -197,8 +198,9 @@ def write_result(folder: Path, row: Row, iteration: int, seconds: float, evaluat
     """
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
     temporary = folder / "tasks.tmp.npz"
-    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small.
-    kept = {key: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16) for key, values in arrays.items()}
+    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns are few, so all are kept.
+    few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
+    kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
     np.savez_compressed(temporary, **kept)
     os.replace(temporary, folder / "tasks.npz")
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -239,7 +241,8 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if (folder / "metrics.csv").exists():
         log = pd.read_csv(folder / "metrics.csv")
         every = -(-len(log) // LOG_ROWS_KEPT) or 1
-        thinned = log[(log.index % every == every - 1) | log.validation.notna()] if len(log) > LOG_ROWS_KEPT else log
+        validated = log.validation.notna() if "validation" in log else False
+        thinned = log[(log.index % every == every - 1) | validated] if len(log) > LOG_ROWS_KEPT else log
         target = kept / f"{seed}.metrics.csv"
         thinned.to_csv(target, index=False, float_format="%.6g")
         written.append(target)

@@ -1,6 +1,6 @@
 """The loop: sample, update, log, validate, checkpoint, resume; and the evaluation of what it gives."""
 
-__all__ = ["Fit", "build", "evaluate", "evaluate_row", "fit", "generator", "set_up"]
+__all__ = ["Fit", "build", "deferred_interrupt", "evaluate", "evaluate_row", "fit", "generator", "set_up"]
 
 import hashlib
 import math
@@ -144,7 +144,7 @@ def fit(
             runs.write_log(folder / "metrics.csv", log)
 
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
-    with _deferred_interrupt() as asked_to_stop, bar:
+    with deferred_interrupt() as asked_to_stop, bar:
         while iteration < last and not asked_to_stop:
             batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
             gradient, losses = engine.meta_gradient(objective, params, batch)
@@ -175,7 +175,7 @@ def fit(
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[list[bool]]:
+def deferred_interrupt() -> Iterator[list[bool]]:
     """Turn Ctrl-C into an entry of a list, so that no update is cut in two."""
     asked: list[bool] = []
     if threading.current_thread() is not threading.main_thread():  # only there can signals be handled

@@ -20,7 +20,7 @@ def repository(tmp_path, monkeypatch):
 def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
     """Commit a result: ``errors`` gives, per evaluation, an array ``[tasks, steps]``; else 1 + 0.1 N(0, 1)."""
     row = experiments.get(name)
-    metrics = ("mse",) if row.loss == "mse" else ("accuracy", "cross_entropy")
+    metrics = ("accuracy", "cross_entropy") if row.metric == "accuracy" else (row.metric,)
     made = np.random.default_rng(seed)
     curves = {}
     for evaluation in row.evaluations:

@@ -7,10 +7,15 @@ import torch
 
 from mamlkit import experiments, maml, methods, results, tasks, train
 from mamlkit.experiments import ROWS
+from mamlkit.rl import train as rl_train
+
+
+SUPERVISED = [name for name, row in ROWS.items() if isinstance(row, experiments.Row)]
+POLICIES = [name for name, row in ROWS.items() if isinstance(row, experiments.PolicyRow)]
 
 
 @pytest.mark.parametrize("scale", ["quick", "paper"])
-@pytest.mark.parametrize("name", list(ROWS))
+@pytest.mark.parametrize("name", SUPERVISED)
 def test_every_row_gives_a_finite_meta_gradient(name, scale):
     row = ROWS[name].at(scale)
     family = row.family.replace("omniglot", "glyphs")  # the same shapes, and always there
@@ -25,6 +30,20 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
         assert 0 <= evaluation.headline_step <= evaluation.inner_steps
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_row_can_be_trained_and_tested(name):
+    for scale in ("quick", "paper"):
+        row = ROWS[name].at(scale)
+        small = dataclasses.replace(row, meta_batch_size=min(row.meta_batch_size, 2), rollouts=1, iterations=min(row.iterations, 1))
+        fit = rl_train.fit(small, threads=1)
+        assert fit.iteration == small.iterations and all(value.isfinite().all() for value in fit.params.values())
+        for evaluation in row.evaluations:
+            few = dataclasses.replace(evaluation, rollouts=1)
+            found = rl_train.evaluate(small, fit.params, few, goals=rl_train.test_goals(row.environment)[:2], threads=1)["return"]
+            assert found.shape == (2, evaluation.inner_steps + 1) and torch.from_numpy(found).isfinite().all()
+            assert 0 <= evaluation.headline_step <= evaluation.inner_steps
+
+
 def test_settings_are_those_of_the_paper_and_the_authors_code():
     row = experiments.get("omniglot-20way-5shot")
     assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.iterations, row.outer_lr) == (0.1, 5, 16, 60_000, 0.001)
@@ -37,6 +56,26 @@ def test_settings_are_those_of_the_paper_and_the_authors_code():
     assert fine_tuning == {"K=5": 0.01, "K=10": 0.02, "K=20": 0.02}
 
 
+def test_policy_settings_are_those_of_the_runs_that_the_paper_plots():
+    row = experiments.get("half-cheetah-velocity-maml")
+    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.max_kl, row.discount) == (40, 10, 475, 0.1, 0.01, 0.99)
+    assert row.evaluations[0].inner_lrs == (0.1, 0.05, 0.05) and row.evaluations[0].rollouts == 20
+    row = experiments.get("2d-navigation-maml")
+    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.evaluations[0].rollouts) == (20, 20, 100, 0.5, 40)
+    assert experiments.get("half-cheetah-direction-maml").max_kl == 0.02
+    assert experiments.get("ant-direction-maml").evaluations[0].inner_lrs == (0.1, 0.001, 0.001)
+    oracle = experiments.get("ant-direction-oracle")
+    assert (oracle.meta_batch_size, oracle.rollouts, oracle.iterations, oracle.show_goal, oracle.method) == (1, 100, 1975, True, "trpo")
+    assert experiments.get("2d-navigation-random").activation == "tanh"
+
+
+def test_as_printed_differs_in_what_the_text_prints():
+    for name in ("2d-navigation", "half-cheetah-velocity", "half-cheetah-direction", "ant-velocity", "ant-direction"):
+        plotted, printed = (experiments.get(f"{name}-maml{end}").settings for end in ("", "-as-printed"))
+        assert {k for k in plotted if plotted[k] != printed[k]} <= {"inner_lr", "rollouts", "iterations", "max_kl"}
+        assert (printed["inner_lr"], printed["max_kl"], printed["iterations"]) == (0.1, 0.01, 500)
+
+
 def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
     assert all(name == row.name for name, row in ROWS.items())
     exact, first = (experiments.get(name).settings for name in ("sinusoid-maml", "sinusoid-first-order"))
@@ -46,7 +85,7 @@ def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
 def test_published_numbers_point_at_rows_that_are_there():
     paper = results.published()
     ours = paper[paper.row != ""]
-    assert len(ours) == 12
+    assert len(ours) == 12 + 13 + 9 + 13 + 9 + 13  # Table 2, Fig. 4, and Fig. 5 without the random policies that the paper does not plot
     for _, line in ours.iterrows():
         assert line.evaluation in {e.name for e in experiments.get(line.row).evaluations}
 

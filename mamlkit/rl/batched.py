@@ -1,0 +1,236 @@
+"""What all batched environments share: goals, seeds, horizons, and which environments take part in a step."""
+
+__all__ = ["Batched", "Direction", "Goals", "Square", "Velocity"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy import ndarray
+from numpy.random import Generator
+
+
+class Goals(Protocol):
+    """A set of goals and the task distribution over it."""
+
+    shape: ClassVar[tuple[int, ...]]  # of one goal
+
+    def sample(self, rng: Generator, n: int) -> ndarray:
+        """``n`` goals of the task distribution, ``[n, *shape]``."""
+
+    def contains(self, goals: ndarray) -> ndarray:
+        """Which of the goals ``[n, *shape]`` belong to the set, ``[n]``; NaN never does."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A point, uniform in the unit square around the start. Paper: section 5.3.1.
+
+    >>> Square().contains(np.array([[0.5, -0.5], [0.6, 0.0]]))
+    array([ True, False])
+    """
+
+    half_side: float = 0.5
+    shape = (2,)
+
+    def __str__(self) -> str:
+        return f"points with both coordinates in [{-self.half_side}, {self.half_side}]"
+
+    def sample(self, rng: Generator, n: int) -> ndarray:
+        return rng.uniform(-self.half_side, self.half_side, (n, 2))
+
+    def contains(self, goals: ndarray) -> ndarray:
+        return (np.abs(goals) <= self.half_side).all(-1)
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """A forward velocity in m/s, uniform in [0, top]. Paper: section 5.3.2.
+
+    Args:
+        top: the largest goal, m/s.
+        bonus: what a step earns at the goal velocity itself (the Ant: 1).
+
+    >>> Velocity(3.0, bonus=1.0).reward(np.array([2.5, 0.0]), np.array([2.0, 3.0]))
+    array([ 0.5, -2. ])
+    """
+
+    top: float
+    bonus: float = 0.0
+    shape = ()
+
+    def __str__(self) -> str:
+        return f"velocities in [0, {self.top}] m/s"
+
+    def sample(self, rng: Generator, n: int) -> ndarray:
+        return rng.uniform(0.0, self.top, n)
+
+    def contains(self, goals: ndarray) -> ndarray:
+        return (0.0 <= goals) & (goals <= self.top)
+
+    def reward(self, velocity: ndarray, goals: ndarray) -> ndarray:
+        """The part of a step's reward that depends on the task, ``[n]``."""
+        return self.bonus - np.abs(velocity - goals)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Forward (+1) or backward (-1), as likely as each other. Paper: section 5.3.2.
+
+    >>> Direction().reward(np.array([2.0, 2.0]), np.array([1.0, -1.0]))
+    array([ 2., -2.])
+    """
+
+    shape = ()
+
+    def __str__(self) -> str:
+        return "the directions -1 and 1"
+
+    def sample(self, rng: Generator, n: int) -> ndarray:
+        return 2.0 * rng.integers(0, 2, n) - 1.0
+
+    def contains(self, goals: ndarray) -> ndarray:
+        return np.abs(goals) == 1.0
+
+    def reward(self, velocity: ndarray, goals: ndarray) -> ndarray:
+        """The part of a step's reward that depends on the task, ``[n]``."""
+        return goals * velocity
+
+
+class Batched(VectorEnv):
+    """``num_envs`` environments of one family, each with its own goal, advanced together.
+
+    Nothing is reset automatically. An environment whose episode is over (terminated or truncated) takes no
+    part in further steps until it is reset: its observation and both flags stay, its reward is 0, its action
+    is not looked at. So what a caller has no use for costs nothing and disturbs nobody.
+
+    A family gives :meth:`_start` and :meth:`_advance`; both see only the environments that take part.
+
+    Args:
+        task: the set of goals.
+        goals: one goal per environment, ``[num_envs, *task.shape]``.
+        horizon: steps after which an episode is truncated.
+        show_goal: append the goal, raw, to every observation (the oracle).
+        observation: size of the observation without the goal.
+        action: size of the action.
+        bound: no observation exceeds it in magnitude.
+
+    Raises:
+        ValueError: for goals of another shape or outside the set, and a horizon below 1.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(
+        self, task: Goals, goals: ndarray, *, horizon: int, show_goal: bool, observation: int, action: int, bound: float
+    ) -> None:
+        if horizon < 1:
+            raise ValueError(f"horizon={horizon}, but an episode has at least one step")
+        self.task = task
+        self.horizon = horizon
+        self.num_envs = n = len(np.atleast_1d(goals))
+        self._own = observation
+        size = observation + (int(np.prod(task.shape)) if show_goal else 0)
+        self.single_observation_space = Box(-bound, bound, (size,), np.float64)
+        self.single_action_space = Box(-1.0, 1.0, (action,), np.float64)
+        self.observation_space = batch_space(self.single_observation_space, n)
+        self.action_space = batch_space(self.single_action_space, n)
+        self._observations = np.zeros((n, size))
+        self._elapsed = np.zeros(n, np.int64)
+        self._terminated = np.zeros(n, bool)
+        self._truncated = np.ones(n, bool)  # nothing steps before its first reset
+        self._begun = False
+        self.set_goals(goals)
+
+    @property
+    def goals(self) -> ndarray:
+        """A copy of the goals, ``[num_envs, *task.shape]``."""
+        return self._goals.copy()
+
+    def set_goals(self, goals: ndarray) -> None:
+        """Give every environment a new goal, ``[num_envs, *task.shape]``, which counts from the next step on."""
+        goals = np.array(goals, np.float64)
+        if goals.shape != (shape := (max(1, self.num_envs), *self.task.shape)):
+            raise ValueError(f"goals have shape {list(goals.shape)}, but they must be {list(shape)}: give each environment one")
+        if not (fine := self.task.contains(goals)).all():
+            i = int(np.argmin(fine))
+            raise ValueError(f"goal {goals[i].tolist()} of environment {i} is not allowed; use {self.task}")
+        self._goals = goals
+        self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[:, : self._observations.shape[1] - self._own]
+
+    def reset(self, *, seed: int | Sequence | ndarray | None = None, options: dict[str, Any] | None = None) -> tuple[ndarray, dict]:
+        """Start new episodes.
+
+        Args:
+            seed: one per environment, each an integer or a sequence of integers; the start state of an environment
+                depends on its own seed alone. An integer s stands for s, s + 1, ...; None draws fresh seeds.
+            options: ``{"reset_mask": mask}`` with a boolean ``[num_envs]`` resets only where it is True.
+
+        Returns:
+            observations ``[num_envs, obs]`` of all environments, and an empty dict.
+        """
+        if seed is None:
+            seed = self.np_random.integers(2**63, size=self.num_envs)
+        elif isinstance(seed, int | np.integer):
+            seed = [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds came, but there are {self.num_envs} environments; give one each")
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ValueError(f"reset_mask is {mask.dtype} {list(mask.shape)}, but it must be bool [{self.num_envs}]")
+        rows = np.flatnonzero(mask)
+        if rows.size:
+            self._observations[rows, : self._own] = self._start(rows, [np.random.default_rng(seed[i]) for i in rows])
+            self._elapsed[rows], self._terminated[rows], self._truncated[rows] = 0, False, False
+            self._begun = True
+        return self._observations.copy(), {}
+
+    def step(self, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray, dict]:
+        """Advance every environment whose episode is not over.
+
+        Args:
+            actions: ``[num_envs, act]``, in units of the actuator range; what exceeds [-1, 1] is clipped.
+
+        Returns:
+            observations ``[num_envs, obs]``, rewards, terminations and truncations ``[num_envs]``, and an empty dict.
+
+        Raises:
+            ValueError: for another shape, and for a NaN or infinite action of an environment that takes part.
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if not self._begun:
+            raise ResetNeeded("step() came before reset(); call reset() first")
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions have shape {list(actions.shape)}, but must have {list(self.action_space.shape)}")
+        rows = np.flatnonzero(~(self._terminated | self._truncated))
+        rewards = np.zeros(self.num_envs)
+        if rows.size:
+            actions = actions[rows]
+            if not np.isfinite(actions).all():
+                i = int(np.argmin(np.isfinite(actions).all(-1)))
+                raise ValueError(f"action {actions[i].tolist()} of environment {rows[i]} is not finite; check the policy")
+            observations, rewards[rows], self._terminated[rows] = self._advance(rows, actions.clip(-1.0, 1.0))
+            self._observations[rows, : self._own] = observations
+            self._elapsed[rows] += 1
+            self._truncated[rows] = self._elapsed[rows] >= self.horizon
+        return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+
+    def _start(self, rows: ndarray, rngs: list[Generator]) -> ndarray:
+        """Put environments ``rows`` ``[n]`` into start states, each drawn with its own generator; gives their
+        observations ``[n, obs]``."""
+        raise NotImplementedError
+
+    def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1]: observations ``[n, obs]``,
+        rewards ``[n]``, and whether the episode has terminated ``[n]``."""
+        raise NotImplementedError
+
+    def frame(self, index: int = 0) -> ndarray:
+        """A picture of environment ``index``, uint8 ``[height, width, 3]``."""
+        raise NotImplementedError

@@ -1,0 +1,340 @@
+"""HalfCheetah and Ant with rllab's physics, many at a time. Paper: section 5.3.2; Fig. 5.
+
+The models are those that Gymnasium ships, altered where rllab's differ. All environments advance together through
+``mujoco.rollout``, which steps rows of states on a pool of threads. It reports sensors of the state *before* the step,
+while rllab's observations and rewards need the centre of mass, its velocity and the contact forces *after* it, under
+the control just applied. The planar cheetah has the first two in closed form; the Ant takes a second, Euler step on a
+twin model with sensors, whose result is thrown away: its sensors are those of the new state.
+
+Every step starts the constraint solver afresh (``mujoco.rollout`` zeroes its warm start), so a step depends on the
+state and the control alone, whoever computes it.
+"""
+
+__all__ = ["Ant", "HalfCheetah", "Locomotion", "Physics", "measuring", "physics_rate"]
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+from numpy import ndarray
+from numpy.random import Generator
+
+from mamlkit.rl.batched import Batched, Direction, Velocity
+
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+LARGEST = 1e4  # m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
+
+
+def _shipped(name: str) -> mujoco.MjSpec:
+    """A model that Gymnasium ships, told not to start over by itself when a simulation becomes unstable."""
+    spec = mujoco.MjSpec.from_file(str(ASSETS / name))
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
+    return spec
+
+
+class Physics:
+    """One step of up to ``num_envs`` simulations of a model.
+
+    Args:
+        model: the model, without actuator states.
+        num_envs: the most rows in a call.
+        pool: the threads.
+    """
+
+    def __init__(self, model: mujoco.MjModel, num_envs: int, pool: Rollout) -> None:
+        self._pool = pool
+        self._models = [model] * num_envs
+        self._data = [mujoco.MjData(model) for _ in range(max(1, pool.nthread))]
+        self._after = np.empty((num_envs, 1, 1 + model.nq + model.nv))
+        self._sensors = np.empty((num_envs, 1, model.nsensordata))
+
+    def __call__(self, states: ndarray, controls: ndarray) -> tuple[ndarray, ndarray]:
+        """The states ``[n, 1 + nq + nv]`` (time, qpos, qvel) after a step under controls ``[n, nu]``, and the sensors
+        ``[n, nsensordata]`` *before* it. Both are overwritten by the next call."""
+        n = len(states)
+        self._pool.rollout(
+            self._models[:n],
+            self._data,
+            states,
+            controls[:, None],
+            nstep=1,
+            skip_checks=True,
+            state=self._after[:n],
+            sensordata=self._sensors[:n],
+        )
+        return self._after[:n, 0], self._sensors[:n, 0]
+
+
+def measuring(spec: mujoco.MjSpec, contacts: bool) -> mujoco.MjModel:
+    """A twin of a model that measures: its Euler step costs one forward pass, and its sensors are, in order, the
+    centre of mass (3), its velocity (3), the axes of the torso (9), and with ``contacts`` for each geom but the floor the
+    net force (3) and torque (3) with which it presses on others and the point where they act (3), in world coordinates."""
+    spec = spec.copy()
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    sensor, obj, data = mujoco.mjtSensor, mujoco.mjtObj, mujoco.mjtConDataField
+    for kind in (sensor.mjSENS_SUBTREECOM, sensor.mjSENS_SUBTREELINVEL):
+        spec.add_sensor(type=kind, objtype=obj.mjOBJ_BODY, objname="torso")
+    for kind in (sensor.mjSENS_FRAMEXAXIS, sensor.mjSENS_FRAMEYAXIS, sensor.mjSENS_FRAMEZAXIS):
+        spec.add_sensor(type=kind, objtype=obj.mjOBJ_XBODY, objname="torso")
+    for geom in spec.geoms if contacts else ():
+        if geom.name != "floor":
+            net = spec.add_sensor(type=sensor.mjSENS_CONTACT, objtype=obj.mjOBJ_GEOM, objname=geom.name)
+            fields = (data.mjCONDATA_FORCE, data.mjCONDATA_TORQUE, data.mjCONDATA_POS)
+            net.intprm[:3] = [sum(1 << int(field) for field in fields), 3, 1]  # fields; reduce="netforce"; one slot
+    return spec.compile()
+
+
+class Locomotion(Batched):
+    """What the two robots share: start states, the step, and the picture.
+
+    Positions are in m and rad, velocities in m/s and rad/s, actions in units of the actuator range.
+
+    Deviation: a state that is not finite or exceeds 10,000 ends an episode of either robot and is replaced by the state
+    before it; rllab ends only the Ant's, where not finite. It is a guard: clipped controls never led there.
+
+    Args:
+        task: the set of goals and their reward.
+        goals: ``[num_envs]``: velocities in m/s, or directions +1 and -1.
+        horizon: steps after which an episode is truncated.
+        show_goal: append the goal to the observation.
+        threads: simulation threads; None takes all cores. Results do not depend on it.
+    """
+
+    observation: ClassVar[int]
+    contacts: ClassVar[bool]
+
+    def __init__(
+        self,
+        task: Velocity | Direction,
+        goals: ndarray,
+        *,
+        horizon: int = 200,
+        show_goal: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads}, but simulation needs at least one; None takes all cores")
+        threads = threads or os.cpu_count() or 1
+        self.pool = Rollout(nthread=threads if threads > 1 else 0)
+        self._renderer = None
+        self.model = self.spec().compile()
+        self.fps = round(1 / self.model.opt.timestep)
+        super().__init__(
+            task,
+            goals,
+            horizon=horizon,
+            show_goal=show_goal,
+            observation=self.observation,
+            action=self.model.nu,
+            bound=LARGEST,
+        )
+        self._physics = Physics(self.model, self.num_envs, self.pool)
+        self._position = slice(1, 1 + self.model.nq)
+        self._velocity = slice(1 + self.model.nq, None)
+        self._state = np.zeros((self.num_envs, 1 + self.model.nq + self.model.nv))  # time, qpos, qvel
+
+    @classmethod
+    def spec(cls) -> mujoco.MjSpec:
+        """The model, before it is compiled."""
+        raise NotImplementedError
+
+    def start_pose(self) -> ndarray:
+        """qpos that every start state is near to, ``[nq]``."""
+        return self.model.qpos0
+
+    @property
+    def states(self) -> ndarray:
+        """A copy of qpos and qvel, ``[num_envs, nq + nv]``."""
+        return self._state[:, 1:].copy()
+
+    def _start(self, rows: ndarray, rngs: list[Generator]) -> ndarray:
+        nq, nv = self.model.nq, self.model.nv
+        noise = np.stack([rng.standard_normal(nq + nv) for rng in rngs])
+        state = np.zeros((len(rows), 1 + nq + nv))
+        state[:, self._position] = self.start_pose() + 0.01 * noise[:, :nq]
+        state[:, self._velocity] = 0.1 * noise[:, nq:]
+        self._state[rows] = state = self._normalised(state)
+        return self._measure(state, np.zeros((len(rows), self.model.nu)))[0]
+
+    def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+        before = self._state[rows]
+        after, _ = self._physics(before, actions)
+        stable = (np.abs(after) < LARGEST).all(-1)  # False for NaN
+        if not stable.all():
+            after = np.where(stable[:, None], after, before)
+        self._state[rows] = after
+        observations, velocity, cost, over = self._measure(after, actions)
+        return observations, self.task.reward(velocity, self._goals[rows]) - cost, over | ~stable
+
+    def _measure(self, states: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """Of states ``[n, 1 + nq + nv]`` reached with actions ``[n, act]``: observations ``[n, obs]``, x velocity of the
+        whole body's centre of mass ``[n]``, cost ``[n]``, and whether the robot has fallen ``[n]``."""
+        raise NotImplementedError
+
+    def _normalised(self, states: ndarray) -> ndarray:
+        """Start states with unit quaternions."""
+        return states
+
+    def frame(self, index: int = 0, *, width: int = 480, height: int = 360) -> ndarray:
+        """Environment ``index`` seen from the side by a camera that follows it, uint8 ``[height, width, 3]``.
+
+        Raises:
+            RuntimeError: where OpenGL cannot draw off screen.
+        """
+        if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
+            self.model.vis.global_.offwidth, self.model.vis.global_.offheight = width, height
+            try:
+                with warnings.catch_warnings(action="ignore"):  # glfw's, said better below
+                    self._renderer = mujoco.Renderer(self.model, height, width)
+            except Exception as error:
+                raise RuntimeError(
+                    f"MuJoCo cannot draw: {error}. Without a display set the environment variable MUJOCO_GL=egl (needs libegl1; "
+                    "MUJOCO_GL=osmesa needs libosmesa6) before Python starts"
+                ) from error
+        data = mujoco.MjData(self.model)
+        data.qpos[:], data.qvel[:] = self._state[index, self._position], self._state[index, self._velocity]
+        mujoco.mj_forward(self.model, data)
+        self._renderer.update_scene(data, camera="track")
+        return self._renderer.render()
+
+    def close_extras(self) -> None:
+        """Stop the threads."""
+        self.pool.close()
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+class HalfCheetah(Locomotion):
+    """A planar robot of 14 kg with six motors; time step 0.01 s, one per action, Euler.
+
+    Observation (20): qpos without x (8), qvel (9), centre of mass (3).
+    Reward: the task's, less 0.05 times the squared action. Never terminates.
+    """
+
+    observation = 20
+    contacts = False
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        model = self.model
+        # The centre of mass is the root's position plus, for each body, a fixed vector turned with that body: the
+        # body's own centre weighted with its mass, and its children's origins weighted with all that hangs on them.
+        arm = model.body_mass[:, None] * model.body_ipos
+        for child in range(2, model.nbody):
+            arm[model.body_parentid[child]] += model.body_subtreemass[child] * model.body_pos[child]
+        self._arm_x, _, self._arm_z = (arm[1:] / model.body_subtreemass[1]).T
+        self._root_height = model.body_pos[1, 2]
+
+    @classmethod
+    def spec(cls) -> mujoco.MjSpec:
+        """Gymnasium's model as it is: mass, motors, contacts and time step are rllab's."""
+        spec = _shipped("half_cheetah.xml")
+        # The file asks the compiler to scale the masses, in a way that MuJoCo now warns of; the densities do the same.
+        mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
+        scale = mass / spec.compile().body_subtreemass[0]
+        for geom in spec.geoms:
+            geom.density *= scale
+        return spec
+
+    def centre_of_mass(self, qpos: ndarray, qvel: ndarray) -> tuple[ndarray, ndarray]:
+        """Whole-body centre of mass in m, ``[n, 3]``, and its x velocity in m/s, ``[n]``; qpos and qvel are ``[n, 9]``."""
+        angle, rate = (
+            np.concatenate([back, back[:, :1] + np.cumsum(q[:, 6:], -1)], -1)  # of each body against the world
+            for q in (qpos, qvel)
+            for back in [np.cumsum(q[:, 2:6], -1)]
+        )
+        cos, sin = np.cos(angle), np.sin(angle)
+        x = self._arm_x * cos + self._arm_z * sin
+        z = self._arm_z * cos - self._arm_x * sin
+        centre = np.zeros((len(qpos), 3))
+        centre[:, 0] = qpos[:, 0] + x.sum(-1)
+        centre[:, 2] = qpos[:, 1] + z.sum(-1) + self._root_height
+        return centre, qvel[:, 0] + (rate * z).sum(-1)
+
+    def _measure(self, states: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        centre, velocity = self.centre_of_mass(states[:, self._position], states[:, self._velocity])
+        cost = 0.05 * np.square(actions).sum(-1)
+        return np.concatenate([states[:, 2:], centre], -1), velocity, cost, np.zeros(len(states), bool)
+
+
+class Ant(Locomotion):
+    """A four-legged robot of 0.911 kg with eight motors; time step 0.02 s, one per action, Runge-Kutta.
+
+    Observation (125): qpos (15), qvel (14), external contact forces on the 14 bodies, each a torque and a force,
+    clipped to [-1, 1] (84), rotation matrix of the torso (9), centre of mass (3).
+    Reward: the task's, plus 0.05, less 0.005 times the squared action and 0.0005 times the squared clipped contact
+    forces. Terminates when the torso's height leaves [0.2, 1.0] m.
+    """
+
+    observation = 125
+    contacts = True
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._measuring = Physics(measuring(self.spec(), contacts=True), self.num_envs, self.pool)
+
+    @classmethod
+    def spec(cls) -> mujoco.MjSpec:
+        """Gymnasium's model with rllab's time step and contacts. rllab's controls of +/-150 at gear 1 are its +/-1 at 150."""
+        spec = _shipped("ant.xml")
+        spec.option.timestep = 0.02
+        for geom in spec.geoms:
+            geom.solimp[:3] = 0.8, 0.8, 0.01
+        return spec
+
+    def start_pose(self) -> ndarray:
+        """Torso at 0.55 m, upright, knees bent by 1 rad."""
+        return np.array([0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1], np.float64)
+
+    def _normalised(self, states: ndarray) -> ndarray:
+        states[:, 4:8] /= np.sqrt(np.square(states[:, 4:8]).sum(-1, keepdims=True))
+        return states
+
+    def _measure(self, states: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        n = len(states)
+        _, sensors = self._measuring(states, actions)
+        centre, velocity = sensors[:, :3], sensors[:, 3]
+        rotation = sensors[:, 6:15].reshape(n, 3, 3).transpose(0, 2, 1).reshape(n, 9)  # the axes are its columns
+        force, torque, point = np.moveaxis(sensors[:, 15:].reshape(n, 13, 3, 3), 2, 0)
+        wrench = np.zeros((n, 14, 6))  # the world's, in front, stays zero, as in MuJoCo
+        # A sensor tells what its geom does to the floor; the body gets the opposite, about the whole body's centre.
+        wrench[:, 1:, :3] = np.cross(force, point - centre[:, None]) - torque
+        wrench[:, 1:, 3:] = -force
+        contact = wrench.reshape(n, 84).clip(-1.0, 1.0)
+        cost = 0.005 * np.square(actions).sum(-1) + 0.0005 * np.square(contact).sum(-1) - 0.05
+        height = states[:, 3]
+        return np.concatenate([states[:, 1:], contact, rotation, centre], -1), velocity, cost, (height < 0.2) | (height > 1.0)
+
+
+def physics_rate(
+    robot: type[Locomotion], *, num_envs: int = 800, threads: int | None = None, forward: bool = True, steps: int = 50
+) -> float:
+    """Environment steps per second of MuJoCo alone, median over ``steps`` calls: what sampling is compared with.
+
+    Args:
+        robot: :class:`HalfCheetah` or :class:`Ant`.
+        num_envs: simulations that advance together, from start states and under random controls.
+        threads: simulation threads; None takes all cores.
+        forward: add the forward pass at the new state, as a second ``mujoco.rollout``.
+        steps: calls that are timed; episodes are never reset.
+    """
+    env = robot(Direction(), np.ones(num_envs), threads=threads)
+    env.reset(seed=0)
+    measure = Physics(measuring(env.spec(), env.contacts), num_envs, env.pool)
+    controls = np.random.default_rng(0).uniform(-1.0, 1.0, (steps, num_envs, env.model.nu))
+    state, seconds = env._state, []
+    for control in controls:
+        begin = time.perf_counter()
+        after, _ = env._physics(state, control)
+        if forward:
+            measure(after, control)
+        seconds.append(time.perf_counter() - begin)
+        state[:] = after
+    env.close()
+    return num_envs / float(np.median(seconds))

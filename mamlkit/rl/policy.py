@@ -1,0 +1,101 @@
+"""Gaussian policies: a network for the mean, and a standard deviation that does not depend on the state."""
+
+__all__ = ["Policy", "gaussian_mlp", "kl", "log_prob", "means"]
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.func import vmap
+
+from mamlkit import kernels_torch
+from mamlkit.layers import Pass
+from mamlkit.models import Layer, check_features, xavier_uniform
+
+Params = dict[str, Tensor]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
+
+
+class Policy(NamedTuple):
+    """A Gaussian policy over actions.
+
+    Args:
+        init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the deviations.
+        mean: ``(params, observations [points, obs]) -> [points, act]``.
+        layers: the same network for :mod:`mamlkit.layers`; empty if that has no derivatives for it.
+    """
+
+    init: Callable[[Generator], Params]
+    mean: Callable[[Params, Tensor], Tensor]
+    layers: tuple[Layer, ...] = ()
+
+
+def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activation: str = "relu") -> Policy:
+    """The paper's policy: two hidden layers of 100, a linear mean, standard deviations of 1 to begin with.
+
+    Paper: section 5.3 ("two hidden layers of size 100, with ReLU nonlinearities"); Xavier initialisation and the
+    state-independent deviation are the authors' code.
+
+    Args:
+        obs: numbers in an observation.
+        act: numbers in an action.
+        hidden: widths of the hidden layers.
+        activation: ``"relu"``, or ``"tanh"`` (the authors' random baseline in 2D navigation).
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}")
+    widths = [obs, *hidden, act]
+    last = len(widths) - 2
+    nonlinearity = ACTIVATIONS[activation]
+
+    def init(generator: Generator) -> Params:
+        params = {}
+        for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
+            params[f"weight{layer}"] = xavier_uniform((fan_out, fan_in), generator)
+            params[f"bias{layer}"] = torch.zeros(fan_out)
+        return params | {"log_std": torch.zeros(act)}
+
+    def mean(params: Params, x: Tensor) -> Tensor:
+        check_features(x.shape[-1], obs)
+        for layer in range(last + 1):
+            x = F.linear(x, params[f"weight{layer}"], params[f"bias{layer}"])
+            x = nonlinearity(x) if layer < last else x
+        return x
+
+    layers = tuple(Layer(f"weight{i}", f"bias{i}", relu=i < last) for i in range(last + 1))
+    return Policy(init, mean, layers if activation == "relu" else ())
+
+
+def means(policy: Policy, params: Params, observations: Tensor) -> Tensor:
+    """Mean actions ``[tasks, points, act]`` of observations ``[tasks, points, obs]`` with each task's own parameters."""
+    if policy.layers:
+        return Pass(policy.layers, kernels_torch, params, observations[:, :, None, None], keep=False).outputs
+    return vmap(policy.mean)(params, observations)
+
+
+def log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
+    """Log-density of actions, summed over their components.
+
+    Args:
+        mean: ``[..., points, act]``.
+        log_std: ``[..., act]``.
+        actions: ``[..., points, act]``, before any clipping.
+
+    Returns:
+        ``[..., points]``.
+    """
+    log_std = log_std[..., None, :]
+    z = (actions - mean) * torch.exp(-log_std)
+    return -(0.5 * z**2 + log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * actions.shape[-1]
+
+
+def kl(mean: Tensor, log_std: Tensor, new_mean: Tensor, new_log_std: Tensor) -> Tensor:
+    """KL divergence of the new Gaussian from the old, KL(old || new), summed over components: ``[..., points]``."""
+    log_std, new_log_std = log_std[..., None, :], new_log_std[..., None, :]
+    ratio = torch.exp(2 * (log_std - new_log_std))
+    shift = (mean - new_mean) ** 2 * torch.exp(-2 * new_log_std)
+    return (0.5 * (ratio + shift - 1) + new_log_std - log_std).sum(-1)

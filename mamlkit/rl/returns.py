@@ -1,0 +1,106 @@
+"""From rewards to advantages: returns, the linear baseline, standardisation. Pure functions of arrays, no torch.
+
+Rewards are ``[..., steps]``, several episodes one after the other where an episode ended early: ``last`` marks the
+last step of each, ``valid`` the steps that count.
+"""
+
+__all__ = ["advantages", "baseline_features", "discounted_returns", "fit_baseline", "standardised"]
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+RIDGE = 1e-5  # of the least squares; ten times as much if the solution is not finite, up to five times
+CLIP = 10.0  # observations in the features lie within +-CLIP
+STANDARD_EPS = 1e-8
+
+
+def discounted_returns(rewards: Array, last: Mask, discount: float) -> Array:
+    """Sum of the rewards from each step to the end of its episode, discounted.
+
+    Args:
+        rewards: ``[..., steps]``.
+        last: where an episode ends, ``[..., steps]``; the last step of all ends one in any case.
+        discount: gamma, between 0 and 1.
+
+    Example:
+        >>> discounted_returns(np.array([1.0, 1.0, 1.0]), np.array([False, True, True]), 0.5)
+        array([1.5, 1. , 1. ])
+    """
+    if rewards.shape != last.shape:
+        raise ValueError(f"rewards are {rewards.shape}, but last is {last.shape}; both must be [..., steps]")
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount={discount}, but it must lie between 0 and 1")
+    returns = np.empty(rewards.shape)
+    ahead = np.zeros(rewards.shape[:-1])
+    for step in reversed(range(rewards.shape[-1])):
+        ahead = rewards[..., step] + discount * np.where(last[..., step], 0.0, ahead)
+        returns[..., step] = ahead
+    return returns
+
+
+def baseline_features(observations: Array, time: NDArray[np.integer]) -> Array:
+    """What the baseline is linear in: the observation, its squares, three powers of time and a constant.
+
+    Paper: section 5.3, the linear feature baseline of Duan et al. (2016).
+
+    Args:
+        observations: ``[..., obs]``.
+        time: step within the episode, ``[...]``.
+
+    Returns:
+        ``[..., 2 * obs + 4]`` in float64.
+    """
+    clipped = np.clip(observations, -CLIP, CLIP).astype(float)
+    t = time[..., None] / 100.0
+    return np.concatenate([clipped, clipped**2, t, t**2, t**3, np.ones_like(t)], -1)
+
+
+def fit_baseline(features: Array, returns: Array) -> Array:
+    """Weights of the least-squares baseline, ``[features]``.
+
+    Args:
+        features: ``[points, features]``.
+        returns: ``[points]``.
+    """
+    gram, moment = features.T @ features, features.T @ returns
+    for power in range(6):
+        weights = np.linalg.lstsq(gram + 10**power * RIDGE * np.eye(len(gram)), moment, rcond=None)[0]
+        if np.isfinite(weights).all():
+            break
+    return weights
+
+
+def standardised(values: Array) -> Array:
+    """Mean 0 and standard deviation 1 over all the values of one task."""
+    return (values - values.mean()) / (values.std() + STANDARD_EPS)
+
+
+def advantages(
+    observations: Array, rewards: Array, time: NDArray[np.integer], last: Mask, valid: Mask, discount: float
+) -> Array:
+    """Standardised advantages of one task's steps, zero where a step does not count.
+
+    The discounted return less a baseline that is fitted on the very same steps: generalised advantage estimation
+    with lambda = 1. Paper: section 5.3 (baseline "fitted separately at each iteration for each task"); the
+    standardisation is the authors' code.
+
+    Args:
+        observations: ``[rollouts, steps, obs]``.
+        rewards: ``[rollouts, steps]``.
+        time: step within the episode, ``[rollouts, steps]``.
+        last: where an episode ends, ``[rollouts, steps]``.
+        valid: the steps that count, ``[rollouts, steps]``.
+        discount: gamma.
+
+    Raises:
+        ValueError: no step counts.
+    """
+    if not valid.any():
+        raise ValueError("no step counts, so there is no advantage to compute; sample at least one finished episode")
+    returns = discounted_returns(rewards, last, discount)[valid]
+    features = baseline_features(observations[valid], time[valid])
+    result = np.zeros(rewards.shape)
+    result[valid] = standardised(returns - features @ fit_baseline(features, returns))
+    return result

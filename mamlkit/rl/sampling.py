@@ -1,0 +1,161 @@
+"""Episodes of a policy: all tasks and rollouts of a meta-batch advance together."""
+
+__all__ = ["Rollouts", "Steps", "mean_returns", "sample", "to_steps"]
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mamlkit.rl import returns
+from mamlkit.rl.batched import Batched
+from mamlkit.rl.policy import Policy, means
+
+Params = dict[str, Tensor]
+
+
+class Rollouts(NamedTuple):
+    """What was seen, done and earned; an episode that ended early is followed by the next on the same row.
+
+    Args:
+        observations: ``[tasks, rollouts, steps, obs]``.
+        actions: as drawn, before the environment clips them, ``[tasks, rollouts, steps, act]``.
+        rewards: ``[tasks, rollouts, steps]``.
+        time: step within the episode, ``[tasks, rollouts, steps]``.
+        last: where an episode ended, ``[tasks, rollouts, steps]``.
+        valid: steps of the episodes that count, ``[tasks, rollouts, steps]``.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float64]
+    time: NDArray[np.int64]
+    last: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+
+class Steps(NamedTuple):
+    """What an update needs of the rollouts of some tasks (or of one, without the leading axis).
+
+    Args:
+        observations: ``[tasks, points, obs]``.
+        actions: ``[tasks, points, act]``.
+        advantages: standardised within each task, ``[tasks, points]``.
+        weights: of each step in a mean over the task's steps; 0 for padding, ``[tasks, points]``.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    advantages: Tensor
+    weights: Tensor
+
+
+def sample(
+    env: Batched, policy: Policy, params: Params, rollouts: int, key: Sequence[int], goals: NDArray[np.float64] | None = None
+) -> Rollouts:
+    """Run every task's policy until its finished episodes have ``rollouts * horizon`` steps.
+
+    An episode that ends early is followed by another, so there are more of them; episodes that are under way
+    when a task has enough are dropped, as in the authors' sampler. All that is random about an episode comes
+    from ``(key, task, episode)``: neither other tasks nor the number of threads change it.
+
+    Paper: Algorithm 3, lines 5 and 8.
+
+    Args:
+        env: ``tasks * rollouts`` environments.
+        policy: see :mod:`mamlkit.rl.policy`.
+        params: of each task, every tensor with a leading ``tasks`` axis.
+        rollouts: episodes of a task that run at the same time.
+        key: non-negative numbers such as ``(seed, purpose, iteration)``.
+        goals: one for each task, ``[tasks, ...]``; None draws one for every episode.
+
+    Deviation: the authors count the steps of a meta-batch, not of each of its tasks; where no episode ends
+    early it is the same.
+
+    Raises:
+        ValueError: the number of environments is not a multiple of ``rollouts``.
+        FloatingPointError: the policy gives an action that is not finite.
+    """
+    count, left_over = divmod(env.num_envs, rollouts)
+    if left_over or not count:
+        raise ValueError(f"{env.num_envs} environments for rollouts={rollouts}; make it tasks * rollouts environments")
+    n, size = env.num_envs, env.single_action_space.shape[0]
+    rows = np.arange(n)
+    noise = np.empty((n, env.horizon, size), np.float32)
+    of_env = np.empty((n, *env.task.shape)) if goals is None else np.repeat(goals, rollouts, axis=0)
+    begun, finished = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    time, seeds = np.zeros(n, np.int64), [0] * n
+    std = params["log_std"].exp().numpy()[:, None]
+
+    def begin(which: NDArray[np.bool_]) -> NDArray[np.float64]:
+        for i in np.flatnonzero(which):
+            task = i // rollouts
+            rng = np.random.default_rng((*key, task, begun[task]))
+            noise[i] = rng.standard_normal((env.horizon, size), dtype=np.float32)
+            seeds[i] = int(rng.integers(2**62))
+            if goals is None:
+                of_env[i] = env.task.sample(rng, 1)[0]
+            begun[task] += 1
+        env.set_goals(of_env)
+        time[which] = 0
+        return env.reset(seed=seeds, options={"reset_mask": which})[0]
+
+    observations = begin(np.ones(n, bool))
+    alive, seen = np.ones(n, bool), []
+    while (wanted := finished < rollouts * env.horizon).any():
+        inputs = observations.astype(np.float32)
+        mean = means(policy, params, torch.from_numpy(inputs).unflatten(0, (count, rollouts))).numpy()
+        drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
+        actions = (mean + std * drawn).reshape(n, size)
+        if not (fine := np.isfinite(actions).all(1)).all():
+            raise FloatingPointError(f"the policy of task {np.argmin(fine) // rollouts} gives an action that is not finite; use a smaller step")
+        observations, rewards, terminated, truncated, _ = env.step(actions)
+        ended = alive & (terminated | truncated)
+        counted = ended & np.repeat(wanted, rollouts)
+        seen.append((inputs, actions, rewards, time.copy(), ended, counted))
+        finished += np.where(counted, time + 1, 0).reshape(count, rollouts).sum(1)
+        time += 1
+        alive &= ~ended
+        again = ended & np.repeat(finished < rollouts * env.horizon, rollouts)
+        if again.any():
+            observations = begin(again)
+            alive |= again
+    *arrays, last, counted = (np.stack(each, 1).reshape(count, rollouts, len(seen), *each[0].shape[1:]) for each in zip(*seen))
+    return Rollouts(*arrays, last, valid=_whole_episodes(last, counted))
+
+
+def _whole_episodes(last: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The steps of the episodes whose last step is counted, ``[..., steps]``."""
+    valid, ahead = np.empty_like(last), np.zeros(last.shape[:-1], bool)
+    for step in reversed(range(last.shape[-1])):
+        ahead = np.where(last[..., step], counted[..., step], ahead)
+        valid[..., step] = ahead
+    return valid
+
+
+def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:
+    """Undiscounted return of each task, a mean over its episodes that count: ``[tasks]``."""
+    episodes = (rollouts.last & rollouts.valid).sum((1, 2))
+    return np.where(rollouts.valid, rollouts.rewards, 0.0).sum((1, 2)) / episodes
+
+
+def to_steps(rollouts: Rollouts, discount: float, device: str | torch.device = "cpu") -> Steps:
+    """The steps that count, task by task, with their advantages (see :func:`mamlkit.rl.returns.advantages`).
+
+    Args:
+        rollouts: see :func:`sample`.
+        discount: gamma.
+        device: where the update is computed.
+    """
+    counts = rollouts.valid.sum((1, 2))
+    sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]
+    batch = [np.zeros((len(counts), counts.max(), *size), np.float32) for size in sizes]
+    for task, valid in enumerate(rollouts.valid):
+        observations, actions, rewards, time, last, _ = (each[task] for each in rollouts)
+        advantage = returns.advantages(observations, rewards, time, last, valid, discount)[valid]
+        for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
+            whole[task, : counts[task]] = values
+    return Steps(*(torch.from_numpy(whole).to(device) for whole in batch))

@@ -1,0 +1,188 @@
+"""Meta-training of policies: sample, adapt, sample, update; and the evaluation of what it gives."""
+
+__all__ = ["build", "evaluate", "evaluate_row", "fit", "test_goals"]
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.std import tqdm
+
+from mamlkit import checkpoints, runs
+from mamlkit.experiments import PolicyEvaluation, PolicyRow
+from mamlkit.rl import envs, maml_rl
+from mamlkit.rl.batched import Batched
+from mamlkit.rl.policy import Policy, gaussian_mlp
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.train import CHECKPOINT_SECONDS, Fit, deferred_interrupt, generator
+
+Params = dict[str, Tensor]
+LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries"]
+TRAIN, TEST = 0, 1  # purposes of random numbers
+BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
+
+
+def build(row: PolicyRow, num_tasks: int, rollouts: int, *, threads: int | None = None) -> tuple[Batched, Policy]:
+    """The environments of so many tasks, and the policy of a row.
+
+    Args:
+        row: the experiment.
+        num_tasks: tasks that run at the same time.
+        rollouts: environments of each.
+        threads: simulation threads; None takes all cores. Results do not depend on it.
+    """
+    any_goals = envs.sample_goals(row.environment, np.random.default_rng(0), num_tasks * rollouts)
+    env = envs.make(row.environment, any_goals, show_goal=row.show_goal, threads=threads)
+    sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
+    return env, gaussian_mlp(*sizes, activation=row.activation)
+
+
+def spread(params: Params, tasks: int) -> Params:
+    """The same parameters for every task."""
+    return {name: value.expand(tasks, *value.shape) for name, value in params.items()}
+
+
+def fit(
+    row: PolicyRow,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    until: int | None = None,
+    progress: bool = False,
+    threads: int | None = None,
+) -> Fit:
+    """Train the policy of a row. Paper: Algorithm 3, with TRPO as the meta-optimiser.
+
+    Args:
+        row: the experiment, at either scale.
+        seed: of the initialisation, the goals and the episodes.
+        folder: a run folder (see :func:`mamlkit.runs.open_run`); a run found there is resumed exactly. None keeps nothing.
+        until: stop after this many iterations; the row's own number if None.
+        progress: show a progress bar.
+        threads: simulation threads; None takes all cores.
+
+    Returns:
+        Parameters and the log. One line per iteration: mean return over tasks before and after the inner step, the
+        divergence of the outer step (0 where it was refused) and the step lengths tried.
+
+    Raises:
+        FloatingPointError: the policy has become non-finite; the last state is from before.
+        KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
+    """
+    env, policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
+    params = policy.init(generator(seed, "init"))
+    optimiser = torch.optim.Adam(list(params.values()), lr=row.outer_lr) if row.method == "policy gradient" else None
+    first, log = 0, []
+    if folder is not None and (folder / "state.safetensors").exists():
+        first, _ = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
+        log = runs.read_log(folder / "metrics.csv", first)
+    iteration, last = first, row.iterations if until is None else min(until, row.iterations)
+    start = saved = time.perf_counter()
+    before = log[-1]["seconds"] if log else 0.0
+
+    def save() -> None:
+        if folder is not None:
+            checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, [])
+            runs.write_log(folder / "metrics.csv", log)
+
+    bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
+    with deferred_interrupt() as asked_to_stop, bar:
+        while iteration < last and not asked_to_stop:
+            params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
+            if not all(bool(value.isfinite().all()) for value in params.values()):
+                raise FloatingPointError(f"the policy is not finite after iteration {iteration} of {row.name}, seed {seed}; the last state is kept")
+            iteration += 1
+            log.append({"iteration": iteration, "seconds": before + time.perf_counter() - start} | line)
+            bar.update()
+            bar.set_postfix({k: f"{line[k]:.4g}" for k in ("return_before", "return_after") if k in line}, refresh=False)
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                save()
+                saved = time.perf_counter()
+        save()
+    env.close()
+    if asked_to_stop:
+        raise KeyboardInterrupt(f"stopped after iteration {iteration}; the same command resumes it")
+    return Fit(params, pd.DataFrame(log, columns=LOG_COLUMNS), iteration)
+
+
+def _iterate(
+    row: PolicyRow, env: Batched, policy: Policy, params: Params, optimiser: torch.optim.Optimizer | None, seed: int, iteration: int
+) -> tuple[Params, dict[str, float]]:
+    """One outer update: the new parameters and a line of the log."""
+    key = (seed, TRAIN, iteration)
+    goals = None
+    if row.method != "trpo":
+        goals = env.task.sample(np.random.default_rng((*key, GOALS)), row.meta_batch_size)
+    begin = time.perf_counter()
+    everyone = spread(params, row.meta_batch_size)
+    rollouts = sample(env, policy, everyone, row.rollouts, (*key, BEFORE), goals)
+    sampling = time.perf_counter() - begin
+    line = {"return_before": float(mean_returns(rollouts).mean())}
+    steps, before = to_steps(rollouts, row.discount), None
+    if row.method == "maml":
+        before = steps
+        adapted = maml_rl.adapt_each(policy, everyone, before, row.inner_lr)
+        begin = time.perf_counter()
+        rollouts = sample(env, policy, adapted, row.rollouts, (*key, AFTER), goals)
+        sampling += time.perf_counter() - begin
+        line["return_after"] = float(mean_returns(rollouts).mean())
+        steps = to_steps(rollouts, row.discount)
+    line["sampling_seconds"] = sampling
+    if optimiser is None:
+        params, step = maml_rl.meta_update(policy, params, before, steps, inner_lr=row.inner_lr, max_kl=row.max_kl)
+        return params, line | {"kl": step.kl, "tries": step.tries}
+    batch = maml_rl.MetaBatch(policy, params, None, steps)
+    for name, gradient in batch.unflatten(batch.gradient()).items():
+        params[name].grad = gradient
+    optimiser.step()
+    return params, line
+
+
+def test_goals(environment: str) -> NDArray[np.float64]:
+    """The 40 goals that the paper tests an environment on, ``[40, ...]``: those of the authors' figure data."""
+    table = pd.read_csv(runs.repository() / "data" / "test_goals.csv", dtype=str)
+    goals = [[float(x) for x in goal.split()] for goal in table[table.environment == environment].goal]
+    return np.squeeze(np.array(goals), -1) if len(goals[0]) == 1 else np.array(goals)
+
+
+def evaluate(
+    row: PolicyRow,
+    params: Params,
+    evaluation: PolicyEvaluation,
+    *,
+    goals: NDArray[np.float64] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each step.
+
+    Args:
+        row: the experiment the parameters belong to.
+        params: theta.
+        evaluation: rollouts and step sizes.
+        goals: ``[tasks, ...]``; the first ``evaluation.tasks`` of the paper's if None.
+        seed: of the episodes.
+        threads: simulation threads; None takes all cores.
+
+    Returns:
+        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``.
+    """
+    goals = test_goals(row.environment)[: evaluation.tasks] if goals is None else goals
+    env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
+    fast, found = spread(params, len(goals)), []
+    for step in range(evaluation.inner_steps + 1):
+        rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals)
+        found.append(mean_returns(rollouts))
+        if step < evaluation.inner_steps:
+            fast = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount), evaluation.inner_lrs[step])
+    env.close()
+    return {"return": np.stack(found, 1)}
+
+
+def evaluate_row(row: PolicyRow, params: Params, *, seed: int = 0, threads: int | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """All evaluations of a row: evaluation name to what :func:`evaluate` gives."""
+    return {e.name: evaluate(row, params, e, seed=seed, threads=threads) for e in row.evaluations}

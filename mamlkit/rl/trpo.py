@@ -1,0 +1,103 @@
+"""Trust-region policy optimisation as functions of vectors: conjugate gradient, step length, backtracking.
+
+Paper: Algorithm 3, line 10, and section 5.3: "trust-region policy optimization (TRPO) (Schulman et al., 2015)".
+"""
+
+__all__ = ["Step", "conjugate_gradient", "trust_region_step"]
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CG_ITERATIONS = 10
+CG_RESIDUAL = 1e-10
+DAMPING = 1e-5
+BACKTRACK_RATIO = 0.8
+BACKTRACKS = 15
+
+
+class Step(NamedTuple):
+    """What a trust-region step did.
+
+    Args:
+        loss_before, loss: surrogate loss at the old and at the returned parameters.
+        kl: mean divergence of the returned parameters from the old.
+        tries: step lengths that were evaluated.
+        refused: why the parameters stayed as they were; empty if they moved.
+    """
+
+    loss_before: float
+    loss: float
+    kl: float
+    tries: int
+    refused: str = ""
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int = CG_ITERATIONS) -> Tensor:
+    """x with ``product(x)`` = b, for a symmetric positive definite product; after at most so many iterations.
+
+    Args:
+        product: ``[n] -> [n]``.
+        b: ``[n]``.
+        iterations: stop after so many, or at a squared residual of 1e-10.
+
+    Example:
+        >>> conjugate_gradient(lambda v: torch.tensor([2.0, 4.0]) * v, torch.tensor([2.0, 2.0]))
+        tensor([1.0000, 0.5000])
+    """
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, size = b.clone(), b @ b
+    for _ in range(iterations):
+        if size < CG_RESIDUAL:
+            break
+        image = product(direction)
+        length = size / (direction @ image)
+        x = x + length * direction
+        residual = residual - length * image
+        smaller = residual @ residual
+        direction = residual + smaller / size * direction
+        size = smaller
+    return x
+
+
+def trust_region_step(
+    params: Tensor,
+    loss: float,
+    gradient: Tensor,
+    fisher: Callable[[Tensor], Tensor],
+    evaluate: Callable[[Tensor], tuple[float, float]],
+    max_kl: float,
+) -> tuple[Tensor, Step]:
+    """The longest step along the natural gradient that lowers the loss and keeps the divergence within its bound.
+
+    Args:
+        params: theta as a vector ``[n]``.
+        loss: surrogate loss at theta.
+        gradient: of the loss at theta, ``[n]``.
+        fisher: the Hessian of the divergence at theta times a vector, ``[n] -> [n]``.
+        evaluate: ``theta -> (loss, divergence from the old theta)``.
+        max_kl: bound of the divergence.
+
+    Returns:
+        The new theta, or the very same tensor if no step would do, and what happened.
+    """
+    refuse = lambda why, tries=0: (params, Step(loss, loss, 0.0, tries, why))
+    if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
+        return refuse(f"the loss ({loss}) or its gradient is not finite")
+    if not bool(gradient.any()):
+        return refuse("the gradient is zero")
+    damped = lambda v: fisher(v) + DAMPING * v
+    direction = conjugate_gradient(damped, gradient)
+    curvature = float(direction @ damped(direction))
+    if not (math.isfinite(curvature) and curvature > 0):
+        return refuse(f"the curvature along the step is {curvature}, which must be positive")
+    step = math.sqrt(2 * max_kl / (curvature + 1e-8)) * direction
+    for power in range(BACKTRACKS):
+        new = params - BACKTRACK_RATIO**power * step
+        new_loss, kl = evaluate(new)
+        if new_loss < loss and kl <= max_kl:
+            return new, Step(loss, new_loss, kl, power + 1)
+    return refuse(f"none of {BACKTRACKS} step lengths lowers the loss within the divergence of {max_kl}", BACKTRACKS)

@@ -1,0 +1,78 @@
+"""Conjugate gradient and the trust-region step on problems whose answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from mamlkit.rl.trpo import BACKTRACKS, DAMPING, conjugate_gradient, trust_region_step
+
+
+def positive_definite(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    return root @ root.T / n + 0.1 * torch.eye(n, dtype=torch.float64), torch.randn(n, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("n", [1, 3, 9])
+def test_conjugate_gradient_equals_a_direct_solve_after_n_iterations(n):
+    matrix, b = positive_definite(n)
+    assert torch.allclose(conjugate_gradient(lambda v: matrix @ v, b, iterations=n), torch.linalg.solve(matrix, b), rtol=1e-6)
+
+
+def test_fewer_iterations_give_another_answer():
+    matrix, b = positive_definite(9)
+    assert not torch.allclose(conjugate_gradient(lambda v: matrix @ v, b, iterations=3), torch.linalg.solve(matrix, b), rtol=1e-2)
+
+
+def test_a_solved_system_is_left_alone():
+    assert not conjugate_gradient(lambda v: 1 / 0, torch.zeros(4)).any()
+
+
+def quadratic(max_kl):
+    """A linear loss and a quadratic divergence, for which the first step is exact."""
+    matrix, slope = positive_definite(6)
+    theta = torch.ones(6, dtype=torch.float64)
+    evaluate = lambda new: (float(slope @ (new - theta)), float(0.5 * (new - theta) @ matrix @ (new - theta)))
+    return matrix, slope, theta, evaluate
+
+
+def test_the_step_is_the_natural_gradient_to_the_edge_of_the_region():
+    matrix, slope, theta, evaluate = quadratic(0.02)
+    new, step = trust_region_step(theta, 0.0, slope, lambda v: matrix @ v, evaluate, 0.02)
+    direction = torch.linalg.solve(matrix, slope)
+    wanted = theta - math.sqrt(2 * 0.02 / float(slope @ direction)) * direction
+    assert torch.allclose(new, wanted, rtol=1e-3) and step.tries == 1 and not step.refused
+    assert step.kl == pytest.approx(0.02, rel=1e-3) and step.loss < step.loss_before == 0
+
+
+def test_a_step_that_is_too_long_is_shortened_until_it_keeps_its_bound():
+    matrix, slope, theta, evaluate = quadratic(0.02)
+    wider = lambda new: (evaluate(new)[0], 4 * evaluate(new)[1])  # the true divergence is four times the model's
+    new, step = trust_region_step(theta, 0.0, slope, lambda v: matrix @ v, wider, 0.02)
+    assert step.tries == 5 and step.kl <= 0.02  # 0.8^3 > 1/2 > 0.8^4
+    assert 0.8**2 < step.kl / 0.02
+
+
+def test_a_loss_that_does_not_fall_leaves_the_parameters_alone():
+    matrix, slope, theta, evaluate = quadratic(0.02)
+    rising = lambda new: (abs(evaluate(new)[0]), 0.0)
+    new, step = trust_region_step(theta, 0.0, slope, lambda v: matrix @ v, rising, 0.02)
+    assert new is theta and step.tries == BACKTRACKS and "none of 15" in step.refused and step.kl == 0
+
+
+@pytest.mark.parametrize("kind", ["gradient", "loss", "zero", "curvature"])
+def test_what_cannot_be_stepped_from_is_refused_with_a_reason(kind):
+    matrix, slope, theta, evaluate = quadratic(0.02)
+    gradient = {"gradient": slope * math.nan, "zero": slope * 0}.get(kind, slope)
+    product = (lambda v: -v) if kind == "curvature" else lambda v: matrix @ v
+    new, step = trust_region_step(theta, math.nan if kind == "loss" else 0.0, gradient, product, evaluate, 0.02)
+    reasons = {"gradient": "not finite", "loss": "not finite", "zero": "zero", "curvature": "must be positive"}
+    assert new is theta and reasons[kind] in step.refused
+
+
+def test_the_product_is_damped():
+    theta, slope = torch.zeros(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    evaluate = lambda new: (float(slope @ new), 0.0)
+    new, _ = trust_region_step(theta, 0.0, slope, torch.zeros_like, evaluate, 1e-9)
+    assert new[0] == pytest.approx(-math.sqrt(2e-9 / (1 / DAMPING + 1e-8)) / DAMPING)

@@ -5,12 +5,13 @@ the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`
 give the same numbers.
 """
 
-__all__ = ["each", "meta_gradient", "predictions"]
+__all__ = ["each", "meta_gradient", "one_thread", "predictions"]
 
 import functools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 from types import ModuleType
 from typing import Any
@@ -181,6 +182,17 @@ def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
     points = max(len(pair[1][0]) for pair in tasks)
     values = max((layer.window.out**2 if layer.window else 1) * len(weights[layer.weight]) for layer in plan)
     return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's small operations on one CPU thread, since several would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.cache

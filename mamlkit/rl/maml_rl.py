@@ -40,12 +40,6 @@ def adapt(policy: Policy, params: Params, steps: Steps, inner_lr: float) -> Para
     return maml.inner_step(lambda p, s: inner_loss(policy, p, s), params, steps, inner_lr)
 
 
-@torch.no_grad()
-def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) -> Params:
-    """:func:`adapt` of every task; what comes and what is returned has a leading ``tasks`` axis."""
-    return vmap(lambda p, s: adapt(policy, p, s, inner_lr))(params, steps)
-
-
 def surrogate(policy: Policy, params: Params, sampled: Params, steps: Steps) -> Tensor:
     """TRPO's loss of one task: minus the mean of the likelihood ratio times the advantage.
 
@@ -96,33 +90,69 @@ def _head_tangent(z: Tensor, log_std: Tensor, steps: Steps, mean_dot: Tensor, lo
     return -scale * inverse * (z_dot - z * s_dot), (-2 * scale * z * z_dot).sum(-2)
 
 
+def _pass(policy: Policy, params: Params, steps: Steps, keep: bool = False) -> Pass:
+    return Pass(policy.layers, kernels_torch, params, steps.observations[:, :, None, None], keep)
+
+
+def _inner_gradient(params: Params, run: Pass, steps: Steps) -> tuple[Params, Tensor]:
+    """Gradient of :func:`inner_loss` in every task's parameters, and z (see :func:`_head`)."""
+    d, d_log_std, z = _head(run.outputs, params["log_std"], steps)
+    return run.gradient(d) | {"log_std": d_log_std}, z
+
+
+def _moved(params: Params, direction: Params, inner_lr: float) -> Params:
+    return {name: value - inner_lr * direction[name] for name, value in params.items()}
+
+
+def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
+    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in the cache."""
+    widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
+    row = widest * steps.observations.element_size() * steps.weights.shape[1 - axis]
+    length, size = max(1, engine.CHUNK_BYTES // row), steps.weights.shape[axis]
+    return [(slice(None),) * axis + (slice(i, i + length),) for i in range(0, size, length)]
+
+
+def _cut(steps: Steps, piece: tuple[slice, ...]) -> Steps:
+    return Steps(*(each[piece] for each in steps))
+
+
+@torch.no_grad()
+def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) -> Params:
+    """:func:`adapt` of every task at once; what comes and what is returned has a leading ``tasks`` axis."""
+    if not policy.layers:
+        return vmap(lambda p, s: adapt(policy, p, s, inner_lr))(params, steps)
+
+    def work(piece: tuple[slice, ...]) -> Params:
+        own, some = {name: value[piece] for name, value in params.items()}, _cut(steps, piece)
+        return _moved(own, _inner_gradient(own, _pass(policy, own, some), some)[0], inner_lr)
+
+    parts = engine.each(work, _pieces(policy, params, steps))
+    return {name: torch.cat([part[name] for part in parts]) for name in params}
+
+
 class _Part:
     """Some tasks of a meta-batch, with the passes at theta and at the adapted parameters."""
 
     def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float) -> None:
         self.policy, self.inner_lr, self.before, self.after = policy, inner_lr, before, after
         self.sampled = self.adapt(params, keep=True)
-        self.outer = self._pass(self.sampled, after, keep=True)
+        self.outer = _pass(policy, self.sampled, after, keep=True)
         self.log_density = log_prob(self.outer.outputs, self.sampled["log_std"], after.actions)
-
-    def _pass(self, params: Params, steps: Steps, keep: bool) -> Pass:
-        return Pass(self.policy.layers, kernels_torch, params, steps.observations[:, :, None, None], keep)
 
     def adapt(self, params: Params, keep: bool = False) -> Params:
         """The adapted parameters of each task; the very same where nothing is adapted."""
         if self.before is None:
             return params
-        run = self._pass(params, self.before, keep)
-        d, d_log_std, z = _head(run.outputs, params["log_std"], self.before)
-        gradient = run.gradient(d) | {"log_std": d_log_std}
+        run = _pass(self.policy, params, self.before, keep)
+        gradient, z = _inner_gradient(params, run, self.before)
         if keep:
             self.inner, self.z = run, z
-        return {name: value - self.inner_lr * gradient[name] for name, value in params.items()}
+        return _moved(params, gradient, self.inner_lr)
 
     def judge(self, params: Params) -> Tensor:
         """Surrogate loss and divergence at another theta ``[2]``, summed over tasks."""
         fast = self.adapt(params)
-        mean = self._pass(fast, self.after, keep=False).outputs
+        mean = _pass(self.policy, fast, self.after).outputs
         ratio = torch.exp(log_prob(mean, fast["log_std"], self.after.actions) - self.log_density)
         apart = kl(self.outer.outputs, self.sampled["log_std"], mean, fast["log_std"])
         weights = self.after.weights
@@ -130,8 +160,7 @@ class _Part:
 
     def gradient(self) -> Params:
         """Gradient of the surrogate loss at theta, of each task; where the ratio is 1 it is that of the inner loss."""
-        d, d_log_std, _ = _head(self.outer.outputs, self.sampled["log_std"], self.after)
-        return self._through(self.outer.gradient(d) | {"log_std": d_log_std})
+        return self._through(_inner_gradient(self.sampled, self.outer, self.after)[0])
 
     def fisher(self, v: Params) -> Params:
         """Hessian of the divergence at theta times v, of each task."""
@@ -150,7 +179,7 @@ class _Part:
         log_std = self.inner.weights["log_std"]
         d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"])
         hessian_v = self.inner.gradient_tangent(v, d_dot) | {"log_std": d_log_std_dot}
-        return {name: value - self.inner_lr * hessian_v[name] for name, value in v.items()}
+        return _moved(v, hessian_v, self.inner_lr)
 
 
 class MetaBatch:
@@ -168,15 +197,9 @@ class MetaBatch:
         if not policy.layers:
             raise ValueError("this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with activation='relu'")
         self.params, self.tasks = params, len(after.weights)
-        width = max(len(params[layer.weight]) for layer in policy.layers)
-        row = width * after.observations.element_size()
-        if before is None:  # one theta for all: points may be cut as well as tasks
-            size, length, cut = after.weights.shape[1], engine.CHUNK_BYTES // (row * self.tasks), (slice(None),)
-        else:
-            size, length, cut = self.tasks, engine.CHUNK_BYTES // (row * after.weights.shape[1]), ()
-        pieces = [(*cut, slice(i, i + max(1, length))) for i in range(0, size, max(1, length))]
-        take = lambda steps, piece: steps and Steps(*(each[piece] for each in steps))
-        self.parts = engine.each(lambda p: _Part(policy, params, take(before, p), take(after, p), inner_lr), pieces)
+        pieces = _pieces(policy, params, after, axis=0 if before else 1)  # with one theta for all, points may be cut apart
+        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr)
+        self.parts = engine.each(work, pieces)
 
     def vector(self, params: Params) -> Tensor:
         """Parameters (or a gradient) as one vector in float64."""

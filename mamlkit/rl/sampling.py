@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mamlkit import engine
 from mamlkit.rl import returns
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, means
@@ -107,7 +108,8 @@ def sample(
     alive, seen = np.ones(n, bool), []
     while (wanted := finished < rollouts * env.horizon).any():
         inputs = observations.astype(np.float32)
-        mean = means(policy, params, torch.from_numpy(inputs).unflatten(0, (count, rollouts))).numpy()
+        with engine.one_thread():
+            mean = means(policy, params, torch.from_numpy(inputs).unflatten(0, (count, rollouts))).numpy()
         drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():
@@ -153,9 +155,12 @@ def to_steps(rollouts: Rollouts, discount: float, device: str | torch.device = "
     counts = rollouts.valid.sum((1, 2))
     sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]
     batch = [np.zeros((len(counts), counts.max(), *size), np.float32) for size in sizes]
-    for task, valid in enumerate(rollouts.valid):
-        observations, actions, rewards, time, last, _ = (each[task] for each in rollouts)
+
+    def fill(task: int) -> None:
+        observations, actions, rewards, time, last, valid = (each[task] for each in rollouts)
         advantage = returns.advantages(observations, rewards, time, last, valid, discount)[valid]
         for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
             whole[task, : counts[task]] = values
+
+    engine.each(fill, range(len(counts)))
     return Steps(*(torch.from_numpy(whole).to(device) for whole in batch))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.std import tqdm
 
@@ -24,6 +25,9 @@ Params = dict[str, Tensor]
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries"]
 TRAIN, TEST = 0, 1  # purposes of random numbers
 BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
+
+# Tasks are given to threads (mamlkit.engine.each), each of which computes alone; NumPy's products know nothing of that.
+one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 def build(row: PolicyRow, num_tasks: int, rollouts: int, *, threads: int | None = None) -> tuple[Batched, Policy]:
@@ -46,6 +50,7 @@ def spread(params: Params, tasks: int) -> Params:
     return {name: value.expand(tasks, *value.shape) for name, value in params.items()}
 
 
+@one_blas_thread
 def fit(
     row: PolicyRow,
     *,
@@ -149,6 +154,7 @@ def test_goals(environment: str) -> NDArray[np.float64]:
     return np.squeeze(np.array(goals), -1) if len(goals[0]) == 1 else np.array(goals)
 
 
+@one_blas_thread
 def evaluate(
     row: PolicyRow,
     params: Params,

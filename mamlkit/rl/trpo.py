@@ -36,7 +36,7 @@ class Step(NamedTuple):
     refused: str = ""
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int = CG_ITERATIONS) -> Tensor:
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int = CG_ITERATIONS) -> tuple[Tensor, Tensor]:
     """x with ``product(x)`` = b, for a symmetric positive definite product; after at most so many iterations.
 
     Args:
@@ -44,8 +44,11 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
         b: ``[n]``.
         iterations: stop after so many, or at a squared residual of 1e-10.
 
+    Returns:
+        x, and ``product(x)``, which the residual knows without another product.
+
     Example:
-        >>> conjugate_gradient(lambda v: torch.tensor([2.0, 4.0]) * v, torch.tensor([2.0, 2.0]))
+        >>> conjugate_gradient(lambda v: torch.tensor([2.0, 4.0]) * v, torch.tensor([2.0, 2.0]))[0]
         tensor([1.0000, 0.5000])
     """
     x, residual = torch.zeros_like(b), b.clone()
@@ -60,7 +63,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
         smaller = residual @ residual
         direction = residual + smaller / size * direction
         size = smaller
-    return x
+    return x, b - residual
 
 
 def trust_region_step(
@@ -89,9 +92,8 @@ def trust_region_step(
         return refuse(f"the loss ({loss}) or its gradient is not finite")
     if not bool(gradient.any()):
         return refuse("the gradient is zero")
-    damped = lambda v: fisher(v) + DAMPING * v
-    direction = conjugate_gradient(damped, gradient)
-    curvature = float(direction @ damped(direction))
+    direction, image = conjugate_gradient(lambda v: fisher(v) + DAMPING * v, gradient)
+    curvature = float(direction @ image)
     if not (math.isfinite(curvature) and curvature > 0):
         return refuse(f"the curvature along the step is {curvature}, which must be positive")
     step = math.sqrt(2 * max_kl / (curvature + 1e-8)) * direction

@@ -1,0 +1,131 @@
+"""Time of one meta-iteration of Algorithm 3: physics, our sampling, the update, and what else there is, in one run.
+
+    python benchmarks/meta_rl.py              # both robots at the paper's size
+    python benchmarks/meta_rl.py --save       # the same, kept under data/benchmarks/
+
+Each part runs several times, a turn each, and medians are reported. The physics rate is that of bare ``mujoco.rollout``,
+without and with the forward pass at the new state, which observations and rewards need. The limit of the update is the
+time of its matrix products at the rate of a large batched product measured in the same run.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import torch
+from meta_gradient import product_rate
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from mamlkit import runs
+from mamlkit.experiments import PolicyRow, get
+from mamlkit.rl import envs, locomotion, maml_rl, train
+from mamlkit.rl.sampling import sample, to_steps
+from mamlkit.rl.trpo import CG_ITERATIONS
+
+ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
+PEER_STEPS = 50  # of each environment, timed
+
+
+def update_flops(row: PolicyRow, params: dict[str, torch.Tensor], tries: int) -> float:
+    """Operations of the products of one meta-update on full episodes, layer by layer.
+
+    A Hessian product needs 6 products for each weight matrix (2 for the first, whose input does not move), a Fisher
+    product 4 (2 for the first); a gradient 3 (2); judging a step length 4 (3), the surrogate after an inner step.
+    """
+    points = row.meta_batch_size * row.rollouts * 200
+    first, *others = (2.0 * points * params[f"weight{layer}"].numel() for layer in range(3))
+    count = lambda of_first, of_others: of_first * first + of_others * sum(others)
+    through, fisher, gradient, judged = count(2, 6), count(2, 4), count(2, 3), count(3, 4)
+    return gradient + count(1, 1) + (tries + 1) * judged + count(1, 2) + through + CG_ITERATIONS * (2 * through + fisher)
+
+
+def peer_rate(name: str, num_envs: int) -> float:
+    """Environment steps per second of ``AsyncVectorEnv`` over the registered environments, a process each, and the same policy."""
+    kind = envs.ENVIRONMENTS[name].gymnasium_id
+    peer = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(kind)] * num_envs)
+    _, policy = train.build(get(f"{name}-maml"), 1, 1)
+    params = policy.init(torch.Generator().manual_seed(0))
+    observations, _ = peer.reset(seed=0)
+    rng = np.random.default_rng(0)
+    start = time.perf_counter()
+    for _ in range(PEER_STEPS):
+        mean = policy.mean(params, torch.from_numpy(observations.astype(np.float32))).numpy()
+        observations, *_ = peer.step(np.clip(mean + rng.standard_normal(mean.shape), -1, 1))
+    seconds = time.perf_counter() - start
+    peer.close()
+    return num_envs * PEER_STEPS / seconds
+
+
+def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
+    """Medians for one robot at the size that the paper states: 40 tasks, 20 rollouts, 200 steps, before and after."""
+    row = get(f"{name}-maml-as-printed")
+    env, policy = train.build(row, row.meta_batch_size, row.rollouts, threads=threads)
+    params = policy.init(train.generator(0, "init"))
+    everyone = train.spread(params, row.meta_batch_size)
+    goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
+    times: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+
+    def timed(what: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = function()
+        times.setdefault(what, []).append(time.perf_counter() - start)
+        return result
+
+    for turn in tqdm(range(repeats), desc=name, leave=False):
+        for forward in (False, True):
+            rate = locomotion.physics_rate(ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward)
+            rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
+        key = (0, train.TRAIN, turn)
+        rollouts = timed("sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals))
+        steps = rollouts.rewards.size
+        rates.setdefault("our sampling", []).append(steps / times["sampling before"][-1])
+        before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
+        adapted = timed("adaptation", lambda: maml_rl.adapt_each(policy, everyone, before, row.inner_lr))
+        rollouts = timed("sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals))
+        after = timed("advantages after", lambda: to_steps(rollouts, row.discount))
+        _, step = timed("update", lambda: maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl))
+    env.close()
+    for count in (threads, row.meta_batch_size):
+        rates[f"AsyncVectorEnv, {count} processes"] = [peer_rate(name, count) for _ in range(repeats)]
+    seconds = {what: statistics.median(each) for what, each in times.items()}
+    total = sum(seconds.values())
+    return {
+        "environment": name,
+        **{f"{what}, steps/s": statistics.median(each) for what, each in rates.items()},
+        **{f"{what}, s": value for what, value in seconds.items()},
+        "limit of the update, s": update_flops(row, params, step.tries) / product_rate(torch.device("cpu")),
+        "meta-iteration, s": total,
+        "500 iterations, h": 500 * total / 3600,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--robot", choices=ROBOTS, action="append", help="only this one")
+    parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    origin = runs.provenance(f"{options.threads} threads") | {"repeats": options.repeats, "GFLOP/s": round(product_rate(torch.device("cpu")) / 1e9)}
+    with threadpool_limits(1, "blas"):
+        lines = [measure(name, options.repeats, options.threads) for name in options.robot or ROBOTS]
+    table = pd.DataFrame(lines).set_index("environment").T
+    print(table.to_string(float_format=lambda v: f"{v:,.3g}" if v < 100 else f"{v:,.0f}"))
+    if options.save:
+        folder = runs.repository() / "data" / "benchmarks" / "rl"
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_text(folder / "time.csv", table.to_csv(index_label="what", float_format="%.4g"))
+        runs.write_json(folder / "origin.json", origin)
+        print(f"kept in {folder}")
+
+
+if __name__ == "__main__":
+    main()

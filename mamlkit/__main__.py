@@ -17,7 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
     run.add_argument("--scale", choices=["quick", "paper"], default="paper")
     run.add_argument("--until", type=int, help="stop after this many iterations; the same command goes on from there")
-    run.add_argument("--threads", type=int, help="CPU threads (torch's own choice if not given)")
+    run.add_argument("--threads", type=int, help="CPU threads, of simulations too (all cores if not given)")
     run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
@@ -33,21 +33,16 @@ def _run(options: argparse.Namespace) -> None:
     from mamlkit import checkpoints, runs, train
 
     row = experiments.get(options.name).at(options.scale)
-    policies = isinstance(row, experiments.PolicyRow)
-    if policies and options.device not in ("auto", "cpu"):
-        raise ValueError(f"device={options.device!r}, but policies are trained on the CPU, where their physics is; use 'cpu'")
-    device = train.set_up("cpu" if policies else options.device, tf32=options.tf32, threads=options.threads)
+    device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
     folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
-    run = {"seed": options.seed, "folder": folder, "until": options.until, "progress": True}
-    if policies:
-        from mamlkit.rl import train as rl
+    run, more = train, {"device": device}
+    if isinstance(row, experiments.PolicyRow):
+        from mamlkit.rl import train as run
 
-        fit = rl.fit(row, **run, threads=options.threads)
-        evaluations = rl.evaluate_row(row, fit.params, threads=options.threads)
-    else:
-        fit = train.fit(row, **run, device=device)
-        evaluations = train.evaluate_row(row, fit.params, device=device)
+        more["threads"] = options.threads
+    fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)
+    evaluations = run.evaluate_row(row, fit.params, **more)
     checkpoints.save_params(fit.params, folder / "params.safetensors")
     seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     runs.write_result(folder, row, fit.iteration, seconds, evaluations)

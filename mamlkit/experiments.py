@@ -266,7 +266,7 @@ def _policies(environment: str) -> list[PolicyRow]:
     named = lambda word, what, **changes: dataclasses.replace(maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes)
     single = {"method": "trpo", "inner_lr": 0.0, "meta_batch_size": 1, "rollouts": 10 if plane else 100, "max_kl": 0.01, "quick": {"iterations": 20}}
     mixture = {"method": "policy gradient", "inner_lr": 0.0, "quick": {"iterations": 20}} if plane else single
-    printed = {"inner_lr": 0.1, "rollouts": 40 if environment == "ant-direction" else 20, "iterations": 500, "max_kl": 0.01}
+    printed = {"inner_lr": 0.1, "rollouts": 40 if environment == "ant-direction" else 20, "iterations": 500, "max_kl": 0.01, "evaluations": test((0.1, 0.05, 0.05))}
     return [
         maml,
         named("pretrained", "pretrained on all tasks", **mixture, iterations=pretraining, evaluations=test(steps[1])),

@@ -112,7 +112,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     seeds = tuple(result["seed"] for result in found)
     left_out = sum(curve["diverged"][step] for curve in curves)
     per_task = np.stack([per_task_errors(name, seed, evaluation, metric) for seed in seeds])  # [seeds, tasks, kept steps]
-    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else False)[..., step if metric == "return" else STEPS_KEPT.index(step)]
+    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[..., step if metric == "return" else STEPS_KEPT.index(step)]
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
     last = found[-1]

@@ -165,17 +165,17 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
 
     ``mean`` and ``sd`` leave the diverged out (see :func:`diverged`), ``diverged`` counts them, and
-    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks.
+    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks, returns where they are NaN.
 
     Args:
-        metric: ``"mse"``, or another, of which no task is left out.
+        metric: ``"mse"``, or another, of which a task is left out only where it is not finite.
         values: error or accuracy ``[tasks, steps]``.
 
     Example:
         >>> statistics("mse", np.array([[1.0, 30.0, 2.0], [3.0, 30.0, 1e9]]))["mean"]
         [2.0, 30.0, 2.0]
     """
-    out = diverged(values) if metric == "mse" else np.zeros(values.shape, bool)
+    out = diverged(values) if metric == "mse" else ~np.isfinite(values)
     kept = np.where(out, np.nan, values).astype(float)
     return {
         "mean": np.nanmean(kept, 0).round(DECIMALS).tolist(),

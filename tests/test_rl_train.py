@@ -69,7 +69,9 @@ def test_the_oracle_sees_its_goal():
 
 
 def test_test_goals_are_the_papers():
-    assert train.test_goals("2d-navigation").shape == (40, 2)
+    points = train.test_goals("2d-navigation")
+    assert points.shape == (40, 2) and points[0] == pytest.approx([-0.082978, 0.220324])
+    assert train.test_goals("half-cheetah-velocity")[:3] == pytest.approx([0.834044, 1.440649, 0.000229])
     directions = train.test_goals("half-cheetah-direction")
     assert directions.shape == (40,) and (directions == 1).sum() == 18 and (directions == -1).sum() == 22
     for name in ("2d-navigation", "half-cheetah-velocity", "half-cheetah-direction", "ant-velocity", "ant-direction"):
@@ -83,12 +85,93 @@ def test_what_is_tested_does_not_depend_on_the_other_goals():
     assert few == pytest.approx(more[:2], rel=1e-3)
 
 
-def test_parameters_that_are_not_finite_stop_the_run_and_keep_the_state(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path, monkeypatch):
     folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
     train.fit(ROW, folder=folder, until=1)
     good = (folder / "state.safetensors").read_bytes()
-    poison = lambda policy, params, *args, **kwargs: ({k: v * float("nan") for k, v in params.items()}, train.maml_rl.Step(0, 0, 0, 1))
-    monkeypatch.setattr(train.maml_rl, "meta_update", poison)
-    with pytest.raises(FloatingPointError, match="not finite after iteration 1 of small-navigation"):
+    poisoned = lambda *args: to_steps(*args)._replace(advantages=torch.full_like(to_steps(*args).advantages, torch.nan))
+    monkeypatch.setattr(train, "to_steps", poisoned)
+    with pytest.raises(FloatingPointError, match="iteration 2 of small-navigation, seed 0, run folder"):
         train.fit(ROW, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
+
+
+def spied(monkeypatch, row, iterations=2):
+    """The arguments ``sample`` was called with, and the fit."""
+    calls = []
+
+    def spy(env, policy, params, rollouts, key, goals=None, **rules):
+        found = sample(env, policy, params, rollouts, key, goals, **rules)
+        calls.append({"key": tuple(key), "goals": goals, "params": {k: v.clone() for k, v in params.items()}, "found": found, **rules})
+        return found
+
+    monkeypatch.setattr(train, "sample", spy)
+    return calls, train.fit(dataclasses.replace(row, iterations=iterations))
+
+
+def test_goals_and_noise_are_new_in_every_iteration_and_phase(monkeypatch):
+    calls, fit = spied(monkeypatch, ROW)
+    assert len({call["key"] for call in calls}) == 4
+    assert np.array_equal(calls[0]["goals"], calls[1]["goals"]) and not np.isin(calls[2]["goals"], calls[0]["goals"]).any()
+    returns = [train.mean_returns(call["found"]).mean() for call in calls]
+    assert list(fit.log.return_before) == returns[::2] and list(fit.log.return_after) == returns[1::2]
+
+
+@pytest.mark.parametrize("name", ["2d-navigation-oracle", "half-cheetah-velocity-pretrained"])
+def test_pretraining_and_the_oracle_draw_a_goal_for_every_episode(name, monkeypatch):
+    calls, _ = spied(monkeypatch, dataclasses.replace(experiments.get(name), rollouts=2), iterations=1)
+    assert [call["goals"] for call in calls] == [None]
+
+
+@pytest.mark.parametrize("max_kl", [0.001, 0.02])
+def test_a_step_goes_to_the_edge_of_the_rows_own_region(max_kl):
+    kl = train.fit(dataclasses.replace(CHEETAH, max_kl=max_kl)).log.kl[0]
+    assert 0.3 * max_kl < kl <= max_kl
+
+
+def test_the_policy_is_the_papers():
+    params = train.fit(dataclasses.replace(CHEETAH, iterations=0)).params
+    assert {k: tuple(v.shape) for k, v in params.items() if "weight" in k} == {"weight0": (100, 20), "weight1": (100, 100), "weight2": (6, 100)}
+
+
+def test_adam_moves_each_parameter_by_its_step_size_at_first():
+    row = dataclasses.replace(experiments.get("2d-navigation-pretrained"), **SMALL | {"iterations": 1})
+    start, end = (train.fit(dataclasses.replace(row, iterations=n)).params for n in (0, 1))
+    assert (end["bias2"] - start["bias2"]).abs().tolist() == pytest.approx([0.001, 0.001], rel=1e-3)
+
+
+def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
+    params = train.fit(dataclasses.replace(ROW, iterations=0)).params
+    calls = []
+    monkeypatch.setattr(train, "sample", lambda *args, **rules: (calls.append((args, rules)), sample(*args, **rules))[1])
+    found = train.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4, 0.1)), goals=train.test_goals("2d-navigation")[:3])["return"]
+    assert [args[4] for args, _ in calls] == [(0, train.TEST, step) for step in range(3)] and all(rules["drop_unfinished"] for _, rules in calls)
+    fast = train.spread(params, 3)
+    for step, ((_, policy, used, rollouts, key, goals), rules) in enumerate(calls):
+        assert all(torch.allclose(used[k], fast[k], atol=1e-6) for k in fast)
+        episodes = sample(train.build(ROW, 3, 2)[0], policy, fast, rollouts, key, goals, **rules)
+        assert found[:, step] == pytest.approx(train.mean_returns(episodes), rel=1e-3)
+        fast = maml_rl.adapt_each(policy, fast, to_steps(episodes, 0.99), (0.4, 0.1, 0.0)[step])
+
+
+def test_a_task_that_diverges_is_nan_from_there_on_and_the_others_are_not():
+    params = train.fit(dataclasses.replace(ROW, iterations=0)).params
+    goals = train.test_goals("2d-navigation")[:3]
+    plain = train.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4,)), goals=goals)["return"]
+    real = maml_rl.adapt_each
+
+    def broken(*args):
+        moved = real(*args)
+        moved["bias0"][1] = torch.nan
+        return moved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.maml_rl, "adapt_each", broken)
+        found = train.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4,)), goals=goals)["return"]
+    assert np.isnan(found[1, 1]) and np.isnan(found).sum() == 1 and np.array_equal(found[[0, 2]], plain[[0, 2]])
+    assert runs.statistics("return", found)["diverged"] == [0, 1]
+
+
+def test_an_environment_without_test_goals_says_so():
+    with pytest.raises(ValueError, match="has no goals of environment 'hopper'"):
+        train.test_goals("hopper")

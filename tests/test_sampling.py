@@ -9,7 +9,7 @@ from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 POLICY = gaussian_mlp(2, 2, (5, 4))
-GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.1, 0.05]])  # the first is near enough to be hit by chance
+GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.02, 0.03]])  # all but the second are near enough to be met by chance
 
 
 def parameters(tasks, seed=0):
@@ -18,44 +18,67 @@ def parameters(tasks, seed=0):
     return {k: torch.stack([v + 0.01 * task for task in range(tasks)]) for k, v in params.items()}
 
 
-def rollouts_of(tasks=(0, 1, 2), rollouts=4, key=(0, 0), horizon=30, goals=GOALS):
+def rollouts_of(tasks=(0, 1, 2), rollouts=4, key=(0, 0), horizon=30, goals=GOALS, drop_unfinished=False):
     env = envs.make("2d-navigation", np.repeat(GOALS[list(tasks)], rollouts, axis=0), horizon=horizon)
     params = {k: v[list(tasks)] for k, v in parameters(3).items()}
-    return sample(env, POLICY, params, rollouts, key, None if goals is None else goals[list(tasks)])
+    return sample(env, POLICY, params, rollouts, key, None if goals is None else goals[list(tasks)], drop_unfinished=drop_unfinished)
 
 
-def test_a_task_has_at_least_its_steps_and_only_whole_episodes():
-    found = rollouts_of()
-    counts = found.valid.sum((1, 2))
-    assert (counts >= 4 * 30).all() and (counts < 4 * 30 + 4 * 30).all()
-    early = 0
-    for row in np.ndindex(3, 4):
-        last, valid, time = found.last[row], found.valid[row], found.time[row]
+def episodes(found, task):
+    """Length, last step and whether it counts, of every episode of a task that came to its end."""
+    for row in range(found.last.shape[1]):
         start = 0
-        for end in np.flatnonzero(last):
-            assert (time[start : end + 1] == np.arange(end + 1 - start)).all()
-            assert valid[start : end + 1].all() or not valid[start : end + 1].any()
-            early += end + 1 - start < 30
+        for end in np.flatnonzero(found.last[task, row]):
+            assert (found.time[task, row, start : end + 1] == np.arange(end + 1 - start)).all()
+            valid = found.valid[task, row, start : end + 1]
+            assert valid.all() or not valid.any()
+            yield end + 1 - start, end, bool(valid[0])
             start = end + 1
-        assert not valid[start:].any()  # an episode that was under way when its task had enough
-    assert early > 0  # else this test has seen no early end
+        assert not found.valid[task, row, start:].any()
 
 
-def test_without_early_ends_there_is_one_episode_a_row():
-    found = rollouts_of(tasks=(1,))
-    assert found.rewards.shape == (1, 4, 30) and found.valid.all() and found.last[..., -1].all() and found.last.sum() == 4
+def test_in_training_every_episode_that_begins_counts_and_no_more_begin_than_needed():
+    found = rollouts_of()
+    lengths = [[length for length, _, counts in episodes(found, task) if counts] for task in range(3)]
+    assert min(min(each) for each in lengths) < 30  # else this test has seen no early end
+    for task, each in enumerate(lengths):
+        assert all(counts for *_, counts in episodes(found, task))
+        assert 120 <= sum(each) < 120 + 30 and sum(each) == found.valid[task].sum()
+        begun = (found.time[task] == 0).sum() - (found.time[task, :, 0] != 0).sum()
+        assert begun >= len(each)
 
 
-def test_what_counts_is_what_was_finished_when_the_task_had_enough():
-    found = rollouts_of(tasks=(0,))
-    finished, enough = 0, None
-    for step in range(found.last.shape[-1]):
-        ends = found.last[0, :, step]
-        if enough is None:
-            assert found.valid[0, :, step][ends].all()
-            finished += (found.time[0, :, step][ends] + 1).sum()
-            enough = step if finished >= 120 else None
-    assert enough == found.last.shape[-1] - 1 and finished == found.valid.sum()
+def test_in_a_test_those_count_that_were_finished_when_the_task_had_enough():
+    dropped = 0
+    for key in range(30):
+        found = rollouts_of(key=(key,), drop_unfinished=True)
+        for task in range(3):
+            ended = list(episodes(found, task))
+            finished = 0
+            for step in sorted({end for _, end, _ in ended}):
+                together = [(length, counts) for length, end, counts in ended if end == step]
+                assert all(counts == (finished < 120) for _, counts in together)
+                finished += sum(length for length, counts in together if counts)
+            assert finished == found.valid[task].sum() >= 120
+            dropped += sum(not counts for *_, counts in ended)
+    assert dropped > 0  # else this test has seen no episode that came too late
+
+
+def test_without_early_ends_there_is_one_episode_a_row_whatever_the_rule():
+    one, other = (rollouts_of(tasks=(1,), drop_unfinished=rule) for rule in (False, True))
+    assert one.rewards.shape == (1, 4, 30) and one.valid.all() and one.last[..., -1].all() and one.last.sum() == 4
+    assert all(np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def test_log_densities_are_of_actions_before_they_are_clipped():
+    assert np.abs(sample_wide().actions).max() > 1
+
+
+def sample_wide():
+    """Rollouts of a policy whose deviations are 1."""
+    env = envs.make("2d-navigation", GOALS[1:2], horizon=30)
+    params = {k: v[None] for k, v in POLICY.init(torch.Generator().manual_seed(0)).items()}
+    return sample(env, POLICY, params, 1, (0,), GOALS[1:2])
 
 
 def test_an_episode_depends_on_key_task_and_number_alone():

@@ -63,14 +63,18 @@ def test_a_loss_that_does_not_fall_leaves_the_parameters_alone():
     assert new is theta and step.tries == BACKTRACKS and "none of 15" in step.refused and step.kl == 0
 
 
-@pytest.mark.parametrize("kind", ["gradient", "loss", "zero", "curvature"])
-def test_what_cannot_be_stepped_from_is_refused_with_a_reason(kind):
+@pytest.mark.parametrize(("factor", "sign", "why"), [(0.0, 1.0, "gradient is zero"), (1.0, -1.0, "must be positive")])
+def test_what_cannot_be_stepped_from_is_refused_with_a_reason(factor, sign, why):
     matrix, slope, theta, evaluate = quadratic(0.02)
-    gradient = {"gradient": slope * math.nan, "zero": slope * 0}.get(kind, slope)
-    product = (lambda v: -v) if kind == "curvature" else lambda v: matrix @ v
-    new, step = trust_region_step(theta, math.nan if kind == "loss" else 0.0, gradient, product, evaluate, 0.02)
-    reasons = {"gradient": "not finite", "loss": "not finite", "zero": "zero", "curvature": "must be positive"}
-    assert new is theta and reasons[kind] in step.refused
+    new, step = trust_region_step(theta, 0.0, factor * slope, lambda v: sign * matrix @ v, evaluate, 0.02)
+    assert new is theta and why in step.refused
+
+
+@pytest.mark.parametrize(("loss", "factor", "scale"), [(math.nan, 1.0, 1.0), (0.0, math.nan, 1.0), (0.0, 1.0, math.nan)])
+def test_what_is_not_finite_is_an_error(loss, factor, scale):
+    matrix, slope, theta, evaluate = quadratic(0.02)
+    with pytest.raises(FloatingPointError, match="not finite|is nan"):
+        trust_region_step(theta, loss, factor * slope, lambda v: scale * matrix @ v, evaluate, 0.02)
 
 
 def test_the_product_is_damped():

@@ -105,7 +105,9 @@ def _moved(params: Params, direction: Params, inner_lr: float) -> Params:
 
 
 def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
-    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in the cache."""
+    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache; a GPU takes all at once."""
+    if steps.weights.device.type != "cpu":
+        return [(slice(None),)]
     widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
     row = widest * steps.observations.element_size() * steps.weights.shape[1 - axis]
     length, size = max(1, engine.CHUNK_BYTES // row), steps.weights.shape[axis]

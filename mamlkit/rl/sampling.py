@@ -55,26 +55,37 @@ class Steps(NamedTuple):
 
 
 def sample(
-    env: Batched, policy: Policy, params: Params, rollouts: int, key: Sequence[int], goals: NDArray[np.float64] | None = None
+    env: Batched,
+    policy: Policy,
+    params: Params,
+    rollouts: int,
+    key: Sequence[int],
+    goals: NDArray[np.float64] | None = None,
+    *,
+    drop_unfinished: bool = False,
 ) -> Rollouts:
     """Run every task's policy until its finished episodes have ``rollouts * horizon`` steps.
 
-    An episode that ends early is followed by another, so there are more of them; episodes that are under way
-    when a task has enough are dropped, as in the authors' sampler. All that is random about an episode comes
-    from ``(key, task, episode)``: neither other tasks nor the number of threads change it.
+    Where episodes end early, more of them are begun: in training only as many as are needed, and every one that is
+    begun counts. In the authors' tests (``drop_unfinished``) an episode always follows another, and those under way
+    when a task has enough are dropped, so that short episodes are more likely to count.
+
+    All that is random about an episode comes from ``(key, task, episode)``: neither other tasks nor the number of
+    threads change it.
 
     Paper: Algorithm 3, lines 5 and 8.
 
     Args:
         env: ``tasks * rollouts`` environments.
         policy: see :mod:`mamlkit.rl.policy`.
-        params: of each task, every tensor with a leading ``tasks`` axis.
+        params: of each task, every tensor with a leading ``tasks`` axis; the means are computed where they are.
         rollouts: episodes of a task that run at the same time.
         key: non-negative numbers such as ``(seed, purpose, iteration)``.
         goals: one for each task, ``[tasks, ...]``; None draws one for every episode.
+        drop_unfinished: whether the authors' rule for tests is followed.
 
-    Deviation: the authors count the steps of a meta-batch, not of each of its tasks; where no episode ends
-    early it is the same.
+    Deviation: in training the authors run a task's episodes one after the other and stop when the whole meta-batch
+    has enough; where no episode ends early all three rules are the same.
 
     Raises:
         ValueError: the number of environments is not a multiple of ``rollouts``.
@@ -89,7 +100,7 @@ def sample(
     of_env = np.empty((n, *env.task.shape)) if goals is None else np.repeat(goals, rollouts, axis=0)
     begun, finished = np.zeros(count, np.int64), np.zeros(count, np.int64)
     time, seeds = np.zeros(n, np.int64), [0] * n
-    std = params["log_std"].exp().numpy()[:, None]
+    std, device = params["log_std"].exp().cpu().numpy()[:, None], params["log_std"].device
 
     def begin(which: NDArray[np.bool_]) -> NDArray[np.float64]:
         for i in np.flatnonzero(which):
@@ -105,28 +116,39 @@ def sample(
         return env.reset(seed=seeds, options={"reset_mask": which})[0]
 
     observations = begin(np.ones(n, bool))
-    alive, seen = np.ones(n, bool), []
-    while (wanted := finished < rollouts * env.horizon).any():
+    alive, seen, budget = np.ones(n, bool), [], rollouts * env.horizon
+    while (running := alive & np.repeat((finished < budget) | (not drop_unfinished), rollouts)).any():
         inputs = observations.astype(np.float32)
         with engine.one_thread():
-            mean = means(policy, params, torch.from_numpy(inputs).unflatten(0, (count, rollouts))).numpy()
+            mean = means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts))).cpu().numpy()
         drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():
             raise FloatingPointError(f"the policy of task {np.argmin(fine) // rollouts} gives an action that is not finite; use a smaller step")
         observations, rewards, terminated, truncated, _ = env.step(actions)
         ended = alive & (terminated | truncated)
-        counted = ended & np.repeat(wanted, rollouts)
+        counted = ended & running
         seen.append((inputs, actions, rewards, time.copy(), ended, counted))
         finished += np.where(counted, time + 1, 0).reshape(count, rollouts).sum(1)
         time += 1
         alive &= ~ended
-        again = ended & np.repeat(finished < rollouts * env.horizon, rollouts)
+        again = _again(ended, alive, finished, budget, env.horizon, drop_unfinished)
         if again.any():
             observations = begin(again)
             alive |= again
     *arrays, last, counted = (np.stack(each, 1).reshape(count, rollouts, len(seen), *each[0].shape[1:]) for each in zip(*seen))
     return Rollouts(*arrays, last, valid=_whole_episodes(last, counted))
+
+
+def _again(
+    ended: NDArray[np.bool_], alive: NDArray[np.bool_], finished: NDArray[np.int64], budget: int, horizon: int, drop_unfinished: bool
+) -> NDArray[np.bool_]:
+    """Which of the environments that have just ended begin another episode."""
+    ended = ended.reshape(len(finished), -1)
+    if drop_unfinished:
+        return (ended & (finished < budget)[:, None]).ravel()
+    missing = budget - finished - horizon * alive.reshape(ended.shape).sum(1)  # if all that run go on to the end
+    return (ended & (np.cumsum(ended, 1) <= -(-missing // horizon)[:, None])).ravel()
 
 
 def _whole_episodes(last: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from mamlkit.rl.sampling import mean_returns, sample, to_steps
 from mamlkit.train import CHECKPOINT_SECONDS, Fit, deferred_interrupt, generator
 
 Params = dict[str, Tensor]
-LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries"]
+LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries", "refused"]
 TRAIN, TEST = 0, 1  # purposes of random numbers
 BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
 
@@ -55,6 +55,7 @@ def fit(
     row: PolicyRow,
     *,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     folder: Path | None = None,
     until: int | None = None,
     progress: bool = False,
@@ -65,6 +66,7 @@ def fit(
     Args:
         row: the experiment, at either scale.
         seed: of the initialisation, the goals and the episodes.
+        device: of the policy and its update; the physics uses the CPU's cores in any case.
         folder: a run folder (see :func:`mamlkit.runs.open_run`); a run found there is resumed exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
         progress: show a progress bar.
@@ -72,14 +74,14 @@ def fit(
 
     Returns:
         Parameters and the log. One line per iteration: mean return over tasks before and after the inner step, the
-        divergence of the outer step (0 where it was refused) and the step lengths tried.
+        divergence of the outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
 
     Raises:
-        FloatingPointError: the policy has become non-finite; the last state is from before.
+        FloatingPointError: the loss or the policy is not finite; the last state is from before.
         KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
     """
     env, policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
-    params = policy.init(generator(seed, "init"))
+    params = {name: value.to(device) for name, value in policy.init(generator(seed, "init")).items()}
     optimiser = torch.optim.Adam(list(params.values()), lr=row.outer_lr) if row.method == "policy gradient" else None
     first, log = 0, []
     if folder is not None and (folder / "state.safetensors").exists():
@@ -97,9 +99,11 @@ def fit(
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
     with deferred_interrupt() as asked_to_stop, bar:
         while iteration < last and not asked_to_stop:
-            params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
-            if not all(bool(value.isfinite().all()) for value in params.values()):
-                raise FloatingPointError(f"the policy is not finite after iteration {iteration} of {row.name}, seed {seed}; the last state is kept")
+            try:
+                params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
+            except FloatingPointError as error:
+                where = f"iteration {iteration + 1} of {row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
+                raise FloatingPointError(f"{error} at {where}; the last state is kept") from error
             iteration += 1
             log.append({"iteration": iteration, "seconds": before + time.perf_counter() - start} | line)
             bar.update()
@@ -127,7 +131,8 @@ def _iterate(
     rollouts = sample(env, policy, everyone, row.rollouts, (*key, BEFORE), goals)
     sampling = time.perf_counter() - begin
     line = {"return_before": float(mean_returns(rollouts).mean())}
-    steps, before = to_steps(rollouts, row.discount), None
+    device = params["log_std"].device
+    steps, before = to_steps(rollouts, row.discount, device), None
     if row.method == "maml":
         before = steps
         adapted = maml_rl.adapt_each(policy, everyone, before, row.inner_lr)
@@ -135,11 +140,11 @@ def _iterate(
         rollouts = sample(env, policy, adapted, row.rollouts, (*key, AFTER), goals)
         sampling += time.perf_counter() - begin
         line["return_after"] = float(mean_returns(rollouts).mean())
-        steps = to_steps(rollouts, row.discount)
+        steps = to_steps(rollouts, row.discount, device)
     line["sampling_seconds"] = sampling
     if optimiser is None:
         params, step = maml_rl.meta_update(policy, params, before, steps, inner_lr=row.inner_lr, max_kl=row.max_kl)
-        return params, line | {"kl": step.kl, "tries": step.tries}
+        return params, line | {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
     batch = maml_rl.MetaBatch(policy, params, None, steps)
     for name, gradient in batch.unflatten(batch.gradient()).items():
         params[name].grad = gradient
@@ -149,8 +154,11 @@ def _iterate(
 
 def test_goals(environment: str) -> NDArray[np.float64]:
     """The 40 goals that the paper tests an environment on, ``[40, ...]``: those of the authors' figure data."""
-    table = pd.read_csv(runs.repository() / "data" / "test_goals.csv", dtype=str)
+    path = runs.repository() / "data" / "test_goals.csv"
+    table = pd.read_csv(path, dtype=str)
     goals = [[float(x) for x in goal.split()] for goal in table[table.environment == environment].goal]
+    if not goals:
+        raise ValueError(f"{path} has no goals of environment {environment!r}, only of {', '.join(table.environment.unique())}; add some")
     return np.squeeze(np.array(goals), -1) if len(goals[0]) == 1 else np.array(goals)
 
 
@@ -162,6 +170,7 @@ def evaluate(
     *,
     goals: NDArray[np.float64] | None = None,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     threads: int | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each step.
@@ -172,23 +181,31 @@ def evaluate(
         evaluation: rollouts and step sizes.
         goals: ``[tasks, ...]``; the first ``evaluation.tasks`` of the paper's if None.
         seed: of the episodes.
+        device: as for :func:`fit`.
         threads: simulation threads; None takes all cores.
 
     Returns:
-        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``.
+        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN from the
+        step on that has made a task's parameters non-finite.
     """
     goals = test_goals(row.environment)[: evaluation.tasks] if goals is None else goals
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
-    fast, found = spread(params, len(goals)), []
+    fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
+    found, diverged = [], np.zeros(len(goals), bool)
     for step in range(evaluation.inner_steps + 1):
-        rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals)
-        found.append(mean_returns(rollouts))
+        rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True)
+        found.append(np.where(diverged, np.nan, mean_returns(rollouts)))
         if step < evaluation.inner_steps:
-            fast = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount), evaluation.inner_lrs[step])
+            moved = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount, device), evaluation.inner_lrs[step])
+            good = torch.stack([value.flatten(1).isfinite().all(1) for value in moved.values()]).all(0)
+            fast = {name: torch.where(good.view(-1, *[1] * (value.dim() - 1)), value, fast[name]) for name, value in moved.items()}
+            diverged |= ~good.cpu().numpy()
     env.close()
     return {"return": np.stack(found, 1)}
 
 
-def evaluate_row(row: PolicyRow, params: Params, *, seed: int = 0, threads: int | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+def evaluate_row(
+    row: PolicyRow, params: Params, *, seed: int = 0, device: str | torch.device = "cpu", threads: int | None = None
+) -> dict[str, dict[str, NDArray[np.float64]]]:
     """All evaluations of a row: evaluation name to what :func:`evaluate` gives."""
-    return {e.name: evaluate(row, params, e, seed=seed, threads=threads) for e in row.evaluations}
+    return {e.name: evaluate(row, params, e, seed=seed, device=device, threads=threads) for e in row.evaluations}

@@ -86,15 +86,20 @@ def trust_region_step(
 
     Returns:
         The new theta, or the very same tensor if no step would do, and what happened.
+
+    Raises:
+        FloatingPointError: the loss, its gradient or the curvature along the step is not finite.
     """
     refuse = lambda why, tries=0: (params, Step(loss, loss, 0.0, tries, why))
     if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
-        return refuse(f"the loss ({loss}) or its gradient is not finite")
+        raise FloatingPointError(f"the surrogate loss ({loss}) or its gradient is not finite")
     if not bool(gradient.any()):
         return refuse("the gradient is zero")
     direction, image = conjugate_gradient(lambda v: fisher(v) + DAMPING * v, gradient)
     curvature = float(direction @ image)
-    if not (math.isfinite(curvature) and curvature > 0):
+    if not math.isfinite(curvature):
+        raise FloatingPointError(f"the curvature along the step is {curvature}")
+    if curvature <= 0:
         return refuse(f"the curvature along the step is {curvature}, which must be positive")
     step = math.sqrt(2 * max_kl / (curvature + 1e-8)) * direction
     for power in range(BACKTRACKS):

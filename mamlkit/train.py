@@ -146,11 +146,13 @@ def fit(
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
     with deferred_interrupt() as asked_to_stop, bar:
         while iteration < last and not asked_to_stop:
-            batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
+            with engine.one_thread():
+                batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
             gradient, losses = engine.meta_gradient(objective, params, batch)
             for name, value in params.items():
                 value.grad = gradient[name] if row.clip is None else gradient[name].clamp(-row.clip, row.clip)
-            optimiser.step()
+            with engine.one_thread():
+                optimiser.step()
             iteration += 1
             window.append(losses.mean())
             bar.update()

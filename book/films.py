@@ -2,21 +2,32 @@
 
     python book/films.py sinusoid      ->  book/films/sinusoid.gif
 
-An animation uses the committed checkpoints; where a row has none yet, it is trained at the quick scale first.
+An animation uses the committed checkpoints; where a row has none yet, it is trained at the quick scale first, and a line
+on stderr says so. The robots are drawn off screen: on Linux through EGL (libegl1) unless MUJOCO_GL says otherwise.
 """
 
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
+if sys.platform == "linux":
+    os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
+from PIL import Image, ImageDraw, ImageFont
 
 from mamlkit import checkpoints, experiments, maml, plots, results, train
+from mamlkit.rl import envs, maml_rl
+from mamlkit.rl import train as rl
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 FOLDER = Path(__file__).parent / "films"
 LIMIT = 500_000  # bytes
@@ -27,10 +38,14 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     path = results.checkpoint(name, seed)
     if path.exists():
         return checkpoints.load_params(path)
-    return train.fit(experiments.get(name).at("quick"), seed=seed, validate=False).params
+    print(f"{name} has no committed run: the film shows a quick one and is not fit for the book", file=sys.stderr)
+    row = experiments.get(name).at("quick")
+    if isinstance(row, experiments.PolicyRow):
+        return rl.fit(row, seed=seed).params
+    return train.fit(row, seed=seed, validate=False).params
 
 
-def sinusoid() -> FuncAnimation:
+def sinusoid(target: Path) -> None:
     """Adaptation from five points, step by step: MAML beside the pretrained network."""
     x = torch.linspace(-5, 5, 201)[:, None]
     points = torch.tensor([-4.2, -2.9, -0.3, 1.5, 3.6])[:, None]
@@ -64,10 +79,89 @@ def sinusoid() -> FuncAnimation:
         axes[0].set_ylabel("y")
 
     frames = [0, 0, *range(1, len(outputs["MAML"])), *[len(outputs["MAML"]) - 1] * 3]
-    return FuncAnimation(fig, draw, frames=frames)
+    FuncAnimation(fig, draw, frames=frames).save(target, writer=PillowWriter(fps=1.5))
 
 
-FILMS = {"sinusoid": sinusoid}
+WIDTH, HEIGHT, SKY = 300, 132, 46  # of a picture, in pixels, and how much of the sky above it is cut away
+EVERY, FPS = 4, 12.5  # steps of the simulation from frame to frame, frames per second
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def robot(target: Path, name: str, goal: float, reach: float) -> None:
+    """A robot with one goal: an episode before, beside one after a single gradient step on rollouts of its own.
+
+    ``reach`` is how far, in m, the ruler under a picture extends each way.
+    """
+    row = experiments.get(name)
+    test, seed = row.evaluations[0], 1
+    env, policy = rl.build(row, 1, test.rollouts)
+    before, goals = rl.spread(parameters(name), 1), np.array([goal])
+    tries = sample(env, policy, before, test.rollouts, (seed, 0), goals, drop_unfinished=True)
+    after = maml_rl.adapt_each(policy, before, to_steps(tries, row.discount), test.inner_lrs[0])
+    again = sample(env, policy, after, test.rollouts, (seed, 1), goals, drop_unfinished=True)
+    env.close()
+    takes = [film(row, policy, params, goal) for params in (before, after)]
+    words = [f"before: return {mean_returns(tries)[0]:.0f}", f"after one step: return {mean_returns(again)[0]:.0f}"]
+    sheets = []
+    for pair in zip(*takes):
+        sheet = Image.new("RGB", (2 * WIDTH + 12, HEIGHT + 56), "white")
+        for column, ((picture, x), text) in enumerate(zip(pair, words)):
+            sheet.paste(scene(picture, x / reach, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0))
+        sheets.append(sheet)
+    palette = colours(sheets[::20])
+    frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
+    each = round(1000 / FPS)
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=[each] * (len(frames) - 1) + [1200], loop=0, optimize=True)
+
+
+def colours(sheets: list[Image.Image]) -> Image.Image:
+    """A palette of 24 colours, half of its weight on what is not grey: the robot, the markers."""
+    pixels = np.concatenate([np.asarray(sheet).reshape(-1, 3) for sheet in sheets])
+    bright = pixels[np.ptp(pixels.astype(int), axis=1) > 40]
+    weighted = np.concatenate([pixels, bright.repeat(max(1, len(pixels) // len(bright)), axis=0)])
+    return Image.fromarray(weighted[None]).quantize(24)
+
+
+def film(row: experiments.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float]]:
+    """Pictures of an episode, and where along x the robot is, in m; a fallen robot stays as it is."""
+    env = envs.make(row.environment, np.array([goal]), threads=1)
+    env.model.mat_reflectance[:] = 0  # a mirror image on the floor would cost a third of the file
+    observations, _ = env.reset(seed=1)
+    noise = np.random.default_rng(1)
+    std = params["log_std"][0].exp().numpy()
+    frames = []
+    for step in range(env.horizon):
+        if step % EVERY == 0:
+            frames.append((env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0])))
+        mean = policy.mean({k: v[0] for k, v in params.items()}, torch.from_numpy(observations).float()).numpy()
+        observations, *_ = env.step(mean + std * noise.standard_normal(mean.shape))
+    env.close()
+    return frames
+
+
+def scene(picture: np.ndarray, way: float, goal: float, reach: float, text: str) -> Image.Image:
+    """A picture, a line of text above it, and below a ruler with the way that the robot has come, as a share of ``reach``."""
+    whole = Image.new("RGB", (WIDTH, HEIGHT + 56), "white")
+    whole.paste(Image.fromarray(picture), (0, 24))
+    draw, font, small = ImageDraw.Draw(whole), ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 10)
+    draw.text((4, 3), text, fill="black", font=font)
+    at = lambda share: WIDTH * (0.5 + 0.44 * np.clip(share, -1, 1))
+    level = HEIGHT + 34
+    draw.line((at(-1), level, at(1), level), fill="#7F7F7F")
+    for share in (-1, -0.5, 0, 0.5, 1):
+        draw.line((at(share), level, at(share), level + 4), fill="#7F7F7F")
+        draw.text((at(share), level + 6), f"{share * reach:g} m".replace("-", "−"), fill="#404040", font=small, anchor="ma")
+    tip = at(goal)
+    draw.polygon([(tip, level), (tip - 8 * goal, level - 4), (tip - 8 * goal, level + 4)], fill="#D55E00")
+    draw.ellipse((at(way) - 4, level - 4, at(way) + 4, level + 4), fill="#0072B2")
+    return whole
+
+
+FILMS: dict[str, Callable[[Path], None]] = {
+    "sinusoid": sinusoid,
+    "half-cheetah": partial(robot, name="half-cheetah-direction-maml", goal=-1.0, reach=4.0),
+    "ant": partial(robot, name="ant-direction-maml", goal=-1.0, reach=12.0),
+}
 
 
 def main(names: list[str]) -> int:
@@ -78,7 +172,7 @@ def main(names: list[str]) -> int:
     FOLDER.mkdir(exist_ok=True)
     for name in names:
         path = FOLDER / f"{name}.gif"
-        FILMS[name]().save(path, writer=PillowWriter(fps=1.5))
+        FILMS[name](path)
         size = path.stat().st_size
         print(f"{path}: {size / 1000:.0f} kB")
         if size > LIMIT:

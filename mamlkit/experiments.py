@@ -261,7 +261,7 @@ def _policies(environment: str) -> list[PolicyRow]:
         iterations=iterations,
         max_kl=max_kl,
         evaluations=test(steps[0]),
-        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10},
+        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10} if plane else {"iterations": 8, "meta_batch_size": 6, "rollouts": 5},
     )
     named = lambda word, what, **changes: dataclasses.replace(maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes)
     single = {"method": "trpo", "inner_lr": 0.0, "meta_batch_size": 1, "rollouts": 10 if plane else 100, "max_kl": 0.01, "quick": {"iterations": 20}}

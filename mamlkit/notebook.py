@@ -1,6 +1,6 @@
 """What the chapters show: real source code, tables and boxes, as Markdown for Jupyter and the built site."""
 
-__all__ = ["box", "check", "markdown_table", "source", "table"]
+__all__ = ["box", "check", "markdown", "markdown_table", "source", "table"]
 
 import inspect
 import textwrap
@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 
-def _markdown(text: str) -> Any:
+def markdown(text: str) -> Any:
+    """Text as Markdown; a cell that uses directives needs the metadata of :func:`table`."""
     from IPython.display import Markdown  # a dependency of the book, not of the package
 
     return Markdown(text)
@@ -18,7 +19,7 @@ def _markdown(text: str) -> Any:
 
 def source(*objects: Any) -> Any:
     """The source of functions or classes of this package, as it runs."""
-    return _markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```" for thing in objects))
+    return markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```" for thing in objects))
 
 
 def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
@@ -34,13 +35,13 @@ def table(frame: pd.DataFrame, caption: str, name: str, right: Collection[str] =
 
     The cell needs the metadata ``mystnb={"markdown_format": "myst"}``.
     """
-    return _markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```")
+    return markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```")
 
 
 def box(text: str, kind: str = "note", title: str = "") -> Any:
     """An admonition (``note``, ``important``, ``warning``); the cell needs the metadata of :func:`table`."""
     head = f"{{admonition}} {title}\n:class: {kind}" if title else f"{{{kind}}}"
-    return _markdown(f":::{head}\n{text}\n:::")
+    return markdown(f":::{head}\n{text}\n:::")
 
 
 def check(claim: str, holds: bool) -> None:

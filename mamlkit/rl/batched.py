@@ -109,7 +109,7 @@ class Batched(VectorEnv):
     part in further steps until it is reset: its observation and both flags stay, its reward is 0, its action
     is not looked at. So what a caller has no use for costs nothing and disturbs nobody.
 
-    A family gives :meth:`_start` and :meth:`_advance`; both see only the environments that take part.
+    A family gives ``_start`` and ``_advance``; both see only the environments that take part.
 
     Args:
         task: the set of goals.

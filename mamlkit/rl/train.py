@@ -1,6 +1,6 @@
 """Meta-training of policies: sample, adapt, sample, update; and the evaluation of what it gives."""
 
-__all__ = ["build", "evaluate", "evaluate_row", "fit", "test_goals"]
+__all__ = ["build", "evaluate", "evaluate_row", "fit", "spread", "test_goals"]
 
 import time
 from pathlib import Path

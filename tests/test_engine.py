@@ -125,6 +125,19 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
         assert all(torch.equal(gradient[k], found[0][0][k]) for k in gradient) and torch.equal(losses, found[0][1])
 
 
+def test_one_thread_lasts_as_long_as_it_is_asked_for():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyError), engine.one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+        assert engine.each(lambda x: (x, torch.get_num_threads()), [3, 1, 2]) == [(3, 1), (1, 1), (2, 1)]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_it_does_not_know_it_leaves_to_vmap():
     learner, params, tasks = small_problem("mlp")
     plain = dataclasses.replace(learner, model=learner.model._replace(layers=()))

@@ -232,18 +232,19 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
 # alpha of the test steps of MAML, pretrained, random; iterations of pretraining and of the oracle.
 _POLICIES = {
     "2d-navigation": ("2D navigation", 20, 100, 0.5, 0.01, 40, (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), 100, 100),
-    "half-cheetah-velocity": ("HalfCheetah velocity", 10, 475, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.02, 0.01, 0.01), (0.1, 0.05, 0.05), 475, 975),
-    "half-cheetah-direction": ("HalfCheetah direction", 20, 100, 0.1, 0.02, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1000),
-    "ant-velocity": ("Ant velocity", 20, 375, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 575, 550),
-    "ant-direction": ("Ant direction", 40, 575, 0.1, 0.01, 40, (0.1, 0.001, 0.001), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1975),
+    "half-cheetah-velocity": ("HalfCheetah velocity", 10, 500, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.02, 0.01, 0.01), (0.1, 0.05, 0.05), 475, 975),
+    "half-cheetah-direction": ("HalfCheetah direction", 20, 500, 0.1, 0.02, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1000),
+    "ant-velocity": ("Ant velocity", 20, 500, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 575, 550),
+    "ant-direction": ("Ant direction", 40, 500, 0.1, 0.01, 40, (0.1, 0.001, 0.001), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1975),
 }
 
 
 def _policies(environment: str) -> list[PolicyRow]:
-    """MAML, pretrained, oracle and random of an environment, and MAML with the paper's printed settings.
+    """MAML, pretrained, oracle and random of an environment, and MAML with the paper's printed settings where they differ.
 
-    The text prints 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). Where the authors'
-    last iteration of a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
+    The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). MAML
+    has these 500 iterations on the robots, whichever the authors' plotted snapshot is of. Where the last iteration of
+    a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
     """
     title, rollouts, iterations, alpha, max_kl, tests, *steps, pretraining, oracle = _POLICIES[environment]
     plane = environment == "2d-navigation"
@@ -267,7 +268,8 @@ def _policies(environment: str) -> list[PolicyRow]:
     single = {"method": "trpo", "inner_lr": 0.0, "meta_batch_size": 1, "rollouts": 10 if plane else 100, "max_kl": 0.01, "quick": {"iterations": 20}}
     mixture = {"method": "policy gradient", "inner_lr": 0.0, "quick": {"iterations": 20}} if plane else single
     printed = {"inner_lr": 0.1, "rollouts": 40 if environment == "ant-direction" else 20, "iterations": 500, "max_kl": 0.01, "evaluations": test((0.1, 0.05, 0.05))}
-    return [
+    as_printed = named("maml-as-printed", "MAML with the printed settings", **printed)
+    rows = [
         maml,
         named("pretrained", "pretrained on all tasks", **mixture, iterations=pretraining, evaluations=test(steps[1])),
         named("oracle", "oracle", **single, show_goal=True, iterations=oracle, evaluations=test(())),
@@ -281,8 +283,8 @@ def _policies(environment: str) -> list[PolicyRow]:
             evaluations=test(steps[2]),
             quick={},
         ),
-        named("maml-as-printed", "MAML with the printed settings", **printed),
     ]
+    return rows if as_printed.settings == maml.settings else [*rows, as_printed]
 
 
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6

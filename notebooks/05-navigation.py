@@ -74,9 +74,11 @@ row = experiments.get(f"{NAME}-maml")
 #
 # Here $\mathbf{x}_t \in \mathbb{R}^2$ is the position, $\mathbf{x}_1 = 0$, $H = 100$, and
 #
-# $$\mathbf{x}_{t+1} = \mathbf{x}_t + 0.1 \operatorname{clip}(\mathbf{a}_t, -1, 1), \qquad
-#   R_i(\mathbf{x}_t, \mathbf{a}_t) = -\lVert \mathbf{x}_{t+1} - g_i \rVert ,
-#   \qquad g_i \sim U\bigl([-\tfrac12, \tfrac12]^2\bigr) .$$
+# $$\begin{aligned}
+#   \mathbf{x}_{t+1} &= \mathbf{x}_t + 0.1 \operatorname{clip}(\mathbf{a}_t, -1, 1), \\
+#   R_i(\mathbf{x}_t, \mathbf{a}_t) &= -\lVert \mathbf{x}_{t+1} - g_i \rVert ,
+#   \qquad g_i \sim U\bigl([-\tfrac12, \tfrac12]^2\bigr) .
+#   \end{aligned}$$
 #
 # Three things differ between the paper's text and the authors' code, and we follow the code
 # ([Deviations](../book/deviations.md), items 3 and 10), since it made the figure:
@@ -433,7 +435,7 @@ notebook.check(text, end.return_after > begin.return_after + 20)
 text = "in the last five, the inner step itself gains 10 or more"
 notebook.check(text, end.return_after > end.return_before + 10)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the best that a policy blind to the goal can have ({eq}`eq-navigation-blind`).", "name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the best that a policy blind to the goal can have, {eq}`eq-navigation-blind`.", "name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 plots_rl.training_returns(ax, fit.log)
 ax.axhline(-38.26, color=plots.COLOURS["black"], linestyle="--", linewidth=0.9, label="best blind policy")

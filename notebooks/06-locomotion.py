@@ -119,8 +119,8 @@ notebook.check("Ant: Runge-Kutta, starts 0.55 m high", runge_kutta and ant.start
 #
 # $$\begin{aligned}
 # \text{HalfCheetah:} \quad & R_i(\mathbf{x}_t, \mathbf{a}_t) = r_i(v_t) - 0.05\, \lVert \mathbf{a}_t \rVert^2 , \\
-# \text{Ant:} \quad & R_i(\mathbf{x}_t, \mathbf{a}_t) = r_i(v_t) - 0.005\, \lVert \mathbf{a}_t \rVert^2
-#   - 0.0005\, \lVert \mathbf{c}_t \rVert^2 + 0.05 ,
+# \text{Ant:} \quad & R_i(\mathbf{x}_t, \mathbf{a}_t) = r_i(v_t) - 0.005\, \lVert \mathbf{a}_t \rVert^2 \\
+#   & \qquad {} - 0.0005\, \lVert \mathbf{c}_t \rVert^2 + 0.05 ,
 # \end{aligned}$$ (eq-locomotion-reward)
 #
 # where $r_i(v) = -\lvert v - g_i \rvert$ for a goal velocity (the Ant gets 1 more at each step) and $r_i(v) = d_i v$
@@ -203,7 +203,7 @@ for setting, name in list(SETTINGS.items())[::2]:
 # %% [markdown]
 # ## A very short live run
 #
-# The paper's HalfCheetah runs take 32 and 76 million steps of the simulator. In the seconds that there are here, this is all:
+# The HalfCheetah runs of the next section take 80 million steps of the simulator (velocity) and 160 million (direction). In the seconds that there are here, this is all:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 row = experiments.get("half-cheetah-direction-maml")
@@ -430,8 +430,8 @@ for setting, name in SETTINGS.items():
 #   one for each direction: all goals were tested with the same random numbers. Their published interval is one of two values (item 12).
 # - **68 % bands.** The shaded bands of the paper are the plotting library's default, a 68 % bootstrap interval of the mean (item 12).
 # - **Snapshots.** The plotted policies are those of iteration 475, 100, 375 and 575, in the order of the panels, and not all
-#   of them have the settings of the text: 10 rollouts for HalfCheetah velocity, a bound of 0.02 for HalfCheetah direction (item 10). We stop
-#   where the plotted runs stopped.
+#   of them have the settings of the text: 10 rollouts for HalfCheetah velocity, a bound of 0.02 for HalfCheetah direction (item 10). We train
+#   for 500 iterations and take the last.
 # - **Later steps of 0.001.** In the Ant's direction test, steps after the first are a hundredth of the first (item 10). That the curve is
 #   level there says nothing about more steps.
 # - **Pretraining on few tasks.** The authors' pretraining drew the goals of its environments once, so that it

@@ -60,7 +60,7 @@ def stale(result: dict[str, Any]) -> list[str]:
     if result["fingerprint"] != row.fingerprint and not fields:
         fields = ["fingerprint"]
     for evaluation in row.evaluations:
-        if result["evaluations"].get(evaluation.name, {}).get("settings") != vars(evaluation):
+        if result["evaluations"].get(evaluation.name, {}).get("settings") != json.loads(json.dumps(vars(evaluation))):  # tuples are lists in a file
             fields.append(f"evaluation {evaluation.name}")
     return fields
 

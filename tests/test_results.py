@@ -273,8 +273,10 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
             stored = evaluation[metric]
             assert stored["tasks"] == evaluations[name].tasks
             kept = results.per_task_errors(result["name"], result["seed"], name, metric)
-            assert kept.shape == (stored["tasks"], sum(s <= evaluations[name].inner_steps for s in runs.STEPS_KEPT))
-            for column, step in enumerate(s for s in runs.STEPS_KEPT if s <= evaluations[name].inner_steps):
+            last = evaluations[name].inner_steps
+            steps = range(last + 1) if metric == "return" else [s for s in runs.STEPS_KEPT if s <= last]
+            assert kept.shape == (stored["tasks"], len(steps))
+            for column, step in enumerate(steps):
                 # Half precision rounds a value by at most 2^-11 of it, and so a mean of positive values. It may also
                 # move one down onto the threshold: read as on it or above it, their number must come out.
                 readings = (kept, np.where(kept == runs.DIVERGED_MSE, runs.DIVERGED_MSE + 1, kept)) if metric == "mse" else ()

@@ -11,6 +11,7 @@ __all__ = [
     "effect_of_divergence",
     "effect_of_more_tasks",
     "effect_of_phase",
+    "effect_of_physics",
     "effect_of_queries",
     "experiment_list",
     "figure_4",
@@ -422,6 +423,18 @@ def effect_of_phase() -> str:
             sentence("maml", 10, "MAML from 5 points after ten steps"),
         ]
     )
+
+
+def effect_of_physics() -> str:
+    """What random policies, which no training has touched, gain in three gradient steps: ours and the paper's."""
+    found = _published()
+    sentences = []
+    for setting, curve in found[(found.method == "random") & (found.metric == "return")].groupby("setting", sort=False):
+        curve = curve.set_index("step")
+        if curve.ours.notna().all():
+            ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
+            sentences.append(f"{setting}: {ours}, in the paper {paper}.")
+    return _effect(["A random policy, which no training has touched, gains in three gradient steps:", *sentences] if sentences else [])
 
 
 def effect_of_queries() -> str:

@@ -41,6 +41,7 @@ def states(repository):
     for name in ("sinusoid-pretrained", "sinusoid-random", "sinusoid-2pi-maml", "sinusoid-2pi-pretrained"):
         commit(repository, name)
     commit(repository, "omniglot-5way-1shot", errors=np.full((400, 11), 98.0), done=10_000)
+    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     yield "some"
 
 
@@ -307,3 +308,10 @@ def test_the_typed_numbers_are_all_in_use():
 def test_pages_stay_within_their_language():
     for page in MINE:
         assert not re.search(r"\{glue|\bTODO\b", BOOK[page]), page
+
+
+def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa: F811
+    assert pages.effect_of_physics() == "Effect not measured yet.\n"
+    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    assert "Ant direction: 7.0, in the paper 23.0." in pages.effect_of_physics()
+    assert "HalfCheetah" not in pages.effect_of_physics()

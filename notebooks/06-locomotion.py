@@ -275,6 +275,11 @@ plt.show()
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 absent = [f"{s}, {m}" for s in SETTINGS for m in METHODS if not len(ours[s][m])]
 text = f"No committed run of: {'; '.join(absent)}." if absent else "Every curve has a committed run behind it."
+for setting, name in SETTINGS.items():
+    for method, word in METHODS.items():
+        for run in results.load(f"{name}-{word}"):
+            done, total = run["iterations_done"], run["settings"]["iterations"]
+            text += f" Unfinished: {setting}, {method}, {done:,} of {total:,} iterations." if done < total else ""
 notebook.box(text, title="What was run")
 
 # %% [markdown]

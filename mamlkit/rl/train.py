@@ -3,6 +3,7 @@
 __all__ = ["build", "evaluate", "evaluate_row", "fit", "spread", "test_goals"]
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def fit(
             runs.write_log(folder / "metrics.csv", log)
 
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
-    with deferred_interrupt() as asked_to_stop, bar:
+    with deferred_interrupt() as asked_to_stop, bar, closing(env):  # its threads end, whatever happens
         while iteration < last and not asked_to_stop:
             try:
                 params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
@@ -112,7 +113,6 @@ def fit(
                 save()
                 saved = time.perf_counter()
         save()
-    env.close()
     if asked_to_stop:
         raise KeyboardInterrupt(f"stopped after iteration {iteration}; the same command resumes it")
     return Fit(params, pd.DataFrame(log, columns=LOG_COLUMNS), iteration)
@@ -192,15 +192,15 @@ def evaluate(
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
     found, diverged = [], np.zeros(len(goals), bool)
-    for step in range(evaluation.inner_steps + 1):
-        rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True)
-        found.append(np.where(diverged, np.nan, mean_returns(rollouts)))
-        if step < evaluation.inner_steps:
-            moved = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount, device), evaluation.inner_lrs[step])
-            good = torch.stack([value.flatten(1).isfinite().all(1) for value in moved.values()]).all(0)
-            fast = {name: torch.where(good.view(-1, *[1] * (value.dim() - 1)), value, fast[name]) for name, value in moved.items()}
-            diverged |= ~good.cpu().numpy()
-    env.close()
+    with closing(env):
+        for step in range(evaluation.inner_steps + 1):
+            rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True)
+            found.append(np.where(diverged, np.nan, mean_returns(rollouts)))
+            if step < evaluation.inner_steps:
+                moved = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount, device), evaluation.inner_lrs[step])
+                good = torch.stack([value.flatten(1).isfinite().all(1) for value in moved.values()]).all(0)
+                fast = {name: torch.where(good.view(-1, *[1] * (value.dim() - 1)), value, fast[name]) for name, value in moved.items()}
+                diverged |= ~good.cpu().numpy()
     return {"return": np.stack(found, 1)}
 
 

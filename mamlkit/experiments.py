@@ -137,7 +137,8 @@ class PolicyRow(Experiment):
     Args:
         name, title, place: see :class:`Experiment`.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
-        method: ``"maml"``; ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
+        method: ``"maml"``; ``"maml, ratios"``, the same with likelihood ratios in the inner loss, which changes its
+            curvature (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
             ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
         show_goal: whether the observation holds the goal (the oracle).
         inner_lr: alpha in meta-training.
@@ -240,7 +241,8 @@ _POLICIES = {
 
 
 def _policies(environment: str) -> list[PolicyRow]:
-    """MAML, pretrained, oracle and random of an environment, and MAML with the paper's printed settings where they differ.
+    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss, which is ours;
+    and MAML with the paper's printed settings where they differ.
 
     The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). MAML
     has these 500 iterations on the robots, whichever the authors' plotted snapshot is of. Where the last iteration of
@@ -283,6 +285,7 @@ def _policies(environment: str) -> list[PolicyRow]:
             evaluations=test(steps[2]),
             quick={},
         ),
+        named("maml-ratios", "MAML with likelihood ratios", method="maml, ratios"),
     ]
     return rows if as_printed.settings == maml.settings else [*rows, as_printed]
 

@@ -31,17 +31,21 @@ def one(steps, task):
     return Steps(*(each[task] for each in steps))
 
 
+RATIOS = pytest.mark.parametrize("ratio", [False, True])
+
+
 def sampled(params, before):
     """The adapted parameters of each task, by plain automatic differentiation."""
     return [maml_rl.adapt(SMALL, params, one(before, t), ALPHA) for t in range(len(before.weights))]
 
 
-def mean_over_tasks(function, params, before, after, fixed):
-    return sum(function(SMALL, params, fixed[t], one(before, t), one(after, t), ALPHA) for t in range(len(fixed))) / len(fixed)
+def mean_over_tasks(function, params, before, after, fixed, drawn_with=None):
+    tasks = range(len(fixed))
+    return sum(function(SMALL, params, fixed[t], one(before, t), one(after, t), ALPHA, drawn_with) for t in tasks) / len(fixed)
 
 
-def meta_divergence(policy_, params, fixed, before, after, alpha):
-    return maml_rl.divergence(policy_, maml_rl.adapt(policy_, params, before, alpha), fixed, after)
+def meta_divergence(policy_, params, fixed, before, after, alpha, drawn_with):
+    return maml_rl.divergence(policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), fixed, after)
 
 
 @pytest.fixture(params=[1, 1 << 22])
@@ -82,22 +86,26 @@ def test_the_surrogate_gradient_at_theta_is_the_policy_gradient():
     assert relative_error(ours, grad(lambda p: maml_rl.inner_loss(SMALL, p, steps))(params)) < 1e-12
 
 
-def test_the_meta_policy_gradient_equals_finite_differences(chunked):
+@RATIOS
+def test_the_meta_policy_gradient_equals_finite_differences(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA)
-    wanted = finite_difference(lambda p: mean_over_tasks(maml_rl.meta_surrogate, p, before, after, fixed), params)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
+    theta = {k: v.clone() for k, v in params.items()} if ratio else None
+    wanted = finite_difference(lambda p: mean_over_tasks(maml_rl.meta_surrogate, p, before, after, fixed, theta), params)
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-7
     first_order = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
     assert relative_error(first_order, wanted) > 1e-2  # the term with second derivatives is no small thing here
 
 
-def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked):
+@RATIOS
+def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
     theta = batch.vector(params)
-    dense = hessian(lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed))(theta)
+    drawn_with = params if ratio else None
+    dense = hessian(lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed, drawn_with))(theta)
     assert torch.allclose(dense, dense.T, atol=1e-12) and torch.linalg.eigvalsh(dense).min() > -1e-10
     found = torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)])
     assert torch.allclose(found, dense, atol=1e-11)
@@ -116,14 +124,16 @@ def test_fisher_products_equal_finite_differences_of_the_divergences_gradient():
     assert torch.allclose(batch.fisher(direction), wanted, rtol=1e-5, atol=1e-8)
 
 
-def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked):
+@RATIOS
+def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
     elsewhere = {k: v + 0.05 for k, v in params.items()}
     loss, apart = batch.judge(batch.vector(elsewhere))
-    assert loss == pytest.approx(float(mean_over_tasks(maml_rl.meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10)
-    assert apart == pytest.approx(float(mean_over_tasks(meta_divergence, elsewhere, before, after, fixed)), rel=1e-10)
+    plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if ratio else None))
+    assert loss == pytest.approx(plain(maml_rl.meta_surrogate), rel=1e-10)
+    assert apart == pytest.approx(plain(meta_divergence), rel=1e-10)
     assert batch.judge(batch.vector(params))[1] == pytest.approx(0, abs=1e-15)
 
 

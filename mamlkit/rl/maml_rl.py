@@ -6,6 +6,10 @@ task's inner loss at theta and F the Fisher information of its adapted policy, t
 I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At the policy that sampled, the Hessian of the
 divergence is (I - alpha H) F (I - alpha H), exactly: the terms with second derivatives of the inner update are
 multiplied by the gradient of the divergence, which is zero there.
+
+There are two inner losses with the same gradient where the rollouts were sampled, but not the same H. The authors' is the mean
+of log pi(a|s) times the advantage. Its H forgets that another theta would have drawn other actions. With the likelihood ratio in
+the place of log pi (``ratio``) H holds that too: the low-variance curvature of Rothfuss et al. (2019, equation 11).
 """
 
 __all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_surrogate", "meta_update", "surrogate"]
@@ -35,9 +39,18 @@ def inner_loss(policy: Policy, params: Params, steps: Steps) -> Tensor:
     return -(steps.weights * steps.advantages * log_density).sum()
 
 
-def adapt(policy: Policy, params: Params, steps: Steps, inner_lr: float) -> Params:
-    """One step on a task's own rollouts; all parameters move, the deviations too. Paper: Algorithm 3, line 7."""
-    return maml.inner_step(lambda p, s: inner_loss(policy, p, s), params, steps, inner_lr)
+def adapt(policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_with: Params | None = None) -> Params:
+    """One step on a task's own rollouts; all parameters move, the deviations too. Paper: Algorithm 3, line 7.
+
+    Args:
+        policy: see :mod:`mamlkit.rl.policy`.
+        params: what moves.
+        steps: of one task.
+        inner_lr: alpha.
+        drawn_with: the parameters that the steps were sampled with, for the loss with likelihood ratios; None for the authors'.
+    """
+    loss = (lambda p, s: inner_loss(policy, p, s)) if drawn_with is None else (lambda p, s: surrogate(policy, p, drawn_with, s))
+    return maml.inner_step(loss, params, steps, inner_lr)
 
 
 def surrogate(policy: Policy, params: Params, sampled: Params, steps: Steps) -> Tensor:
@@ -60,7 +73,9 @@ def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) ->
     return (steps.weights * kl(*parts)).sum()
 
 
-def meta_surrogate(policy: Policy, params: Params, sampled: Params, before: Steps, after: Steps, inner_lr: float) -> Tensor:
+def meta_surrogate(
+    policy: Policy, params: Params, sampled: Params, before: Steps, after: Steps, inner_lr: float, drawn_with: Params | None = None
+) -> Tensor:
     """The meta-objective of one task: the surrogate loss after an inner step. Paper: Algorithm 3, line 10.
 
     Args:
@@ -70,8 +85,9 @@ def meta_surrogate(policy: Policy, params: Params, sampled: Params, before: Step
         before: rollouts of the policy at theta, for the inner step.
         after: rollouts of the adapted policy.
         inner_lr: alpha.
+        drawn_with: see :func:`adapt`.
     """
-    return surrogate(policy, adapt(policy, params, before, inner_lr), sampled, after)
+    return surrogate(policy, adapt(policy, params, before, inner_lr, drawn_with), sampled, after)
 
 
 def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,12 +98,15 @@ def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, 
     return -scale * z * inverse, (scale * (1 - z**2)).sum(-2), z
 
 
-def _head_tangent(z: Tensor, log_std: Tensor, steps: Steps, mean_dot: Tensor, log_std_dot: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivative of :func:`_head` along (mean_dot, log_std_dot)."""
+def _head_tangent(
+    z: Tensor, log_std: Tensor, steps: Steps, mean_dot: Tensor, log_std_dot: Tensor, ratio: bool
+) -> tuple[Tensor, Tensor]:
+    """Derivative of :func:`_head` along (mean_dot, log_std_dot); with ``ratio`` every step's weight has the growth of log pi."""
     inverse, s_dot = torch.exp(-log_std)[..., None, :], log_std_dot[..., None, :]
     z_dot = -mean_dot * inverse - z * s_dot
+    growth = -(z * z_dot + s_dot).sum(-1, keepdim=True) if ratio else 0.0
     scale = (steps.weights * steps.advantages)[..., None]
-    return -scale * inverse * (z_dot - z * s_dot), (-2 * scale * z * z_dot).sum(-2)
+    return -scale * inverse * (z_dot - z * s_dot + z * growth), (scale * ((1 - z**2) * growth - 2 * z * z_dot)).sum(-2)
 
 
 def _pass(policy: Policy, params: Params, steps: Steps, keep: bool = False) -> Pass:
@@ -135,8 +154,8 @@ def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) ->
 class _Part:
     """Some tasks of a meta-batch, with the passes at theta and at the adapted parameters."""
 
-    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float) -> None:
-        self.policy, self.inner_lr, self.before, self.after = policy, inner_lr, before, after
+    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float, ratio: bool) -> None:
+        self.policy, self.inner_lr, self.before, self.after, self.ratio = policy, inner_lr, before, after, ratio
         self.sampled = self.adapt(params, keep=True)
         self.outer = _pass(policy, self.sampled, after, keep=True)
         self.log_density = log_prob(self.outer.outputs, self.sampled["log_std"], after.actions)
@@ -145,8 +164,13 @@ class _Part:
         """The adapted parameters of each task; the very same where nothing is adapted."""
         if self.before is None:
             return params
-        run = _pass(self.policy, params, self.before, keep)
-        gradient, z = _inner_gradient(params, run, self.before)
+        run, steps = _pass(self.policy, params, self.before, keep), self.before
+        if self.ratio:
+            log_density = log_prob(run.outputs, params["log_std"], steps.actions)
+            if keep:
+                self.first_log_density = log_density
+            steps = steps._replace(advantages=steps.advantages * torch.exp(log_density - self.first_log_density))
+        gradient, z = _inner_gradient(params, run, steps)
         if keep:
             self.inner, self.z = run, z
         return _moved(params, gradient, self.inner_lr)
@@ -179,7 +203,7 @@ class _Part:
             return v
         mean_dot = self.inner.tangent(v)
         log_std = self.inner.weights["log_std"]
-        d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"])
+        d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"], self.ratio)
         hessian_v = self.inner.gradient_tangent(v, d_dot) | {"log_std": d_log_std_dot}
         return _moved(v, hessian_v, self.inner_lr)
 
@@ -193,14 +217,17 @@ class MetaBatch:
         before: rollouts at theta, for the inner step; None if nothing is adapted (ordinary TRPO).
         after: rollouts of each task's adapted policy, or at theta if nothing is adapted.
         inner_lr: alpha.
+        ratio: whether the inner loss has likelihood ratios, see above.
     """
 
-    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float = 0.0) -> None:
+    def __init__(
+        self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float = 0.0, ratio: bool = False
+    ) -> None:
         if not policy.layers:
             raise ValueError("this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with activation='relu'")
         self.params, self.tasks = params, len(after.weights)
         pieces = _pieces(policy, params, after, axis=0 if before else 1)  # with one theta for all, points may be cut apart
-        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr)
+        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, ratio)
         self.parts = engine.each(work, pieces)
 
     def vector(self, params: Params) -> Tensor:
@@ -234,14 +261,14 @@ class MetaBatch:
 
 @torch.no_grad()
 def meta_update(
-    policy: Policy, params: Params, before: Steps | None, after: Steps, *, inner_lr: float, max_kl: float
+    policy: Policy, params: Params, before: Steps | None, after: Steps, *, inner_lr: float, max_kl: float, ratio: bool = False
 ) -> tuple[Params, Step]:
     """One TRPO step on the meta-objective. Paper: Algorithm 3, line 10.
 
     Arguments as for :class:`MetaBatch`; ``max_kl`` bounds the mean divergence of the adapted policies. Returns the
     new parameters, or the very same if no step would do, and what happened.
     """
-    batch = MetaBatch(policy, params, before, after, inner_lr)
+    batch = MetaBatch(policy, params, before, after, inner_lr, ratio)
     theta = batch.vector(params)
     new, step = trust_region_step(theta, batch.judge(theta)[0], batch.gradient(), batch.fisher, batch.judge, max_kl)
     return (params if step.refused else batch.unflatten(new)), step

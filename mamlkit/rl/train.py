@@ -133,7 +133,7 @@ def _iterate(
     line = {"return_before": float(mean_returns(rollouts).mean())}
     device = params["log_std"].device
     steps, before = to_steps(rollouts, row.discount, device), None
-    if row.method == "maml":
+    if row.method in ("maml", "maml, ratios"):
         before = steps
         adapted = maml_rl.adapt_each(policy, everyone, before, row.inner_lr)
         begin = time.perf_counter()
@@ -143,7 +143,8 @@ def _iterate(
         steps = to_steps(rollouts, row.discount, device)
     line["sampling_seconds"] = sampling
     if optimiser is None:
-        params, step = maml_rl.meta_update(policy, params, before, steps, inner_lr=row.inner_lr, max_kl=row.max_kl)
+        ratio = row.method == "maml, ratios"
+        params, step = maml_rl.meta_update(policy, params, before, steps, inner_lr=row.inner_lr, max_kl=row.max_kl, ratio=ratio)
         return params, line | {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
     batch = maml_rl.MetaBatch(policy, params, None, steps)
     for name, gradient in batch.unflatten(batch.gradient()).items():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import finite_difference, relative_error
-from torch.func import grad, hessian, vmap
+from torch.func import grad, hessian, jacrev, vmap
 
 from mamlkit import engine
 from mamlkit.rl import maml_rl, policy
@@ -109,6 +109,28 @@ def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, r
     assert torch.allclose(dense, dense.T, atol=1e-12) and torch.linalg.eigvalsh(dense).min() > -1e-10
     found = torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)])
     assert torch.allclose(found, dense, atol=1e-11)
+
+
+def test_ratios_have_the_curvature_of_the_expected_reward_and_log_densities_have_none():
+    # A bandit: no observation, so the mean is the last bias m, and the reward -|a - c|^2 has the expectation
+    # -|m - c|^2 - sum of variances. Minus its Hessian in m is 2 I.
+    generator = torch.Generator().manual_seed(11)
+    params = {k: torch.zeros_like(v, dtype=torch.float64) for k, v in SMALL.init(generator).items()}
+    bias, n, centre = torch.tensor([0.3, -0.2], dtype=torch.float64), 100_000, torch.tensor([1.0, 0.5], dtype=torch.float64)
+    z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    reward = -((bias + z - centre) ** 2).sum(-1)
+    steps = Steps(torch.zeros(n, 3, dtype=torch.float64), bias + z, reward - reward.mean(), torch.full((n,), 1 / n, dtype=torch.float64))
+    drawn_with = {**params, "bias2": bias}
+
+    def curvature(drawn):
+        moved = lambda m: maml_rl.adapt(SMALL, {**params, "bias2": m}, steps, 1.0, drawn)["bias2"]
+        return torch.eye(2, dtype=torch.float64) - jacrev(moved)(bias)
+
+    assert curvature(None).abs().max() < 1e-12  # the advantages have the mean 0
+    terms = -steps.advantages[:, None, None] * (z[:, :, None] * z[:, None] - torch.eye(2, dtype=torch.float64))
+    error = terms.std(0) / n**0.5
+    assert ((curvature(drawn_with) - 2 * torch.eye(2, dtype=torch.float64)).abs() < 5 * error).all()  # fails once in 10^6
+    assert (error < 0.05).all()
 
 
 def test_fisher_products_equal_finite_differences_of_the_divergences_gradient():

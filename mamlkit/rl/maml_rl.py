@@ -9,7 +9,7 @@ multiplied by the gradient of the divergence, which is zero there.
 
 There are two inner losses with the same gradient where the rollouts were sampled, but not the same H. The authors' is the mean
 of log pi(a|s) times the advantage. Its H forgets that another theta would have drawn other actions. With the likelihood ratio in
-the place of log pi (``ratio``) H holds that too: the low-variance curvature of Rothfuss et al. (2019, equation 11).
+the place of log pi (``ratio``) H holds that too: the low-variance curvature of Rothfuss et al. (ProMP, ICLR 2019).
 """
 
 __all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_surrogate", "meta_update", "surrogate"]

@@ -8,6 +8,7 @@ __all__ = [
     "badge",
     "beyond_evaluations",
     "beyond_rows",
+    "effect_of_curvature",
     "effect_of_divergence",
     "effect_of_more_tasks",
     "effect_of_phase",
@@ -435,6 +436,23 @@ def effect_of_physics() -> str:
             ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
             sentences.append(f"{setting}: {ours}, in the paper {paper}.")
     return _effect(["A random policy, which no training has touched, gains in three gradient steps:", *sentences] if sentences else [])
+
+
+def effect_of_curvature() -> str:
+    """What the inner loss does to meta-trained policies: log-densities as in the authors' code, or likelihood ratios."""
+
+    def trained(row: Row | PolicyRow) -> str | None:
+        ours = results.summary(row.name, "40 goals", 1, "return")
+        return ours and f"{number(ours.value, ours.ci95)} after {ours.done:,} of {ours.total:,} iterations"
+
+    sentences = []
+    for ratios in (row for row in ROWS.values() if row.name.endswith("-maml-ratios")):
+        plain = ROWS[ratios.name.removesuffix("-ratios")]
+        with_ratios, without = trained(ratios), trained(plain)
+        if with_ratios and without:
+            setting = plain.title.removesuffix(", MAML")
+            sentences.append(f"{setting}, return after one gradient step: {without} with log-densities, {with_ratios} with ratios.")
+    return _effect(sentences)
 
 
 def effect_of_queries() -> str:

@@ -41,7 +41,8 @@ def states(repository):
     for name in ("sinusoid-pretrained", "sinusoid-random", "sinusoid-2pi-maml", "sinusoid-2pi-pretrained"):
         commit(repository, name)
     commit(repository, "omniglot-5way-1shot", errors=np.full((400, 11), 98.0), done=10_000)
-    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    for name in ("random", "maml", "maml-ratios"):
+        commit(repository, f"ant-direction-{name}", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     yield "some"
 
 
@@ -259,7 +260,7 @@ def test_settings_that_the_how_to_names_are_read_by_the_package():
 def test_every_disagreement_is_listed_with_sides_and_effect():
     items = re.split(r"^### ", BOOK["deviations"].split("## Where we differ")[0], flags=re.M)[1:]
     numbered = [item for item in items if re.match(r"\d+\. ", item)]
-    assert [int(item.split(".")[0]) for item in numbered] == list(range(1, 17))
+    assert [int(item.split(".")[0]) for item in numbered] == list(range(1, 18))
     for item in numbered:
         assert re.search(r"^Paper(, slides)?\n: ", item, re.M) and re.search(r"^Code\n: ", item, re.M)
         assert re.search(r"^This book\n: ", item, re.M)
@@ -308,6 +309,15 @@ def test_the_typed_numbers_are_all_in_use():
 def test_pages_stay_within_their_language():
     for page in MINE:
         assert not re.search(r"\{glue|\bTODO\b", BOOK[page]), page
+
+
+def test_the_effect_of_curvature_compares_both_inner_losses(repository):  # noqa: F811
+    commit(repository, "ant-direction-maml", errors=np.tile([1.0, 50.0, 60.0, 70.0], (40, 1)))
+    assert pages.effect_of_curvature() == "Effect not measured yet.\n"
+    commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
+    found = pages.effect_of_curvature()
+    assert "Ant direction, return after one gradient step: 50" in found and "after 500 of 500 iterations with log-densities" in found
+    assert "90" in found and "after 20 of 500 iterations with ratios" in found
 
 
 def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa: F811

@@ -22,6 +22,7 @@ __all__ = [
     "omniglot",
     "mini_imagenet",
     "origins",
+    "side_by_side",
     "table_2",
     "table_2_intervals",
     "tally",
@@ -174,6 +175,18 @@ def _crosswise(part: pd.DataFrame, verdict: str) -> list[dict[str, str]]:
 def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str, str]]:
     constant = len({line[column] for line in lines}) == 1
     return [{k: v for k, v in line.items() if k != column} for line in lines] if constant else lines
+
+
+def side_by_side(place: str, last_step: int | None = None) -> pd.DataFrame:
+    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything as text.
+
+    Args:
+        place: where the paper has them, e.g. ``"Fig. 5"``.
+        last_step: leave out gradient steps after it.
+    """
+    found = _published()
+    part = found[(found.place == place) & (found.step <= (found.step.max() if last_step is None else last_step))]
+    return pd.DataFrame(_beside(part)).drop(columns=["over seeds", "diverged", "origin"])
 
 
 def omniglot() -> str:

@@ -174,7 +174,7 @@ notebook.check("blind, over all goals: -38.26, within 4 standard errors", far < 
 # What is new since {prf:ref}`alg-maml`: the data depend on the parameters. The support is sampled *with* $\theta$, the
 # query *with* $\theta'_i$, and {eq}`eq-rl-loss` cannot be differentiated as it stands, since the simulator has no
 # gradient. Both losses are therefore replaced by functions of the sampled actions that have the same
-# gradient in expectation. With $\hat A_t$ an estimate of how much better the return after step $t$ was than
+# gradient in expectation (not the same curvature, which [chapter 6](locomotion-curvature) comes back to). With $\hat A_t$ an estimate of how much better the return after step $t$ was than
 # expected (the *advantage*), the inner loss is that of REINFORCE and the outer one compares the policy with the one that
 # sampled:
 #
@@ -559,19 +559,7 @@ lines = [{"statement": words, "paper": answer(f, theirs), "ours": answer(f, ours
 notebook.table(pd.DataFrame(lines), "Statements about Fig. 4.", "tab-navigation-statements", right=())
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-table = results.table()
-table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-table = table[table.place == "Fig. 4"]
-frame = pd.DataFrame(
-    {
-        "method": table.method,
-        "steps": table.step.astype(str),
-        "paper": [pages.number(v, ci95) for v, ci95 in zip(table.paper, table.paper_ci95)],
-        "ours": [pages.number(v, ci95) for v, ci95 in zip(table.ours, table.ours_ci95)],
-        "difference": [pages.number(v, ci95, signed=True) for v, ci95 in zip(table.difference, table.difference_ci95)],
-        "verdict": table.verdict.map(pages.badge),
-    }
-)
+frame = pages.side_by_side("Fig. 4")
 right = ("steps", "paper", "ours", "difference")
 notebook.table(frame, "Fig. 4 of the paper in numbers: return, ± 95 % over test goals.", "tab-navigation", right)
 

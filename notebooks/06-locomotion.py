@@ -326,20 +326,7 @@ notebook.table(pd.DataFrame(lines), "Statements about Fig. 5, paper / ours / our
 # are a hundred times smaller.)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-table = results.table()
-table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-table = table[(table.place == "Fig. 5") & (table.step < 2)]
-frame = pd.DataFrame(
-    {
-        "setting": table.setting,
-        "method": table.method,
-        "steps": table.step.astype(str),
-        "paper": [pages.number(v, ci95) for v, ci95 in zip(table.paper, table.paper_ci95)],
-        "ours": [pages.number(v, ci95) for v, ci95 in zip(table.ours, table.ours_ci95)],
-        "difference": [pages.number(v, ci95, signed=True) for v, ci95 in zip(table.difference, table.difference_ci95)],
-        "verdict": table.verdict.map(pages.badge),
-    }
-)
+frame = pages.side_by_side("Fig. 5", last_step=1)
 right = ("steps", "paper", "ours", "difference")
 notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ± 95 % over test goals.", "tab-locomotion", right)
 

@@ -19,7 +19,7 @@ from mamlkit import __main__, experiments, pages, results, runs
 ROOT = Path(__file__).parents[1]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
-HELPERS = {"badge", "number"}  # of pages.__all__: everything else is shown on a page
+HELPERS = {"badge", "number", "side_by_side"}  # of pages.__all__: everything else is shown on a page
 TABLES = sorted(set(pages.__all__) - HELPERS)
 directives = lambda text: re.findall(r"^```\{from-package\} mamlkit\.pages:(\w+)$", text, re.M)
 
@@ -144,6 +144,15 @@ def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # no
     beyond = cells(pages.beyond_rows()) + cells(pages.beyond_evaluations())
     shown = [line for line in beyond if line[0] != "experiment" and not line[0].startswith(":")]
     assert len(shown) == len(pairs - set(zip(paper.row, paper.evaluation)))
+
+
+def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):  # noqa: F811
+    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    found, paper = pages.side_by_side("Fig. 5", last_step=1), results.published()
+    assert len(found) == ((paper.place == "Fig. 5") & (paper.step <= 1)).sum() and set(found.steps) == {"0", "1"}
+    line = found[(found.setting == "Ant direction") & (found.method == "random") & (found.steps == "0")].iloc[0]
+    assert line.paper == "3.11 ± 4.12" and line.ours.startswith("−2.0") and line.difference.startswith("−5.1")
+    assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set("0123")
 
 
 def test_effects_speak_only_of_what_was_run(repository):  # noqa: F811

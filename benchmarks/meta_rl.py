@@ -24,10 +24,11 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from mamlkit import runs
-from mamlkit.experiments import PolicyRow, get
+from mamlkit.experiments import get
 from mamlkit.rl import envs, locomotion, maml_rl, train
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
+from mamlkit.rows import PolicyRow
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed

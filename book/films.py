@@ -24,7 +24,7 @@ import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from PIL import Image, ImageDraw, ImageFont
 
-from mamlkit import checkpoints, experiments, maml, plots, results, train
+from mamlkit import checkpoints, experiments, maml, plots, results, rows, train
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl import train as rl
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
@@ -40,7 +40,7 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
         return checkpoints.load_params(path)
     print(f"{name} has no committed run: the film shows a quick one and is not fit for the book", file=sys.stderr)
     row = experiments.get(name).at("quick")
-    if isinstance(row, experiments.PolicyRow):
+    if isinstance(row, rows.PolicyRow):
         return rl.fit(row, seed=seed).params
     return train.fit(row, seed=seed, validate=False).params
 
@@ -122,7 +122,7 @@ def colours(sheets: list[Image.Image]) -> Image.Image:
     return Image.fromarray(weighted[None]).quantize(24)
 
 
-def film(row: experiments.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float]]:
+def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float]]:
     """Pictures of an episode, and where along x the robot is, in m; a fallen robot stays as it is."""
     env = envs.make(row.environment, np.array([goal]), threads=1)
     env.model.mat_reflectance[:] = 0  # a mirror image on the floor would cost a third of the file
@@ -159,8 +159,8 @@ def scene(picture: np.ndarray, way: float, goal: float, reach: float, text: str)
 
 FILMS: dict[str, Callable[[Path], None]] = {
     "sinusoid": sinusoid,
-    "half-cheetah": partial(robot, name="half-cheetah-direction-maml", goal=-1.0, reach=4.0),
-    "ant": partial(robot, name="ant-direction-maml", goal=-1.0, reach=12.0),
+    "half-cheetah": partial(robot, name="half-cheetah-direction-maml-ratios", goal=-1.0, reach=4.0),
+    "ant": partial(robot, name="ant-direction-maml-ratios", goal=-1.0, reach=12.0),
 }
 
 

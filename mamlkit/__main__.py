@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mamlkit import experiments
+from mamlkit import experiments, rows
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> None:
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
     folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
     run, more = train, {"device": device}
-    if isinstance(row, experiments.PolicyRow):
+    if isinstance(row, rows.PolicyRow):
         from mamlkit.rl import train as run
 
         more["threads"] = options.threads

@@ -36,8 +36,9 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 
 from mamlkit import results
-from mamlkit.experiments import ROWS, Evaluation, PolicyEvaluation, PolicyRow, Row
+from mamlkit.experiments import ROWS
 from mamlkit.notebook import markdown_table
+from mamlkit.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.runs import STEPS_KEPT
 
 OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]

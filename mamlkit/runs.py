@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mamlkit.experiments import Experiment
+from mamlkit.rows import Experiment
 
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this

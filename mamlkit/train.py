@@ -19,8 +19,8 @@ from torch import Generator, Tensor
 from tqdm.std import tqdm
 
 from mamlkit import checkpoints, engine, methods, models, runs, tasks
-from mamlkit.experiments import Evaluation, Row
 from mamlkit.methods import Learner
+from mamlkit.rows import Evaluation, Row
 
 Params = dict[str, Tensor]
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv

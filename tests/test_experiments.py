@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from mamlkit import experiments, maml, methods, results, tasks, train
+from mamlkit import experiments, maml, methods, results, rows, tasks, train
 from mamlkit.experiments import ROWS
 from mamlkit.rl import train as rl_train
 
 
-SUPERVISED = [name for name, row in ROWS.items() if isinstance(row, experiments.Row)]
-POLICIES = [name for name, row in ROWS.items() if isinstance(row, experiments.PolicyRow)]
+SUPERVISED = [name for name, row in ROWS.items() if isinstance(row, rows.Row)]
+POLICIES = [name for name, row in ROWS.items() if isinstance(row, rows.PolicyRow)]
 
 
 @pytest.mark.parametrize("scale", ["quick", "paper"])

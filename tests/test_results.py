@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import experiments, results, runs, train
+from mamlkit import experiments, results, rows, runs, train
 
 COMMITTED = sorted((runs.repository() / "data" / "results").glob("*/seed*.json"))
 ids = lambda path: f"{path.parent.name}-{path.stem}"
@@ -291,7 +291,7 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     assert path.with_suffix(".safetensors").stat().st_size > 0
     log = runs.read_log(path.with_name(f"{path.stem}.metrics.csv"), result["iterations_done"])
     done = result["iterations_done"]  # of an interrupted run any number, while the log has a line per LOG_EVERY
-    policies = isinstance(experiments.get(result["name"]), experiments.PolicyRow)  # these log every iteration
+    policies = isinstance(experiments.get(result["name"]), rows.PolicyRow)  # these log every iteration
     every = math.ceil(done / runs.LOG_ROWS_KEPT) if policies else train.LOG_EVERY
     assert done == 0 or log[-1]["iteration"] == done - done % every
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mamlkit import experiments, runs
-from mamlkit.experiments import PolicyEvaluation
+from mamlkit.rows import PolicyEvaluation
 from mamlkit.rl import maml_rl, train
 from mamlkit.rl.sampling import sample, to_steps
 

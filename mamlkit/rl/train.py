@@ -15,11 +15,11 @@ from torch import Tensor
 from tqdm.std import tqdm
 
 from mamlkit import checkpoints, runs
-from mamlkit.experiments import PolicyEvaluation, PolicyRow
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.rows import PolicyEvaluation, PolicyRow
 from mamlkit.train import CHECKPOINT_SECONDS, Fit, deferred_interrupt, generator
 
 Params = dict[str, Tensor]

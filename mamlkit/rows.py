@@ -1,0 +1,173 @@
+"""What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments`."""
+
+__all__ = ["Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row"]
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained initialisation is tested.
+
+    Args:
+        name: key of the published values and of the results, e.g. ``"K=5"``.
+        shots: support examples per class, or points.
+        queries: query examples per class, or points.
+        inner_lr: alpha at test time (the baselines have a tuned one).
+        inner_steps: gradient steps followed; the curve has one more entry.
+        headline_step: the step that the paper reports.
+        tasks: test tasks.
+    """
+
+    name: str
+    shots: int
+    queries: int
+    inner_lr: float
+    inner_steps: int = 10
+    headline_step: int = 10
+    tasks: int = 600
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every row has, whatever it trains.
+
+    Args:
+        name: its key, and its name on the command line.
+        title: what a reader sees.
+        place: where the paper has it.
+    """
+
+    name: str
+    title: str
+    place: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained parameters: all but the names, the tests and the quick scale."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as in a result file
+        return {k: v for k, v in fields.items() if k not in ("name", "title", "place", "evaluations", "quick")}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`settings`; a committed result with another one is stale."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def at(self, scale: str) -> Self:
+        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
+        if scale not in ("quick", "paper"):
+            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+
+@dataclass(frozen=True)
+class Row(Experiment):
+    """One experiment: a task family, a network, a method and their numbers.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
+        family: a key of ``mamlkit.tasks.FAMILIES``.
+        network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
+        method: a key of ``mamlkit.methods.METHODS``.
+        loss: a key of ``mamlkit.methods.LOSSES``.
+        inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
+        ways, shots, queries: classes of a task; support and query examples per class (or points).
+        meta_batch_size: tasks per outer update.
+        iterations: outer updates; 0 leaves the random initialisation.
+        outer_lr: beta, Adam's step.
+        clip: bound of each component of the meta-gradient, or None.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+    """
+
+    family: str
+    network: tuple[str, dict[str, Any]]
+    method: str
+    loss: str
+    inner_lr: float
+    inner_steps: int
+    ways: int
+    shots: int
+    queries: int
+    meta_batch_size: int
+    iterations: int
+    outer_lr: float = 0.001
+    clip: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it."""
+        return "mse" if self.loss == "mse" else "accuracy"
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts before each.
+
+    Args:
+        name: key of the published values and of the results.
+        rollouts: episodes (of full length) for a gradient step and for a return.
+        inner_lrs: alpha of each step; none for a policy that is told its task.
+        headline_step: the step that the paper's text speaks of.
+        tasks: test goals.
+    """
+
+    name: str
+    rollouts: int
+    inner_lrs: tuple[float, ...]
+    headline_step: int = 1
+    tasks: int = 40
+
+    @property
+    def inner_steps(self) -> int:
+        """Gradient steps followed; the curve has one more entry."""
+        return len(self.inner_lrs)
+
+
+@dataclass(frozen=True)
+class PolicyRow(Experiment):
+    """One reinforcement-learning experiment.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
+        environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
+        method: ``"maml"``; ``"maml, ratios"``, the same with likelihood ratios in the inner loss, which changes its
+            curvature (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
+            ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
+        show_goal: whether the observation holds the goal (the oracle).
+        inner_lr: alpha in meta-training.
+        meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.
+        rollouts: episodes (of full length) per task and gradient.
+        iterations: outer updates; 0 leaves the random initialisation.
+        max_kl: TRPO's bound of the divergence.
+        outer_lr: Adam's step of ``"policy gradient"``.
+        activation: of the policy's two hidden layers of 100.
+        discount: gamma.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+    """
+
+    environment: str
+    method: str
+    show_goal: bool
+    inner_lr: float
+    meta_batch_size: int
+    rollouts: int
+    iterations: int
+    max_kl: float = 0.01
+    outer_lr: float = 0.001
+    activation: str = "relu"
+    discount: float = 0.99
+    evaluations: tuple[PolicyEvaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it: the undiscounted return."""
+        return "return"

@@ -441,15 +441,20 @@ def effect_of_phase() -> str:
 
 
 def effect_of_physics() -> str:
-    """What random policies, which no training has touched, gain in three gradient steps: ours and the paper's."""
+    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones gain in three steps."""
     found = _published()
-    sentences = []
-    for setting, curve in found[(found.method == "random") & (found.metric == "return")].groupby("setting", sort=False):
+    found = found[(found.metric == "return") & (found.place == "Fig. 5")]
+    known = found[(found.method == "oracle") & found.ours.notna()]
+    sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
+    for line in known.itertuples():
+        sentences.append(f"{line.setting}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
+    random = []
+    for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
         curve = curve.set_index("step")
         if curve.ours.notna().all():
             ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
-            sentences.append(f"{setting}: {ours}, in the paper {paper}.")
-    return _effect(["A random policy, which no training has touched, gains in three gradient steps:", *sentences] if sentences else [])
+            random.append(f"{setting}: {ours}, in the paper {paper}.")
+    return _effect([*sentences, *(["A random policy, which no training has touched, gains in three gradient steps:"] if random else []), *random])
 
 
 def effect_of_curvature() -> str:

@@ -333,4 +333,6 @@ def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa
     assert pages.effect_of_physics() == "Effect not measured yet.\n"
     commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     assert "Ant direction: 7.0, in the paper 23.0." in pages.effect_of_physics()
-    assert "HalfCheetah" not in pages.effect_of_physics()
+    assert "HalfCheetah" not in pages.effect_of_physics() and "racles" not in pages.effect_of_physics()
+    commit(repository, "half-cheetah-velocity-oracle", errors=np.tile([-55.0], (40, 1)))
+    assert "HalfCheetah velocity: −55.0" in pages.effect_of_physics() and "in the paper −54.47 ± 7.02." in pages.effect_of_physics()

@@ -337,7 +337,7 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 # (locomotion-curvature)=
 # ### The curvature of the inner step
 #
-# With the authors' estimator HalfCheetah direction does not get far. Simulator and TRPO are not to blame: our oracles, which use the same of both, return
+# With the authors' estimator HalfCheetah direction does not get far. Simulator and TRPO are not to blame: our HalfCheetah oracles, made with the same of both, return
 # what the paper's do ({numref}`tab-locomotion`). What is left is the way from $\theta'$ back to $\theta$,
 # $\partial \theta' / \partial \theta = I - \alpha H$, with $H$ the Hessian of the inner loss. In the sinusoids the loss is a
 # function of $\theta$ and no more need be said. Here it is the mean of a reward $R$ over actions $\mathbf{a}$ that are drawn with $\theta$. For one decision:
@@ -358,7 +358,8 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 # $$-\frac1T \sum_t \hat A_t\, \frac{f_\theta(\mathbf{a}_t \mid \mathbf{x}_t)}{f_{\theta, \text{sampled}}(\mathbf{a}_t \mid \mathbf{x}_t)}$$ (eq-locomotion-ratio)
 #
 # in its place, the form that the outer loss has anyway. At $\theta$ it has the same gradient, so the adapted policies are the same ones; its Hessian has both terms.
-# Nothing else changes, and it costs nothing more. We call that *MAML, ratios*.
+# Nothing else changes, and it costs nothing more. (Over an episode the Hessian also has products of the scores of different steps; ratios of single steps
+# leave them out, to save variance.) We call that *MAML, ratios*.
 #
 # The smallest example has no state: $a \sim \mathcal{N}(m, 1)$ and $R = -(a - 1)^2$, so that $\mathcal{L} = (m - 1)^2 + 1$ has the second derivative 2 everywhere.
 

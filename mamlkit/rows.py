@@ -137,8 +137,8 @@ class PolicyRow(Experiment):
     Args:
         name, title, place: see :class:`Experiment`.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
-        method: ``"maml"``; ``"maml, ratios"``, the same with likelihood ratios in the inner loss, which changes its
-            curvature (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
+        method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of the inner loss
+            (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
             ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
         show_goal: whether the observation holds the goal (the oracle).
         inner_lr: alpha in meta-training.

@@ -90,7 +90,7 @@ def test_the_surrogate_gradient_at_theta_is_the_policy_gradient():
 def test_the_meta_policy_gradient_equals_finite_differences(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
     theta = {k: v.clone() for k, v in params.items()} if ratio else None
     wanted = finite_difference(lambda p: mean_over_tasks(maml_rl.meta_surrogate, p, before, after, fixed, theta), params)
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-7
@@ -102,13 +102,33 @@ def test_the_meta_policy_gradient_equals_finite_differences(chunked, ratio):
 def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
     theta = batch.vector(params)
     drawn_with = params if ratio else None
     dense = hessian(lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed, drawn_with))(theta)
     assert torch.allclose(dense, dense.T, atol=1e-12) and torch.linalg.eigvalsh(dense).min() > -1e-10
     found = torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)])
     assert torch.allclose(found, dense, atol=1e-11)
+
+
+def test_first_order_takes_gradient_and_fisher_of_the_adapted_policies_as_they_are(chunked):
+    params, before, after = problem()
+    fixed = sampled(params, before)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "none")
+    theta = batch.vector(params)
+    wanted = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
+    assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-12
+    shifted = lambda v, t: {k: fixed[t][k] + part for k, part in batch.unflatten(v).items()}
+    dense = hessian(lambda v: sum(maml_rl.divergence(SMALL, shifted(v, t), fixed[t], one(after, t)) for t in range(3)) / 3)(0 * theta)
+    assert torch.allclose(torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)]), dense, atol=1e-11)
+    elsewhere = {k: v + 0.05 for k, v in params.items()}  # is judged by what it adapts to all the same
+    assert batch.judge(batch.vector(elsewhere))[0] == pytest.approx(float(mean_over_tasks(maml_rl.meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10)
+
+
+def test_an_unknown_curvature_is_refused():
+    params, before, after = problem()
+    with pytest.raises(ValueError, match="'ratios'"):
+        maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratio")
 
 
 def test_ratios_have_the_curvature_of_the_expected_reward_and_log_densities_have_none():
@@ -150,7 +170,7 @@ def test_fisher_products_equal_finite_differences_of_the_divergences_gradient():
 def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked, ratio):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, ratio)
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
     elsewhere = {k: v + 0.05 for k, v in params.items()}
     loss, apart = batch.judge(batch.vector(elsewhere))
     plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if ratio else None))

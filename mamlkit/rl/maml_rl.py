@@ -7,9 +7,10 @@ I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At the polic
 divergence is (I - alpha H) F (I - alpha H), exactly: the terms with second derivatives of the inner update are
 multiplied by the gradient of the divergence, which is zero there.
 
-There are two inner losses with the same gradient where the rollouts were sampled, but not the same H. The authors' is the mean
-of log pi(a|s) times the advantage. Its H forgets that another theta would have drawn other actions. With the likelihood ratio in
-the place of log pi (``ratio``) H holds that too: the low-variance curvature of Rothfuss et al. (ProMP, ICLR 2019).
+There is a choice of H (``curvature``). The authors' inner loss is the mean of log pi(a|s) times the advantage, whose H, that of
+``"log-densities"``, forgets that another theta would have drawn other actions. With the likelihood ratio in the place of log pi
+the gradient is the same where the rollouts were sampled, and H holds that too: ``"ratios"``, the low-variance curvature of
+Rothfuss et al. (ProMP, ICLR 2019). ``"none"`` leaves H out: first-order MAML.
 """
 
 __all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_surrogate", "meta_update", "surrogate"]
@@ -27,6 +28,7 @@ from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
 
 Params = dict[str, Tensor]
+CURVATURES = ("log-densities", "ratios", "none")
 
 
 def inner_loss(policy: Policy, params: Params, steps: Steps) -> Tensor:
@@ -154,8 +156,8 @@ def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) ->
 class _Part:
     """Some tasks of a meta-batch, with the passes at theta and at the adapted parameters."""
 
-    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float, ratio: bool) -> None:
-        self.policy, self.inner_lr, self.before, self.after, self.ratio = policy, inner_lr, before, after, ratio
+    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float, curvature: str) -> None:
+        self.policy, self.inner_lr, self.before, self.after, self.curvature = policy, inner_lr, before, after, curvature
         self.sampled = self.adapt(params, keep=True)
         self.outer = _pass(policy, self.sampled, after, keep=True)
         self.log_density = log_prob(self.outer.outputs, self.sampled["log_std"], after.actions)
@@ -165,7 +167,7 @@ class _Part:
         if self.before is None:
             return params
         run, steps = _pass(self.policy, params, self.before, keep), self.before
-        if self.ratio:
+        if self.curvature == "ratios":
             log_density = log_prob(run.outputs, params["log_std"], steps.actions)
             if keep:
                 self.first_log_density = log_density
@@ -198,12 +200,12 @@ class _Part:
         return self._through(gradient | {"log_std": 2 * weights.sum(-1, keepdim=True) * u["log_std"]})
 
     def _through(self, v: Params) -> Params:
-        """(I - alpha H) v."""
-        if self.before is None:
+        """(I - alpha H) v, or v in first order."""
+        if self.before is None or self.curvature == "none":
             return v
         mean_dot = self.inner.tangent(v)
         log_std = self.inner.weights["log_std"]
-        d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"], self.ratio)
+        d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"], self.curvature == "ratios")
         hessian_v = self.inner.gradient_tangent(v, d_dot) | {"log_std": d_log_std_dot}
         return _moved(v, hessian_v, self.inner_lr)
 
@@ -217,17 +219,19 @@ class MetaBatch:
         before: rollouts at theta, for the inner step; None if nothing is adapted (ordinary TRPO).
         after: rollouts of each task's adapted policy, or at theta if nothing is adapted.
         inner_lr: alpha.
-        ratio: whether the inner loss has likelihood ratios, see above.
+        curvature: one of :data:`CURVATURES`, see above.
     """
 
     def __init__(
-        self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float = 0.0, ratio: bool = False
+        self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float = 0.0, curvature: str = "log-densities"
     ) -> None:
+        if curvature not in CURVATURES:
+            raise ValueError(f"curvature={curvature!r}, but it is one of {', '.join(map(repr, CURVATURES))}")
         if not policy.layers:
             raise ValueError("this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with activation='relu'")
         self.params, self.tasks = params, len(after.weights)
         pieces = _pieces(policy, params, after, axis=0 if before else 1)  # with one theta for all, points may be cut apart
-        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, ratio)
+        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, curvature)
         self.parts = engine.each(work, pieces)
 
     def vector(self, params: Params) -> Tensor:
@@ -261,14 +265,14 @@ class MetaBatch:
 
 @torch.no_grad()
 def meta_update(
-    policy: Policy, params: Params, before: Steps | None, after: Steps, *, inner_lr: float, max_kl: float, ratio: bool = False
+    policy: Policy, params: Params, before: Steps | None, after: Steps, *, inner_lr: float, max_kl: float, curvature: str = "log-densities"
 ) -> tuple[Params, Step]:
     """One TRPO step on the meta-objective. Paper: Algorithm 3, line 10.
 
     Arguments as for :class:`MetaBatch`; ``max_kl`` bounds the mean divergence of the adapted policies. Returns the
     new parameters, or the very same if no step would do, and what happened.
     """
-    batch = MetaBatch(policy, params, before, after, inner_lr, ratio)
+    batch = MetaBatch(policy, params, before, after, inner_lr, curvature)
     theta = batch.vector(params)
     new, step = trust_region_step(theta, batch.judge(theta)[0], batch.gradient(), batch.fisher, batch.judge, max_kl)
     return (params if step.refused else batch.unflatten(new)), step

@@ -24,6 +24,7 @@ from mamlkit.train import CHECKPOINT_SECONDS, Fit, deferred_interrupt, generator
 
 Params = dict[str, Tensor]
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries", "refused"]
+CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first order": "none"}  # of each method that adapts
 TRAIN, TEST = 0, 1  # purposes of random numbers
 BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
 
@@ -133,7 +134,7 @@ def _iterate(
     line = {"return_before": float(mean_returns(rollouts).mean())}
     device = params["log_std"].device
     steps, before = to_steps(rollouts, row.discount, device), None
-    if row.method in ("maml", "maml, ratios"):
+    if row.method in CURVATURE:
         before = steps
         adapted = maml_rl.adapt_each(policy, everyone, before, row.inner_lr)
         begin = time.perf_counter()
@@ -143,8 +144,8 @@ def _iterate(
         steps = to_steps(rollouts, row.discount, device)
     line["sampling_seconds"] = sampling
     if optimiser is None:
-        ratio = row.method == "maml, ratios"
-        params, step = maml_rl.meta_update(policy, params, before, steps, inner_lr=row.inner_lr, max_kl=row.max_kl, ratio=ratio)
+        how = {"inner_lr": row.inner_lr, "max_kl": row.max_kl, "curvature": CURVATURE.get(row.method, "none")}
+        params, step = maml_rl.meta_update(policy, params, before, steps, **how)
         return params, line | {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
     batch = maml_rl.MetaBatch(policy, params, None, steps)
     for name, gradient in batch.unflatten(batch.gradient()).items():

@@ -458,19 +458,16 @@ def effect_of_physics() -> str:
 
 
 def effect_of_curvature() -> str:
-    """What the inner loss does to meta-trained policies: log-densities as in the authors' code, or likelihood ratios."""
-
-    def trained(row: Row | PolicyRow) -> str | None:
-        ours = results.summary(row.name, "40 goals", 1, "return")
-        return ours and f"{number(ours.value, ours.ci95)} after {ours.done:,} of {ours.total:,} iterations"
-
+    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were run."""
+    kinds = {"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"}
     sentences = []
-    for ratios in (row for row in ROWS.values() if row.name.endswith("-maml-ratios")):
-        plain = ROWS[ratios.name.removesuffix("-ratios")]
-        with_ratios, without = trained(ratios), trained(plain)
-        if with_ratios and without:
-            setting = plain.title.removesuffix(", MAML")
-            sentences.append(f"{setting}, return after one gradient step: {without} with log-densities, {with_ratios} with ratios.")
+    for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
+        parts = []
+        for kind, words in kinds.items():
+            if ours := results.summary(row.name + kind, "40 goals", 1, "return"):
+                parts.append(f"{number(ours.value, ours.ci95)} {words} after {ours.done:,} iterations")
+        if len(parts) > 1:
+            sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")
     return _effect(sentences)
 
 

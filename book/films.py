@@ -159,7 +159,7 @@ def scene(picture: np.ndarray, way: float, goal: float, reach: float, text: str)
 
 FILMS: dict[str, Callable[[Path], None]] = {
     "sinusoid": sinusoid,
-    "half-cheetah": partial(robot, name="half-cheetah-direction-maml-first-order", goal=-1.0, reach=4.0),
+    "half-cheetah": partial(robot, name="half-cheetah-direction-maml-first-order", goal=1.0, reach=4.0),
     "ant": partial(robot, name="ant-direction-maml-first-order", goal=-1.0, reach=12.0),
 }
 

@@ -428,6 +428,7 @@ for ax, (setting, name) in zip(axes.flat, SETTINGS.items()):
         plots_rl.training_returns(ax, log, window=10)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
+        ax.set_yticks([])
     ax.axhline(bounds[setting][0], color=plots.COLOURS["black"], linestyle="--", linewidth=0.9)
     ax.set(title=setting + (method or "").removeprefix("MAML"), xlabel="iteration", ylabel="return", xlim=(0, experiments.get(f"{name}-maml").iterations))
 handles = {text: h for ax in axes.flat for h, text in zip(*ax.get_legend_handles_labels())}
@@ -448,6 +449,7 @@ for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
         plots_rl.goal_returns(ax, rl.test_goals(name), per_goal)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
+        ax.set_yticks([])
     ax.set(title=setting, xlabel="goal velocity (m/s)", ylabel="return" if ax is axes[0] else "")
 handles = {text: h for ax in axes for h, text in zip(*ax.get_legend_handles_labels())}
 if handles:
@@ -458,13 +460,13 @@ plt.show()
 # ## One goal, before and after
 #
 # The policy of the committed run in first order is put before a task and adapts with the gradient of its own tries: left the robot before, right after that
-# one step, in the same task, from the same start and with the same random numbers. Returns are means over all the tries; on the ruler the dot is where the robot is, and the
+# one step, in the same task, from the same start and with the same random numbers. (Before the step it runs to either side, as chance has it.) Returns are means over all the tries; on the ruler the dot is where the robot is, and the
 # arrow where it should go.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-ABOUT = "Two pictures of a robot on a chequered floor, side by side, over a ruler with a dot at the robot's place and an arrow to the left. "
+ABOUT = "Two pictures of a robot on a chequered floor, side by side, over a ruler with a dot at the robot's place and an arrow at the end that it should run to. "
 FILMS = {
-    "half-cheetah": ("HalfCheetah, backward", "Left, before the step, the HalfCheetah; right, after one gradient step for running backward.", "at half the speed of the simulation"),
+    "half-cheetah": ("HalfCheetah, forward", "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.", "at half the speed of the simulation"),
     "ant": ("Ant, backward", "Left, before the step, the Ant; right, after one gradient step for running backward.", "at the speed of the simulation"),
 }
 folder = results.repository() / "book" / "films"

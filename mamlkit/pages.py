@@ -448,13 +448,13 @@ def effect_of_physics() -> str:
     sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
     for line in known.itertuples():
         sentences.append(f"{line.setting}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
-    random = []
+    random = ["A random policy, which no training has touched, gains in three gradient steps:"]
     for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
         curve = curve.set_index("step")
         if curve.ours.notna().all():
             ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
             random.append(f"{setting}: {ours}, in the paper {paper}.")
-    return _effect([*sentences, *(["A random policy, which no training has touched, gains in three gradient steps:"] if random else []), *random])
+    return _effect(sentences + random if len(random) > 1 else sentences)
 
 
 def effect_of_curvature() -> str:

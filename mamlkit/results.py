@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from mamlkit.experiments import ROWS, get
+from mamlkit.rows import as_stored
 from mamlkit.runs import STEPS_KEPT, diverged, repository
 
 ACCURACY_MARGIN = 1.0  # percentage points
@@ -60,7 +61,7 @@ def stale(result: dict[str, Any]) -> list[str]:
     if result["fingerprint"] != row.fingerprint and not fields:
         fields = ["fingerprint"]
     for evaluation in row.evaluations:
-        if result["evaluations"].get(evaluation.name, {}).get("settings") != json.loads(json.dumps(vars(evaluation))):  # tuples are lists in a file
+        if result["evaluations"].get(evaluation.name, {}).get("settings") != as_stored(evaluation):
             fields.append(f"evaluation {evaluation.name}")
     return fields
 

@@ -1,12 +1,17 @@
 """What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments`."""
 
-__all__ = ["Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row"]
+__all__ = ["Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
 
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+
+def as_stored(settings: Any) -> dict[str, Any]:
+    """A dataclass as a result file has it: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,7 @@ class Experiment:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the trained parameters: all but the names, the tests and the quick scale."""
-        fields = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists, as in a result file
-        return {k: v for k, v in fields.items() if k not in ("name", "title", "place", "evaluations", "quick")}
+        return {k: v for k, v in as_stored(self).items() if k not in ("name", "title", "place", "evaluations", "quick")}
 
     @property
     def fingerprint(self) -> str:

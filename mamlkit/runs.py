@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mamlkit.rows import Experiment
+from mamlkit.rows import Experiment, as_stored
 
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
@@ -204,7 +204,7 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
     np.savez_compressed(temporary, **kept)
     os.replace(temporary, folder / "tasks.npz")
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    settings = {e["name"]: e for e in json.loads(json.dumps([vars(e) for e in row.evaluations]))}
+    settings = {e.name: as_stored(e) for e in row.evaluations}
     result = run | {
         "fingerprint": row.fingerprint,
         "iterations_done": iteration,

@@ -64,12 +64,14 @@ SETTINGS = {
 }
 METHODS = {
     "MAML": "maml",
-    "MAML, ratios": "maml-ratios",  # these two are ours, see "The curvature of the inner step"
+    "MAML, ratios": "maml-ratios",
     "MAML, first order": "maml-first-order",
     "pretrained": "pretrained",
     "oracle": "oracle",
     "random initialisation": "random",
 }
+# Three accounts of the inner step's curvature; the last two are ours and explained below.
+KINDS = {"MAML": "log-densities", "MAML, ratios": "ratios", "MAML, first order": "first order"}
 
 # %% [markdown]
 # ## The robots
@@ -313,7 +315,6 @@ def answer(holds, curves, missing):
         return missing
 
 
-KINDS = {"MAML": "log-densities", "MAML, ratios": "ratios", "MAML, first order": "first order"}
 lines = []
 for words, holds in STATEMENTS.items():
     line = {"statement": words}
@@ -389,7 +390,7 @@ for name, loss in inner_losses.items():
 SNAPSHOTS = {"HalfCheetah direction": 100, "HalfCheetah velocity": 475}  # of the paper
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.6))
 for ax, (setting, iteration) in zip(axes, SNAPSHOTS.items()):
-    for method in ("MAML", "MAML, ratios", "MAML, first order"):
+    for method in KINDS:
         path = results.checkpoint(f"{SETTINGS[setting]}-{METHODS[method]}").with_suffix(".metrics.csv")
         if path.exists():
             log, style = pd.read_csv(path), plots.METHOD_STYLES[method] | {"marker": ""}
@@ -419,8 +420,7 @@ notebook.markdown(pages.effect_of_curvature())
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean return over the tasks of each iteration of the committed runs: single iterations (thin) and running means of ten. Dashed: what a blind policy can expect at most. Without a committed run a panel is empty.", "name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations, for the runs that are committed. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and rises above it."}}
 def shown(name):
     """The method whose run the figures below show of a setting, if there is one."""
-    methods = ("MAML, first order", "MAML, ratios", "MAML")
-    return next((method for method in methods if results.load(f"{name}-{METHODS[method]}")), None)
+    return next((method for method in reversed(KINDS) if results.load(f"{name}-{METHODS[method]}")), None)
 
 
 fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.6))
@@ -503,7 +503,7 @@ def standard_errors(name, goals=10, seed=1):
 
 
 for setting, name in SETTINGS.items():
-    for method in ("MAML", "MAML, ratios", "MAML, first order"):
+    for method in KINDS:
         if results.load(f"{name}-{METHODS[method]}"):
             far = standard_errors(f"{name}-{METHODS[method]}")
             notebook.check(f"{setting}, {method}: steps 0 and 1 within 5 standard errors", max(far) < 5)
@@ -532,8 +532,8 @@ for setting, name in SETTINGS.items():
 #
 # - The algorithm is that of chapter 5, line for line; only the simulator is another.
 # - In Gymnasium's default environments the returns are other quantities than in the paper's physics.
-# - Differentiating through a policy-gradient step takes a loss with the right curvature, not only the right gradient. What one uses decides
-#   whether HalfCheetah direction is learned.
+# - Differentiating through a policy-gradient step takes a loss with the right curvature, not only the right gradient. In our
+#   runs this decides how far HalfCheetah direction gets.
 # - A bound for policies that do not know their task separates what is adaptation from what is not, without training anything.
 # - Ours beside the paper's: {numref}`tab-locomotion`.
 #

@@ -31,7 +31,7 @@ def one(steps, task):
     return Steps(*(each[task] for each in steps))
 
 
-RATIOS = pytest.mark.parametrize("ratio", [False, True])
+SECOND_ORDER = pytest.mark.parametrize("curvature", ["log-densities", "ratios"])
 
 
 def sampled(params, before):
@@ -86,25 +86,25 @@ def test_the_surrogate_gradient_at_theta_is_the_policy_gradient():
     assert relative_error(ours, grad(lambda p: maml_rl.inner_loss(SMALL, p, steps))(params)) < 1e-12
 
 
-@RATIOS
-def test_the_meta_policy_gradient_equals_finite_differences(chunked, ratio):
+@SECOND_ORDER
+def test_the_meta_policy_gradient_equals_finite_differences(chunked, curvature):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
-    theta = {k: v.clone() for k, v in params.items()} if ratio else None
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
+    theta = {k: v.clone() for k, v in params.items()} if curvature == "ratios" else None
     wanted = finite_difference(lambda p: mean_over_tasks(maml_rl.meta_surrogate, p, before, after, fixed, theta), params)
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-7
     first_order = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
     assert relative_error(first_order, wanted) > 1e-2  # the term with second derivatives is no small thing here
 
 
-@RATIOS
-def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, ratio):
+@SECOND_ORDER
+def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, curvature):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     theta = batch.vector(params)
-    drawn_with = params if ratio else None
+    drawn_with = params if curvature == "ratios" else None
     dense = hessian(lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed, drawn_with))(theta)
     assert torch.allclose(dense, dense.T, atol=1e-12) and torch.linalg.eigvalsh(dense).min() > -1e-10
     found = torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)])
@@ -166,14 +166,14 @@ def test_fisher_products_equal_finite_differences_of_the_divergences_gradient():
     assert torch.allclose(batch.fisher(direction), wanted, rtol=1e-5, atol=1e-8)
 
 
-@RATIOS
-def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked, ratio):
+@SECOND_ORDER
+def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked, curvature):
     params, before, after = problem()
     fixed = sampled(params, before)
-    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "ratios" if ratio else "log-densities")
+    batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     elsewhere = {k: v + 0.05 for k, v in params.items()}
     loss, apart = batch.judge(batch.vector(elsewhere))
-    plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if ratio else None))
+    plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if curvature == "ratios" else None))
     assert loss == pytest.approx(plain(maml_rl.meta_surrogate), rel=1e-10)
     assert apart == pytest.approx(plain(meta_divergence), rel=1e-10)
     assert batch.judge(batch.vector(params))[1] == pytest.approx(0, abs=1e-15)

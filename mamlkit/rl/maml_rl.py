@@ -158,7 +158,7 @@ class _Part:
 
     def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float, curvature: str) -> None:
         self.policy, self.inner_lr, self.before, self.after, self.curvature = policy, inner_lr, before, after, curvature
-        self.sampled = self.adapt(params, keep=True)
+        self.sampled = self.adapt(params, keep=curvature != "none")
         self.outer = _pass(policy, self.sampled, after, keep=True)
         self.log_density = log_prob(self.outer.outputs, self.sampled["log_std"], after.actions)
 

@@ -8,21 +8,18 @@ __all__ = [
     "badge",
     "beyond_evaluations",
     "beyond_rows",
-    "effect_of_curvature",
-    "effect_of_divergence",
-    "effect_of_more_tasks",
-    "effect_of_phase",
-    "effect_of_physics",
-    "effect_of_queries",
     "experiment_list",
     "figure_4",
     "figure_5",
     "front_page",
     "number",
+    "numbered",
     "omniglot",
     "mini_imagenet",
     "origins",
+    "printed_table",
     "side_by_side",
+    "state_of",
     "table_2",
     "table_2_intervals",
     "tally",
@@ -101,15 +98,22 @@ def _decimals(ci95: float) -> int:
     return min(max((1 if ci95 < 3 * 10**place else 0) - place, 1), 5)
 
 
-def _numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterable[str] = NUMBERS) -> str:
-    """A captioned table that pages can refer to; columns without any content are left out."""
+def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterable[str] = NUMBERS) -> str:
+    """A captioned table that pages can refer to.
+
+    Args:
+        lines: column to cell, line by line; columns without any content are left out.
+        caption: of the table.
+        name: its label.
+        right: columns of numbers, set to the right; those of steps and ways always are.
+    """
     frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
     right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
     text = markdown_table(frame, right).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
     return f"```{{table}} {caption}\n:name: {name}\n\n{text}\n```\n"
 
 
-def _published() -> pd.DataFrame:
+def printed_table() -> pd.DataFrame:
     """:func:`mamlkit.results.table` with every column, and the paper's numbers as the paper prints them."""
     found = results.table()
     found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
@@ -126,16 +130,16 @@ def _group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _paper_tables(*names: str) -> str:
     """The published numbers of groups: those with ours beside them, those not run, those that the paper quotes."""
-    found, tables = _published(), []
+    found, tables = printed_table(), []
     for name in names:
         part, caption = _group(found, name), GROUPS[name][-1]
         run = part.ours.notna()
         if run.any():
-            tables.append(_numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
+            tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
         if (rest := part[~run & ~part.quoted]).size:
-            tables.append(_numbered(_crosswise(rest, badge("not run")), f"{caption}, not run.", f"tab-not-run-{name}"))
+            tables.append(numbered(_crosswise(rest, badge("not run")), f"{caption}, not run.", f"tab-not-run-{name}"))
         if (quoted := part[part.quoted]).size:
-            tables.append(_numbered(_crosswise(quoted, "quoted"), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
+            tables.append(numbered(_crosswise(quoted, "quoted"), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
     return "\n".join(tables)
 
 
@@ -185,7 +189,7 @@ def side_by_side(place: str, last_step: int | None = None) -> pd.DataFrame:
         place: where the paper has them, e.g. ``"Fig. 5"``.
         last_step: leave out gradient steps after it.
     """
-    found = _published()
+    found = printed_table()
     part = found[(found.place == place) & (found.step <= (found.step.max() if last_step is None else last_step))]
     return pd.DataFrame(_beside(part)).drop(columns=["over seeds", "diverged", "origin"])
 
@@ -207,7 +211,7 @@ def table_2() -> str:
 
 def table_2_intervals() -> str:
     """What interval the paper's numbers of Table 2 would have, by the spread over tasks that we measure."""
-    found = _group(_published(), "sinusoids").dropna(subset="ours")
+    found = _group(printed_table(), "sinusoids").dropna(subset="ours")
     would_be = found.ours_ci95 * (found.tasks / found.seeds / 600) ** 0.5
     ranges = would_be.groupby(found.method, sort=False).agg(["min", "max"])
     parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
@@ -233,7 +237,7 @@ def appendix() -> str:
 
 def tally() -> str:
     """How many published numbers have which verdict, group by group."""
-    found = _published()
+    found = printed_table()
     word = found.verdict.str.partition(" (")[0].where(~found.quoted, "quoted")
     lines = []
     for name, (place, _, caption) in GROUPS.items():
@@ -241,12 +245,12 @@ def tally() -> str:
         lines.append({"part": f"{place}: {caption.partition(' (')[0]}"} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
     words = [w for w in [*OWN_VERDICTS, "quoted"] if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()]
     lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
-    return _numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
+    return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
 
 
 def where_seeds_matter() -> str:
     """Which numbers vary more between training runs than their interval over test tasks says, and by how much."""
-    found = _published()
+    found = printed_table()
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
@@ -273,7 +277,7 @@ def _chapter(setting: str) -> str:
 
 def front_page() -> str:
     """Every experiment of the paper at a glance: its own method after the last step that the paper reports."""
-    found = _published()
+    found = printed_table()
     own = found[found.method.str.startswith("MAML")]
     last = own.groupby(["setting", "method"], sort=False).step.transform("max")
     lines = []
@@ -289,11 +293,11 @@ def front_page() -> str:
             }
         )
     caption = "MAML in every experiment of the paper, after the last step that the paper reports; ± is a 95 % interval over test tasks."
-    return _numbered(lines, caption, "tab-glance")
+    return numbered(lines, caption, "tab-glance")
 
 
-def _state(name: str) -> str:
-    """How far an experiment has come: a verdict's word, or ``complete``."""
+def state_of(name: str) -> str:
+    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or ``complete``."""
     found = results.load(name)
     if not found:
         return "not run"
@@ -322,10 +326,10 @@ def _curves(wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], b
             shown = spread and len(spread.seeds) > 1
             line["over seeds"] = f"{spread.seed_sd:.{_decimals(spread.ci95)}f}" if shown else ""
             line["diverged"] = f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}" if spread and spread.diverged else ""
-            lines.append(line | {"state": badge(_state(row.name))})
+            lines.append(line | {"state": badge(state_of(row.name))})
         if lines:
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
-            tables.append(_numbered(lines, caption, f"tab-{name}-{metric}"))
+            tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
     return "\n".join(tables)
 
 
@@ -369,7 +373,7 @@ def origins() -> str:
         {"experiment": f"`{key[0]}`"} | {k: ", ".join(line[k]) if isinstance(line[k], list) else line[k] for k in order}
         for key, line in lines.items()
     ]
-    return _numbered(shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"])
+    return numbered(shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"])
 
 
 def _then(values: Iterable[str]) -> str:
@@ -380,10 +384,10 @@ def _then(values: Iterable[str]) -> str:
 def experiment_list() -> str:
     """The experiments that the command line knows."""
     lines = [
-        {"name": f"`{row.name}`", "what": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "state": badge(_state(row.name))}
+        {"name": f"`{row.name}`", "what": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "state": badge(state_of(row.name))}
         for row in ROWS.values()
     ]
-    return _numbered(lines, "Experiments by the name that the command line takes.", "tab-experiments", ["iterations"])
+    return numbered(lines, "Experiments by the name that the command line takes.", "tab-experiments", ["iterations"])
 
 
 def verdicts() -> str:
@@ -402,113 +406,4 @@ def verdicts() -> str:
         f"The margin is the difference that would matter: {points:g} percentage point of accuracy, {mse:.0%} of a mean squared "
         f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper."
     ).replace("%", " %")
-    return _numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
-
-
-def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
-    """A number of ours for a sentence, or None if it was not run."""
-    ours = results.summary(name, evaluation, step, metric)
-    return ours and number(ours.value, ours.ci95)
-
-
-def _reservation(*names: str) -> str:
-    """In brackets, what is not complete of the experiments that a sentence speaks of."""
-    unfinished = {state: None for name in names if (state := _state(name)) != "complete"}
-    return f" ({', '.join(map(badge, unfinished))})" if unfinished else ""
-
-
-def _effect(parts: Iterable[str | None]) -> str:
-    """The paragraph about what a deviation does to the numbers."""
-    sentences = [part for part in parts if part]
-    return (" ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet.") + "\n"
-
-
-def effect_of_phase() -> str:
-    """What the slides' range of phases does."""
-
-    def sentence(method: str, step: int, words: str) -> str | None:
-        names = [f"sinusoid-{kind}{method}" for kind in ("", "2pi-")]
-        narrow, wide = (_ours(name, "K=5", step, "mse") for name in names)
-        return f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]." if narrow and wide else None
-
-    return _effect(
-        [
-            sentence("pretrained", 0, "Mean squared error of the pretrained network before any step"),
-            sentence("maml", 1, "MAML from 5 points after one step"),
-            sentence("maml", 10, "MAML from 5 points after ten steps"),
-        ]
-    )
-
-
-def effect_of_physics() -> str:
-    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones gain in three steps."""
-    found = _published()
-    found = found[(found.metric == "return") & (found.place == "Fig. 5")]
-    known = found[(found.method == "oracle") & found.ours.notna()]
-    sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
-    for line in known.itertuples():
-        sentences.append(f"{line.setting}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
-    random = ["A random policy, which no training has touched, gains in three gradient steps:"]
-    for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
-        curve = curve.set_index("step")
-        if curve.ours.notna().all():
-            ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
-            random.append(f"{setting}: {ours}, in the paper {paper}.")
-    return _effect(sentences + random if len(random) > 1 else sentences)
-
-
-def effect_of_curvature() -> str:
-    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were run."""
-    kinds = {"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"}
-    sentences = []
-    for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
-        parts = []
-        for kind, words in kinds.items():
-            if ours := results.summary(row.name + kind, "40 goals", 1, "return"):
-                parts.append(f"{number(ours.value, ours.ci95)} {words} after {ours.done:,} iterations")
-        if len(parts) > 1:
-            sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")
-    return _effect(sentences)
-
-
-def effect_of_queries() -> str:
-    """What more queries per class do to the accuracy of the same parameters."""
-    sentences = []
-    for row in ROWS.values():
-        tests = {e.name: e for e in row.evaluations}
-        if not isinstance(row, Row) or row.family != "omniglot" or not {"Q=K", "Q=15"} <= tests.keys():
-            continue
-        step = tests["Q=K"].headline_step
-        few, many = (_ours(row.name, test, step, "accuracy") for test in ("Q=K", "Q=15"))
-        if few and many:
-            queries = tests["Q=K"].queries, tests["Q=15"].queries
-            shares = f"{few} % with {queries[0]} and {many} % with {queries[1]} queries per class"
-            sentences.append(f"{row.title}{_reservation(row.name)}: {shares}.")
-    return _effect(sentences)
-
-
-def effect_of_divergence() -> str:
-    """What the tasks on which gradient descent diverges would do to the means."""
-    lines = []
-    for row, result in ((row, result) for row in ROWS.values() for result in results.load(row.name)):
-        for evaluation, step in ((e, s) for e in row.evaluations for s in MSE_STEPS):
-            curve = result["evaluations"].get(evaluation.name, {}).get("mse")
-            if curve and curve["diverged"][step]:
-                of_all = curve["mean_of_all"][step]
-                line = {"experiment": row.title, "test": evaluation.name, "seed": str(result["seed"]), "steps": str(step)}
-                line |= {"diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}", "mean without": f"{curve['mean'][step]:.3f}"}
-                lines.append(line | {"mean with": "not finite" if of_all is None else f"{of_all:.3f}" if of_all < 100 else f"{of_all:.2g}"})
-    if not lines:
-        return _effect([])
-    caption = "Mean squared error without and with the tasks that diverged, where any did."
-    return _numbered(lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"])
-
-
-def effect_of_more_tasks() -> str:
-    """What 6,000 test tasks instead of 600 do to the interval."""
-    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
-    if ours is None:
-        return _effect([])
-    would_be = ours.ci95 * math.sqrt(ours.tasks / 600)
-    text = f"For MAML from 5 points after ten steps the interval is ± {ours.ci95:.3f} with {ours.tasks:,} tasks, and would be ± {would_be:.3f} with 600."
-    return _effect([text])
+    return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
@@ -113,11 +113,13 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
     return f"```{{table}} {caption}\n:name: {name}\n\n{text}\n```\n"
 
 
-def printed_table() -> pd.DataFrame:
-    """:func:`mamlkit.results.table` with every column, and the paper's numbers as the paper prints them."""
-    found = results.table()
+def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
+    """:func:`mamlkit.results.table` of the same lines with every column, and the paper's numbers as the paper prints them."""
+    lines = results.published() if lines is None else lines
+    found = results.table(lines)
     found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
     text = pd.read_csv(results.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
+    text = text.loc[lines.index].reset_index(drop=True).assign(row=list(lines.row))
     printed = (text.value + (" ± " + text.ci95).where(text.ci95 != "", "")).str.replace("-", "−")
     return found.assign(printed=printed, row=text.row, quoted=text.note.str.startswith("quoted"))
 
@@ -182,16 +184,23 @@ def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str
     return [{k: v for k, v in line.items() if k != column} for line in lines] if constant else lines
 
 
-def side_by_side(place: str, last_step: int | None = None) -> pd.DataFrame:
+def side_by_side(place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None) -> pd.DataFrame:
     """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything as text.
 
     Args:
         place: where the paper has them, e.g. ``"Fig. 5"``.
         last_step: leave out gradient steps after it.
+        variants: experiments of ours that are compared with the paper's MAML as well, where they were run: a name
+            of each, and what it adds to the name of the row.
     """
-    found = printed_table()
-    part = found[(found.place == place) & (found.step <= (found.step.max() if last_step is None else last_step))]
-    return pd.DataFrame(_beside(part)).drop(columns=["over seeds", "diverged", "origin"])
+    paper = results.published()
+    part = paper[(paper.place == place) & (paper.step <= (paper.step.max() if last_step is None else last_step))]
+    own, others = part[part.method == "MAML"], []
+    for name, suffix in (variants or {}).items():
+        other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
+        others.append(other[[bool(results.load(row)) for row in other.row]])
+    part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
+    return pd.DataFrame(_beside(printed_table(part))).drop(columns=["over seeds", "diverged", "origin"])
 
 
 def omniglot() -> str:

@@ -169,15 +169,17 @@ def margin(line: pd.Series, paper: pd.DataFrame) -> float:
     return RETURN_MARGIN * abs(curve[1] - curve[0])
 
 
-def table() -> pd.DataFrame:
-    """Every published number with ours, the difference, its 95 % interval, the verdict and the origin.
+def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
+
+    Args:
+        lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if None.
 
     The interval of the difference is the wider of ours over tasks and, where there are several seeds, ours
     over seeds, together with the paper's where it gives one.
     """
-    paper = published()
-    lines = []
-    for _, line in paper.iterrows():
+    paper, found = published(), []
+    for _, line in (paper if lines is None else lines).iterrows():
         ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
         entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper), "verdict": "not run"}
@@ -194,8 +196,8 @@ def table() -> pd.DataFrame:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
             if any(stale(result) for result in load(line.row)):
                 entry["verdict"] = "stale"
-        lines.append(entry)
-    return pd.DataFrame(lines)
+        found.append(entry)
+    return pd.DataFrame(found)
 
 
 def listing() -> pd.DataFrame:

@@ -331,7 +331,8 @@ notebook.table(pd.DataFrame(lines), "Statements about Fig. 5, paper / ours.", "t
 # are a hundred times smaller.)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-frame = pages.side_by_side("Fig. 5", last_step=1)
+variants = {"ratios": "-ratios", "first order": "-first-order"}
+frame = pages.side_by_side("Fig. 5", last_step=1, variants=variants)
 right = ("steps", "paper", "ours", "difference")
 notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ± 95 % over test goals.", "tab-locomotion", right)
 

@@ -153,6 +153,12 @@ def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository): 
     assert len(found) == ((paper.place == "Fig. 5") & (paper.step <= 1)).sum() and set(found.steps) == {"0", "1"}
     line = found[(found.setting == "Ant direction") & (found.method == "random") & (found.steps == "0")].iloc[0]
     assert line.paper == "3.11 ± 4.12" and line.ours.startswith("−2.0") and line.difference.startswith("−5.1")
+    commit(repository, "ant-direction-maml-ratios", errors=np.tile([-2.0, 299.0, 300.0, 301.0], (40, 1)))
+    more = pages.side_by_side("Fig. 5", last_step=1, variants={"ratios": "-ratios"})
+    first = list(more.method).index("MAML, ratios")
+    assert len(more) == len(found) + 2 and list(more.method[first - 1 : first + 3]) == ["MAML", "MAML, ratios"] * 2
+    line = more[(more.method == "MAML, ratios") & (more.steps == "1")].iloc[0]
+    assert line.paper == "499.15 ± 32.51" and line.ours.startswith("299.0") and "differs" in line.verdict
     assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set("0123")
 
 

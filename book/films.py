@@ -97,7 +97,7 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
     env, policy = rl.build(row, 1, test.rollouts)
     before, goals = rl.spread(parameters(name), 1), np.array([goal])
     tries = sample(env, policy, before, test.rollouts, (seed, 0), goals, drop_unfinished=True)
-    after = maml_rl.adapt_each(policy, before, to_steps(tries, row.discount), test.inner_lrs[0])
+    after = maml_rl.adapt_each(policy, before, to_steps(tries, row.discount, clip=row.baseline_clip), test.inner_lrs[0])
     again = sample(env, policy, after, test.rollouts, (seed, 1), goals, drop_unfinished=True)
     env.close()
     takes = [film(row, policy, params, goal) for params in (before, after)]

@@ -76,8 +76,8 @@ _POLICIES = {
 
 
 def _policies(environment: str) -> list[PolicyRow]:
-    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss and in
-    first order, which are ours; and MAML with the paper's printed settings where they differ.
+    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss, in
+    first order and with a baseline whose features are not clipped, which are ours; and MAML with the paper's printed settings where they differ.
 
     The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). MAML
     has these 500 iterations on the robots, whichever the authors' plotted snapshot is of. Where the last iteration of
@@ -123,6 +123,8 @@ def _policies(environment: str) -> list[PolicyRow]:
         named("maml-ratios", "MAML with likelihood ratios", method="maml, ratios"),
         named("maml-first-order", "first-order MAML", method="maml, first order"),
     ]
+    if not plane:  # there no observation comes near the bound
+        rows.append(named("maml-unclipped", "MAML with an unclipped baseline", baseline_clip=None))
     return rows if as_printed.settings == maml.settings else [*rows, as_printed]
 
 

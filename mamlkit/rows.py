@@ -153,6 +153,7 @@ class PolicyRow(Experiment):
         outer_lr: Adam's step of ``"policy gradient"``.
         activation: of the policy's two hidden layers of 100.
         discount: gamma.
+        baseline_clip: bound of the observations in the baseline's features, or None.
         evaluations: how it is tested.
         quick: what the quick scale changes.
     """
@@ -168,6 +169,7 @@ class PolicyRow(Experiment):
     outer_lr: float = 0.001
     activation: str = "relu"
     discount: float = 0.99
+    baseline_clip: float | None = 10.0
     evaluations: tuple[PolicyEvaluation, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
 

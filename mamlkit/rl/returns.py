@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 RIDGE = 1e-5  # of the least squares; ten times as much if the solution is not finite, up to five times
-CLIP = 10.0  # observations in the features lie within +-CLIP
+CLIP = 10.0  # observations in the features lie within +-CLIP, as in the authors' code
 STANDARD_EPS = 1e-8
 
 
@@ -40,7 +40,7 @@ def discounted_returns(rewards: Array, last: Mask, discount: float) -> Array:
     return returns
 
 
-def baseline_features(observations: Array, time: NDArray[np.integer]) -> Array:
+def baseline_features(observations: Array, time: NDArray[np.integer], clip: float | None = CLIP) -> Array:
     """What the baseline is linear in: the observation, its squares, three powers of time and a constant.
 
     Paper: section 5.3, the linear feature baseline of Duan et al. (2016).
@@ -48,11 +48,12 @@ def baseline_features(observations: Array, time: NDArray[np.integer]) -> Array:
     Args:
         observations: ``[..., obs]``.
         time: step within the episode, ``[...]``.
+        clip: bound of the observations in the features; None leaves them as they are.
 
     Returns:
         ``[..., 2 * obs + 4]`` in float64.
     """
-    clipped = np.clip(observations, -CLIP, CLIP).astype(float)
+    clipped = np.clip(observations, *((None, None) if clip is None else (-clip, clip))).astype(float)
     t = time[..., None] / 100.0
     return np.concatenate([clipped, clipped**2, t, t**2, t**3, np.ones_like(t)], -1)
 
@@ -78,7 +79,7 @@ def standardised(values: Array) -> Array:
 
 
 def advantages(
-    observations: Array, rewards: Array, time: NDArray[np.integer], last: Mask, valid: Mask, discount: float
+    observations: Array, rewards: Array, time: NDArray[np.integer], last: Mask, valid: Mask, discount: float, clip: float | None = CLIP
 ) -> Array:
     """Standardised advantages of one task's steps, zero where a step does not count.
 
@@ -93,6 +94,7 @@ def advantages(
         last: where an episode ends, ``[rollouts, steps]``.
         valid: the steps that count, ``[rollouts, steps]``.
         discount: gamma.
+        clip: see :func:`baseline_features`.
 
     Raises:
         ValueError: no step counts.
@@ -100,7 +102,7 @@ def advantages(
     if not valid.any():
         raise ValueError("no step counts, so there is no advantage to compute; sample at least one finished episode")
     returns = discounted_returns(rewards, last, discount)[valid]
-    features = baseline_features(observations[valid], time[valid])
+    features = baseline_features(observations[valid], time[valid], clip)
     result = np.zeros(rewards.shape)
     result[valid] = standardised(returns - features @ fit_baseline(features, returns))
     return result

@@ -166,13 +166,16 @@ def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:
     return np.where(rollouts.valid, rollouts.rewards, 0.0).sum((1, 2)) / episodes
 
 
-def to_steps(rollouts: Rollouts, discount: float, device: str | torch.device = "cpu") -> Steps:
+def to_steps(
+    rollouts: Rollouts, discount: float, device: str | torch.device = "cpu", clip: float | None = returns.CLIP
+) -> Steps:
     """The steps that count, task by task, with their advantages (see :func:`mamlkit.rl.returns.advantages`).
 
     Args:
         rollouts: see :func:`sample`.
         discount: gamma.
         device: where the update is computed.
+        clip: of the observations in the baseline's features (see :func:`mamlkit.rl.returns.baseline_features`).
     """
     counts = rollouts.valid.sum((1, 2))
     sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]
@@ -180,7 +183,7 @@ def to_steps(rollouts: Rollouts, discount: float, device: str | torch.device = "
 
     def fill(task: int) -> None:
         observations, actions, rewards, time, last, valid = (each[task] for each in rollouts)
-        advantage = returns.advantages(observations, rewards, time, last, valid, discount)[valid]
+        advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)[valid]
         for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
             whole[task, : counts[task]] = values
 

@@ -133,7 +133,7 @@ def _iterate(
     sampling = time.perf_counter() - begin
     line = {"return_before": float(mean_returns(rollouts).mean())}
     device = params["log_std"].device
-    steps, before = to_steps(rollouts, row.discount, device), None
+    steps, before = to_steps(rollouts, row.discount, device, row.baseline_clip), None
     if row.method in CURVATURE:
         before = steps
         adapted = maml_rl.adapt_each(policy, everyone, before, row.inner_lr)
@@ -141,7 +141,7 @@ def _iterate(
         rollouts = sample(env, policy, adapted, row.rollouts, (*key, AFTER), goals)
         sampling += time.perf_counter() - begin
         line["return_after"] = float(mean_returns(rollouts).mean())
-        steps = to_steps(rollouts, row.discount, device)
+        steps = to_steps(rollouts, row.discount, device, row.baseline_clip)
     line["sampling_seconds"] = sampling
     if optimiser is None:
         how = {"inner_lr": row.inner_lr, "max_kl": row.max_kl, "curvature": CURVATURE.get(row.method, "none")}
@@ -199,7 +199,8 @@ def evaluate(
             rollouts = sample(env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True)
             found.append(np.where(diverged, np.nan, mean_returns(rollouts)))
             if step < evaluation.inner_steps:
-                moved = maml_rl.adapt_each(policy, fast, to_steps(rollouts, row.discount, device), evaluation.inner_lrs[step])
+                steps = to_steps(rollouts, row.discount, device, row.baseline_clip)
+                moved = maml_rl.adapt_each(policy, fast, steps, evaluation.inner_lrs[step])
                 good = torch.stack([value.flatten(1).isfinite().all(1) for value in moved.values()]).all(0)
                 fast = {name: torch.where(good.view(-1, *[1] * (value.dim() - 1)), value, fast[name]) for name, value in moved.items()}
                 diverged |= ~good.cpu().numpy()

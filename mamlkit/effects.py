@@ -4,6 +4,7 @@ A page shows what one of these functions returns with the directive ``{from-pack
 """
 
 __all__ = [
+    "baseline_clip",
     "curvature",
     "divergence",
     "more_tasks",
@@ -75,12 +76,21 @@ def physics() -> str:
 
 def curvature() -> str:
     """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were run."""
-    kinds = {"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"}
+    return _compared({"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"})
+
+
+def baseline_clip() -> str:
+    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were run."""
+    return _compared({"": "with the clip", "-unclipped": "without"})
+
+
+def _compared(kinds: dict[str, str]) -> str:
+    """Returns of MAML and of rows whose names go on, for every environment that has at least two of them."""
     sentences = []
     for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
         parts = []
         for kind, words in kinds.items():
-            if ours := results.summary(row.name + kind, "40 goals", 1, "return"):
+            if row.name + kind in ROWS and (ours := results.summary(row.name + kind, "40 goals", 1, "return")):
                 parts.append(f"{number(ours.value, ours.ci95)} {words} after {ours.done:,} iterations")
         if len(parts) > 1:
             sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")

@@ -81,7 +81,7 @@ row = experiments.get(f"{NAME}-maml")
 #   \end{aligned}$$
 #
 # Three things differ between the paper's text and the authors' code, and we follow the code
-# ([Deviations](../book/deviations.md), items 3 and 10), since it made the figure:
+# ([Deviations](../book/deviations.md), item 3), since it made the figure:
 #
 # - The text has the *squared* distance, the code the distance. The released data of Fig. 4 decide it: the
 #   returns of the forty test goals before adaptation are proportional to the distance of the goal.
@@ -174,7 +174,7 @@ notebook.check("blind, over all goals: -38.26, within 4 standard errors", far < 
 # What is new since {prf:ref}`alg-maml`: the data depend on the parameters. The support is sampled *with* $\theta$, the
 # query *with* $\theta'_i$, and {eq}`eq-rl-loss` cannot be differentiated as it stands, since the simulator has no
 # gradient. Both losses are therefore replaced by functions of the sampled actions that have the same
-# gradient in expectation (not the same curvature, which [chapter 6](locomotion-curvature) comes back to). With $\hat A_t$ an estimate of how much better the return after step $t$ was than
+# gradient in expectation, up to its scale and to the discounting of later rewards (not the same curvature, which [chapter 6](locomotion-curvature) comes back to). With $\hat A_t$ an estimate of how much better the return after step $t$ was than
 # expected (the *advantage*), the inner loss is that of REINFORCE and the outer one compares the policy with the one that
 # sampled:
 #
@@ -716,7 +716,7 @@ for name, params in {"random initialisation": theta, "live run": fit.params}.ite
 # :class: dropdown
 # ```
 #
-# Luck. $b$ is so short that even $\epsilon_0 = 1$ makes a small step, while with $10^{-8}$ the differences drown in rounding.
+# Luck, for this $v$. $b$ is so short that even $\epsilon_0 = 1$ makes a small step, while with $10^{-8}$ the differences drown in rounding.
 
 
 # %%

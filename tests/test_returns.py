@@ -37,6 +37,8 @@ def test_what_returns_cannot_be_taken_of_is_refused():
 def test_the_features_are_those_of_the_paper():
     features = returns.baseline_features(np.array([[2.0, -30.0]]), np.array([50]))
     assert features[0] == pytest.approx([2, -10, 4, 100, 0.5, 0.25, 0.125, 1])
+    features = returns.baseline_features(np.array([[2.0, -30.0]]), np.array([50]), clip=None)
+    assert features[0] == pytest.approx([2, -30, 4, 900, 0.5, 0.25, 0.125, 1])
 
 
 def test_the_baseline_recovers_a_value_function_that_is_linear_in_its_features():
@@ -50,6 +52,18 @@ def test_the_baseline_recovers_a_value_function_that_is_linear_in_its_features()
 def test_a_baseline_of_useless_features_is_finite():
     features = returns.baseline_features(np.zeros((50, 2)), np.zeros(50, int))
     assert features @ returns.fit_baseline(features, np.full(50, 3.0)) == pytest.approx(3.0, abs=1e-3)
+
+
+def test_advantages_are_orthogonal_to_squares_of_observations_unless_they_are_clipped():
+    rng = np.random.default_rng(2)
+    observations, rewards = 8 * rng.normal(size=(20, 50, 2)), rng.normal(size=(20, 50))
+    rewards += 0.01 * observations[..., 0] ** 2
+    last = np.zeros((20, 50), bool)
+    last[:, -1] = True
+    rest = (rewards, np.tile(np.arange(50), (20, 1)), last, np.ones((20, 50), bool), 0.9)
+    share = lambda a: abs((a[..., None] * observations**2).sum((0, 1))) / np.linalg.norm(a) / np.linalg.norm(observations**2, axis=(0, 1))
+    assert (share(returns.advantages(observations, *rest, clip=None)) < 1e-6).all()
+    assert share(returns.advantages(observations, *rest))[0] > 0.05
 
 
 @pytest.mark.parametrize("discount", [0.9, 1.0])

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 
 from mamlkit import results
 from mamlkit.experiments import ROWS
-from mamlkit.pages import MSE_STEPS, badge, number, numbered, printed_table, state_of
+from mamlkit.inventory import MSE_STEPS, state_of
+from mamlkit.pages import badge, number, numbered, printed_table
 from mamlkit.rows import Row
 
 

@@ -6,9 +6,7 @@ A page shows what one of these functions returns with the directive ``{from-pack
 __all__ = [
     "appendix",
     "badge",
-    "beyond_evaluations",
-    "beyond_rows",
-    "experiment_list",
+    "decimals",
     "figure_4",
     "figure_5",
     "front_page",
@@ -16,33 +14,26 @@ __all__ = [
     "numbered",
     "omniglot",
     "mini_imagenet",
-    "origins",
     "printed_table",
     "side_by_side",
-    "state_of",
+    "step_words",
     "table_2",
     "table_2_intervals",
     "tally",
-    "verdicts",
     "where_seeds_matter",
 ]
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from mamlkit import results
-from mamlkit.experiments import ROWS
 from mamlkit.notebook import markdown_table
-from mamlkit.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
-from mamlkit.runs import STEPS_KEPT
 
 OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]
 OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
 NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
-MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
-RETURN_STEPS = (0, 1, 2, 3)
 
 # The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
@@ -85,17 +76,26 @@ def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
     """
     if math.isnan(value):
         return ""
-    decimals = _decimals(ci95)
-    text = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
-    return text if math.isnan(ci95) else f"{text} ± {ci95:.{decimals}f}"
+    places = decimals(ci95)
+    text = f"{value:{'+' if signed else ''}.{places}f}".replace("-", "−")
+    return text if math.isnan(ci95) else f"{text} ± {ci95:.{places}f}"
 
 
-def _decimals(ci95: float) -> int:
-    """Decimals that suit an interval: between 1 and 5; 2 where there is none."""
+def decimals(ci95: float) -> int:
+    """How many decimals suit an interval: between 1 and 5; 2 where there is none."""
     if math.isnan(ci95) or ci95 <= 0:
         return 2
     place = math.floor(math.log10(ci95))
     return min(max((1 if ci95 < 3 * 10**place else 0) - place, 1), 5)
+
+
+def step_words(step: int) -> str:
+    """A number of gradient steps.
+
+    >>> step_words(1), step_words(10)
+    ('1 step', '10 steps')
+    """
+    return f"{step} step" + ("" if step == 1 else "s")
 
 
 def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterable[str] = NUMBERS) -> str:
@@ -156,7 +156,7 @@ def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
             "ours": number(line.ours, line.ours_ci95),
             "difference": number(line.difference, line.difference_ci95, signed=True),
             "verdict": badge(line.verdict),
-            "over seeds": f"{line.seed_sd:.{_decimals(line.ours_ci95)}f}" if line.seeds > 1 else "",
+            "over seeds": f"{line.seed_sd:.{decimals(line.ours_ci95)}f}" if line.seeds > 1 else "",
             "diverged": f"{line.diverged:.0f} of {line.tasks:,.0f}" if line.diverged else "",
             "origin": f"`{line.row}`",
         }
@@ -168,7 +168,7 @@ def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
 def _crosswise(part: pd.DataFrame, verdict: str) -> list[dict[str, str]]:
     """One line per method, for numbers without any of ours: across are the steps, or else the settings."""
     by_step = part.groupby(["setting", "method"]).size().max() > 1
-    across = [_steps(line.step) if by_step else line.setting for line in part.itertuples()]
+    across = [step_words(line.step) if by_step else line.setting for line in part.itertuples()]
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for (_, line), column in zip(part.iterrows(), across):
         start = {"setting": line.setting if by_step else "", "method": line.method}
@@ -266,7 +266,7 @@ def where_seeds_matter() -> str:
     found = found.assign(away=(found.difference / found.seed_sd).abs())
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):
-        away = ", ".join(f"{line.away:.1f} after {_steps(line.step)}" for line in part.itertuples())
+        away = ", ".join(f"{line.away:.1f} after {step_words(line.step)}" for line in part.itertuples())
         parts.append(f"- {setting}, {method}: {away}")
     return (
         "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
@@ -303,116 +303,3 @@ def front_page() -> str:
         )
     caption = "MAML in every experiment of the paper, after the last step that the paper reports; ± is a 95 % interval over test tasks."
     return numbered(lines, caption, "tab-glance")
-
-
-def state_of(name: str) -> str:
-    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or ``complete``."""
-    found = results.load(name)
-    if not found:
-        return "not run"
-    if any(results.stale(result) for result in found):
-        return "stale"
-    done, total = min(result["iterations_done"] for result in found), found[-1]["settings"]["iterations"]
-    return f"partial ({done:,} of {total:,})" if done < total else "complete"
-
-
-def _steps(step: int) -> str:
-    return f"{step} step" + ("" if step == 1 else "s")
-
-
-def _curves(wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], bool], what: str, name: str) -> str:
-    """Tables of our own curves, one per metric, of the evaluations that are wanted."""
-    tables = []
-    for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
-        lines = []
-        for row, evaluation in ((row, e) for row in ROWS.values() if row.metric == metric for e in row.evaluations):
-            if not wanted(row, evaluation):
-                continue
-            ours = {step: results.summary(row.name, evaluation.name, step, metric) for step in steps}
-            line = {"experiment": row.title, "test": evaluation.name}
-            line |= {_steps(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}
-            spread = ours.get(evaluation.headline_step)
-            shown = spread and len(spread.seeds) > 1
-            line["over seeds"] = f"{spread.seed_sd:.{_decimals(spread.ci95)}f}" if shown else ""
-            line["diverged"] = f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}" if spread and spread.diverged else ""
-            lines.append(line | {"state": badge(state_of(row.name))})
-        if lines:
-            caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
-            tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
-    return "\n".join(tables)
-
-
-def beyond_rows() -> str:
-    """Experiments that the paper has no number of."""
-    published = set(results.published().row)
-    return _curves(lambda row, e: row.name not in published, "Experiments beyond the paper", "beyond-rows")
-
-
-def beyond_evaluations() -> str:
-    """Tests beyond the paper of experiments that are in it."""
-    paper = results.published()
-    rows, pairs = set(paper.row), set(zip(paper.row, paper.evaluation))
-    wanted = lambda row, e: row.name in rows and (row.name, e.name) not in pairs
-    return _curves(wanted, "The paper's experiments in other tests", "beyond-evaluations")
-
-
-def origins() -> str:
-    """Where our numbers come from: runs with the same origin share a line."""
-    folders = {path.parent.name for path in (results.repository() / "data" / "results").glob("*/seed*.json")}
-    lines: dict[tuple, dict[str, list[str]]] = {}
-    for name in [*(n for n in ROWS if n in folders), *sorted(folders - ROWS.keys())]:
-        for result in results.load(name):
-            parts = result["origin"]
-            versions = [", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in parts]
-            where = {
-                "iterations": f"{result['iterations_done']:,}",
-                "commit": _then(f"`{part['commit'][:7]}`" + ("+" if part["commit"].endswith("+changes") else "") for part in parts),
-                "date": _then(part["date"] for part in parts),
-                "device": _then(part["device"] for part in parts),
-                "processor": _then(part["processor"] for part in parts),
-                "versions": _then(versions),
-            }
-            line = lines.setdefault((name, *where.values()), where | {"seeds": [], "time": []})
-            line["seeds"].append(str(result["seed"]))
-            line["time"].append(results.duration(result["seconds"]))
-    if not lines:
-        return "No result has been committed yet.\n"
-    order = ("seeds", "iterations", "commit", "date", "device", "processor", "time", "versions")
-    shown = [
-        {"experiment": f"`{key[0]}`"} | {k: ", ".join(line[k]) if isinstance(line[k], list) else line[k] for k in order}
-        for key, line in lines.items()
-    ]
-    return numbered(shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"])
-
-
-def _then(values: Iterable[str]) -> str:
-    """What changed while a run went on from machine to machine, in order."""
-    return ", then ".join(dict.fromkeys(values))
-
-
-def experiment_list() -> str:
-    """The experiments that the command line knows."""
-    lines = [
-        {"name": f"`{row.name}`", "what": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "state": badge(state_of(row.name))}
-        for row in ROWS.values()
-    ]
-    return numbered(lines, "Experiments by the name that the command line takes.", "tab-experiments", ["iterations"])
-
-
-def verdicts() -> str:
-    """What each verdict means, and the margins it is given by."""
-    points, mse, returns = results.ACCURACY_MARGIN, results.MSE_MARGIN, results.RETURN_MARGIN
-    meanings = {
-        "reproduced": "the 95 % interval of the difference (ours less the paper's) lies inside the margin",
-        "consistent": "it contains zero but reaches beyond the margin",
-        "differs": "neither",
-        "partial": "training has stopped after n of N iterations; ours and the difference are shown, but not judged",
-        "not run": "there is no committed result",
-        "stale": "there is one, but the settings of its experiment have changed since, so it is not judged",
-    }
-    lines = [{"verdict": badge(word), "meaning": meaning} for word, meaning in meanings.items()]
-    margins = (
-        f"The margin is the difference that would matter: {points:g} percentage point of accuracy, {mse:.0%} of a mean squared "
-        f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper."
-    ).replace("%", " %")
-    return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"

@@ -359,13 +359,13 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 # \end{aligned}$$ (eq-locomotion-hessian)
 #
 # The authors' inner loss, the mean of $-\hat A \log f_\theta$ over actions once drawn ({eq}`eq-rl-surrogates`), has the right gradient. Its Hessian has the first
-# term only: it takes the actions as given, while another $\theta$ would have drawn others. What that means shows a Gaussian policy with mean
-# $\mu_\theta(\mathbf{x})$ and standard deviation $\sigma$. With $J = \partial \mu / \partial \theta$ and $\mathbf{z} = (\mathbf{a} - \mu) / \sigma$ (and leaving $\sigma$ as it is),
+# term only: it takes the actions as given, while another $\theta$ would have drawn others. A Gaussian policy with mean
+# $\mu_\theta(\mathbf{x})$ and standard deviation $\sigma$ shows what that means. With $J = \partial \mu / \partial \theta$ and $\mathbf{z} = (\mathbf{a} - \mu) / \sigma$ (and leaving $\sigma$ as it is),
 #
 # $$\nabla^2 \log f_\theta = \tfrac1\sigma\, \mathbf{z} \cdot \nabla^2 \mu - \tfrac{1}{\sigma^2} J^{\mathsf T} J , \qquad
 # \nabla \log f_\theta\, \nabla \log f_\theta^{\mathsf T} = \tfrac{1}{\sigma^2} J^{\mathsf T} \mathbf{z} \mathbf{z}^{\mathsf T} J .$$
 #
-# Three things are in it. How the network bends, $\tfrac1\sigma \mathbb{E}[\hat A \mathbf{z}] \cdot \nabla^2 \mu$, both losses have. How the reward bends with the action,
+# Three things come out of it. How the network bends, $\tfrac1\sigma \mathbb{E}[\hat A \mathbf{z}] \cdot \nabla^2 \mu$, both losses have. How the reward bends with the action,
 # $J^{\mathsf T} \mathbb{E}[\hat A (\mathbf{z} \mathbf{z}^{\mathsf T} - I)] J / \sigma^2$, is lost without the second term. And if in a state $\mathbf{x}$ the baseline is wrong, so that
 # $\mathbb{E}[\hat A \mid \mathbf{x}]$ is not zero, log-densities have $\mathbb{E}[\hat A \mid \mathbf{x}]\, J^{\mathsf T} J / \sigma^2$ on top, which has nothing to do with the task. With
 # both terms that error cancels, as $\mathbb{E}[\mathbf{z} \mathbf{z}^{\mathsf T}] = I$.
@@ -482,8 +482,8 @@ text = "What the curvature adds to the meta-gradient, where the first-order grad
 notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("length", "cosine"))
 
 # %% [markdown]
-# With log-densities and the clip the part from $H$ is the longest of all, and it is the same from batch to batch: no noise, but a bias, which the outer update follows instead of
-# the returns. Without the clip most of it is gone.
+# With log-densities and the clip the part from $H$ is the longest of all, longer than the gradient that it should correct, and much the same from batch to batch: not noise, but a bias, which
+# the outer update follows instead of the returns. Without the clip most of it is gone. With ratios it is as long, and noise.
 #
 # The four together, with the same seed, tasks and settings:
 

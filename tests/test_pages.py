@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import __main__, effects, experiments, pages, results, runs
+from mamlkit import __main__, effects, experiments, inventory, pages, results, runs
 
 ROOT = Path(__file__).parents[1]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
-HELPERS = {"badge", "number", "numbered", "printed_table", "side_by_side", "state_of"}  # of pages.__all__: everything else is shown on a page
-SHOWN = sorted({f"pages:{name}" for name in set(pages.__all__) - HELPERS} | {f"effects:{name}" for name in effects.__all__})
+HELPERS = {"badge", "decimals", "number", "numbered", "printed_table", "side_by_side", "state_of", "step_words"}  # all else is shown on a page
+SHOWN = sorted(f"{m.__name__.split('.')[1]}:{name}" for m in (effects, inventory, pages) for name in set(m.__all__) - HELPERS)
 function = lambda place: getattr(importlib.import_module(f"mamlkit.{place.split(':')[0]}"), place.split(":")[1])
 directives = lambda text: re.findall(r"^```\{from-package\} mamlkit\.(\w+:\w+)$", text, re.M)
 
@@ -92,7 +92,7 @@ def test_lines_follow_the_results(repository):  # noqa: F811
     line = dict(zip(head, next(line for line in lines if line[:2] == ["MAML", "10"])))
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
     assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.ci95)
-    assert line["over seeds"] == f"{ours.seed_sd:.{pages._decimals(ours.ci95)}f}" and line["diverged"] == "2 of 800"
+    assert line["over seeds"] == f"{ours.seed_sd:.{pages.decimals(ours.ci95)}f}" and line["diverged"] == "2 of 800"
     wanted = next(v for _, v in results.table().iterrows() if v.method == "MAML" and v.step == 10 and v.place == "Table 2")
     assert line["verdict"] == pages.badge(wanted.verdict) and line["origin"] == "`sinusoid-maml`"
     assert ["multi-task, no regularisation", "4.19", "3.85", "3.69", "[not run]{.verdict-not-run}"] in lines
@@ -128,9 +128,9 @@ def test_the_tally_counts_every_number_once(repository):  # noqa: F811
 
 
 def test_origins_name_every_result(repository):  # noqa: F811
-    assert "No result" in pages.origins()
+    assert "No result" in inventory.origins()
     list(states(repository))
-    head, _, *lines = cells(pages.origins())
+    head, _, *lines = cells(inventory.origins())
     assert [line[head.index("experiment")] for line in lines] == [
         f"`{name}`" for name in experiments.ROWS if (repository / "data" / "results" / name).exists()
     ]
@@ -142,7 +142,7 @@ def test_origins_name_every_result(repository):  # noqa: F811
 def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # noqa: F811
     paper = results.published()
     pairs = {(r.name, e.name) for r in experiments.ROWS.values() for e in r.evaluations}
-    beyond = cells(pages.beyond_rows()) + cells(pages.beyond_evaluations())
+    beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())
     shown = [line for line in beyond if line[0] != "experiment" and not line[0].startswith(":")]
     assert len(shown) == len(pairs - set(zip(paper.row, paper.evaluation)))
 
@@ -189,7 +189,7 @@ def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
 
 def test_verdicts_are_worded_as_the_function_defines_them():
     plain = lambda text: re.sub(r"\s+", " ", re.sub(r"\[([\w ]+)\]\{\.[\w-]+\}", r"\1", text))
-    document, shown = plain(inspect.getdoc(results.verdict)), plain(pages.verdicts())
+    document, shown = plain(inspect.getdoc(results.verdict)), plain(inventory.verdicts())
     defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
     assert list(defined) == ["reproduced", "consistent", "differs"]
     assert "an interval of the difference (ours less the paper's)" in document
@@ -199,15 +199,15 @@ def test_verdicts_are_worded_as_the_function_defines_them():
 
 
 def test_margins_are_stated_from_the_code(monkeypatch):
-    assert "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of" in pages.verdicts()
+    assert "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of" in inventory.verdicts()
     monkeypatch.setattr(results, "MSE_MARGIN", 0.2)
-    assert "20 % of a mean squared error" in pages.verdicts()
+    assert "20 % of a mean squared error" in inventory.verdicts()
 
 
 @pytest.mark.parametrize("word", pages.OWN_VERDICTS)
 def test_every_verdict_is_defined_once_and_has_a_badge(word):
-    assert pages.verdicts().count(f"| {pages.badge(word)} |") == 1
-    assert sum(f"from-package}} mamlkit.pages:verdicts" in text for text in BOOK.values()) == 1
+    assert inventory.verdicts().count(f"| {pages.badge(word)} |") == 1
+    assert sum(f"from-package}} mamlkit.inventory:verdicts" in text for text in BOOK.values()) == 1
     sheet = (ROOT / "book" / "_static" / "book.css").read_text()
     assert f".verdict-{word.replace(' ', '-')}" in sheet or '[class*="verdict-"]' in sheet
 

@@ -39,6 +39,8 @@ def test_the_features_are_those_of_the_paper():
     assert features[0] == pytest.approx([2, -10, 4, 100, 0.5, 0.25, 0.125, 1])
     features = returns.baseline_features(np.array([[2.0, -30.0]]), np.array([50]), clip=None)
     assert features[0] == pytest.approx([2, -30, 4, 900, 0.5, 0.25, 0.125, 1])
+    with pytest.raises(ValueError, match="must be positive"):
+        returns.baseline_features(np.array([[2.0, -30.0]]), np.array([50]), clip=-10.0)
 
 
 def test_the_baseline_recovers_a_value_function_that_is_linear_in_its_features():

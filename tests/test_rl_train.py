@@ -37,6 +37,15 @@ def test_the_number_of_simulation_threads_changes_nothing():
     assert same(train.fit(CHEETAH, threads=1).params, train.fit(CHEETAH, threads=2).params)
 
 
+def test_training_and_tests_take_the_clip_of_the_row():
+    free = dataclasses.replace(CHEETAH, baseline_clip=None)  # its joints are beyond 10 rad/s now and then
+    clipped, unclipped = train.fit(CHEETAH).params, train.fit(free).params
+    assert not same(clipped, unclipped)
+    test, goals = PolicyEvaluation("small", 3, (0.1,)), np.array([1.0, -1.0])
+    found, other = (train.evaluate(row, clipped, test, goals=goals)["return"] for row in (CHEETAH, free))
+    assert (found[:, 0] == other[:, 0]).all() and (found[:, 1] != other[:, 1]).all()
+
+
 def test_an_iteration_is_algorithm_3_step_by_step():
     row = dataclasses.replace(ROW, iterations=1)
     env, policy = train.build(row, 4, 3)

@@ -52,7 +52,12 @@ def baseline_features(observations: Array, time: NDArray[np.integer], clip: floa
 
     Returns:
         ``[..., 2 * obs + 4]`` in float64.
+
+    Raises:
+        ValueError: the bound is not positive.
     """
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip={clip}, but the bound of the observations must be positive, or None for no bound")
     clipped = np.clip(observations, *((None, None) if clip is None else (-clip, clip))).astype(float)
     t = time[..., None] / 100.0
     return np.concatenate([clipped, clipped**2, t, t**2, t**3, np.ones_like(t)], -1)

@@ -73,6 +73,16 @@ def _sum(d: Tensor) -> Tensor:
     return d.sum((1, 2, 3))
 
 
+def _added(out: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """out + a @ b, in the memory of ``out`` if there is one."""
+    return a @ b if out is None else out.baddbmm_(a, b if b.dim() == 3 else b.expand(len(a), *b.shape))
+
+
+def _where_active(d: Tensor, y: Tensor) -> Tensor:
+    """The derivative of a ReLU with output y: d where that is positive, zero elsewhere. In the memory of d."""
+    return torch.ops.aten.threshold_backward.grad_input(d, y, 0, grad_input=d)
+
+
 class Pass:
     """One pass of a set of examples through a network, with what the later passes need of it.
 
@@ -126,22 +136,22 @@ class Pass:
     def _product(self, layer: Layer, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
         if layer.window:
             return self.kernels.product(x, weight, layer.window, out)
-        z = (x.flatten(2) @ weight.mT)[:, :, None, None]
-        return z if out is None else out.add_(z)
+        return _added(None if out is None else out[:, :, 0, 0], x.flatten(2), weight.mT)[:, :, None, None]
 
     def _weight_gradient(self, layer: Layer, d: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
         if layer.window:
             return self.kernels.weight_gradient(d, x, layer.window, out)
-        gradient = d[:, :, 0, 0].mT @ x.flatten(2)
-        return gradient if out is None else out.add_(gradient)
+        return _added(out, d[:, :, 0, 0].mT, x.flatten(2))
 
     def _input_gradient(self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]) -> Tensor | None:
         if layer is self.layers[0]:
             return None
         if layer.window:
             return self.kernels.input_gradient(terms, layer.window)
-        parts = [d[:, :, 0, 0] @ weight for d, weight in terms]
-        return (parts[0].add_(parts[1]) if len(parts) > 1 else parts[0]).view(memory.x.shape)
+        total = None
+        for d, weight in terms:
+            total = _added(total, d[:, :, 0, 0], weight)
+        return total.view(memory.x.shape)
 
     def _forward(self, layer: Layer, x: Tensor) -> tuple[SimpleNamespace, Tensor]:
         m = SimpleNamespace(x=x)
@@ -175,7 +185,7 @@ class Pass:
         else:
             y_dot = z_dot.add_(v[layer.bias][:, None, None, None])
             if layer.relu:
-                y_dot = torch.ops.aten.threshold_backward(y_dot, m.y, 0)
+                _where_active(y_dot, m.y)
         return y_dot.mean((2, 3), keepdim=True) if layer.mean else y_dot
 
     def _tangent_backward(self, layer: Layer, m: SimpleNamespace, v: Params, d_dot: Tensor, gradients: Params) -> Tensor | None:
@@ -195,4 +205,4 @@ class Pass:
         if layer.mean:
             height, width = m.y.shape[2:4]
             d = (d / (height * width)).expand(-1, -1, height, width, -1).contiguous()
-        return torch.ops.aten.threshold_backward(d, m.y, 0) if layer.relu and not layer.shift else d
+        return _where_active(d, m.y) if layer.relu and not layer.shift else d

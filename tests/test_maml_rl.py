@@ -5,7 +5,6 @@ import torch
 from conftest import finite_difference, relative_error
 from torch.func import grad, hessian, jacrev, vmap
 
-from mamlkit import engine
 from mamlkit.rl import maml_rl, policy
 from mamlkit.rl.sampling import Steps
 
@@ -51,7 +50,7 @@ def meta_divergence(policy_, params, fixed, before, after, alpha, drawn_with):
 @pytest.fixture(params=[1, 1 << 22])
 def chunked(request, monkeypatch):
     """One task at a time, or all at once."""
-    monkeypatch.setattr(engine, "CHUNK_BYTES", request.param)
+    monkeypatch.setattr(maml_rl, "PIECE_BYTES", request.param)
 
 
 def test_log_densities_and_divergences_are_those_of_torch():

@@ -28,6 +28,7 @@ from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
 
 Params = dict[str, Tensor]
+PIECE_BYTES = 1 << 20  # of a layer's activations that a CPU thread takes on at once: what its cache holds
 CURVATURES = ("log-densities", "ratios", "none")
 
 
@@ -131,7 +132,7 @@ def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list
         return [(slice(None),)]
     widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
     row = widest * steps.observations.element_size() * steps.weights.shape[1 - axis]
-    length, size = max(1, engine.CHUNK_BYTES // row), steps.weights.shape[axis]
+    length, size = max(1, PIECE_BYTES // row), steps.weights.shape[axis]
     return [(slice(None),) * axis + (slice(i, i + length),) for i in range(0, size, length)]
 
 

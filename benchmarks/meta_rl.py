@@ -86,8 +86,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         key = (0, train.TRAIN, turn)
         rollouts = timed("sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals))
-        steps = rollouts.rewards.size
-        rates.setdefault("our sampling", []).append(steps / times["sampling before"][-1])
+        rates.setdefault("our sampling", []).append(rollouts.valid.sum() / times["sampling before"][-1])
         before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
         adapted = timed("adaptation", lambda: maml_rl.adapt_each(policy, everyone, before, row.inner_lr))
         rollouts = timed("sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals))

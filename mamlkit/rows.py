@@ -1,12 +1,15 @@
 """What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments`."""
 
-__all__ = ["Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
+__all__ = ["POLICY_METHODS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
 
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
 
 
 def as_stored(settings: Any) -> dict[str, Any]:
@@ -156,6 +159,9 @@ class PolicyRow(Experiment):
         baseline_clip: bound of the observations in the baseline's features, or None.
         evaluations: how it is tested.
         quick: what the quick scale changes.
+
+    Raises:
+        ValueError: an unknown method, or a number that no run can have.
     """
 
     environment: str
@@ -172,6 +178,18 @@ class PolicyRow(Experiment):
     baseline_clip: float | None = 10.0
     evaluations: tuple[PolicyEvaluation, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in POLICY_METHODS:
+            raise ValueError(f"{self.name}: method={self.method!r}, but it is one of {', '.join(map(repr, POLICY_METHODS))}")
+        least = {"meta_batch_size": 1, "rollouts": 1, "iterations": 0}
+        for setting, bound in least.items():
+            if getattr(self, setting) < bound:
+                raise ValueError(f"{self.name}: {setting}={getattr(self, setting)}, but it must be at least {bound}")
+        if not self.max_kl > 0:
+            raise ValueError(f"{self.name}: max_kl={self.max_kl}, but the bound of the divergence must be positive")
+        if not math.isfinite(self.inner_lr):
+            raise ValueError(f"{self.name}: inner_lr={self.inner_lr}, but a step size must be finite")
 
     @property
     def metric(self) -> str:

@@ -1,14 +1,21 @@
 """What the benchmark compares is one and the same gradient, and its limit counts products rightly."""
 
+import dataclasses
 import importlib.util
 
 import pytest
 import torch
 from conftest import loop_gradient, relative_error, small_problem
 from meta_gradient import SHAPES, errors, flops, importable, problem
+from meta_rl import update_flops
+from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 from ways import WAYS
 
 from mamlkit import methods, models
+from mamlkit.experiments import get
+from mamlkit.rl import maml_rl
+from mamlkit.rl.policy import gaussian_mlp
+from mamlkit.rl.sampling import Steps
 
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
 
@@ -62,3 +69,21 @@ def test_shapes_are_the_papers(shape):
     (_, support), (_, query) = batch
     assert (len(support), support.shape[1], query.shape[1], learner.inner_steps) == wanted
     assert isinstance(learner.model, models.Model)
+
+
+def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypatch):
+    row = dataclasses.replace(get("half-cheetah-velocity-maml"), meta_batch_size=2, rollouts=1)
+    policy = gaussian_mlp(20, 6)
+    params = policy.init(torch.Generator().manual_seed(0))
+
+    def steps():
+        shape = (row.meta_batch_size, 200)
+        observations, noise = torch.randn(*shape, 20), torch.randn(*shape, 6)
+        return Steps(observations, policy.mean(params, observations) + noise, torch.randn(shape), torch.full(shape, 1 / 200))
+
+    before, after = steps(), steps()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the counter sees its own thread only
+    in_place = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        _, step = maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl)
+    assert counter.get_total_flops() == update_flops(row, params, step.tries)

@@ -64,6 +64,7 @@ def test_policy_settings_are_those_of_the_runs_that_the_paper_plots():
     assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.evaluations[0].rollouts) == (20, 20, 100, 0.5, 40)
     assert experiments.get("half-cheetah-direction-maml").max_kl == 0.02
     assert experiments.get("ant-direction-maml").evaluations[0].inner_lrs == (0.1, 0.001, 0.001)
+    assert experiments.get("ant-direction-maml").evaluations[1].inner_lrs == (0.1, 0.05, 0.05)
     oracle = experiments.get("ant-direction-oracle")
     assert (oracle.meta_batch_size, oracle.rollouts, oracle.iterations, oracle.show_goal, oracle.method) == (1, 100, 1975, True, "trpo")
     assert experiments.get("2d-navigation-random").activation == "tanh"

@@ -91,3 +91,10 @@ def test_advantages_are_standardised_residuals_of_the_valid_steps(discount):
 def test_no_step_that_counts_is_an_error():
     with pytest.raises(ValueError, match="no step counts"):
         returns.advantages(np.zeros((1, 2, 1)), np.zeros((1, 2)), np.zeros((1, 2), int), np.zeros((1, 2), bool), np.zeros((1, 2), bool), 0.9)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_baseline_of_numbers_that_are_not_finite_is_refused(poison):
+    features = returns.baseline_features(np.ones((5, 2)), np.arange(5))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        returns.fit_baseline(features, np.array([1.0, 2.0, poison, 0.0, 0.0]))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mamlkit import experiments, runs
-from mamlkit.rows import PolicyEvaluation
+from mamlkit.rows import POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl, train
 from mamlkit.rl.sampling import sample, to_steps
 
@@ -94,15 +94,38 @@ def test_what_is_tested_does_not_depend_on_the_other_goals():
     assert few == pytest.approx(more[:2], rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path, monkeypatch):
-    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
-    train.fit(ROW, folder=folder, until=1)
+@pytest.mark.parametrize("method", ["maml", "policy gradient"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(method, tmp_path, monkeypatch):
+    row = dataclasses.replace(ROW, method=method)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    train.fit(row, folder=folder, until=1)
     good = (folder / "state.safetensors").read_bytes()
     poisoned = lambda *args: to_steps(*args)._replace(advantages=torch.full_like(to_steps(*args).advantages, torch.nan))
     monkeypatch.setattr(train, "to_steps", poisoned)
     with pytest.raises(FloatingPointError, match="iteration 2 of small-navigation, seed 0, run folder"):
-        train.fit(ROW, folder=folder)
+        train.fit(row, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
+
+
+def test_every_method_has_a_way_to_train():
+    assert set(POLICY_METHODS) == {*train.CURVATURE, "trpo", "policy gradient"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("method", "maml-ratios", "it is one of 'maml', 'maml, ratios'"),
+        ("rollouts", 0, "at least 1"),
+        ("meta_batch_size", 0, "at least 1"),
+        ("iterations", -1, "at least 0"),
+        ("max_kl", 0.0, "must be positive"),
+        ("max_kl", float("nan"), "must be positive"),
+        ("inner_lr", float("nan"), "must be finite"),
+    ],
+)
+def test_settings_that_no_run_can_have_are_refused(setting, value, said):
+    with pytest.raises(ValueError, match=f"small-navigation: {setting}=.*{said}"):
+        dataclasses.replace(ROW, **{setting: value})
 
 
 def spied(monkeypatch, row, iterations=2):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-RIDGE = 1e-5  # of the least squares; ten times as much if the solution is not finite, up to five times
+RIDGE = 1e-5  # of the least squares
 CLIP = 10.0  # observations in the features lie within +-CLIP, as in the authors' code
 STANDARD_EPS = 1e-8
 
@@ -69,13 +69,14 @@ def fit_baseline(features: Array, returns: Array) -> Array:
     Args:
         features: ``[points, features]``.
         returns: ``[points]``.
+
+    Raises:
+        FloatingPointError: features or returns are not finite, or too large for their products to be.
     """
     gram, moment = features.T @ features, features.T @ returns
-    for power in range(6):
-        weights = np.linalg.lstsq(gram + 10**power * RIDGE * np.eye(len(gram)), moment, rcond=None)[0]
-        if np.isfinite(weights).all():
-            break
-    return weights
+    if not (np.isfinite(gram).all() and np.isfinite(moment).all()):
+        raise FloatingPointError("the observations or rewards of a task are not finite, so the baseline has no fit")
+    return np.linalg.lstsq(gram + RIDGE * np.eye(len(gram)), moment, rcond=None)[0]
 
 
 def standardised(values: Array) -> Array:

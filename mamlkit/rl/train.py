@@ -148,7 +148,10 @@ def _iterate(
         params, step = maml_rl.meta_update(policy, params, before, steps, **how)
         return params, line | {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
     batch = maml_rl.MetaBatch(policy, params, None, steps)
-    for name, gradient in batch.unflatten(batch.gradient()).items():
+    vector = batch.gradient()
+    if not vector.isfinite().all():
+        raise FloatingPointError("the policy gradient is not finite")
+    for name, gradient in batch.unflatten(vector).items():
         params[name].grad = gradient
     optimiser.step()
     return params, line

@@ -92,7 +92,7 @@ def _compared(kinds: dict[str, str]) -> str:
         parts = []
         for kind, words in kinds.items():
             if row.name + kind in ROWS and (ours := results.summary(row.name + kind, "40 goals", 1, "return")):
-                parts.append(f"{number(ours.value, ours.ci95)} {words} after {ours.done:,} iterations")
+                parts.append(f"{number(ours.value, ours.ci95)} {words}{_reservation(row.name + kind)}")
         if len(parts) > 1:
             sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")
     return _effect(sentences)

@@ -1,7 +1,9 @@
 """Meta-training of policies: sample, adapt, sample, update; and the evaluation of what it gives."""
 
-__all__ = ["build", "evaluate", "evaluate_row", "fit", "spread", "test_goals"]
+__all__ = ["build", "evaluate", "evaluate_row", "fit", "spread", "standard_errors", "test_goals"]
 
+import dataclasses
+import math
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.std import tqdm
 
-from mamlkit import checkpoints, runs
+from mamlkit import checkpoints, experiments, results, runs
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
@@ -215,3 +217,23 @@ def evaluate_row(
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """All evaluations of a row: evaluation name to what :func:`evaluate` gives."""
     return {e.name: evaluate(row, params, e, seed=seed, device=device, threads=threads) for e in row.evaluations}
+
+
+def standard_errors(name: str, goals: int = 10, seed: int = 1) -> NDArray[np.float64]:
+    """How far new returns of a committed policy are from its committed ones, in standard errors of their mean difference.
+
+    Args:
+        name: of a row with a committed result.
+        goals: the first so many of the paper's goals.
+        seed: of the new episodes.
+
+    Returns:
+        Before and after one gradient step, ``[2]``.
+    """
+    row = experiments.get(name)
+    test = row.evaluations[0]
+    one_step = dataclasses.replace(test, inner_lrs=test.inner_lrs[:1])
+    params = checkpoints.load_params(results.checkpoint(name))
+    new = evaluate(row, params, one_step, goals=test_goals(row.environment)[:goals], seed=seed)["return"]
+    change = new - results.per_task_errors(name, 0, test.name, "return")[:goals, :2]
+    return abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(goals))

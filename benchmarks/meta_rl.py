@@ -73,6 +73,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
+    products: list[float] = []
 
     def timed(what: str, function: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -84,12 +85,14 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         for forward in (False, True):
             rate = locomotion.physics_rate(ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward)
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
+        products.append(product_rate(torch.device("cpu")))
         key = (0, train.TRAIN, turn)
         rollouts = timed("sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals))
-        rates.setdefault("our sampling", []).append(rollouts.valid.sum() / times["sampling before"][-1])
+        rates.setdefault("our sampling before", []).append(rollouts.valid.sum() / times["sampling before"][-1])
         before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
         adapted = timed("adaptation", lambda: maml_rl.adapt_each(policy, everyone, before, row.inner_lr))
         rollouts = timed("sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals))
+        rates.setdefault("our sampling after", []).append(rollouts.valid.sum() / times["sampling after"][-1])
         after = timed("advantages after", lambda: to_steps(rollouts, row.discount))
         _, step = timed("update", lambda: maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl))
     env.close()
@@ -101,7 +104,8 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         "environment": name,
         **{f"{what}, steps/s": statistics.median(each) for what, each in rates.items()},
         **{f"{what}, s": value for what, value in seconds.items()},
-        "limit of the update, s": update_flops(row, params, step.tries) / product_rate(torch.device("cpu")),
+        "limit of the update, s": update_flops(row, params, step.tries) / statistics.median(products),
+        "product, GFLOP/s": statistics.median(products) / 1e9,
         "meta-iteration, s": total,
         "500 iterations, h": 500 * total / 3600,
     }
@@ -115,7 +119,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    origin = runs.provenance(f"{options.threads} threads") | {"repeats": options.repeats, "GFLOP/s": round(product_rate(torch.device("cpu")) / 1e9)}
+    origin = runs.provenance(f"{options.threads} threads") | {"repeats": options.repeats}
     with threadpool_limits(1, "blas"):
         lines = [measure(name, options.repeats, options.threads) for name in options.robot or ROBOTS]
     table = pd.DataFrame(lines).set_index("environment").T

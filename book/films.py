@@ -6,6 +6,7 @@ An animation uses the committed checkpoints; where a row has none yet, it is tra
 on stderr says so. The robots are drawn off screen: on Linux through EGL (libegl1) unless MUJOCO_GL says otherwise.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -105,8 +106,8 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
     sheets = []
     for pair in zip(*takes):
         sheet = Image.new("RGB", (2 * WIDTH + 12, HEIGHT + 56), "white")
-        for column, ((picture, x), text) in enumerate(zip(pair, words)):
-            sheet.paste(scene(picture, x / reach, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0))
+        for column, ((picture, x, aim), text) in enumerate(zip(pair, words)):
+            sheet.paste(scene(picture, x, aim, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0))
         sheets.append(sheet)
     palette = colours(sheets[::20])
     frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
@@ -122,8 +123,11 @@ def colours(sheets: list[Image.Image]) -> Image.Image:
     return Image.fromarray(weighted[None]).quantize(24)
 
 
-def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float]]:
-    """Pictures of an episode, and where along x the robot is, in m; a fallen robot stays as it is."""
+def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float, float]]:
+    """Pictures of an episode, where along x the robot is, and where it should be, in m; a fallen robot stays as it is.
+
+    It should be where the goal velocity would have taken it by then, or as far as it gets in the goal direction.
+    """
     env = envs.make(row.environment, np.array([goal]), threads=1)
     env.model.mat_reflectance[:] = 0  # a mirror image on the floor would cost a third of the file
     observations, _ = env.reset(seed=1)
@@ -132,27 +136,28 @@ def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: flo
     frames = []
     for step in range(env.horizon):
         if step % EVERY == 0:
-            frames.append((env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0])))
+            aim = goal * step * env.model.opt.timestep if row.environment.endswith("velocity") else goal * math.inf
+            frames.append((env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0]), aim))
         mean = policy.mean({k: v[0] for k, v in params.items()}, torch.from_numpy(observations).float()).numpy()
         observations, *_ = env.step(mean + std * noise.standard_normal(mean.shape))
     env.close()
     return frames
 
 
-def scene(picture: np.ndarray, way: float, goal: float, reach: float, text: str) -> Image.Image:
-    """A picture, a line of text above it, and below a ruler with the way that the robot has come, as a share of ``reach``."""
+def scene(picture: np.ndarray, way: float, aim: float, goal: float, reach: float, text: str) -> Image.Image:
+    """A picture, a line of text above it, and below a ruler with the way that the robot has come, and should have come, in m."""
     whole = Image.new("RGB", (WIDTH, HEIGHT + 56), "white")
     whole.paste(Image.fromarray(picture), (0, 24))
     draw, font, small = ImageDraw.Draw(whole), ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 10)
     draw.text((4, 3), text, fill="black", font=font)
-    at = lambda share: WIDTH * (0.5 + 0.44 * np.clip(share, -1, 1))
+    at = lambda x: WIDTH * (0.5 + 0.44 * np.clip(x / reach, -1, 1))
     level = HEIGHT + 34
-    draw.line((at(-1), level, at(1), level), fill="#7F7F7F")
-    for share in (-1, -0.5, 0, 0.5, 1):
-        draw.line((at(share), level, at(share), level + 4), fill="#7F7F7F")
-        draw.text((at(share), level + 6), f"{share * reach:g} m".replace("-", "−"), fill="#404040", font=small, anchor="ma")
-    tip = at(goal)
-    draw.polygon([(tip, level), (tip - 8 * goal, level - 4), (tip - 8 * goal, level + 4)], fill="#D55E00")
+    draw.line((at(-reach), level, at(reach), level), fill="#7F7F7F")
+    for x in np.linspace(-reach, reach, 5):
+        draw.line((at(x), level, at(x), level + 4), fill="#7F7F7F")
+        draw.text((at(x), level + 6), f"{x:g} m".replace("-", "−"), fill="#404040", font=small, anchor="ma")
+    tip, tail = at(aim), at(aim) - math.copysign(8, goal)
+    draw.polygon([(tip, level), (tail, level - 4), (tail, level + 4)], fill="#D55E00")
     draw.ellipse((at(way) - 4, level - 4, at(way) + 4, level + 4), fill="#0072B2")
     return whole
 
@@ -160,7 +165,7 @@ def scene(picture: np.ndarray, way: float, goal: float, reach: float, text: str)
 FILMS: dict[str, Callable[[Path], None]] = {
     "sinusoid": sinusoid,
     "half-cheetah": partial(robot, name="half-cheetah-direction-maml-first-order", goal=1.0, reach=4.0),
-    "ant": partial(robot, name="ant-direction-maml-first-order", goal=-1.0, reach=12.0),
+    "ant": partial(robot, name="ant-velocity-maml", goal=2.0, reach=8.0),
 }
 
 

@@ -100,8 +100,14 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
         out = x.new_empty(len(x), d.shape[-1], 9 * window.channels)
     for tasks, points, matrix in _blocks(*x.shape[:2], window, x):
         _unfold(x[tasks, points].flatten(3).numpy(), window.channels, window.stride, window.before, window.out, matrix.numpy())
-        beta = 0 if first and points.start == 0 else 1
-        out[tasks].baddbmm_(d[tasks, points].flatten(1, 3).mT, matrix, beta=beta)
+        total = out[tasks]
+        if first and points.start == 0:
+            total.zero_()
+        rows = d[tasks, points].flatten(1, 3)
+        if matrix.shape[-1] < rows.shape[-1]:  # a product whose result is wide is several times faster than a tall one
+            total += (matrix.mT @ rows).mT
+        else:
+            total.baddbmm_(rows.mT, matrix)
     return out
 
 

@@ -81,6 +81,7 @@ def normalise_tangent_backward(
 def _normalise(z, shift, eps, p, r, where, y):
     tasks, points, height, width, channels = z.shape
     zero, row, pixels = z.dtype.type(0), np.empty(channels, z.dtype), height * width
+    place = np.empty(channels, np.uint32)  # as wide as row, so that both are chosen with one mask
     for t in range(tasks):
         means, squares = np.zeros((points, channels)), np.zeros(channels)
         for i in range(points):
@@ -118,19 +119,20 @@ def _normalise(z, shift, eps, p, r, where, y):
                 for b in range(width // p):
                     for c in range(channels):
                         row[c] = z[t, i, p * a, p * b, c]
-                        where[t, i, a, b, c] = 0
+                        place[c] = 0
                     for k in range(1, p * p):
                         for c in range(channels):
                             value = z[t, i, p * a + k // p, p * b + k % p, c]
-                            if value > row[c]:
-                                row[c] = value
-                                where[t, i, a, b, c] = k
+                            better = value > row[c]
+                            row[c] = value if better else row[c]
+                            place[c] = k if better else place[c]
                     for c in range(channels):
                         value = row[c] + shift[c]
-                        if value <= 0:  # so that NaN stays NaN
-                            value = zero
-                            where[t, i, a, b, c] = OFF
-                        y[t, i, a, b, c] = value
+                        off = value <= 0  # so that NaN stays NaN
+                        y[t, i, a, b, c] = zero if off else value
+                        place[c] = OFF if off else place[c]
+                    for c in range(channels):
+                        where[t, i, a, b, c] = place[c]
 
 
 # An active output y is n at the maximum of its window, plus the shift: sums over the windows need no look at n.

@@ -95,19 +95,15 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
         k = _kernels(d.new_empty(d.shape[-1], 9 * window.channels), window, 1)[0]
         gradient = _stack([_adjoint(each, images, k, 1) for each, images in zip(d, x)]).flatten(2)
         return gradient if out is None else out.add_(gradient)
-    first = out is None
-    if first:
-        out = x.new_empty(len(x), d.shape[-1], 9 * window.channels)
+    if out is None:
+        out = x.new_zeros(len(x), d.shape[-1], 9 * window.channels)
     for tasks, points, matrix in _blocks(*x.shape[:2], window, x):
         _unfold(x[tasks, points].flatten(3).numpy(), window.channels, window.stride, window.before, window.out, matrix.numpy())
-        total = out[tasks]
-        if first and points.start == 0:
-            total.zero_()
         rows = d[tasks, points].flatten(1, 3)
         if matrix.shape[-1] < rows.shape[-1]:  # a product whose result is wide is several times faster than a tall one
-            total += (matrix.mT @ rows).mT
+            out[tasks] += (matrix.mT @ rows).mT
         else:
-            total.baddbmm_(rows.mT, matrix)
+            out[tasks].baddbmm_(rows.mT, matrix)
     return out
 
 

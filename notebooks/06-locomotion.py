@@ -433,7 +433,7 @@ for name, share in shares.items():
     print(f"{name}: {100 * share:.0f} % of the steps")
 often = shares["half-cheetah-direction, trained"]
 others = shares["half-cheetah-velocity, trained"], shares["ant-velocity, trained"]
-notebook.check("trained for directions: eight times as often as the others", often > 8 * max(others))
+notebook.check("trained for directions: ten times as often as the others", often > 10 * max(others))
 
 # %% [markdown]
 # How much it matters, at the policies of the committed runs with log-densities: the part of the meta-gradient that comes from $H$, its length compared with that of the first-order gradient, and

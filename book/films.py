@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mamlkit import checkpoints, experiments, maml, plots, results, rows, train
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl import train as rl
+from mamlkit.rl.batched import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 FOLDER = Path(__file__).parent / "films"
@@ -136,7 +137,7 @@ def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: flo
     frames = []
     for step in range(env.horizon):
         if step % EVERY == 0:
-            aim = goal * step * env.model.opt.timestep if row.environment.endswith("velocity") else goal * math.inf
+            aim = goal * step * env.model.opt.timestep if isinstance(env.task, Velocity) else goal * math.inf
             frames.append((env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0]), aim))
         mean = policy.mean({k: v[0] for k, v in params.items()}, torch.from_numpy(observations).float()).numpy()
         observations, *_ = env.step(mean + std * noise.standard_normal(mean.shape))

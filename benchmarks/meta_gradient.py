@@ -1,7 +1,8 @@
 """Time and memory of one meta-gradient: ours beside what else there is, in one run, and beside the hardware's limit.
 
     python benchmarks/meta_gradient.py              # time, a table per shape
-    python benchmarks/meta_gradient.py --save       # the same, memory and scaling too, kept under data/benchmarks/
+    python benchmarks/meta_gradient.py --save       # the same, memory and scaling too, kept under data/benchmarks/cpu (or cuda)
+    python benchmarks/meta_gradient.py --save NAME  # the same under another name, for one more machine
 
 Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No table
 is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for nothing. The limit is the time of the matrix
@@ -79,11 +80,15 @@ def _problem(learner: Learner, family: str, ways: int, queries: int, count: int,
 
 
 def flops(learner: Learner, params: Params, batch: Task) -> float:
-    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per query."""
-    layers = learner.model.layers
-    forward = sum(2 * params[layer.weight].numel() * (layer.window.out**2 if layer.window else 1) for layer in layers)
+    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per query.
+
+    The first layer has no gradient and no tangent of its inputs, which leaves 4 and 2.
+    """
+    per_image = [2 * params[layer.weight].numel() * (layer.window.out**2 if layer.window else 1) for layer in learner.model.layers]
+    first, others = per_image[0], sum(per_image[1:])
     support, query = (targets.shape[1] for _, targets in batch)
-    return len(batch.query[1]) * forward * (9 * support * learner.inner_steps + 3 * query)
+    steps = support * learner.inner_steps
+    return len(batch.query[1]) * ((4 * first + 9 * others) * steps + (2 * first + 3 * others) * query)
 
 
 def product_rate(device: torch.device) -> float:
@@ -215,7 +220,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--shape", choices=SHAPES, action="append", help="only this shape (may be given again)")
-    parser.add_argument("--save", action="store_true", help="measure memory and scaling too, and keep all under data/benchmarks/")
+    parser.add_argument("--save", nargs="?", const="", metavar="NAME", help="measure memory and scaling too, and keep all under data/benchmarks/NAME, by default the device's")
     parser.add_argument("--memory", nargs=2, metavar=("WAY", "STEPS"), help="print the peak memory of one way")
     options = parser.parse_args()
     device = train.set_up(options.device, threads=options.threads)
@@ -228,8 +233,8 @@ def main() -> None:
     for shape in options.shape or SHAPES:
         lines += compare(shape, device, options.repeats)
         print(tables(lines).tail(1).round(2).T.to_string(), "\n", flush=True)
-    if options.save:
-        folder = runs.repository() / "data" / "benchmarks" / device.type
+    if options.save is not None:
+        folder = runs.repository() / "data" / "benchmarks" / (options.save or device.type)
         folder.mkdir(parents=True, exist_ok=True)
         ways = [name for name in WAYS if any(line["way"] == name for line in lines)]
         origin["versions"] |= {name: metadata.version(name) for name in ("higher", "torchopt", "learn2learn") if name in ways}

@@ -119,7 +119,8 @@ notebook.check(f"what the package runs {claim}", distance(fast, through) < 1e-12
 # $y = f(x, w)$, and {eq}`eq-adjoint` asks four things of each of them: its value (*forward*); the gradient with
 # respect to $x$ and $w$ (*backward*); and the derivatives of both when the weights move along $v$ (*tangent*,
 # *tangent backward*). For a matrix product they are one, two, two and four products. A support example thus costs nine
-# products per weight and inner step, a query example three.
+# products per weight and inner step, a query example three. (In the first layer, whose inputs neither move nor need a
+# gradient, four and two.)
 #
 # :::{admonition} The first-order shortcut, counted
 # :class: note

@@ -6,18 +6,20 @@ import importlib.util
 import pytest
 import torch
 from conftest import loop_gradient, relative_error, small_problem
-from meta_gradient import SHAPES, errors, flops, importable, problem
+from meta_gradient import LOSS, SHAPES, errors, flops, importable, problem
 from meta_rl import update_flops
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 from ways import WAYS
 
-from mamlkit import methods, models
+from mamlkit import engine, kernels_torch, methods, models
 from mamlkit.experiments import get
+from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
 
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
+IN_PLACE = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}  # which the counter does not know
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -54,11 +56,23 @@ def test_ways_that_disagree_give_no_table(monkeypatch):
 
 def test_products_are_counted_as_the_chapter_says():
     device = torch.device("cpu")
-    # 1 x 40, 40 x 40 and 40 x 1 weights; 25 tasks of 10 support points (9 passes) and 10 query points (3).
-    assert flops(*problem("sinusoid", device)) == 2 * (40 + 1600 + 40) * 25 * (9 * 10 + 3 * 10)
+    # 1 x 40, 40 x 40 and 40 x 1 weights; 25 tasks of 10 support points (9 passes, the first layer 4) and 10 query points (3 and 2).
+    assert flops(*problem("sinusoid", device)) == 2 * 25 * 10 * (40 * (4 + 2) + (1600 + 40) * (9 + 3))
     learner, params, batch = problem("Omniglot 5-way 1-shot", device)
-    pixels = [14**2 * 9, *(out**2 * 9 * 64 for out in (7, 4, 2))]
-    assert flops(learner, params, batch) == 2 * 64 * (sum(pixels) + 5) * 32 * 5 * 12
+    first, *others = 14**2 * 9, *(out**2 * 9 * 64 for out in (7, 4, 2)), 5
+    assert flops(learner, params, batch) == 2 * 64 * 32 * 5 * (first * 6 + sum(others) * 12)
+
+
+@pytest.mark.parametrize("pooling", ["stride", "max"])
+def test_the_limit_counts_every_product_that_is_run(pooling, monkeypatch):
+    monkeypatch.setattr(engine, "_kernels", lambda device: kernels_torch)  # whose convolutions are products that the counter sees
+    learner = methods.Learner(models.conv4(3, filters=2, size=20, pooling=pooling), LOSS, 0.1, inner_steps=3, shots=2)
+    params = learner.model.init(torch.Generator().manual_seed(0))
+    labels = lambda n: torch.arange(3).repeat_interleave(n).expand(1, -1)
+    batch = Task(*((torch.randn(1, 3 * n, 1, 20, 20), labels(n)) for n in (2, 5)))
+    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+        engine.meta_gradient(methods.maml(learner), params, batch)
+    assert counter.get_total_flops() == flops(learner, params, batch)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -83,7 +97,6 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
 
     before, after = steps(), steps()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the counter sees its own thread only
-    in_place = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         _, step = maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl)
     assert counter.get_total_flops() == update_flops(row, params, step.tries)

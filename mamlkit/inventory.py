@@ -1,20 +1,41 @@
-"""What was run, and how far it has come: tables of our own experiments for the prose pages. No torch here.
+"""What was run, how far it has come, and what it says all in all: overviews for the prose pages. No torch here.
 
 A page shows what one of these functions returns with the directive ``{from-package} mamlkit.inventory:NAME``.
 """
 
-__all__ = ["beyond_evaluations", "beyond_rows", "experiment_list", "origins", "state_of", "verdicts"]
+__all__ = [
+    "beyond_evaluations",
+    "beyond_rows",
+    "experiment_list",
+    "front_page",
+    "origins",
+    "state_of",
+    "tally",
+    "verdicts",
+    "where_seeds_matter",
+]
 
 from collections.abc import Callable, Iterable
 
 from mamlkit import results
 from mamlkit.experiments import ROWS
-from mamlkit.pages import badge, decimals, number, numbered, step_words
+from mamlkit.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
 from mamlkit.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.runs import STEPS_KEPT
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
+OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]
+
+# Setting of a published number -> a word in the name of its chapter.
+CHAPTERS = {
+    "sinusoid": "sinusoid",
+    "Omniglot": "omniglot",
+    "Mini-ImageNet": "miniimagenet",
+    "2D navigation": "navigation",
+    "HalfCheetah": "locomotion",
+    "Ant": "locomotion",
+}
 
 
 def state_of(name: str) -> str:
@@ -124,3 +145,64 @@ def verdicts() -> str:
         f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper."
     ).replace("%", " %")
     return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
+
+
+def front_page() -> str:
+    """Every experiment of the paper at a glance: its own method after the last step that the paper reports."""
+    found = printed_table()
+    own = found[found.method.str.startswith("MAML")]
+    last = own.groupby(["setting", "method"], sort=False).step.transform("max")
+    lines = []
+    for _, line in own[own.step == last].iterrows():
+        lines.append(
+            {
+                "experiment": line.setting[0].upper() + line.setting[1:] + line.method.removeprefix("MAML").replace(" first", ", first"),
+                "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
+                "paper": line.printed,
+                "ours": number(line.ours, line.ours_ci95),
+                "verdict": badge(line.verdict),
+                "chapter": _chapter(line.setting),
+            }
+        )
+    caption = "MAML in every experiment of the paper, after the last step that the paper reports; ± is a 95 % interval over test tasks."
+    return numbered(lines, caption, "tab-glance")
+
+
+def _chapter(setting: str) -> str:
+    """A link to the chapter about a setting, or nothing while the book has none."""
+    word = next(word for start, word in CHAPTERS.items() if setting.startswith(start))
+    contents = (results.repository() / "_toc.yml").read_text(encoding="utf-8")
+    for path in sorted((results.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")):
+        if word in path.stem.replace("-", "") and f"notebooks/{path.stem}\n" in contents + "\n":
+            return f"[chapter {int(path.stem[:2])}](../notebooks/{path.name})"
+    return ""
+
+
+def tally() -> str:
+    """How many published numbers have which verdict, group by group."""
+    found = printed_table()
+    word = found.verdict.str.partition(" (")[0].where(~found.quoted, "quoted")
+    lines = []
+    for name, (place, _, caption) in GROUPS.items():
+        counts = word[group(found, name).index].value_counts()
+        lines.append({"part": f"{place}: {caption.partition(' (')[0]}"} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
+    words = [w for w in [*OWN_VERDICTS, "quoted"] if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()]
+    lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
+    return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
+
+
+def where_seeds_matter() -> str:
+    """Which numbers vary more between training runs than their interval over test tasks says, and by how much."""
+    found = printed_table()
+    found = found[found.seed_ci95 > found.ours_ci95]
+    if found.empty:
+        return "So far no number with several seeds is less certain over them than over test tasks.\n"
+    found = found.assign(away=(found.difference / found.seed_sd).abs())
+    parts = []
+    for (setting, method), part in found.groupby(["setting", "method"], sort=False):
+        away = ", ".join(f"{line.away:.1f} after {step_words(line.step)}" for line in part.itertuples())
+        parts.append(f"- {setting}, {method}: {away}")
+    return (
+        "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
+        "single run, lies so many standard deviations over seeds from our mean:\n\n" + "\n".join(parts) + "\n"
+    )

@@ -9,7 +9,7 @@ __all__ = [
     "decimals",
     "figure_4",
     "figure_5",
-    "front_page",
+    "group",
     "number",
     "numbered",
     "omniglot",
@@ -19,8 +19,6 @@ __all__ = [
     "step_words",
     "table_2",
     "table_2_intervals",
-    "tally",
-    "where_seeds_matter",
 ]
 
 import math
@@ -31,7 +29,6 @@ import pandas as pd
 from mamlkit import results
 from mamlkit.notebook import markdown_table
 
-OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]
 OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
 NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
 
@@ -45,16 +42,6 @@ GROUPS = {
     "context-omniglot": ("Table 3", "", "Context vector on Omniglot (Table 3 of the paper): accuracy in %"),
     "context-navigation": ("Table 4", "", "Context vector in 2D navigation (Table 4 of the paper): return"),
     "context-locomotion": ("Table 5", "", "Context vector in locomotion (Table 5 of the paper): return"),
-}
-
-# Setting of a published number -> a word in the name of its chapter.
-CHAPTERS = {
-    "sinusoid": "sinusoid",
-    "Omniglot": "omniglot",
-    "Mini-ImageNet": "miniimagenet",
-    "2D navigation": "navigation",
-    "HalfCheetah": "locomotion",
-    "Ant": "locomotion",
 }
 
 
@@ -124,7 +111,8 @@ def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     return found.assign(printed=printed, row=text.row, quoted=text.note.str.startswith("quoted"))
 
 
-def _group(found: pd.DataFrame, name: str) -> pd.DataFrame:
+def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The lines of :func:`printed_table` that belong to one of GROUPS, whose name their settings go without."""
     place, start, _ = GROUPS[name]
     part = found[(found.place == place) & found.setting.str.startswith(start)]
     return part.assign(setting=part.setting.str.removeprefix(start).str.strip())
@@ -134,7 +122,7 @@ def _paper_tables(*names: str) -> str:
     """The published numbers of groups: those with ours beside them, those not run, those that the paper quotes."""
     found, tables = printed_table(), []
     for name in names:
-        part, caption = _group(found, name), GROUPS[name][-1]
+        part, caption = group(found, name), GROUPS[name][-1]
         run = part.ours.notna()
         if run.any():
             tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
@@ -220,7 +208,7 @@ def table_2() -> str:
 
 def table_2_intervals() -> str:
     """What interval the paper's numbers of Table 2 would have, by the spread over tasks that we measure."""
-    found = _group(printed_table(), "sinusoids").dropna(subset="ours")
+    found = group(printed_table(), "sinusoids").dropna(subset="ours")
     would_be = found.ours_ci95 * (found.tasks / found.seeds / 600) ** 0.5
     ranges = would_be.groupby(found.method, sort=False).agg(["min", "max"])
     parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
@@ -242,64 +230,3 @@ def figure_5() -> str:
 def appendix() -> str:
     """Tables 3 to 5, the context vector."""
     return _paper_tables("context-omniglot", "context-navigation", "context-locomotion")
-
-
-def tally() -> str:
-    """How many published numbers have which verdict, group by group."""
-    found = printed_table()
-    word = found.verdict.str.partition(" (")[0].where(~found.quoted, "quoted")
-    lines = []
-    for name, (place, _, caption) in GROUPS.items():
-        counts = word[_group(found, name).index].value_counts()
-        lines.append({"part": f"{place}: {caption.partition(' (')[0]}"} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
-    words = [w for w in [*OWN_VERDICTS, "quoted"] if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()]
-    lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
-    return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
-
-
-def where_seeds_matter() -> str:
-    """Which numbers vary more between training runs than their interval over test tasks says, and by how much."""
-    found = printed_table()
-    found = found[found.seed_ci95 > found.ours_ci95]
-    if found.empty:
-        return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    found = found.assign(away=(found.difference / found.seed_sd).abs())
-    parts = []
-    for (setting, method), part in found.groupby(["setting", "method"], sort=False):
-        away = ", ".join(f"{line.away:.1f} after {step_words(line.step)}" for line in part.itertuples())
-        parts.append(f"- {setting}, {method}: {away}")
-    return (
-        "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
-        "single run, lies so many standard deviations over seeds from our mean:\n\n" + "\n".join(parts) + "\n"
-    )
-
-
-def _chapter(setting: str) -> str:
-    """A link to the chapter about a setting, or nothing while the book has none."""
-    word = next(word for start, word in CHAPTERS.items() if setting.startswith(start))
-    contents = (results.repository() / "_toc.yml").read_text(encoding="utf-8")
-    for path in sorted((results.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")):
-        if word in path.stem.replace("-", "") and f"notebooks/{path.stem}\n" in contents + "\n":
-            return f"[chapter {int(path.stem[:2])}](../notebooks/{path.name})"
-    return ""
-
-
-def front_page() -> str:
-    """Every experiment of the paper at a glance: its own method after the last step that the paper reports."""
-    found = printed_table()
-    own = found[found.method.str.startswith("MAML")]
-    last = own.groupby(["setting", "method"], sort=False).step.transform("max")
-    lines = []
-    for _, line in own[own.step == last].iterrows():
-        lines.append(
-            {
-                "experiment": line.setting[0].upper() + line.setting[1:] + line.method.removeprefix("MAML").replace(" first", ", first"),
-                "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
-                "paper": line.printed,
-                "ours": number(line.ours, line.ours_ci95),
-                "verdict": badge(line.verdict),
-                "chapter": _chapter(line.setting),
-            }
-        )
-    caption = "MAML in every experiment of the paper, after the last step that the paper reports; ± is a 95 % interval over test tasks."
-    return numbered(lines, caption, "tab-glance")

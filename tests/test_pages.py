@@ -19,7 +19,7 @@ from mamlkit import __main__, effects, experiments, inventory, pages, results, r
 ROOT = Path(__file__).parents[1]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
-HELPERS = {"badge", "decimals", "number", "numbered", "printed_table", "side_by_side", "state_of", "step_words"}  # all else is shown on a page
+HELPERS = {"badge", "decimals", "group", "number", "numbered", "printed_table", "side_by_side", "state_of", "step_words"}  # all else is shown on a page
 SHOWN = sorted(f"{m.__name__.split('.')[1]}:{name}" for m in (effects, inventory, pages) for name in set(m.__all__) - HELPERS)
 function = lambda place: getattr(importlib.import_module(f"mamlkit.{place.split(':')[0]}"), place.split(":")[1])
 directives = lambda text: re.findall(r"^```\{from-package\} mamlkit\.(\w+:\w+)$", text, re.M)
@@ -69,7 +69,7 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):  # noqa: F81
             assert all(len(line) == len(part[0]) for part in map(cells, text.split("```{table}")) for line in part), (state, name)
     row = experiments.ROWS["sinusoid-maml"]
     monkeypatch.setitem(experiments.ROWS, row.name, replace(row, inner_lr=0.5))
-    assert "[stale]{.verdict-stale}" in pages.front_page()
+    assert "[stale]{.verdict-stale}" in inventory.front_page()
     assert all(isinstance(function(name)(), str) for name in SHOWN)
 
 
@@ -79,11 +79,11 @@ def test_the_results_page_has_every_published_number(repository):  # noqa: F811
         shown = "\n".join(function(name)() for name in directives(BOOK["results"]))
         shown = shown.replace("\N{NO-BREAK SPACE}", " ")
         for name in pages.GROUPS:
-            part = pages._group(published, name)
+            part = pages.group(published, name)
             assert len(part), name
             for printed in part.printed:
                 assert f"| {printed} |" in shown, printed
-    assert sum(len(pages._group(published, name)) for name in pages.GROUPS) == len(published)
+    assert sum(len(pages.group(published, name)) for name in pages.GROUPS) == len(published)
 
 
 def test_lines_follow_the_results(repository):  # noqa: F811
@@ -103,26 +103,26 @@ def test_the_front_page_has_every_experiment_of_the_paper(repository):  # noqa: 
     paper = results.published()
     settings = {s for s in paper[paper.method.str.startswith("MAML")].setting}
     assert settings == {s for s in paper.setting}
-    lines = cells(pages.front_page())[2:]
+    lines = cells(inventory.front_page())[2:]
     assert len(lines) == paper[paper.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
     assert all(line[-1] == "[not run]{.verdict-not-run}" for line in lines)
     list(states(repository))
-    assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.front_page()
+    assert "[partial]{.verdict-partial} 10,000 of 60,000" in inventory.front_page()
 
 
 def test_the_front_page_links_only_to_chapters_in_the_book(repository):  # noqa: F811
-    assert "chapter" not in pages.front_page()
+    assert "chapter" not in inventory.front_page()
     (repository / "notebooks").mkdir()
     (repository / "notebooks" / "02-sinusoid.ipynb").write_text("")
     (repository / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    assert "chapter" not in pages.front_page()
+    assert "chapter" not in inventory.front_page()
     (repository / "_toc.yml").write_text("chapters:\n- file: notebooks/02-sinusoid")
-    assert pages.front_page().count("[chapter 2](../notebooks/02-sinusoid.ipynb)") == 1
+    assert inventory.front_page().count("[chapter 2](../notebooks/02-sinusoid.ipynb)") == 1
 
 
 def test_the_tally_counts_every_number_once(repository):  # noqa: F811
     for _ in states(repository):
-        head, _, *lines = cells(pages.tally())
+        head, _, *lines = cells(inventory.tally())
         assert sum(int(cell) for line in lines for cell in line[1:]) == len(results.published())
         assert {"reproduced", "consistent", "differs", "not run", "quoted"} <= set(head)
 
@@ -178,10 +178,10 @@ def test_the_numbers_behind_the_intervals_over_600_tasks(repository):  # noqa: F
 
 
 def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
-    assert "no number" in pages.where_seeds_matter()
+    assert "no number" in inventory.where_seeds_matter()
     for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
         commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
-    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step, 0.2 after 5 steps, 0.4 after 10 steps" in pages.where_seeds_matter()
+    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step, 0.2 after 5 steps, 0.4 after 10 steps" in inventory.where_seeds_matter()
 
 
 # -- verdicts
@@ -204,7 +204,7 @@ def test_margins_are_stated_from_the_code(monkeypatch):
     assert "20 % of a mean squared error" in inventory.verdicts()
 
 
-@pytest.mark.parametrize("word", pages.OWN_VERDICTS)
+@pytest.mark.parametrize("word", inventory.OWN_VERDICTS)
 def test_every_verdict_is_defined_once_and_has_a_badge(word):
     assert inventory.verdicts().count(f"| {pages.badge(word)} |") == 1
     assert sum(f"from-package}} mamlkit.inventory:verdicts" in text for text in BOOK.values()) == 1

@@ -2,9 +2,21 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mamlkit import experiments, rows
+
+
+def _at_least(bound: int) -> Callable[[str], int]:
+    """The type of an option that is a number with a least value."""
+
+    def number(word: str) -> int:
+        if (value := int(word)) < bound:
+            raise argparse.ArgumentTypeError(f"{value}, but it must be at least {bound}")
+        return value
+
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -13,11 +25,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="the experiments, with their state")
     run = commands.add_parser("run", help="train an experiment, or go on with it, and evaluate it")
     run.add_argument("name", metavar="NAME")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=_at_least(0), default=0)
     run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
     run.add_argument("--scale", choices=["quick", "paper"], default="paper")
-    run.add_argument("--until", type=int, help="stop after this many iterations; the same command goes on from there")
-    run.add_argument("--threads", type=int, help="CPU threads, of simulations too (all cores if not given)")
+    run.add_argument("--until", type=_at_least(0), help="stop after this many iterations; the same command goes on from there")
+    run.add_argument("--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)")
     run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")

@@ -39,7 +39,11 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
 
     Returns:
         The gradient of the mean loss, and the losses ``[tasks]``.
+
+    Raises:
+        ValueError: the tensors of a meta-batch are not of the same tasks, or inputs are not what the network takes.
     """
+    _check(tasks)
     if not (isinstance(objective, Objective) and objective.learner.model.layers):
         return maml.meta_gradient(objective, params, tasks)
     plan = objective.learner.model.layers
@@ -63,12 +67,20 @@ def predictions(learner: Learner, params: Params, tasks: Task) -> Tensor:
     Returns:
         ``[inner_steps + 1, tasks, points, outputs]``.
     """
+    _check(tasks)
     plan = learner.model.layers
     if not plan:
         return vmap(functools.partial(_one_path, learner, params), out_dims=1)(tasks)
     weights = layers.to_matrices(plan, params)
     work = functools.partial(_predictions, learner, _kernels(tasks.query[0].device), weights)
     return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
+
+
+def _check(tasks: Task) -> None:
+    counts = [len(t) for pair in tasks for t in pair]
+    if min(counts) != max(counts) or counts[0] == 0:
+        each = dict(zip(("support inputs", "support targets", "query inputs", "query targets"), counts))
+        raise ValueError(f"a meta-batch holds the same tasks in all its tensors, at least one, but came with {each}")
 
 
 def _one_path(learner: Learner, params: Params, task: Task) -> Tensor:
@@ -95,8 +107,8 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
 
     With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
     meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
-    support loss. It needs the phi_k alone: the last passes over the support examples are kept, older ones are
-    run again, so that memory does not grow with the number of steps.
+    support loss. It needs the phi_k alone: of the passes over the support examples the last are kept, as many as
+    KEPT_BYTES hold, and older ones are run again.
     """
     learner = objective.learner
     steps = learner.inner_steps if objective.adapts else 0

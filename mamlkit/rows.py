@@ -17,6 +17,17 @@ def as_stored(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
+def _check(settings: Any, *, at_least: dict[str, int], positive: tuple[str, ...] = (), names: dict[str, tuple[str, ...]] | None = None) -> None:
+    """``ValueError`` for a number that no run can have; None is one that is not set."""
+    bounds = {name: (f"at least {bound}", lambda v, bound=bound: bound <= v < math.inf) for name, bound in at_least.items()}
+    bounds |= {name: ("positive and finite", lambda v: 0 < v < math.inf) for name in positive}
+    bounds |= {name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known) for name, known in (names or {}).items()}
+    for name, (allowed, holds) in bounds.items():
+        value = getattr(settings, name)
+        if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{settings.name}: {name}={value!r}, but it must be {allowed}")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a trained initialisation is tested.
@@ -38,6 +49,9 @@ class Evaluation:
     inner_steps: int = 10
     headline_step: int = 10
     tasks: int = 600
+
+    def __post_init__(self) -> None:
+        _check(self, at_least={"shots": 1, "queries": 1, "inner_lr": 0, "inner_steps": 0, "headline_step": 0, "tasks": 1})
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,9 @@ class Row(Experiment):
         clip: bound of each component of the meta-gradient, or None.
         evaluations: how it is tested.
         quick: what the quick scale changes.
+
+    Raises:
+        ValueError: a number that no run can have.
     """
 
     family: str
@@ -106,6 +123,10 @@ class Row(Experiment):
     clip: float | None = None
     evaluations: tuple[Evaluation, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = dict.fromkeys(("ways", "shots", "queries", "meta_batch_size"), 1)
+        _check(self, at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0}, positive=("outer_lr", "clip"))
 
     @property
     def metric(self) -> str:
@@ -130,6 +151,9 @@ class PolicyEvaluation:
     inner_lrs: tuple[float, ...]
     headline_step: int = 1
     tasks: int = 40
+
+    def __post_init__(self) -> None:
+        _check(self, at_least={"rollouts": 1, "inner_lrs": 0, "headline_step": 0, "tasks": 1})
 
     @property
     def inner_steps(self) -> int:
@@ -161,7 +185,7 @@ class PolicyRow(Experiment):
         quick: what the quick scale changes.
 
     Raises:
-        ValueError: an unknown method, or a number that no run can have.
+        ValueError: an unknown method or activation, or a number that no run can have.
     """
 
     environment: str
@@ -180,16 +204,11 @@ class PolicyRow(Experiment):
     quick: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.method not in POLICY_METHODS:
-            raise ValueError(f"{self.name}: method={self.method!r}, but it is one of {', '.join(map(repr, POLICY_METHODS))}")
-        least = {"meta_batch_size": 1, "rollouts": 1, "iterations": 0}
-        for setting, bound in least.items():
-            if getattr(self, setting) < bound:
-                raise ValueError(f"{self.name}: {setting}={getattr(self, setting)}, but it must be at least {bound}")
-        if not self.max_kl > 0:
-            raise ValueError(f"{self.name}: max_kl={self.max_kl}, but the bound of the divergence must be positive")
-        if not math.isfinite(self.inner_lr):
-            raise ValueError(f"{self.name}: inner_lr={self.inner_lr}, but a step size must be finite")
+        at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
+        names = {"method": POLICY_METHODS, "activation": ("relu", "tanh")}
+        _check(self, at_least=at_least, positive=("max_kl", "outer_lr", "baseline_clip"), names=names)
+        if self.discount > 1:
+            raise ValueError(f"{self.name}: discount={self.discount}, but it must lie between 0 and 1")
 
     @property
     def metric(self) -> str:

@@ -62,15 +62,25 @@ def write_log(path: Path, log: list[dict[str, float]]) -> None:
     write_text(path, pd.DataFrame(log, columns=columns).to_csv(index=False))
 
 
-def read_log(path: Path, until: int) -> list[dict[str, float]]:
-    """The lines of ``metrics.csv`` up to an iteration: what a resumed run had logged by then."""
-    if not path.exists():
-        return []
-    log = pd.read_csv(path)
-    return [
-        {k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))}
-        for line in log[log.iteration <= until].to_dict("records")
-    ]
+def read_log(path: Path, until: int, every: int | None = None) -> list[dict[str, float]]:
+    """The lines of ``metrics.csv`` up to an iteration: what a resumed run had logged by then.
+
+    Args:
+        path: of the file.
+        until: the iteration.
+        every: iterations between two lines, if none may be missing.
+
+    Raises:
+        ValueError: lines are missing.
+    """
+    log = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["iteration"])
+    lines = log[log.iteration <= until].to_dict("records")
+    if every and len(lines) < (wanted := until // every):
+        raise ValueError(
+            f"{path} has {len(lines)} lines up to iteration {until}, where the run's state is, but {wanted} were written; "
+            "restore the file, or move the run folder away to start again"
+        )
+    return [{k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))} for line in lines]
 
 
 def _commit() -> str:
@@ -135,12 +145,15 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
     path = folder / "run.json"
     if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        fields = [k for k in record["settings"] if earlier["settings"].get(k) != record["settings"][k]]
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            settings, origins = dict(earlier["settings"]), list(earlier["origin"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or move {folder} away to start again") from error
+        fields = [k for k in record["settings"] if settings.get(k) != record["settings"][k]]
         if fields:
-            changes = ", ".join(f"{k} was {earlier['settings'].get(k)!r}, is {record['settings'][k]!r}" for k in fields)
+            changes = ", ".join(f"{k} was {settings.get(k)!r}, is {record['settings'][k]!r}" for k in fields)
             raise ValueError(f"{folder} holds a run of other settings ({changes}); move or delete it, or undo the change")
-        origins = earlier["origin"]
         record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
     write_json(path, record)
     return folder

@@ -69,6 +69,9 @@ def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
     """The learner of a row, with the step size and shots of an evaluation if one is given."""
     kind, options = row.network
     settings = evaluation or row
+    for what, name, known in (("network", kind, models.NETWORKS), ("loss", row.loss, methods.LOSSES), ("method", row.method, methods.METHODS)):
+        if name not in known:
+            raise ValueError(f"{row.name}: {what}={name!r}, but it must be one of {', '.join(map(repr, known))}")
     return Learner(models.NETWORKS[kind](**options), row.loss, settings.inner_lr, settings.inner_steps, settings.shots)
 
 
@@ -123,7 +126,7 @@ def fit(
     first, log, window = 0, [], []
     if folder is not None and (folder / "state.safetensors").exists():
         first, window = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder / "metrics.csv", first)
+        log = runs.read_log(folder / "metrics.csv", first, every=LOG_EVERY)
     last = row.iterations if until is None else min(until, row.iterations)
     iteration = first
     start = saved = time.perf_counter()
@@ -140,8 +143,8 @@ def fit(
     def save() -> None:
         check()  # parameters behind a non-finite loss never replace good ones
         if folder is not None:
+            runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, window)
-            runs.write_log(folder / "metrics.csv", log)
 
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
     with deferred_interrupt() as asked_to_stop, bar:

@@ -6,7 +6,7 @@ import importlib.util
 import pytest
 import torch
 from conftest import loop_gradient, relative_error, small_problem
-from meta_gradient import LOSS, SHAPES, errors, flops, importable, problem
+from meta_gradient import LOSS, MINI, SHAPES, errors, flops, importable, problem
 from meta_rl import update_flops
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 from ways import WAYS
@@ -82,7 +82,10 @@ def test_shapes_are_the_papers(shape):
     wanted = counts.get(shape, (4, 5, 75, 5))
     (_, support), (_, query) = batch
     assert (len(support), support.shape[1], query.shape[1], learner.inner_steps) == wanted
-    assert isinstance(learner.model, models.Model)
+    if shape == MINI:  # which has no row yet
+        windows = [layer.window for layer in learner.model.layers if layer.window]
+        assert [(w.size, w.channels, w.stride) for w in windows] == [(84, 3, 1), (42, 32, 1), (21, 32, 1), (10, 32, 1)]
+        assert [layer.pool for layer in learner.model.layers[:4]] == [2] * 4 and learner.inner_lr == 0.01
 
 
 def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypatch):

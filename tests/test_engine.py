@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlkit import engine, kernels_cpu, kernels_torch, layers, maml, methods, models
+from mamlkit.maml import Task
 
 KERNELS = {"cpu": kernels_cpu, "torch": kernels_torch}
 
@@ -100,14 +101,32 @@ def test_the_network_without_convolution_too(kernels):
     assert relative_error(gradient, loop_gradient(objective, params, tasks)[0]) < 1e-9
 
 
-@pytest.mark.parametrize("limit", ["CHUNK_BYTES", "KEPT_BYTES", "BLOCK_BYTES"])
+@pytest.mark.parametrize("limit", ["CHUNK_BYTES", "KEPT_BYTES"])
 def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
+    unchanged_by_a_limit_of_1(engine, limit, kind, monkeypatch)
+
+
+def test_blocks_of_unfolded_images_change_nothing(monkeypatch):
+    unchanged_by_a_limit_of_1(kernels_cpu.convolution, "BLOCK_BYTES", "conv-stride", monkeypatch)
+
+
+def unchanged_by_a_limit_of_1(module, limit, kind, monkeypatch):
     learner, params, tasks = small_problem(kind, steps=3, tasks=5)
     wanted, wanted_losses = engine.meta_gradient(methods.maml(learner), params, tasks)
-    monkeypatch.setattr(kernels_cpu.convolution if limit == "BLOCK_BYTES" else engine, limit, 1)
+    monkeypatch.setattr(module, limit, 1)
     gradient, losses = engine.meta_gradient(methods.maml(learner), params, tasks)
     assert relative_error(gradient, wanted) < 1e-13
     assert torch.allclose(losses, wanted_losses, rtol=1e-13)
+
+
+@pytest.mark.parametrize("counts", [(5, 4), (0, 0)])
+def test_a_meta_batch_of_unlike_parts_is_refused(kind, counts, monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK_BYTES", 1)  # in chunks the first four tasks would be taken and no more be said
+    learner, params, tasks = small_problem(kind, tasks=5)
+    cut = Task(*(tuple(t[:count] for t in pair) for pair, count in zip(tasks, counts)))
+    for way in (lambda: engine.meta_gradient(methods.maml(learner), params, cut), lambda: engine.predictions(learner, params, cut)):
+        with pytest.raises(ValueError, match=f"same tasks in all its tensors.*'support inputs': {counts[0]}.*'query targets': {counts[1]}"):
+            way()
 
 
 def test_the_number_of_threads_changes_nothing(monkeypatch):

@@ -33,6 +33,32 @@ def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     assert not same(whole.params, train.fit(row, seed=1).params)
 
 
+@pytest.mark.parametrize("log", [None, "one line"])
+def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
+    row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    train.fit(row, folder=folder, until=2)
+    path = folder / "metrics.csv"
+    lines = path.read_text().splitlines()
+    path.unlink() if log is None else path.write_text("\n".join(lines[:2]))
+    with pytest.raises(ValueError, match=f"metrics.csv has {0 if log is None else 1} lines up to iteration 2.*but 2 were written"):
+        train.fit(row, folder=folder)
+
+
+def test_a_run_that_is_killed_while_it_is_saved_goes_on(tmp_path, monkeypatch):
+    row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    train.fit(row, folder=folder, until=1)
+
+    def killed(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(train.checkpoints, "save_state", killed)
+        train.fit(row, folder=folder, until=3)
+    assert list(train.fit(row, folder=folder).log.iteration) == [1, 2, 3, 4]
+
+
 def test_the_number_of_simulation_threads_changes_nothing():
     assert same(train.fit(CHEETAH, threads=1).params, train.fit(CHEETAH, threads=2).params)
 
@@ -114,13 +140,19 @@ def test_every_method_has_a_way_to_train():
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("method", "maml-ratios", "it is one of 'maml', 'maml, ratios'"),
+        ("method", "maml-ratios", "must be one of 'maml', 'maml, ratios'"),
+        ("activation", "gelu", "must be one of 'relu', 'tanh'"),
         ("rollouts", 0, "at least 1"),
         ("meta_batch_size", 0, "at least 1"),
         ("iterations", -1, "at least 0"),
-        ("max_kl", 0.0, "must be positive"),
-        ("max_kl", float("nan"), "must be positive"),
-        ("inner_lr", float("nan"), "must be finite"),
+        ("max_kl", 0.0, "positive and finite"),
+        ("max_kl", float("nan"), "positive and finite"),
+        ("max_kl", float("inf"), "positive and finite"),
+        ("outer_lr", -1.0, "positive and finite"),
+        ("baseline_clip", -1.0, "positive and finite"),
+        ("inner_lr", float("nan"), "at least 0"),
+        ("inner_lr", -0.5, "at least 0"),
+        ("discount", 1.5, "between 0 and 1"),
     ],
 )
 def test_settings_that_no_run_can_have_are_refused(setting, value, said):

@@ -64,6 +64,40 @@ def test_a_folder_of_other_settings_is_refused_and_the_fields_are_named(tmp_path
     assert runs.open_run(reworded, 0, "cpu", base=tmp_path) == tmp_path / ROW.name / "seed0"
 
 
+@pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}'])
+def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
+    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    (folder / "run.json").write_text(content)
+    with pytest.raises(ValueError, match="run.json is not a whole record of a run.*move .*seed0 away"):
+        runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    assert (folder / "run.json").read_text() == content
+
+
+@pytest.mark.parametrize(("field", "value"), [("meta_batch_size", 0), ("inner_steps", -1), ("outer_lr", 0.0), ("clip", -1.0), ("inner_lr", np.nan)])
+def test_settings_that_no_run_can_have_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"{ROW.name}: {field}={value}, but it must be"):
+        dataclasses.replace(ROW, **{field: value})
+
+
+@pytest.mark.parametrize("test", [{"tasks": 0}, {"inner_lr": -0.1}, {"inner_steps": -1}])
+def test_evaluations_that_cannot_be_are_refused(test):
+    with pytest.raises(ValueError, match="must be at least"):
+        dataclasses.replace(ROW.evaluations[0], **test)
+
+
+@pytest.mark.parametrize("change", [{"method": "mamm"}, {"loss": "hinge"}, {"network": ("conv5", {})}])
+def test_unknown_names_are_refused_with_the_known_ones(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}='.*', but it must be one of '"):
+        train.build(dataclasses.replace(ROW, **change))
+
+
+@pytest.mark.parametrize("words", [["--threads", "0"], ["--seed", "-1"], ["--until", "-5"]])
+def test_options_that_cannot_be_are_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["run", "sinusoid-maml", *words])
+    assert f"argument {words[0]}: {words[1]}, but it must be at least" in capsys.readouterr().err
+
+
 def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):
     for device in ("cpu", "cpu", "gpu"):
         folder = runs.open_run(ROW, 0, device, base=tmp_path)

@@ -90,15 +90,15 @@ def fit(
     first, log = 0, []
     if folder is not None and (folder / "state.safetensors").exists():
         first, _ = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder / "metrics.csv", first)
+        log = runs.read_log(folder / "metrics.csv", first, every=1)
     iteration, last = first, row.iterations if until is None else min(until, row.iterations)
     start = saved = time.perf_counter()
     before = log[-1]["seconds"] if log else 0.0
 
     def save() -> None:
         if folder is not None:
+            runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, [])
-            runs.write_log(folder / "metrics.csv", log)
 
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
     with deferred_interrupt() as asked_to_stop, bar, closing(env):  # its threads end, whatever happens

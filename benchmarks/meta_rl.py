@@ -118,6 +118,8 @@ def main() -> None:
     parser.add_argument("--robot", choices=ROBOTS, action="append", help="only this one")
     parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
     options = parser.parse_args()
+    if options.save and options.robot:
+        parser.error("--save keeps a table of both robots; leave --robot out")
     torch.set_num_threads(options.threads)
     origin = runs.provenance(f"{options.threads} threads") | {"repeats": options.repeats}
     with threadpool_limits(1, "blas"):

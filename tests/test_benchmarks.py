@@ -2,12 +2,18 @@
 
 import dataclasses
 import importlib.util
+import json
+import sys
 
+import growth
+import meta_gradient
+import meta_rl
 import pytest
 import torch
 from conftest import loop_gradient, relative_error, small_problem
-from meta_gradient import LOSS, MINI, SHAPES, errors, flops, importable, problem
+from meta_gradient import errors, importable
 from meta_rl import update_flops
+from problems import LOSS, MINI, SHAPES, flops, problem
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 from ways import WAYS
 
@@ -103,3 +109,34 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         _, step = maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl)
     assert counter.get_total_flops() == update_flops(row, params, step.tries)
+
+
+@pytest.mark.parametrize(("module", "option"), [(meta_gradient, "--shape=sinusoid"), (meta_rl, "--robot=ant-velocity")])
+def test_a_kept_table_is_whole(module, option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--save", option.split("=")[0], option.split("=")[1]])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert f"leave {option.split('=')[0]} out" in capsys.readouterr().err
+
+
+def test_every_table_is_kept_with_its_own_origin(tmp_path, monkeypatch):
+    monkeypatch.setattr(meta_gradient.runs, "repository", lambda: tmp_path)
+    for table, commit in (("time", "a"), ("training", "b"), ("time", "c")):
+        meta_gradient.keep("here", torch.device("cpu"), table, [{"way": "loop", "ms": 1.23456}], {"commit": commit})
+    folder = tmp_path / "data" / "benchmarks" / "here"
+    assert (folder / "time.csv").read_text() == "way,ms\nloop,1.235\n"
+    assert json.loads((folder / "origin.json").read_text()) == {"time": {"commit": "c"}, "training": {"commit": "b"}}
+
+
+def test_what_grows_is_one_number_of_a_problem():
+    device = torch.device("cpu")
+    learner, _, batch = growth.chosen({"inner_steps": 3}, device)
+    assert learner.inner_steps == 3 and batch.query[0].shape == (4, 75, 3, 84, 84)
+    learner, params, batch = growth.chosen({"tasks": 3, "shots": 2, "steps": 4, "filters": 8}, device)
+    assert learner.inner_steps == 4 and params["conv1"].shape == (8, 8, 3, 3)
+    assert batch.support[0].shape[:2] == (3, 10) and batch.query[0].shape[:2] == (3, 5)
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    found = growth._memory("mamlkit", {"tasks": 64, "filters": 64}, "cpu", 1)
+    assert 4 < found < 500  # the activations of one chunk of tasks at least, far less than those of all ways of the figure

@@ -1,0 +1,117 @@
+"""How time and memory of a meta-gradient grow, and what a whole training costs beside it.
+
+    python benchmarks/growth.py WAY DEVICE THREADS PROBLEM  # prints one peak of memory; meta_gradient.py asks for them all
+"""
+
+import dataclasses
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from problems import BASE, MINI, SCALING, SHAPES, Problem, problem, scaled, timed
+from tqdm import tqdm
+from ways import WAYS
+
+from mamlkit import engine, methods, train
+from mamlkit.experiments import get
+
+STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
+GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
+TRAINED, ITERATIONS = "Omniglot 5-way 1-shot", 100  # the training that is timed, and its iterations
+
+
+def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Median milliseconds against tasks, shots, steps and filters, one varied at a time."""
+    lines = []
+    for quantity, values in SCALING.items():
+        for value in tqdm(values, desc=quantity, leave=False):
+            learner, params, batch = scaled(device, **{quantity: value})
+            ways = {name: WAYS[name](learner, params) for name in GROWN}
+            for name, way in ways.items():
+                times = [timed(lambda: way(batch), device)[0] for _ in range(repeats + 1)][1:]
+                lines.append({"quantity": quantity, "value": value, "way": name, "ms": 1e3 * statistics.median(times)})
+    return lines
+
+
+def chosen(words: dict[str, int], device: torch.device) -> Problem:
+    """Mini-ImageNet's with so many ``inner_steps``, or :func:`problems.scaled` with these changes."""
+    if "inner_steps" not in words:
+        return scaled(device, **words)
+    learner, params, batch = problem(MINI, device)
+    return dataclasses.replace(learner, **words), params, batch
+
+
+def memory(way: str, words: dict[str, int], device: torch.device) -> float:
+    """Peak megabytes of a meta-gradient, above what this process held before it."""
+    warm_up, params, batch = problem("sinusoid", device)
+    WAYS[way](warm_up, params)(batch)  # so that libraries, compiled loops and threads are there
+    learner, params, batch = chosen(words, device)
+    run = WAYS[way](learner, params)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(batch)
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    before = _peak()
+    run(batch)
+    return _peak() - before
+
+
+def _peak() -> float:
+    """Largest resident memory of this process so far, in megabytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage() of a new process begins with the peak of its parent
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _memory(way: str, words: dict[str, int], device: str, threads: int) -> int:
+    """:func:`memory` in a process of its own, since a peak is never forgotten."""
+    command = [sys.executable, __file__, way, device, str(threads), json.dumps(words)]
+    return round(float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+
+
+def memories(names: list[str], device: str, threads: int) -> list[dict[str, Any]]:
+    """Peak megabytes of every way on the Mini-ImageNet shape, against inner steps."""
+    pairs = [(steps, name) for steps in STEPS for name in names]
+    bar = tqdm(pairs, desc="memory, Mini-ImageNet", leave=False)
+    return [{"way": name, "steps": steps, "MB": _memory(name, {"inner_steps": steps}, device, threads)} for steps, name in bar]
+
+
+def memory_scaling(device: str, threads: int) -> list[dict[str, Any]]:
+    """Peak megabytes against what :func:`scaling` varies."""
+    points = [(quantity, value, name) for quantity, values in SCALING.items() for value in values for name in GROWN]
+    bar = tqdm(points, desc="memory, scaling", leave=False)
+    return [{"quantity": q, "value": v, "way": name, "MB": _memory(name, BASE | {q: v}, device, threads)} for q, v, name in bar]
+
+
+def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Median milliseconds of an iteration of a whole training, and of its meta-gradients alone, taken in turns.
+
+    The training samples, updates, logs and looks at its validation tasks, once here and so more often than a run of the paper's length.
+    """
+    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=ITERATIONS)
+    learner, params, batch = problem(TRAINED, device)
+    objective = methods.maml(learner)
+
+    def alone() -> None:
+        for _ in range(ITERATIONS):
+            engine.meta_gradient(objective, params, batch)
+
+    ways = {"training": lambda: train.fit(row, device=device), "meta-gradients alone": alone}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in tqdm(range(repeats), desc="training", leave=False):
+        for name, way in ways.items():
+            times[name].append(timed(way, device)[0] / ITERATIONS)
+    return [{"way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()]
+
+
+if __name__ == "__main__":
+    way, device, threads, words = sys.argv[1:]
+    print(memory(way, json.loads(words), train.set_up(device, threads=int(threads))))

@@ -1,0 +1,88 @@
+"""The meta-batches that are measured, their matrix products, and a clock."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlkit import methods, models, tasks, train
+from mamlkit.experiments import get
+from mamlkit.maml import Params, Task
+from mamlkit.methods import Learner
+
+LOSS = "cross-entropy, sum over examples / shots"
+MINI = "Mini-ImageNet 5-way 1-shot"
+SHAPES = {  # and their rows in mamlkit.experiments
+    "sinusoid": "sinusoid-maml",
+    "Omniglot 5-way 1-shot": "omniglot-5way-1shot",
+    "Omniglot 20-way 1-shot": "omniglot-20way-1shot",
+    MINI: None,
+}
+BASE = {"shots": 1, "queries": 1, "tasks": 32, "steps": 1, "filters": 64}  # what the scaling varies
+SCALING = {"tasks": (4, 8, 16, 32, 64), "shots": (1, 2, 5, 10), "steps": (1, 2, 5, 10), "filters": (16, 32, 64, 128)}
+
+Problem = tuple[Learner, Params, Task]
+
+
+def problem(shape: str, device: torch.device) -> Problem:
+    """A learner with the paper's settings at its initialisation, and a meta-batch."""
+    if SHAPES[shape]:
+        row = get(SHAPES[shape])
+        family = "sinusoid" if row.family == "sinusoid" else "glyphs"
+        return _problem(train.build(row), family, row.ways, row.queries, row.meta_batch_size, device)
+    # Settings of the paper's section 5.2, whose chapter is still to come; noise stands in for the images.
+    learner = methods.Learner(models.conv4(5, filters=32, size=84, channels=3, pooling="max"), LOSS, 0.01, 5, 1)
+    return _problem(learner, "noise", 5, 15, 4, device)
+
+
+def scaled(device: torch.device, **changes: int) -> Problem:
+    """The Omniglot problem with another number of tasks, shots, steps or filters."""
+    s = BASE | changes
+    learner = methods.Learner(models.conv4(5, filters=s["filters"]), LOSS, 0.4, s["steps"], s["shots"])
+    return _problem(learner, "glyphs", 5, s["queries"], s["tasks"], device)
+
+
+def _problem(learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device) -> Problem:
+    generator = train.generator(0, "benchmark")
+    params = {k: v.to(device) for k, v in learner.model.init(generator).items()}
+    if family != "noise":
+        sampler = tasks.make(family, "train", ways=ways, shots=learner.shots, queries=queries, device=device)
+        return learner, params, sampler.sample(generator, count)
+
+    def part(n: int) -> tuple[Tensor, Tensor]:
+        images = torch.randn(count, ways * n, 3, 84, 84, generator=generator)
+        return images.to(device), torch.arange(ways).repeat_interleave(n).repeat(count, 1).to(device)
+
+    return learner, params, Task(part(learner.shots), part(queries))
+
+
+def flops(learner: Learner, params: Params, batch: Task) -> float:
+    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per query.
+
+    The first layer has no gradient and no tangent of its inputs, which leaves 4 and 2.
+    """
+    per_image = [2 * params[layer.weight].numel() * (layer.window.out**2 if layer.window else 1) for layer in learner.model.layers]
+    first, others = per_image[0], sum(per_image[1:])
+    support, query = (targets.shape[1] for _, targets in batch)
+    steps = support * learner.inner_steps
+    return len(batch.query[1]) * ((4 * first + 9 * others) * steps + (2 * first + 3 * others) * query)
+
+
+def product_rate(device: torch.device) -> float:
+    """FLOP/s of a large batched float32 product, the best of several."""
+    a = torch.randn(16, 1024, 1024, device=device)
+    times = [timed(lambda: torch.bmm(a, a), device)[0] for _ in range(6)]
+    return 2 * 16 * 1024**3 / min(times)
+
+
+def timed(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Seconds of a call, and what it gave."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    result = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result

@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import torch
-from meta_gradient import product_rate
+from problems import product_rate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 

@@ -242,20 +242,21 @@ WAY_STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def scaling(ax: Axes, lines: pd.DataFrame, quantity: str) -> None:
-    """Time against a quantity on logarithmic axes, with a dotted line of slope one through our first point.
+def scaling(ax: Axes, lines: pd.DataFrame, quantity: str, cost: str = "ms") -> None:
+    """Time or memory against a quantity on logarithmic axes, with a dotted line of slope one through our first point.
 
     Args:
         ax: where to draw.
-        lines: ``value``, ``way`` (a key of :data:`WAY_STYLES`) and ``ms``.
+        lines: ``value``, ``way`` (a key of :data:`WAY_STYLES`) and the cost.
         quantity: what ``value`` counts, on the axis.
+        cost: column of ``lines``.
     """
     for way, style in WAY_STYLES.items():
         line = lines[lines["way"] == way].sort_values("value")
-        ax.plot(line["value"], line["ms"], **style, label=way)
+        ax.plot(line["value"], line[cost], **style, label=way)
         if way == "mamlkit":
             ends = line["value"].iloc[[0, -1]].to_numpy(float)
-            ax.plot(ends, line["ms"].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion")
+            ax.plot(ends, line[cost].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion")
     ax.set(xscale="log", yscale="log", xlabel=quantity)
     ax.xaxis.set_major_locator(FixedLocator(sorted(lines["value"].unique())))
     ax.xaxis.set_major_formatter(ScalarFormatter())

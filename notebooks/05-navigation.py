@@ -497,7 +497,8 @@ def ways(method, params):
         episodes = sample(env, policy, fast, test.rollouts, (1, step), goals, drop_unfinished=True)
         for i, last in enumerate(episodes.last):
             end = np.flatnonzero(last[0])[0] + 1
-            found[i].append([episodes.observations[i, 0, :end]])
+            seen, action = episodes.observations[i, 0, :end], episodes.actions[i, 0, end - 1]
+            found[i].append([np.vstack([seen, seen[-1] + 0.1 * action.clip(-1, 1)])])
         fast = maml_rl.adapt_each(policy, fast, to_steps(episodes, row.discount), size)
     return found
 
@@ -519,7 +520,7 @@ if committed is None:
 text = "\n".join(f"- **{method}**: {words}" for method, words in texts.items())
 notebook.box(text, title="Parameters in the figure")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "An episode of each policy before and after one, two and three gradient steps, on four test goals (columns); MAML above, the pretrained policy below. The outlined square is where goals are drawn from. A panel is empty where nothing was run.", "name": "fig-navigation-trajectories"}, "image": {"alt": "Two rows of four square panels. In each a black square in the middle marks the start, a red star near one corner of the outlined square the goal. In the upper row the dotted ways before adaptation stay around the start; those after one step leave it towards the star, and those after two and three steps end at it. The lower row shows the same for the pretrained policy."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "An episode of each policy before and after one, two and three gradient steps, on four test goals (columns); MAML above, the pretrained policy below. The outlined square is where goals are drawn from. A panel is empty where nothing was run.", "name": "fig-navigation-trajectories"}, "image": {"alt": "Two rows of four square panels. In each a black square in the middle marks the start, a red star near one corner of the outlined square the goal. In the upper row the dotted ways before adaptation stay around the start; those after one step leave it towards the star, those after two come near it or end at it, and those after three end at it. The lower row shows the same for the pretrained policy."}}
 fig, axes = plt.subplots(2, 4, figsize=(8.4, 4.6), sharex=True, sharey=True)
 for line, method in zip(axes, start):
     for i, ax in enumerate(line):

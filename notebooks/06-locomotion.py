@@ -229,7 +229,7 @@ lines = {
     "bound δ of the divergence": {k: str(r.max_kl) for k, r in settings.items()},
 }
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
-notebook.table(frame, "HalfCheetah direction: the run that the paper plots, and the live run.", "tab-locomotion-settings", right=("paper", "quick"))
+notebook.table(frame, "HalfCheetah direction: our run with the settings of the one that the paper plots (at its iteration 100), and the live run.", "tab-locomotion-settings", right=("paper", "quick"))
 
 # %%
 fit = rl.fit(quick, seed=0)
@@ -559,7 +559,7 @@ plt.show()
 # An interval over goals is wide where goals are unlike. In the velocity tasks the return depends on the goal, through the time that it takes
 # to get there, for any policy; so much of the interval in {numref}`tab-locomotion` is the goals', not the method's.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Return of every test goal after 0 to 3 steps of the same runs. Without a committed run a panel is empty.", "name": "fig-locomotion-goals"}, "image": {"alt": "Two panels, HalfCheetah and Ant, of return against goal velocity. Before adaptation, where there is a run, the dotted points form a tent whose top is at the speed that the policy runs at by itself; after one, two and three steps the points lie above it on both sides."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Return of every test goal after 0 to 3 steps of the same runs. Without a committed run a panel is empty.", "name": "fig-locomotion-goals"}, "image": {"alt": "Two panels, HalfCheetah and Ant, of return against goal velocity. Before adaptation, where there is a run, the dotted points form a tent whose top is at the speed that the policy runs at by itself; after one, two and three steps the points lie above it on both sides, and for the HalfCheetah a little below it near its top."}}
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.4))
 for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
     if method := shown(name):
@@ -575,12 +575,16 @@ if handles:
 plt.show()
 
 # %% [markdown]
-# After the first step our HalfCheetah goes on improving only towards goals that are not too fast. Beyond 1.5 m/s it loses again nearly half of what the first step has gained, and that is where it falls behind the
+# Near the speed at which the policy runs anyway there is little to gain, and the first step costs our HalfCheetah something there, at a quarter of the goals.
+# After the first step it goes on improving only towards goals that are not too fast. Beyond 1.5 m/s it loses again nearly half of what the first step has gained, and that is where it falls behind the
 # paper's curve at the later steps.
 
 # %%
 name = "half-cheetah-velocity-maml"
 goals, per_goal = rl.test_goals("half-cheetah-velocity"), results.per_task_errors(name, 0, "40 goals", "return")
+lost = goals[per_goal[:, 1] < per_goal[:, 0]]
+near = (0.5 < lost) & (lost < 1.2)
+notebook.check("ten goals lose by the first step, all between 0.5 and 1.2 m/s", len(lost) == 10 and near.all())
 fast, first, later = goals > 1.5, per_goal[:, 1] - per_goal[:, 0], per_goal[:, 3] - per_goal[:, 1]
 notebook.check("below 1.5 m/s steps 2 and 3 gain", later[~fast].mean() > 0)
 lost = -later[fast].mean() / first[fast].mean()

@@ -22,7 +22,7 @@ from mamlkit.experiments import get
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
-TRAINED, ITERATIONS = "Omniglot 5-way 1-shot", 100  # the training that is timed, and its iterations
+TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
@@ -99,23 +99,20 @@ def memory_scaling(device: str, threads: int) -> list[dict[str, Any]]:
 
 
 def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Median milliseconds of an iteration of a whole training, and of its meta-gradients alone, taken in turns.
+    """Median milliseconds of an iteration of a training, and of its meta-gradients alone, taken in turns.
 
-    The training samples, updates, logs and looks at its validation tasks, once here and so more often than a run of the paper's length.
+    An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate of a whole run.
     """
-    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=ITERATIONS)
+    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * train.LOG_EVERY)
     learner, params, batch = problem(TRAINED, device)
-    objective = methods.maml(learner)
-
-    def alone() -> None:
-        for _ in range(ITERATIONS):
-            engine.meta_gradient(objective, params, batch)
-
-    ways = {"training": lambda: train.fit(row, device=device), "meta-gradients alone": alone}
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    objective, test = methods.maml(learner), row.evaluations[0]
+    times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
     for _ in tqdm(range(repeats), desc="training", leave=False):
-        for name, way in ways.items():
-            times[name].append(timed(way, device)[0] / ITERATIONS)
+        seconds = train.fit(row, device=device, validate=False).log.seconds  # a line at half time, when all is warm
+        look, _ = timed(lambda: train.evaluate(row, params, test, split="val", n_tasks=train.VALIDATION_TASKS, device=device), device)
+        times["training"].append((seconds[1] - seconds[0]) / train.LOG_EVERY + look / train.VALIDATE_EVERY)
+        alone, _ = timed(lambda: [engine.meta_gradient(objective, params, batch) for _ in range(train.LOG_EVERY)], device)
+        times["meta-gradients alone"].append(alone / train.LOG_EVERY)
     return [{"way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()]
 
 

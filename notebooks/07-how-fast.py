@@ -266,7 +266,7 @@ def comparison(machine, name):
     frame["ours / limit"] = (ms["mamlkit"] / ms["matrix-product limit"]).map("{:.1f}".format)
     where, origin = origin_of(machine, "time")
     caption = f"Milliseconds of one meta-gradient, and how many times as long the fastest peer takes. {where}; {origin['GFLOP/s']} GFLOP/s at the start."
-    notebook.table(frame.reset_index(), caption, name, right=frame.columns)
+    return notebook.table(frame.reset_index(), caption, name, right=frame.columns)
 
 
 comparison(WIDE, "tab-how-fast")
@@ -358,7 +358,7 @@ notebook.check("with five steps the engine needs no more than the loop", less)
 #
 # From Omniglot 5-way 1-shot with 32 tasks, one inner step and 64 filters, one quantity is varied at a time.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope one.", "name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right everywhere, with mamlkit lowest; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at ten, over filters the loop rises least. Of memory the loop needs least and hardly more to the right; mamlkit is level over shots and beyond 32 tasks and rises over steps and filters; vmap rises in every panel and is highest in all but at its left end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope one.", "name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right everywhere, with mamlkit lowest; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at ten, over filters the loop rises least. Of memory the loop needs least by far; mamlkit is level over shots and beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, but for four tasks."}}
 scaling, memory = (pd.read_csv(folder / NARROW / f"{name}.csv") for name in ("scaling", "memory-scaling"))
 fig, axes = plt.subplots(2, 4, figsize=(9.2, 5.2), sharex="col", sharey="row")
 for row, (lines, unit) in zip(axes, ((scaling, "ms"), (memory, "MB"))):

@@ -519,7 +519,7 @@ notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:]
 
 # %% [markdown]
 # In HalfCheetah direction the clip alone decides, in one run of each, whether the authors' loss works. In HalfCheetah velocity, where a trained policy is hardly ever beyond the bound, it learns as it is, and no slower than
-# the others: the curvature that ratios add is mostly noise there, too ({numref}`tab-locomotion-parts`). And the Ant, whose trained policy is beyond it in one step of twenty, learns velocities with
+# the others: the curvature that ratios add is mostly noise there, too ({numref}`tab-locomotion-parts`). And the Ant, whose trained policy is seldom beyond it, learns velocities with
 # the authors' loss and their clip as it should ({numref}`tab-locomotion`). First order and ratios do not mind the baseline's error.
 # First order has a bias of its own, and half the work. Its outer steps come out shorter: its divergence, which grows with the inner step too, is larger than the model without $H$ expects, and more
 # step lengths have to be tried. There is one training run each, so the order of those that learn may be chance.

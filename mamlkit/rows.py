@@ -1,6 +1,6 @@
 """What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments`."""
 
-__all__ = ["POLICY_METHODS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
+__all__ = ["POLICY_ACTIVATIONS", "POLICY_METHODS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
 
 import dataclasses
 import hashlib
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
+POLICY_ACTIVATIONS = ("relu", "tanh")
 
 
 def as_stored(settings: Any) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class PolicyRow(Experiment):
 
     def __post_init__(self) -> None:
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
-        names = {"method": POLICY_METHODS, "activation": ("relu", "tanh")}
+        names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS}
         _check(self, at_least=at_least, positive=("max_kl", "outer_lr", "baseline_clip"), names=names)
         if self.discount > 1:
             raise ValueError(f"{self.name}: discount={self.discount}, but it must lie between 0 and 1")

@@ -148,13 +148,14 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
             settings, origins = dict(earlier["settings"]), list(earlier["origin"])
-        except (ValueError, KeyError, TypeError) as error:
+            last = origins[-1]
+        except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or move {folder} away to start again") from error
         fields = [k for k in record["settings"] if settings.get(k) != record["settings"][k]]
         if fields:
             changes = ", ".join(f"{k} was {settings.get(k)!r}, is {record['settings'][k]!r}" for k in fields)
             raise ValueError(f"{folder} holds a run of other settings ({changes}); move or delete it, or undo the change")
-        record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
+        record["origin"] = origins if last == record["origin"][0] else origins + record["origin"]
     write_json(path, record)
     return folder
 

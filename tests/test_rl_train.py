@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mamlkit import experiments, runs
-from mamlkit.rows import POLICY_METHODS, PolicyEvaluation
+from mamlkit.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl, train
+from mamlkit.rl.policy import ACTIVATIONS
 from mamlkit.rl.sampling import sample, to_steps
 
 SMALL = {"meta_batch_size": 4, "rollouts": 3, "iterations": 4}
@@ -135,6 +136,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(method, tmp
 
 def test_every_method_has_a_way_to_train():
     assert set(POLICY_METHODS) == {*train.CURVATURE, "trpo", "policy gradient"}
+
+
+def test_every_activation_of_a_row_is_one_of_the_policys():
+    assert set(POLICY_ACTIVATIONS) == set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_folder_of_other_settings_is_refused_and_the_fields_are_named(tmp_path
     assert runs.open_run(reworded, 0, "cpu", base=tmp_path) == tmp_path / ROW.name / "seed0"
 
 
-@pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}'])
+@pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}'])
 def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
     (folder / "run.json").write_text(content)

@@ -42,8 +42,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     import torch  # here, so that the other commands start at once
 
-    from mamlkit import checkpoints, runs, train
+    from mamlkit import checkpoints, measures, runs, train
 
+    if options.keep and (options.scale != "paper" or options.tf32):
+        raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
@@ -53,14 +55,15 @@ def _run(options: argparse.Namespace) -> None:
         from mamlkit.rl import train as run
 
         more["threads"] = options.threads
-    fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)
-    evaluations = run.evaluate_row(row, fit.params, **more)
-    checkpoints.save_params(fit.params, folder / "params.safetensors")
-    seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
-    runs.write_result(folder, row, fit.iteration, seconds, evaluations)
+    with runs.only_one(folder):
+        fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)
+        evaluations = run.evaluate_row(row, fit.params, **more)
+        checkpoints.save_params(fit.params, folder / "params.safetensors")
+        seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
+        runs.write_result(folder, row, fit.iteration, seconds, evaluations)
     for evaluation in row.evaluations:
         for metric, values in evaluations[evaluation.name].items():
-            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in runs.statistics(metric, values)["mean"]))
+            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in measures.statistics(metric, values)["mean"]))
     print(f"result in {folder / 'result.json'}")
     if options.keep:
         print(*runs.keep(folder), sep="\n")

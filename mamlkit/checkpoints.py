@@ -1,6 +1,6 @@
 """Parameters and training state as safetensors files, replaced whole or not at all."""
 
-__all__ = ["load_params", "load_state", "save_params", "save_state"]
+__all__ = ["finite", "load_params", "load_state", "save_params", "save_state"]
 
 import os
 import tempfile
@@ -62,6 +62,20 @@ def load_params(path: Path, like: Params | None = None) -> Params:
     return params
 
 
+def _named(params: Params, optimiser: torch.optim.Optimizer | None) -> Params:
+    """Parameters and the optimiser's moments, if there is one, by the names that a state has for them."""
+    tensors = {f"params/{name}": t for name, t in params.items()}
+    names = list(params)
+    for index, moments in (optimiser.state_dict()["state"] if optimiser else {}).items():
+        tensors.update({f"optimiser/{names[index]}/{key}": value for key, value in moments.items()})
+    return tensors
+
+
+def finite(params: Params, optimiser: torch.optim.Optimizer | None) -> bool:
+    """Whether training can go on from these: parameters and moments of which none is infinite or NaN."""
+    return all(bool(tensor.isfinite().all()) for tensor in _named(params, optimiser).values())
+
+
 def save_state(
     path: Path, iteration: int, params: Params, optimiser: torch.optim.Optimizer | None, window: list[Tensor]
 ) -> None:
@@ -69,10 +83,7 @@ def save_state(
 
     That is the iteration, the parameters, the optimiser's moments if there is one, and the losses not yet logged (``window``).
     """
-    tensors = {f"params/{name}": t for name, t in params.items()}
-    names = list(params)
-    for index, moments in (optimiser.state_dict()["state"] if optimiser else {}).items():
-        tensors.update({f"optimiser/{names[index]}/{key}": value for key, value in moments.items()})
+    tensors = _named(params, optimiser)
     if window:
         tensors["window"] = torch.stack(window)
     _save(tensors, path, {"iteration": str(iteration)})
@@ -90,16 +101,19 @@ def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | No
     came = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("params/")}
     if came != wanted or "iteration" not in metadata:
         raise ValueError(f"{path} is not a training state of this row; delete the run folder or choose another")
+    iteration = int(metadata["iteration"])
+    if optimiser:
+        state = optimiser.state_dict()
+        for index, name in enumerate(params):
+            prefix = f"optimiser/{name}/"
+            moments = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            if iteration and not moments:
+                raise ValueError(f"{path} lacks the optimiser's moments of {name}; it is not a training state of this row")
+            if moments:
+                state["state"][index] = moments
+        optimiser.load_state_dict(state)
     with torch.no_grad():
         for name, value in params.items():
             value.copy_(tensors[f"params/{name}"])
-    state = optimiser.state_dict() if optimiser else {"state": {}}
-    for index, name in enumerate(params):
-        prefix = f"optimiser/{name}/"
-        moments = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-        if moments:
-            state["state"][index] = moments
-    if optimiser:
-        optimiser.load_state_dict(state)
     device = next(iter(params.values())).device
-    return int(metadata["iteration"]), [loss.to(device) for loss in tensors.get("window", [])]
+    return iteration, [loss.to(device) for loss in tensors.get("window", [])]

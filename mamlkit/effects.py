@@ -65,7 +65,7 @@ def physics() -> str:
     known = found[(found.method == "oracle") & found.ours.notna()]
     sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
     for line in known.itertuples():
-        sentences.append(f"{line.setting}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
+        sentences.append(f"{line.setting}{_reservation(line.row)}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
     random = ["A random policy, which no training has touched, gains in three gradient steps:"]
     for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
         curve = curve.set_index("step")

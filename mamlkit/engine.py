@@ -43,9 +43,9 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
     Raises:
         ValueError: the tensors of a meta-batch are not of the same tasks, or inputs are not what the network takes.
     """
-    _check(tasks)
     if not (isinstance(objective, Objective) and objective.learner.model.layers):
         return maml.meta_gradient(objective, params, tasks)
+    _check(tasks)
     plan = objective.learner.model.layers
     weights = layers.to_matrices(plan, params)
     work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
@@ -175,8 +175,11 @@ def _kernels(device: torch.device) -> ModuleType:
 def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
     """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one piece."""
     targets = tasks.query[1]
-    if targets.device.type != "cpu" or len(targets) <= chunk:
+    if targets.device.type != "cpu":
         return [work(tasks)]
+    if len(targets) <= chunk:
+        with one_thread():  # so that the number of threads, which decides how sums are split, does not move a digit
+            return [work(tasks)]
     part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
     return each(work, [part(start) for start in range(0, len(targets), chunk)])
 

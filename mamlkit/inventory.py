@@ -17,11 +17,13 @@ __all__ = [
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from mamlkit import results
 from mamlkit.experiments import ROWS
 from mamlkit.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
 from mamlkit.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
-from mamlkit.runs import STEPS_KEPT
+from mamlkit.measures import STEPS_KEPT
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
@@ -137,12 +139,13 @@ def verdicts() -> str:
         "differs": "neither",
         "partial": "training has stopped after n of N iterations; ours and the difference are shown, but not judged",
         "not run": "there is no committed result",
-        "stale": "there is one, but the settings of its experiment have changed since, so it is not judged",
+        "stale": "there is one, but the settings of its experiment have changed since, so it is not shown",
     }
     lines = [{"verdict": badge(word), "meaning": meaning} for word, meaning in meanings.items()]
     margins = (
         f"The margin is the difference that would matter: {points:g} percentage point of accuracy, {mse:.0%} of a mean squared "
-        f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper."
+        f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper, "
+        "or of what the method's own curve spans, if that is less."
     ).replace("%", " %")
     return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
 
@@ -197,12 +200,14 @@ def where_seeds_matter() -> str:
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    found = found.assign(away=(found.difference / found.seed_sd).abs())
+    by_tasks = list(map(results.verdict, found.difference, np.hypot(found.ours_ci95, found.paper_ci95.fillna(0)), found.margin))
+    found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):
-        away = ", ".join(f"{line.away:.1f} after {step_words(line.step)}" for line in part.itertuples())
-        parts.append(f"- {setting}, {method}: {away}")
+        away = [f"{line.away:.1f} after {step_words(line.step)} ({line.by_tasks})" for line in part.itertuples()]
+        parts.append(f"- {setting}, {method}: {', '.join(away)}")
     return (
         "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
-        "single run, lies so many standard deviations over seeds from our mean:\n\n" + "\n".join(parts) + "\n"
+        "single run, lies so many standard deviations over seeds from our mean (in brackets the verdict that test tasks alone "
+        "would give):\n\n" + "\n".join(parts) + "\n"
     )

@@ -1,10 +1,10 @@
 """What the chapters show: real source code, tables and boxes, as Markdown for Jupyter and the built site."""
 
-__all__ = ["box", "check", "markdown", "markdown_table", "source", "table"]
+__all__ = ["answer", "box", "check", "markdown", "markdown_table", "source", "table"]
 
 import inspect
 import textwrap
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -49,3 +49,17 @@ def check(claim: str, holds: bool) -> None:
     if not holds:
         raise AssertionError(f"does not hold: {claim}")
     print(f"holds: {claim}")
+
+
+def answer(holds: Callable[[dict[str, list[float]]], bool], curves: Mapping[str, pd.DataFrame], missing: str = "not run") -> str:
+    """Whether a statement about curves holds: ``yes``, ``no``, or ``missing`` where it asks for a number that is not there.
+
+    Args:
+        holds: the statement, about method to values after 0, 1, ... steps.
+        curves: method to a frame with the column ``value``, one line per step; without lines where nothing was run.
+        missing: the word for "cannot be told".
+    """
+    try:
+        return "yes" if holds({method: list(curve.value) for method, curve in curves.items()}) else "no"
+    except (IndexError, ValueError):  # a step that is not there, or the largest of no values
+        return missing

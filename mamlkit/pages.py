@@ -127,9 +127,9 @@ def _paper_tables(*names: str) -> str:
         if run.any():
             tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
         if (rest := part[~run & ~part.quoted]).size:
-            tables.append(numbered(_crosswise(rest, badge("not run")), f"{caption}, not run.", f"tab-not-run-{name}"))
+            tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
         if (quoted := part[part.quoted]).size:
-            tables.append(numbered(_crosswise(quoted, "quoted"), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
+            tables.append(numbered(_crosswise(quoted), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
     return "\n".join(tables)
 
 
@@ -153,7 +153,7 @@ def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
     return _without_constant(lines, "setting")
 
 
-def _crosswise(part: pd.DataFrame, verdict: str) -> list[dict[str, str]]:
+def _crosswise(part: pd.DataFrame) -> list[dict[str, str]]:
     """One line per method, for numbers without any of ours: across are the steps, or else the settings."""
     by_step = part.groupby(["setting", "method"]).size().max() > 1
     across = [step_words(line.step) if by_step else line.setting for line in part.itertuples()]
@@ -161,7 +161,7 @@ def _crosswise(part: pd.DataFrame, verdict: str) -> list[dict[str, str]]:
     for (_, line), column in zip(part.iterrows(), across):
         start = {"setting": line.setting if by_step else "", "method": line.method}
         source = line.note.removeprefix("quoted by the paper ")
-        end = {"verdict": f"{verdict} {source}".strip()}
+        end = {"verdict": f"{'quoted' if line.quoted else badge(line.verdict)} {source}".strip()}
         entry = lines.setdefault(tuple(start.values()), start | dict.fromkeys(across, "") | end)
         entry[column] = line.printed
     return _without_constant(list(lines.values()), "setting")

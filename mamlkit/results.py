@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,14 @@ from scipy import stats
 
 from mamlkit.experiments import ROWS, get
 from mamlkit.rows import as_stored
-from mamlkit.runs import STEPS_KEPT, diverged, repository
+from mamlkit.measures import STEPS_KEPT, diverged
+from mamlkit.runs import repository
 
 ACCURACY_MARGIN = 1.0  # percentage points
 MSE_MARGIN = 0.10  # of the published error
 RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 Z95 = 1.96  # the paper's interval over 600 tasks
+PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}  # of a result
 UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}
 
 
@@ -41,9 +44,12 @@ def load(name: str) -> list[dict[str, Any]]:
     found = []
     for path in sorted((repository() / "data" / "results" / name).glob("seed*.json")):
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if missing := PARTS - result.keys():
+                raise ValueError(f"{', '.join(sorted(missing))} missing")
+        except (ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not a whole result ({error}); restore it from git or run the row again") from error
+        found.append(result)
     return found
 
 
@@ -77,7 +83,7 @@ class Summary:
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds.
         tasks: test tasks of each seed.
-        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.runs.diverged`).
+        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.diverged`).
         done, total: iterations.
         origin: row, seeds, commit, device and time.
     """
@@ -95,18 +101,26 @@ class Summary:
 
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of returns, every step."""
-    with np.load(repository() / "data" / "results" / name / f"seed{seed}.tasks.npz") as arrays:
-        return arrays[f"{evaluation}/{metric}"].astype(float)
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of returns, every step.
+
+    Raises:
+        ValueError: the file is damaged, or of another test.
+    """
+    path = repository() / "data" / "results" / name / f"seed{seed}.tasks.npz"
+    try:
+        with np.load(path) as arrays:
+            return arrays[f"{evaluation}/{metric}"].astype(float)
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the {metric} of test {evaluation} ({error}); restore it from git or run the row again") from error
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over all committed seeds; None if it was not run.
+    """Ours for a row, evaluation and inner step, over all committed seeds; None if it was not run, or with other settings.
 
-    Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
+    Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
     """
     found = load(name)
-    if not found:
+    if not found or any(map(stale, found)):
         return None
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
@@ -115,7 +129,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     per_task = np.stack([per_task_errors(name, seed, evaluation, metric) for seed in seeds])  # [seeds, tasks, kept steps]
     errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[..., step if metric == "return" else STEPS_KEPT.index(step)]
     of_tasks = errors.mean(0).compressed()
-    ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks))
+    ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
@@ -158,15 +172,19 @@ def verdict(difference: float, ci95: float, margin: float) -> str:
 
 
 def margin(line: pd.Series, paper: pd.DataFrame) -> float:
-    """The difference that matters for a published number: 1 point, 10 % of an MSE, 10 % of RL's first gain."""
+    """The difference that matters for a published number.
+
+    One point of accuracy, a tenth of an MSE; of a return a tenth of what MAML gains in its first step there, or of
+    what the method's own curve spans, if that is less.
+    """
     if line.metric == "accuracy":
         return ACCURACY_MARGIN
     if line.metric == "mse":
         return MSE_MARGIN * line.value
-    columns = zip(paper.place, paper.setting, paper.method, paper.step, paper.value)
-    own = (line.setting, "MAML")
-    curve = {step: value for place, setting, method, step, value in columns if (setting, method) == own and place.startswith("Fig.")}
-    return RETURN_MARGIN * abs(curve[1] - curve[0])
+    drawn = paper[(paper.setting == line.setting) & paper.place.str.startswith("Fig.")].set_index("step")
+    curve = lambda method: drawn[drawn.method == method].value
+    gain, own = abs(curve("MAML")[1] - curve("MAML")[0]), curve(line.method)
+    return RETURN_MARGIN * (min(gain, own.max() - own.min()) if own.nunique() > 1 else gain)
 
 
 def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -191,11 +209,11 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
-            entry["verdict"] = verdict(difference, ci95, entry["margin"])
+            entry["verdict"] = verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
-            if any(stale(result) for result in load(line.row)):
-                entry["verdict"] = "stale"
+        elif line.row and load(line.row):
+            entry["verdict"] = "stale"
         found.append(entry)
     return pd.DataFrame(found)
 

@@ -20,13 +20,23 @@ def as_stored(settings: Any) -> dict[str, Any]:
 
 def _check(settings: Any, *, at_least: dict[str, int], positive: tuple[str, ...] = (), names: dict[str, tuple[str, ...]] | None = None) -> None:
     """``ValueError`` for a number that no run can have; None is one that is not set."""
-    bounds = {name: (f"at least {bound}", lambda v, bound=bound: bound <= v < math.inf) for name, bound in at_least.items()}
+    whole = {f.name for f in dataclasses.fields(settings) if f.type is int}
+    bounds = {}
+    for name, bound in at_least.items():
+        allowed = f"{'a whole number, ' if name in whole else ''}at least {bound}"
+        bounds[name] = allowed, lambda v, name=name, bound=bound: bound <= v < math.inf and (name not in whole or isinstance(v, int))
     bounds |= {name: ("positive and finite", lambda v: 0 < v < math.inf) for name in positive}
     bounds |= {name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known) for name, known in (names or {}).items()}
     for name, (allowed, holds) in bounds.items():
         value = getattr(settings, name)
         if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
             raise ValueError(f"{settings.name}: {name}={value!r}, but it must be {allowed}")
+
+
+def _check_tests(row: Any) -> None:
+    names = [test.name for test in row.evaluations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own")
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         _check(self, at_least={"shots": 1, "queries": 1, "inner_lr": 0, "inner_steps": 0, "headline_step": 0, "tasks": 1})
+        if self.headline_step > self.inner_steps:
+            raise ValueError(f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} steps are taken (inner_steps)")
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,9 @@ class Row(Experiment):
     quick: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_tests(self)
+        if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
+            raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
         sizes = dict.fromkeys(("ways", "shots", "queries", "meta_batch_size"), 1)
         _check(self, at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0}, positive=("outer_lr", "clip"))
 
@@ -205,6 +220,7 @@ class PolicyRow(Experiment):
     quick: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_tests(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS}
         _check(self, at_least=at_least, positive=("max_kl", "outer_lr", "baseline_clip"), names=names)

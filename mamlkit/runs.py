@@ -5,29 +5,27 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 every test task) and ``result.json``, written last.
 """
 
-__all__ = ["LOG_COLUMNS", "diverged", "keep", "open_run", "provenance", "read_log", "repository", "statistics", "write_log", "write_result"]
+__all__ = ["LOG_COLUMNS", "keep", "only_one", "open_run", "read_log", "repository", "write_log", "write_result"]
 
-import datetime
 import json
 import os
-import platform
 import shutil
-import subprocess
-from importlib import metadata
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pandas as pd
 
+from mamlkit.measures import STEPS_KEPT, statistics
+from mamlkit.provenance import provenance
 from mamlkit.rows import Experiment, as_stored
 
 LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
-DECIMALS = 6  # of a committed mean: far below its standard error
-DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
-EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
-STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
 
 
 def repository() -> Path:
@@ -47,8 +45,10 @@ def repository() -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 
 
@@ -62,61 +62,46 @@ def write_log(path: Path, log: list[dict[str, float]]) -> None:
     write_text(path, pd.DataFrame(log, columns=columns).to_csv(index=False))
 
 
-def read_log(path: Path, until: int, every: int | None = None) -> list[dict[str, float]]:
-    """The lines of ``metrics.csv`` up to an iteration: what a resumed run had logged by then.
+def read_log(folder: Path, until: int, every: int) -> list[dict[str, float]]:
+    """The lines of a run's ``metrics.csv`` up to an iteration: what a resumed run had logged by then.
 
     Args:
-        path: of the file.
-        until: the iteration.
-        every: iterations between two lines, if none may be missing.
+        folder: of the run.
+        until: the iteration of its state; 0 if it has none.
+        every: iterations between two lines.
 
     Raises:
-        ValueError: lines are missing.
+        ValueError: lines are missing or there twice, or there are some and no state.
     """
-    log = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["iteration"])
-    lines = log[log.iteration <= until].to_dict("records")
-    if every and len(lines) < (wanted := until // every):
-        raise ValueError(
-            f"{path} has {len(lines)} lines up to iteration {until}, where the run's state is, but {wanted} were written; "
-            "restore the file, or move the run folder away to start again"
-        )
-    return [{k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))} for line in lines]
-
-
-def _commit() -> str:
-    if "MAMLKIT_COMMIT" in os.environ:  # for a copy without .git
-        return os.environ["MAMLKIT_COMMIT"]
-    root = Path(__file__).resolve().parents[1]
-    git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+    path, advice = folder / "metrics.csv", f"restore the file, or move {folder} away to start again"
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "mamlkit") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        log = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["iteration"])
+        logged = log.iteration
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not the log of a run ({error}); {advice}") from error
+    if until == 0 and len(log) and not (folder / "state.safetensors").exists():
+        raise ValueError(f"{path} has lines up to iteration {logged.max()}, but {folder / 'state.safetensors'}, to go on from, is missing; {advice}")
+    log = log[logged <= until]
+    if missing := sorted(set(range(every, until + 1, every)) - set(log.iteration)):
+        raise ValueError(f"{path} has no line of iteration {missing[0]}, although the run's state is of iteration {until}; {advice}")
+    if log.iteration.duplicated().any():
+        raise ValueError(f"{path} has two lines of iteration {log.iteration[log.iteration.duplicated()].iloc[0]}; {advice}")
+    return [{k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))} for line in log.to_dict("records")]
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder.
 
-
-def provenance(device: str) -> dict[str, Any]:
-    """Where a number comes from: commit, date, device, versions.
-
-    Args:
-        device: name of the accelerator, or ``"cpu, 2 threads"``.
+    Raises:
+        ValueError: another process is in it.
     """
-    packages = ["torch", "numpy", "numba", "safetensors", "mujoco"]
-    return {
-        "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "device": device,
-        "processor": _processor(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
-    }
+    try:
+        held = filelock.FileLock(folder / "lock").acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ValueError(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
+    with held:
+        yield
 
 
 def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Path:
@@ -134,70 +119,50 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     """
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
-    if not (folder / "run.json").exists() and scale == "paper":
-        try:
-            unfinished = repository() / "data" / "partial" / name / f"seed{seed}"
-        except FileNotFoundError:
-            unfinished = folder
-        if unfinished.exists() and unfinished != folder:
-            shutil.copytree(unfinished, folder, dirs_exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
-    path = folder / "run.json"
-    if path.exists():
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            settings, origins = dict(earlier["settings"]), list(earlier["origin"])
-            last = origins[-1]
-        except (ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or move {folder} away to start again") from error
-        fields = [k for k in record["settings"] if settings.get(k) != record["settings"][k]]
-        if fields:
-            changes = ", ".join(f"{k} was {settings.get(k)!r}, is {record['settings'][k]!r}" for k in fields)
-            raise ValueError(f"{folder} holds a run of other settings ({changes}); move or delete it, or undo the change")
-        record["origin"] = origins if last == record["origin"][0] else origins + record["origin"]
-    write_json(path, record)
+    unfinished = _unfinished(name, seed) if scale == "paper" else None
+    source = folder if (folder / "run.json").exists() else unfinished
+    if source:
+        record["origin"] = _earlier_origins(source / "run.json", record) + record["origin"]
+        record["origin"] = [part for i, part in enumerate(record["origin"]) if i == 0 or part != record["origin"][i - 1]]
+    if source == folder and unfinished and (here := _last_line(folder)) < (there := _last_line(unfinished)):
+        raise ValueError(f"{folder} has come to iteration {here}, but {unfinished} to {there}; move {folder} away to go on from there")
+    folder.mkdir(parents=True, exist_ok=True)
+    if source and source != folder:
+        for name in ("state.safetensors", "metrics.csv", "run.json"):  # the record last: without it this is done again
+            shutil.copyfile(source / name, folder / name)
+    write_json(folder / "run.json", record)
     return folder
 
 
-def diverged(errors: np.ndarray) -> np.ndarray:
-    """Where gradient descent on a regression task has diverged: a mask of the shape of ``errors``.
-
-    It diverges on up to a few tasks in a thousand, to errors that swamp any mean: whether a sample holds such a
-    task would decide the number. A task has diverged at a step if its error there is above
-    :data:`EXPLODED_MSE`, or above :data:`DIVERGED_MSE` there and at the last step as well. One that
-    overshoots and comes back has not.
-
-    Args:
-        errors: mean squared errors ``[..., steps]``.
-    """
-    above = ~(errors <= DIVERGED_MSE)  # written so that NaN counts
-    return above & above[..., -1:] | ~(errors <= EXPLODED_MSE)
+def _unfinished(name: str, seed: int) -> Path | None:
+    """The committed state of an unfinished run, if there is one."""
+    try:
+        folder = repository() / "data" / "partial" / name / f"seed{seed}"
+    except FileNotFoundError:
+        return None
+    return folder if folder.exists() else None
 
 
-def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
-    """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
+def _last_line(folder: Path) -> int:
+    path = folder / "metrics.csv"
+    return int(pd.read_csv(path, usecols=["iteration"]).iteration.max()) if path.exists() else 0
 
-    ``mean`` and ``sd`` leave the diverged out (see :func:`diverged`), ``diverged`` counts them, and
-    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks, returns where they are NaN.
 
-    Args:
-        metric: ``"mse"``, or another, of which a task is left out only where it is not finite.
-        values: error or accuracy ``[tasks, steps]``.
-
-    Example:
-        >>> statistics("mse", np.array([[1.0, 30.0, 2.0], [3.0, 30.0, 1e9]]))["mean"]
-        [2.0, 30.0, 2.0]
-    """
-    out = diverged(values) if metric == "mse" else ~np.isfinite(values)
-    kept = np.where(out, np.nan, values).astype(float)
-    return {
-        "mean": np.nanmean(kept, 0).round(DECIMALS).tolist(),
-        "sd": np.nanstd(kept, 0).round(DECIMALS).tolist(),
-        "tasks": len(values),
-        "diverged": out.sum(0).tolist(),
-        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in values.mean(0, dtype=float).tolist()],
-    }
+def _earlier_origins(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The machines that have worked on a run; ``ValueError`` if its record is damaged or of another run than ``record``."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        flat = lambda run: {key: run[key] for key in ("name", "scale", "seed")} | dict(run["settings"])
+        was, now, origins = flat(earlier), flat(record), list(earlier["origin"])
+        origins[-1]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or move {path.parent} away to start again") from error
+    fields = [key for key in now | was if now.get(key) != was.get(key)]
+    if fields:
+        changes = ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in fields)
+        raise ValueError(f"{path.parent} holds a run of other settings ({changes}); move or delete it, or undo the change")
+    return origins
 
 
 def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
@@ -239,13 +204,21 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError: the run has no result yet.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
     """
     data = data or repository() / "data"
     if not (folder / "result.json").exists():
         raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     name, seed = result["name"], f"seed{result['seed']}"
+    if result["scale"] != "paper" or any(part["device"].endswith("TF32") for part in result["origin"]):
+        raise ValueError(f"{folder} was run at the {result['scale']} scale, on {result['origin'][-1]['device']}; only results at the paper scale, without TF32, are kept")
     kept = data / "results" / name
+    if (kept / f"{seed}.json").exists():
+        earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
+        if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
+            further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
+            raise ValueError(f"the result in {kept} {further}; delete {kept / seed}.json first if you mean to replace it")
     kept.mkdir(parents=True, exist_ok=True)
     written = []
     for source in ("params.safetensors", "tasks.npz", "result.json"):  # the result last, as in the run
@@ -261,10 +234,11 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
         thinned.to_csv(target, index=False, float_format="%.6g")
         written.append(target)
     partial = data / "partial" / name / seed
-    shutil.rmtree(partial, ignore_errors=True)
     if result["iterations_done"] < result["settings"]["iterations"]:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
         for source in ("run.json", "metrics.csv", "state.safetensors"):
             shutil.copyfile(folder / source, partial / source)
             written.append(partial / source)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
     return written

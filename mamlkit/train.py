@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 from tqdm.std import tqdm
 
-from mamlkit import checkpoints, engine, methods, models, runs, tasks
+from mamlkit import checkpoints, engine, measures, methods, models, runs, tasks
 from mamlkit.methods import Learner
 from mamlkit.rows import Evaluation, Row
 
@@ -112,7 +112,7 @@ def fit(
         validate: follow the error or accuracy on validation tasks.
 
     Raises:
-        FloatingPointError: the meta-loss is not finite; the last checkpoint is from before.
+        FloatingPointError: the meta-loss, or what Adam made of its gradient, is not finite; the last checkpoint is from before.
         KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
     """
     learner = build(row)
@@ -124,9 +124,10 @@ def fit(
     validation = _validation(row, seed, device) if validate else None
 
     first, log, window = 0, [], []
-    if folder is not None and (folder / "state.safetensors").exists():
-        first, window = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder / "metrics.csv", first, every=LOG_EVERY)
+    if folder is not None:
+        if (folder / "state.safetensors").exists():
+            first, window = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
+        log = runs.read_log(folder, first, every=LOG_EVERY)
     last = row.iterations if until is None else min(until, row.iterations)
     iteration = first
     start = saved = time.perf_counter()
@@ -134,14 +135,16 @@ def fit(
 
     def check() -> list[float]:
         values = torch.stack(window).tolist() if window else []
+        place = f"{row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
         for back, value in enumerate(reversed(values)):
             if not math.isfinite(value):
-                where = f"iteration {iteration - back} of {row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
-                raise FloatingPointError(f"the meta-loss is {value} at {where}; try a smaller inner_lr or outer_lr")
+                raise FloatingPointError(f"the meta-loss is {value} at iteration {iteration - back} of {place}; try a smaller inner_lr or outer_lr")
+        if not checkpoints.finite(params, optimiser):
+            raise FloatingPointError(f"the parameters, or Adam's moments, are not finite at iteration {iteration} of {place}; try a smaller inner_lr")
         return values
 
     def save() -> None:
-        check()  # parameters behind a non-finite loss never replace good ones
+        check()  # what is not finite never replaces what was good
         if folder is not None:
             runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, window)
@@ -202,7 +205,7 @@ def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params],
     def measure(params: Params) -> float:
         curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
         metric = "accuracy" if "accuracy" in curves else "mse"
-        return runs.statistics(metric, curves[metric])["mean"][settings.headline_step]
+        return measures.statistics(metric, curves[metric])["mean"][settings.headline_step]
 
     return measure
 
@@ -233,7 +236,7 @@ def evaluate(
 
     Returns:
         ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``,
-        to be averaged by :func:`mamlkit.runs.statistics`.
+        to be averaged by :func:`mamlkit.measures.statistics`.
     """
     learner = build(row, evaluation)
     family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)

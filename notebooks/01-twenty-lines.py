@@ -59,9 +59,11 @@
 #   \bigl\lVert f_\phi(x^{(j)}) - y^{(j)} \bigr\rVert_2^2$$ (eq-mse)
 #
 # $$\mathcal{L}_{\mathcal{T}_i}(f_\phi) = -\sum_{x^{(j)}, y^{(j)} \sim \mathcal{T}_i}
-#   y^{(j)} \log f_\phi(x^{(j)}) + (1 - y^{(j)}) \log\bigl(1 - f_\phi(x^{(j)})\bigr)$$ (eq-cross-entropy)
+#   \Bigl[ y^{(j)} \log f_\phi(x^{(j)}) + (1 - y^{(j)}) \log\bigl(1 - f_\phi(x^{(j)})\bigr) \Bigr]$$ (eq-cross-entropy)
 #
-# These three equations, and the algorithm, carry the same numbers as in the paper.
+# These three equations, and the algorithm, carry the same numbers as in the paper, which prints the last without its minus sign.
+# That one is for two classes. The paper's tasks have five or twenty, and there the code, theirs and ours, has the
+# cross-entropy of a softmax, $-\sum_c y^{(j)}_c \log f_\phi(x^{(j)})_c$ for each example.
 #
 # ```{prf:algorithm} Model-agnostic meta-learning
 # :label: alg-maml
@@ -100,7 +102,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import grad
 
-from mamlkit import maml, methods, models, notebook, plots, runs
+from mamlkit import maml, measures, methods, models, notebook, plots
 from mamlkit.maml import Task
 
 plots.use_style()
@@ -202,7 +204,7 @@ for _ in range(200):
     support, query = sample_task(generator)
     path = adaptation(theta, support, steps=10)
     errors.append([loss(fast, query).item() for fast in path])
-statistics = runs.statistics("mse", np.array(errors))
+statistics = measures.statistics("mse", np.array(errors))
 error = statistics["mean"]
 notebook.check("on 200 new tasks one step more than halves the error", error[1] < error[0] / 2)
 notebook.check("and ten steps leave less than a quarter of it", error[10] < error[0] / 4)

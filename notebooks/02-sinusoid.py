@@ -15,8 +15,8 @@
 # # Sinusoid regression
 #
 # ```{admonition} This chapter
-# - **claims** that MAML's results on sinusoids (Fig. 2, 3, 6, 7 and the rows *MAML* and *pretrained* of
-#   Table 2) come out again: from five points and one gradient step it fits what a network pretrained on
+# - **claims** that MAML does on sinusoids what the paper shows (Fig. 2, 3, 6, 7), with numbers that are consistent with
+#   the rows *MAML* and *pretrained* of Table 2: from five points and one gradient step it fits what a network pretrained on
 #   the same tasks does not fit in ten;
 # - **takes** about half a minute on two CPU cores; the runs at the paper's scale are committed results,
 #   evaluated again here;
@@ -49,7 +49,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mamlkit import checkpoints, experiments, maml, results, runs, train
+from mamlkit import checkpoints, experiments, maml, measures, results, train
 from mamlkit import notebook, pages, plots
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
@@ -149,8 +149,8 @@ print("trained:", ", ".join(f"{method} for {fit.iteration:,} iterations" for met
 # %%
 def curve_of(errors):
     """Mean and 95 % interval over tasks, from errors [tasks, inner steps + 1]."""
-    found = runs.statistics("mse", errors)
-    ci95 = 1.96 * np.array(found["sd"]) / math.sqrt(len(errors))
+    found = measures.statistics("mse", errors)
+    ci95 = 1.96 * np.array(found["sd"]) / np.sqrt(len(errors) - np.array(found["diverged"]))
     return pd.DataFrame({"value": found["mean"], "ci95": ci95})
 
 
@@ -197,8 +197,7 @@ for line in ours.itertuples():
     found = results.load(ROWS[method])
     entry = {"method": method, "steps": str(line.step), "paper": f"{line.paper:.2f}"}
     if found:
-        sd = found[0]["evaluations"]["K=5"]["mse"]["sd"][line.step]
-        entry["paper"] += f" (± {1.96 * sd / math.sqrt(600):.2f})"
+        entry["paper"] += f" (± {line.ours_ci95 * math.sqrt(line.tasks / line.seeds / 600):.2f})"
         entry["ours"] = pages.number(line.ours, line.ours_ci95)
         entry["difference"] = f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
     lines.append(entry | {"verdict": pages.badge(line.verdict)})
@@ -343,9 +342,9 @@ plt.show()
 # ### Tasks on which adaptation diverges
 #
 # Gradient descent with a fixed step is stable only where $\alpha$ times the curvature stays below 2, and
-# MAML's initialisation lies at that very edge ({numref}`Exercise %s <ex-curvature>`): it has learned to
-# make the most of the step it was given. On a few tasks, most of them with five support points, the
-# curvature stays beyond the edge and the error grows without bound. One such task among thousands decides
+# MAML's initialisation lies about that very edge ({numref}`Exercise %s <ex-curvature>`). On most tasks the first
+# steps lead to where the curvature is less. On a few, most of them with five support points, they
+# do not, and the error grows without bound. One such task among thousands decides
 # the mean. We say that a task has *diverged* at a step if its error there is above $25 \geq A^2$, more than
 # answering zero would give, and is so at the last step too, or if it is above 1,000. A task that overshoots
 # and comes back has not. Diverged tasks are left out of the mean and counted in {numref}`tab-sinusoid-diverged`. The paper does
@@ -494,18 +493,20 @@ def errors_along(method, shots, tasks):
 left = {}
 for shots in (5, 10):
     for method in params:
-        left[method, shots] = curve_of(errors_along(method, shots, half_range(shots)))
-    ours, baseline = left["MAML", shots].value, left["pretrained", shots].value
+        left[method, shots] = errors_along(method, shots, half_range(shots))
+    ours, baseline = (curve_of(left[method, shots]).value for method in ("MAML", "pretrained"))
     text = f"K = {shots}: one step on the right halves MAML's error on the left"
     notebook.check(text, ours[1] < ours[0] / 2)
     text = f"K = {shots}: ten steps do not reduce the pretrained network's at all"
     notebook.check(text, baseline[10] > baseline[0])
+lost = max(measures.statistics("mse", errors)["diverged"][10] for errors in left.values())
+notebook.check("of 1,000 tasks fewer than 20 have diverged", lost < 20)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error on query points in $[-5, 0]$ after adaptation to support points in $[0, 5]$; bands are 95 % intervals over 1,000 tasks.", "name": "fig-sinusoid-half-curve"}, "image": {"alt": "Two panels, for five and ten support points. The error of MAML on the left half falls steeply at the first step and then stays low. That of the pretrained network rises."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error on query points in $[-5, 0]$ after adaptation to support points in $[0, 5]$; bands are 95 % intervals over 1,000 tasks, less the few that have diverged.", "name": "fig-sinusoid-half-curve"}, "image": {"alt": "Two panels, for five and ten support points. The error of MAML on the left half falls steeply at the first step and then stays low. That of the pretrained network rises."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, shots in zip(axes, (5, 10)):
     for method in params:
-        plots.adaptation_curve(ax, method, left[method, shots])
+        plots.adaptation_curve(ax, method, curve_of(left[method, shots]))
     ax.set(title=f"K = {shots}", ylabel="", ylim=(0, None))
 axes[0].set_ylabel("error on the left (mean squared error)")
 axes[1].legend()
@@ -537,7 +538,7 @@ def standard_errors(name, shots, n_tasks=200, seed=1):
     test = {e.shots: e for e in test_row.evaluations}[shots]
     theta = checkpoints.load_params(results.checkpoint(name))
     errors = train.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)["mse"]
-    new = runs.statistics("mse", errors)
+    new = measures.statistics("mse", errors)
     old = results.load(name)[0]["evaluations"][test.name]["mse"]
     variance = [new["sd"][k] ** 2 / n_tasks + old["sd"][k] ** 2 / old["tasks"] for k in (1, 10)]
     distance = [abs(new["mean"][k] - old["mean"][k]) for k in (1, 10)]
@@ -557,7 +558,7 @@ for method, name in ROWS.items():
 # - **Inner step.** $\alpha = 0.01$ as the paper says. The default of the authors' program is 0.001, and
 #   their usage note does not change it.
 # - **Test tasks.** 6,000 instead of 600. The squared error grows with $A^2$, so its distribution over
-#   tasks is long-tailed, and 600 leave an interval of about a tenth of the error itself.
+#   tasks is long-tailed, and 600 leave an interval of a tenth to a third of the error itself.
 # - **Diverged tasks** are counted apart (above).
 # - **The same** as in the authors' program, though not in the paper: initial weights of standard deviation
 #   0.01, as many query as support points, tested on $K$ random points rather than a grid.
@@ -608,8 +609,8 @@ notebook.check("the sample agrees within 4 standard errors", far < 4)
 # :class: dropdown
 # ```
 #
-# Try several on the same 300 tasks. A longer step gains a little and soon diverges on more and more tasks;
-# none comes near MAML's first step.
+# Try several on the same 300 tasks, with the network of seed 0. Up to 0.02 a longer step gains a little, the longest is the
+# worst, and none comes near MAML's first step. (For the networks of other seeds another of these sizes may be the best.)
 
 # %%
 test_row = experiments.get("sinusoid-pretrained")
@@ -617,10 +618,11 @@ after_ten = {}
 for size in (0.002, 0.005, 0.01, 0.02, 0.05):
     test = dataclasses.replace(test_row.evaluations[1], inner_lr=size)
     errors = train.evaluate(test_row, params["pretrained"], test, n_tasks=300, seed=2)["mse"]
-    after_ten[size] = runs.statistics("mse", errors)["mean"][10]
+    after_ten[size] = measures.statistics("mse", errors)["mean"][10]
 maml_errors = train.evaluate(row, params["MAML"], row.evaluations[1], n_tasks=300, seed=2)["mse"]
-one_step = runs.statistics("mse", maml_errors)["mean"][1]
-text = "ten fine-tuning steps of any size leave over twice the error of one MAML step"
+one_step = measures.statistics("mse", maml_errors)["mean"][1]
+notebook.check("0.02 is the best of these sizes, 0.05 the worst", sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05])
+text = "ten fine-tuning steps of any of these sizes leave over twice the error of one MAML step"
 notebook.check(text, min(after_ten.values()) > 2 * one_step)
 
 # %% [markdown]
@@ -657,24 +659,25 @@ notebook.check("a third of the tasks makes more than half of the error", min(sha
 # ```{exercise}
 # :label: ex-curvature
 #
-# A step of gradient descent on a quadratic of curvature $\lambda$ is longest without overshooting into
-# divergence at $\alpha\lambda = 2$. Compute the largest eigenvalue of the support loss's Hessian at both
-# initialisations, on 100 tasks with $K = 10$. What has MAML learned?
+# A step of gradient descent multiplies the error of a quadratic of curvature $\lambda$ by $(1 - \alpha\lambda)^2$: at $\alpha\lambda = 1$
+# nothing is left of it, at 2 nothing is gained, beyond that it grows. Compute the largest eigenvalue $\lambda_{\max}$ of the support loss's Hessian at both
+# initialisations, on 100 tasks with $K = 10$, for every seed. Is it what MAML has learned?
 # ```
 #
 # ```{solution-start} ex-curvature
 # :class: dropdown
 # ```
 #
-# Power iteration needs products $Hv$ only, which `jvp` of the gradient gives. MAML's initialisation is
-# several times as sharply curved as that of pretraining, and $\alpha\lambda_{\max}$ is about 2 on the median
-# task: meta-training has raised the curvature to where a step of the given size does as much as it can. The
-# rest is divergence on unlucky tasks, and the reason why MAML's $\theta$ is tied to its $\alpha$.
+# Power iteration needs products $Hv$ only, which `jvp` of the gradient gives. In all seeds of MAML $\alpha\lambda_{\max}$ is about 2 on the median
+# task. That is the edge: in the sharpest direction the step gains nothing or overshoots, in others it does more. Even so, few
+# tasks diverge, since the loss is no quadratic and bends less further on. The networks of pretraining lie below the edge or
+# beyond it, from seed to seed. So a sharp loss is not what tells MAML from pretraining: what does is *where* the
+# step leads, which a single number cannot say. But it ties MAML's $\theta$ to its $\alpha$: with a step twice as long it would be far beyond the edge.
 
 
 # %%
-def curvature(method, support, products=40):
-    learner, start = learner_of(method, 10), params[method]
+def curvature(method, start, support, products=40):
+    learner = learner_of(method, 10)
     gradient = torch.func.grad(lambda p: learner.loss_fn(p, support))
     norm = lambda v: torch.sqrt(sum((part**2).sum() for part in v.values()))
     v = {name: torch.ones_like(part) for name, part in start.items()}
@@ -687,11 +690,14 @@ def curvature(method, support, products=40):
 support = Sinusoid().sample(train.generator(0, "curvature"), 100).support
 sharpness = {}
 for method in params:
-    of_tasks = torch.func.vmap(lambda s: curvature(method, s))(support)
-    sharpness[method] = row.inner_lr * of_tasks.median()
-text = "MAML: the median of alpha lambda is between 1.5 and 2.5"
-notebook.check(text, 1.5 < sharpness["MAML"] < 2.5)
-notebook.check("pretrained: it is below 1", sharpness["pretrained"] < 1)
+    seeds = [r["seed"] for r in results.load(ROWS[method])]
+    networks = [checkpoints.load_params(results.checkpoint(ROWS[method], seed)) for seed in seeds] or [params[method]]
+    of_tasks = [torch.func.vmap(lambda s: curvature(method, start, s))(support) for start in networks]
+    sharpness[method] = [float(row.inner_lr * values.median()) for values in of_tasks]
+for method, values in sharpness.items():
+    low, high = sum(value < 1 for value in values), sum(value > 2 for value in values)
+    print(f"{method}, the median of alpha lambda: of {len(values)} seeds {low} below 1, {high} beyond 2")
+notebook.check("MAML: between 1.5 and 2.5 for every seed", all(1.5 < value < 2.5 for value in sharpness["MAML"]))
 
 # %% [markdown]
 # ```{solution-end}

@@ -8,8 +8,9 @@ from conftest import finite_difference, loop_gradient, relative_error, small_pro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mamlkit import engine, kernels_cpu, kernels_torch, layers, maml, methods, models
+from mamlkit import engine, experiments, kernels_cpu, kernels_torch, layers, maml, methods, models, train
 from mamlkit.maml import Task
+from mamlkit.tasks.sinusoid import Sinusoid
 
 KERNELS = {"cpu": kernels_cpu, "torch": kernels_torch}
 
@@ -129,19 +130,32 @@ def test_a_meta_batch_of_unlike_parts_is_refused(kind, counts, monkeypatch):
             way()
 
 
-def test_the_number_of_threads_changes_nothing(monkeypatch):
-    monkeypatch.setattr(engine, "CHUNK_BYTES", 1)
-    learner, params, tasks = small_problem("conv-stride", tasks=7)
+@pytest.mark.parametrize("chunks", ["many", "one"])
+def test_the_number_of_threads_changes_nothing(chunks, monkeypatch):
+    if chunks == "many":
+        monkeypatch.setattr(engine, "CHUNK_BYTES", 1)
+        learner, params, tasks = small_problem("conv-stride", tasks=7)
+    else:  # of a size at which PyTorch would split sums between threads
+        learner = train.build(experiments.get("sinusoid-maml"))
+        params, family = learner.model.init(train.generator(0, "init")), Sinusoid()
+        tasks = family.sample(train.generator(0, "train"), 25)
     before, found = torch.get_num_threads(), []
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 4):
             torch.set_num_threads(threads)
-            found.append(engine.meta_gradient(methods.maml(learner), params, tasks))
+            gradient, losses = engine.meta_gradient(methods.maml(learner), params, tasks)
+            found.append([*gradient.values(), losses, engine.predictions(learner, params, tasks)])
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    for gradient, losses in found[1:]:
-        assert all(torch.equal(gradient[k], found[0][0][k]) for k in gradient) and torch.equal(losses, found[0][1])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
+
+
+def test_tasks_of_another_form_are_for_the_objective_to_judge():
+    objective = lambda p, task: (p["w"] * task.support).sum() ** 2 + task.query.sum()
+    tasks, params = Task(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 5)), {"w": torch.tensor(1.0)}
+    gradient, losses = engine.meta_gradient(objective, params, tasks)
+    assert losses.tolist() == [14.0, 54.0] and gradient["w"].item() == (2 * 3**2 + 2 * 7**2) / 2
 
 
 def test_one_thread_lasts_as_long_as_it_is_asked_for():

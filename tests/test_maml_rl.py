@@ -43,6 +43,11 @@ def mean_over_tasks(function, params, before, after, fixed, drawn_with=None):
     return sum(function(SMALL, params, fixed[t], one(before, t), one(after, t), ALPHA, drawn_with) for t in tasks) / len(fixed)
 
 
+def meta_surrogate(policy_, params, sampled, before, after, alpha, drawn_with=None):
+    """Algorithm 3's outer loss for one task, step by step: adapt, then the surrogate on the new steps."""
+    return maml_rl.surrogate(policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), sampled, after)
+
+
 def meta_divergence(policy_, params, fixed, before, after, alpha, drawn_with):
     return maml_rl.divergence(policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), fixed, after)
 
@@ -91,7 +96,7 @@ def test_the_meta_policy_gradient_equals_finite_differences(chunked, curvature):
     fixed = sampled(params, before)
     batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     theta = {k: v.clone() for k, v in params.items()} if curvature == "ratios" else None
-    wanted = finite_difference(lambda p: mean_over_tasks(maml_rl.meta_surrogate, p, before, after, fixed, theta), params)
+    wanted = finite_difference(lambda p: mean_over_tasks(meta_surrogate, p, before, after, fixed, theta), params)
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-7
     first_order = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
     assert relative_error(first_order, wanted) > 1e-2  # the term with second derivatives is no small thing here
@@ -121,7 +126,7 @@ def test_first_order_takes_gradient_and_fisher_of_the_adapted_policies_as_they_a
     dense = hessian(lambda v: sum(maml_rl.divergence(SMALL, shifted(v, t), fixed[t], one(after, t)) for t in range(3)) / 3)(0 * theta)
     assert torch.allclose(torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)]), dense, atol=1e-11)
     elsewhere = {k: v + 0.05 for k, v in params.items()}  # is judged by what it adapts to all the same
-    assert batch.judge(batch.vector(elsewhere))[0] == pytest.approx(float(mean_over_tasks(maml_rl.meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10)
+    assert batch.judge(batch.vector(elsewhere))[0] == pytest.approx(float(mean_over_tasks(meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10)
 
 
 def test_an_unknown_curvature_is_refused():
@@ -173,7 +178,7 @@ def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked,
     elsewhere = {k: v + 0.05 for k, v in params.items()}
     loss, apart = batch.judge(batch.vector(elsewhere))
     plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if curvature == "ratios" else None))
-    assert loss == pytest.approx(plain(maml_rl.meta_surrogate), rel=1e-10)
+    assert loss == pytest.approx(plain(meta_surrogate), rel=1e-10)
     assert apart == pytest.approx(plain(meta_divergence), rel=1e-10)
     assert batch.judge(batch.vector(params))[1] == pytest.approx(0, abs=1e-15)
 
@@ -212,7 +217,7 @@ def test_a_meta_update_lowers_the_loss_within_its_bound():
     new, step = maml_rl.meta_update(SMALL, params, before, after, inner_lr=ALPHA, max_kl=0.01)
     assert not step.refused and step.loss < step.loss_before and 0.002 < step.kl <= 0.01
     fixed = sampled(params, before)
-    assert step.loss == pytest.approx(float(mean_over_tasks(maml_rl.meta_surrogate, new, before, after, fixed)), rel=1e-9)
+    assert step.loss == pytest.approx(float(mean_over_tasks(meta_surrogate, new, before, after, fixed)), rel=1e-9)
     assert step.kl == pytest.approx(float(mean_over_tasks(meta_divergence, new, before, after, fixed)), rel=1e-9)
 
 

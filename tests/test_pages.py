@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import __main__, effects, experiments, inventory, pages, results, runs
+from mamlkit import __main__, effects, experiments, inventory, notebook, pages, results, runs
 
 ROOT = Path(__file__).parents[1]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
@@ -162,6 +163,16 @@ def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository): 
     assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set("0123")
 
 
+def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():
+    curves = {"MAML": pd.DataFrame({"value": [1.0, 3.0]}), "oracle": pd.DataFrame({"value": []})}
+    assert notebook.answer(lambda r: r["MAML"][1] > r["MAML"][0], curves) == "yes"
+    assert notebook.answer(lambda r: r["MAML"][1] < r["MAML"][0], curves) == "no"
+    assert notebook.answer(lambda r: r["MAML"][2] > 0, curves) == "not run"
+    assert notebook.answer(lambda r: max(r["oracle"]) > 0, curves, "–") == "–"
+    with pytest.raises(KeyError):  # a misspelt method is a mistake, and not a number that is missing
+        notebook.answer(lambda r: r["MAMl"][0] > 0, curves)
+
+
 def test_effects_speak_only_of_what_was_run(repository):  # noqa: F811
     every = [getattr(effects, name) for name in effects.__all__]
     assert all("not measured yet" in effect() for effect in every)
@@ -181,7 +192,7 @@ def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
     assert "no number" in inventory.where_seeds_matter()
     for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
         commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
-    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step, 0.2 after 5 steps, 0.4 after 10 steps" in inventory.where_seeds_matter()
+    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step (differs), 0.2 after 5 steps (differs), 0.4 after 10 steps (differs)" in inventory.where_seeds_matter()
 
 
 # -- verdicts

@@ -5,12 +5,15 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import experiments, results, rows, runs, train
+from mamlkit import checkpoints, experiments, inventory, measures, pages, results, rows, runs, train
+from mamlkit.rl import train as rl_train
 
 COMMITTED = sorted((runs.repository() / "data" / "results").glob("*/seed*.json"))
 ids = lambda path: f"{path.parent.name}-{path.stem}"
@@ -84,6 +87,8 @@ def test_margins_are_those_stated():
     navigation = 0.1 * (40.41 - 11.68)
     assert results.margin(pick(place="Fig. 4", method="random", step=3), paper) == pytest.approx(navigation)
     assert results.margin(pick(place="Table 4", step=0), paper) == pytest.approx(navigation)
+    own = 0.1 * (6.86 - 1.27)  # far less than MAML gains there
+    assert results.margin(pick(setting="Ant direction", method="pretrained"), paper) == pytest.approx(own)
     assert results.margin(pick(setting="Ant velocity", method="oracle"), paper) == pytest.approx(0.1 * (96.74 - 30.58))
 
 
@@ -228,10 +233,34 @@ def test_words_of_a_row_do_not_make_its_results_stale(repository, monkeypatch):
 def test_a_damaged_result_is_named(repository):
     commit(repository, "sinusoid-maml")
     path = repository / "data" / "results" / "sinusoid-maml" / "seed0.json"
-    path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match="seed0.json is not a whole result"):
-        results.load("sinusoid-maml")
+    whole = path.read_text()
+    for text in (whole[:100], "{}", "[]"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="seed0.json is not a whole result"):
+            results.load("sinusoid-maml")
+    path.write_text(whole)
+    tasks = path.with_name("seed0.tasks.npz")
+    tasks.write_bytes(tasks.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="seed0.tasks.npz does not hold the mse of test K=5"):
+        results.summary("sinusoid-maml", "K=5", 1, "mse")
 
+
+def test_a_test_that_has_come_later_or_has_more_steps_makes_a_result_stale_and_no_page_fails(repository, monkeypatch):
+    row = experiments.ROWS["sinusoid-maml"]
+    commit(repository, row.name)
+    more = replace(row.evaluations[0], name="K=40"), replace(row.evaluations[0], inner_steps=20, headline_step=20)
+    for evaluations in ((*row.evaluations, more[0]), (more[1], *row.evaluations[1:])):
+        monkeypatch.setitem(experiments.ROWS, row.name, replace(row, evaluations=evaluations))
+        assert results.summary(row.name, "K=5", 1, "mse") is None and line().verdict == "stale"
+        assert "[stale]" in inventory.beyond_evaluations() and "[stale]" in pages.table_2()
+
+
+def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(repository):
+    with np.errstate(over="ignore"):
+        commit(repository, "sinusoid-maml", errors=np.full((400, 11), 1e9))
+    found = line()
+    assert math.isnan(found.ours) and found.verdict == "differs" and found.diverged == 400
+    assert "sinusoid" in results.table_text() and "differs" in pages.table_2()
 
 
 def test_the_listing_has_every_experiment(repository):
@@ -243,6 +272,13 @@ def test_the_listing_has_every_experiment(repository):
 
 
 # -- what is committed
+
+
+def untrained(name):
+    """Parameters of the shapes that the experiment of this name has."""
+    row = experiments.get(name)
+    model = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else train.build(row).model
+    return model.init(train.generator(0, "init"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)
@@ -274,13 +310,13 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
             assert stored["tasks"] == evaluations[name].tasks
             kept = results.per_task_errors(result["name"], result["seed"], name, metric)
             last = evaluations[name].inner_steps
-            steps = range(last + 1) if metric == "return" else [s for s in runs.STEPS_KEPT if s <= last]
+            steps = range(last + 1) if metric == "return" else [s for s in measures.STEPS_KEPT if s <= last]
             assert kept.shape == (stored["tasks"], len(steps))
             for column, step in enumerate(steps):
                 # Half precision rounds a value by at most 2^-11 of it, and so a mean of positive values. It may also
                 # move one down onto the threshold: read as on it or above it, their number must come out.
-                readings = (kept, np.where(kept == runs.DIVERGED_MSE, runs.DIVERGED_MSE + 1, kept)) if metric == "mse" else ()
-                masks = [runs.diverged(reading)[:, column] for reading in readings] or [np.zeros(len(kept), bool)]
+                readings = (kept, np.where(kept == measures.DIVERGED_MSE, measures.DIVERGED_MSE + 1, kept)) if metric == "mse" else ()
+                masks = [measures.diverged(reading)[:, column] for reading in readings] or [np.zeros(len(kept), bool)]
                 errors = kept[:, column][~next(mask for mask in masks if mask.sum() == stored["diverged"][step])]
                 assert errors.mean() == pytest.approx(stored["mean"][step], rel=2**-11, abs=1e-6)
 
@@ -288,16 +324,23 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)
 def test_committed_parameters_and_log_lie_beside_the_result(path):
     result = json.loads(path.read_text())
-    assert path.with_suffix(".safetensors").stat().st_size > 0
-    log = runs.read_log(path.with_name(f"{path.stem}.metrics.csv"), result["iterations_done"])
+    params = checkpoints.load_params(path.with_suffix(".safetensors"), like=untrained(result["name"]))
+    assert all(value.isfinite().all() for value in params.values())
     done = result["iterations_done"]  # of an interrupted run any number, while the log has a line per LOG_EVERY
+    log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(experiments.get(result["name"]), rows.PolicyRow)  # these log every iteration
     every = math.ceil(done / runs.LOG_ROWS_KEPT) if policies else train.LOG_EVERY
-    assert done == 0 or log[-1]["iteration"] == done - done % every
+    assert done == 0 or log.iloc[-1] == done - done % every
 
 
 def test_committed_unfinished_runs_are_current_and_have_a_result():
     for path in (runs.repository() / "data" / "partial").glob("*/seed*/run.json"):
         run = json.loads(path.read_text())
         assert run["settings"] == experiments.get(path.parts[-3]).settings
-        assert any(f"seed{r['seed']}" == path.parts[-2] for r in results.load(path.parts[-3]))
+        (result,) = (r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2])
+        params = untrained(path.parts[-3])
+        adam = torch.optim.Adam(params.values()) if isinstance(experiments.get(path.parts[-3]), rows.Row) else None
+        iteration, _ = checkpoints.load_state(path.with_name("state.safetensors"), params, adam)
+        assert iteration == result["iterations_done"] and checkpoints.finite(params, adam)
+        committed = checkpoints.load_params(results.checkpoint(path.parts[-3], result["seed"]))
+        assert all(torch.equal(params[name], committed[name]) for name in params)

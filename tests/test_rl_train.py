@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import experiments, runs
+from mamlkit import experiments, measures, runs
 from mamlkit.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl, train
 from mamlkit.rl.policy import ACTIVATIONS
@@ -19,6 +19,13 @@ CHEETAH = dataclasses.replace(experiments.get("half-cheetah-direction-maml"), na
 
 def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_more_goals_than_there_are_are_refused():
+    row = experiments.get("2d-navigation-maml")
+    params = train.build(row, 1, 1)[1].init(train.generator(0, "init"))
+    with pytest.raises(ValueError, match="tasks=50, but 2d-navigation has 40 test goals"):
+        train.evaluate(row, params, dataclasses.replace(row.evaluations[0], tasks=50))
 
 
 @pytest.mark.parametrize("name", ["2d-navigation-maml", "2d-navigation-pretrained", "2d-navigation-oracle"])
@@ -42,7 +49,7 @@ def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
     path = folder / "metrics.csv"
     lines = path.read_text().splitlines()
     path.unlink() if log is None else path.write_text("\n".join(lines[:2]))
-    with pytest.raises(ValueError, match=f"metrics.csv has {0 if log is None else 1} lines up to iteration 2.*but 2 were written"):
+    with pytest.raises(ValueError, match=f"metrics.csv has no line of iteration {1 if log is None else 2}, although the run's state is of iteration 2"):
         train.fit(row, folder=folder)
 
 
@@ -238,7 +245,7 @@ def test_a_task_that_diverges_is_nan_from_there_on_and_the_others_are_not():
         patch.setattr(train.maml_rl, "adapt_each", broken)
         found = train.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4,)), goals=goals)["return"]
     assert np.isnan(found[1, 1]) and np.isnan(found).sum() == 1 and np.array_equal(found[[0, 2]], plain[[0, 2]])
-    assert runs.statistics("return", found)["diverged"] == [0, 1]
+    assert measures.statistics("return", found)["diverged"] == [0, 1]
 
 
 def test_an_environment_without_test_goals_says_so():

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mamlkit import __main__, checkpoints, experiments, runs, train
+from mamlkit import __main__, checkpoints, experiments, measures, runs, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
@@ -33,7 +35,7 @@ def test_a_run_ends_with_a_result_that_can_be_derived_again(short, tmp_path, cap
         stored = result["evaluations"][evaluation.name]["mse"]
         assert np.allclose(stored["mean_of_all"], curves["mse"].mean(0), rtol=1e-4) and stored["tasks"] == 20
         per_task = np.load(folder / "tasks.npz")[f"{evaluation.name}/mse"]
-        assert np.allclose(per_task, curves["mse"][:, runs.STEPS_KEPT], rtol=2e-3)
+        assert np.allclose(per_task, curves["mse"][:, measures.STEPS_KEPT], rtol=2e-3)
     log = pd.read_csv(folder / "metrics.csv")
     assert list(log.columns) == runs.LOG_COLUMNS and list(log.iteration) == [100, 200, 250]
     assert "result in" in capsys.readouterr().out
@@ -64,6 +66,81 @@ def test_a_folder_of_other_settings_is_refused_and_the_fields_are_named(tmp_path
     assert runs.open_run(reworded, 0, "cpu", base=tmp_path) == tmp_path / ROW.name / "seed0"
 
 
+def test_a_folder_that_was_copied_for_another_seed_or_scale_is_refused(tmp_path):
+    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    shutil.copytree(folder, folder.with_name("seed1"))
+    with pytest.raises(ValueError, match="seed1 holds a run of other settings .seed was 0, is 1"):
+        runs.open_run(ROW, 1, "cpu", base=tmp_path)
+    shutil.copytree(folder.parent, tmp_path / f"{ROW.name}-quick")
+    with pytest.raises(ValueError, match="scale was 'paper', is 'quick'"):
+        runs.open_run(ROW, 0, "cpu", scale="quick", base=tmp_path)
+
+
+def test_a_setting_that_is_gone_counts_as_changed(tmp_path):
+    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    record["settings"]["momentum"] = 0.9
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="momentum was 0.9, is None"):
+        runs.open_run(ROW, 0, "cpu", base=tmp_path)
+
+
+def test_two_processes_do_not_share_a_run_folder(short, tmp_path, capsys):
+    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs")
+    with runs.only_one(folder):
+        assert __main__.main(short) == 1
+    assert "another process is at work in" in capsys.readouterr().err
+    assert __main__.main([*short, "--until", "1"]) == 0  # the place is free again
+
+
+@pytest.mark.parametrize("harm", ["no state", "a line is gone", "a line twice", "no column"])
+def test_a_run_with_a_part_missing_is_refused_and_nothing_is_lost(harm, short, tmp_path, capsys):
+    assert __main__.main([*short, "--until", "200"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    log = (folder / "metrics.csv").read_text().splitlines()
+    if harm == "no state":
+        (folder / "state.safetensors").unlink()
+    else:
+        text = {"a line is gone": [log[0], log[2]], "a line twice": [*log[:2], *log[1:]], "no column": ["a,b", "1,2"]}[harm]
+        (folder / "metrics.csv").write_text("\n".join(text) + "\n")
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+    assert __main__.main(short) == 1
+    message = capsys.readouterr().err
+    wanted = {"no state": "state.safetensors.*is missing", "a line is gone": "no line of iteration 100", "a line twice": "two lines of iteration 100"}
+    assert re.search(wanted.get(harm, "is not the log of a run"), message) and f"move {folder} away" in message
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+def test_what_must_not_be_committed_is_not_kept(short, tmp_path, capsys):
+    data = tmp_path / "repository" / "data"
+    assert __main__.main([*short, "--scale", "quick", "--keep"]) == 1 and "--keep is for results at the paper scale" in capsys.readouterr().err
+    quick = ["run", ROW.name, "--runs", str(tmp_path / "quick"), "--device", "cpu", "--scale", "quick", "--until", "1"]
+    assert __main__.main(quick) == 0
+    with pytest.raises(ValueError, match="at the quick scale.*only results at the paper scale, without TF32, are kept"):
+        runs.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
+    assert not data.exists()
+
+
+def test_a_committed_result_that_has_come_further_stays(short, tmp_path, capsys):
+    data = tmp_path / "repository" / "data"
+    assert __main__.main([*short, "--until", "200", "--keep"]) == 0
+    committed = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    shutil.rmtree(data / "partial")  # as if nobody had the state, so that a run begins again
+    again = [*short[:3], str(tmp_path / "again"), *short[4:]]
+    assert __main__.main([*again, "--until", "100", "--keep"]) == 1
+    assert "has 200 iterations" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in committed.items() if "results" in path.parts)
+    assert __main__.main([*again, "--keep"]) == 0  # it is further now
+
+
+def test_a_committed_state_that_has_come_further_is_not_overlooked(short, tmp_path, capsys):
+    assert __main__.main([*short, "--until", "100"]) == 0
+    further = [*short[:3], str(tmp_path / "further"), *short[4:]]
+    assert __main__.main([*further, "--until", "200", "--keep"]) == 0
+    assert __main__.main(short) == 1
+    assert re.search("seed0 has come to iteration 100, but .*partial.* to 200", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}'])
 def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
@@ -79,10 +156,28 @@ def test_settings_that_no_run_can_have_are_refused(field, value):
         dataclasses.replace(ROW, **{field: value})
 
 
-@pytest.mark.parametrize("test", [{"tasks": 0}, {"inner_lr": -0.1}, {"inner_steps": -1}])
-def test_evaluations_that_cannot_be_are_refused(test):
-    with pytest.raises(ValueError, match="must be at least"):
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ({"tasks": 0}, "a whole number, at least 1"),
+        ({"tasks": 2.5}, "a whole number"),
+        ({"inner_lr": -0.1}, "must be at least 0"),
+        ({"inner_steps": -1}, "at least 0"),
+        ({"headline_step": 11}, "headline_step=11, but only 10 steps are taken"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_refused(test, message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(ROW.evaluations[0], **test)
+
+
+def test_rows_that_contradict_themselves_are_refused():
+    with pytest.raises(ValueError, match="iterations=2.5, but it must be a whole number"):
+        dataclasses.replace(ROW, iterations=2.5)
+    with pytest.raises(ValueError, match="each needs one of its own"):
+        dataclasses.replace(ROW, evaluations=ROW.evaluations[:1] * 2)
+    with pytest.raises(ValueError, match="ways=10, but the network tells 5 classes apart"):
+        dataclasses.replace(experiments.get("omniglot-5way-1shot"), ways=10)
 
 
 @pytest.mark.parametrize("change", [{"method": "mamm"}, {"loss": "hinge"}, {"network": ("conv5", {})}])
@@ -116,11 +211,11 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
     values = np.array([[1.0, 40.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])  # the first comes back
-    assert runs.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [[False, True, False], [False] * 3]
-    got = runs.statistics("mse", values)
+    assert measures.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [[False, True, False], [False] * 3]
+    got = measures.statistics("mse", values)
     assert got["mean"] == [2.0, 32.5, 1.0] and got["sd"] == [round((2 / 3) ** 0.5, 6), 7.5, 0.0]
     assert got["diverged"] == [0, 1, 2] and got["tasks"] == 3 and got["mean_of_all"] == [2.0, round(95 / 3, 6), None]
-    assert runs.statistics("accuracy", np.array([[20.0], [100.0]]))["mean"] == [60.0]
+    assert measures.statistics("accuracy", np.array([[20.0], [100.0]]))["mean"] == [60.0]
 
 
 def test_the_fingerprint_follows_settings_and_not_words():

@@ -61,10 +61,22 @@ def test_training_lowers_the_meta_loss():
     assert log.meta_loss.iloc[-1] < log.meta_loss.iloc[0] - 0.3
 
 
-def test_the_clip_bounds_each_component_of_the_meta_gradient():
-    tiny, none = (train.fit(dataclasses.replace(ROW, clip=clip), until=3).params for clip in (1e-9, None))
-    wide = train.fit(dataclasses.replace(ROW, clip=1e9), until=3).params
-    assert equal(wide, none) and not equal(tiny, none)
+def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def __init__(self, params, lr):
+            super().__init__(params, lr=0.0)
+
+        def step(self):
+            seen.append(torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]]))
+
+    monkeypatch.setattr(train.torch.optim, "Adam", Watched)
+    train.fit(ROW, until=1, validate=False)
+    bound = float(seen[0].abs().median())
+    train.fit(dataclasses.replace(ROW, clip=bound), until=1, validate=False)
+    assert (seen[0] > bound).any() and (seen[0] < -bound).any()
+    assert torch.equal(seen[1], seen[0].clamp(-bound, bound)) and not torch.equal(seen[1], seen[0])
 
 
 def test_an_interrupt_leaves_a_run_that_can_go_on(tmp_path):
@@ -87,6 +99,20 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
     folder = runs.open_run(row, 0, "cpu", base=tmp_path)
     with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder .*inner_lr"):
         train.fit(row, folder=folder)
+    assert not (folder / "state.safetensors").exists()
+    train.fit(ROW, folder=folder, until=1)
+    good = (folder / "state.safetensors").read_bytes()
+    with pytest.raises(FloatingPointError, match="meta-loss is (nan|inf)"):
+        train.fit(row, folder=folder)
+    assert (folder / "state.safetensors").read_bytes() == good
+
+
+@pytest.mark.parametrize("inner_lr", [1e8, 1e7])  # NaN in the parameters; infinite moments of Adam
+def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, tmp_path):
+    row = dataclasses.replace(ROW, inner_lr=inner_lr)
+    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed 0"):
+        train.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()
 
 

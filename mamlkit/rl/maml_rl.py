@@ -13,7 +13,7 @@ the gradient is the same where the rollouts were sampled, and H holds that too: 
 Rothfuss et al. (ProMP, ICLR 2019). ``"none"`` leaves H out: first-order MAML.
 """
 
-__all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_surrogate", "meta_update", "surrogate"]
+__all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_update", "surrogate"]
 
 from collections.abc import Callable
 
@@ -74,23 +74,6 @@ def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) ->
     """Mean KL divergence of one task's policy from the one that sampled the steps."""
     parts = (part for p in (sampled, params) for part in (policy.mean(p, steps.observations), p["log_std"]))
     return (steps.weights * kl(*parts)).sum()
-
-
-def meta_surrogate(
-    policy: Policy, params: Params, sampled: Params, before: Steps, after: Steps, inner_lr: float, drawn_with: Params | None = None
-) -> Tensor:
-    """The meta-objective of one task: the surrogate loss after an inner step. Paper: Algorithm 3, line 10.
-
-    Args:
-        policy: see :mod:`mamlkit.rl.policy`.
-        params: theta.
-        sampled: the adapted parameters that ``after`` was sampled with.
-        before: rollouts of the policy at theta, for the inner step.
-        after: rollouts of the adapted policy.
-        inner_lr: alpha.
-        drawn_with: see :func:`adapt`.
-    """
-    return surrogate(policy, adapt(policy, params, before, inner_lr, drawn_with), sampled, after)
 
 
 def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,14 +88,17 @@ def fit(
     params = {name: value.to(device) for name, value in policy.init(generator(seed, "init")).items()}
     optimiser = torch.optim.Adam(list(params.values()), lr=row.outer_lr) if row.method == "policy gradient" else None
     first, log = 0, []
-    if folder is not None and (folder / "state.safetensors").exists():
-        first, _ = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder / "metrics.csv", first, every=1)
+    if folder is not None:
+        if (folder / "state.safetensors").exists():
+            first, _ = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
+        log = runs.read_log(folder, first, every=1)
     iteration, last = first, row.iterations if until is None else min(until, row.iterations)
     start = saved = time.perf_counter()
     before = log[-1]["seconds"] if log else 0.0
 
     def save() -> None:
+        if not checkpoints.finite(params, optimiser):
+            raise FloatingPointError(f"the policy, or Adam's moments, are not finite at iteration {iteration} of {row.name}, seed {seed}; the last state is kept")
         if folder is not None:
             runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, [])
@@ -194,8 +197,16 @@ def evaluate(
     Returns:
         ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN from the
         step on that has made a task's parameters non-finite.
+
+    Raises:
+        ValueError: the evaluation wants more goals than the paper has.
+        FloatingPointError: parameters are finite, but what the policy does with them is not.
     """
-    goals = test_goals(row.environment)[: evaluation.tasks] if goals is None else goals
+    if goals is None:
+        goals = test_goals(row.environment)
+        if evaluation.tasks > len(goals):
+            raise ValueError(f"{evaluation.name}: tasks={evaluation.tasks}, but {row.environment} has {len(goals)} test goals; name others as goals")
+        goals = goals[: evaluation.tasks]
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
     found, diverged = [], np.zeros(len(goals), bool)
@@ -228,7 +239,7 @@ def standard_errors(name: str, goals: int = 10, seed: int = 1) -> NDArray[np.flo
         seed: of the new episodes.
 
     Returns:
-        Before and after one gradient step, ``[2]``.
+        Before and after one gradient step, ``[2]``, or ``[1]`` for a policy that takes none.
     """
     row = experiments.get(name)
     test = row.evaluations[0]
@@ -236,4 +247,4 @@ def standard_errors(name: str, goals: int = 10, seed: int = 1) -> NDArray[np.flo
     params = checkpoints.load_params(results.checkpoint(name))
     new = evaluate(row, params, one_step, goals=test_goals(row.environment)[:goals], seed=seed)["return"]
     change = new - results.per_task_errors(name, 0, test.name, "return")[:goals, :2]
-    return abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(goals))
+    return abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))

@@ -340,7 +340,7 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 # (locomotion-curvature)=
 # ### The curvature of the inner step
 #
-# With the authors' loss and their baseline our HalfCheetah direction stops at a low return after some twenty iterations ({numref}`fig-locomotion-curvature`).
+# With the authors' loss and their baseline our HalfCheetah direction stays far below the paper's return in all its 500 iterations ({numref}`fig-locomotion-curvature`).
 # Simulator and TRPO do not seem to blame: our oracles, made with the same of both, return
 # what the paper's do ({numref}`tab-locomotion`). What MAML has and they have not is the way from $\theta'$ back to $\theta$,
 # $\partial \theta' / \partial \theta = I - \alpha H$, with $H$ the Hessian of the inner loss. In the sinusoids the loss is a
@@ -406,7 +406,7 @@ for error in (0.0, 5.0):  # of the baseline
 # faster than 10 rad/s. Untrained policies, and trained ones (the HalfCheetahs in first order, the Ant with log-densities):
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def beyond(name, params=None):
     """Share of the steps of a policy, untrained or as given, with an observation beyond the bound."""
     row = experiments.get(name)
@@ -429,8 +429,9 @@ others = shares["half-cheetah-velocity, trained"], shares["ant-velocity, trained
 notebook.check("trained for directions: ten times as often as the others", often > 10 * max(others))
 
 # %% [markdown]
-# How much it matters, at the policies of the committed runs with log-densities: the part of the meta-gradient that comes from $H$, its length compared with that of the first-order gradient, and
-# the cosine between two batches of episodes of the same tasks. A cosine near zero says that there is little but noise in it.
+# How much it matters, at policies of the committed runs with log-densities, in HalfCheetah direction also as it was after 100 iterations: the part of the meta-gradient that comes
+# from $H$, its length compared with that of the first-order gradient, and the cosine between two batches of episodes of the same tasks. A cosine near zero says that
+# there is little but noise in it.
 
 
 # %%
@@ -456,26 +457,36 @@ def curvature_parts(row, params, tasks=20):
     return {kind: ((size(a) + size(b)) / 2, float(a @ b) / size(a) / size(b)) for kind, (a, b) in parts.items()}
 
 
-lines, lengths = [], {}
-for setting in ("HalfCheetah direction", "HalfCheetah velocity"):
-    params = checkpoints.load_params(results.checkpoint(f"{SETTINGS[setting]}-maml"))
+POLICIES = {
+    ("HalfCheetah direction", 100): ".iteration100.safetensors",
+    ("HalfCheetah direction", 500): ".safetensors",
+    ("HalfCheetah velocity", 500): ".safetensors",
+}
+found = {}
+for (setting, iteration), file in POLICIES.items():
+    params = checkpoints.load_params(results.checkpoint(f"{SETTINGS[setting]}-maml").with_suffix(file))
     for clip, name in (("clipped", "maml"), ("not clipped", "maml-unclipped")):
-        for kind, (length, cosine) in curvature_parts(experiments.get(f"{SETTINGS[setting]}-{name}"), params).items():
-            line = {"setting": setting, "inner loss": kind, "baseline": clip}
-            lines.append(line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")})
-            lengths[setting, kind, clip] = length
-ratio = lambda setting: lengths[setting, "log-densities", "clipped"] / lengths[setting, "log-densities", "not clipped"]
-notebook.check("direction, log-densities: with the clip over twice as long as without", ratio("HalfCheetah direction") > 2)
-notebook.check("velocity: the same within a quarter", 0.75 < ratio("HalfCheetah velocity") < 1.25)
+        for kind, part in curvature_parts(experiments.get(f"{SETTINGS[setting]}-{name}"), params).items():
+            found[setting, iteration, kind, clip] = part
+ratio = lambda *policy: found[*policy, "log-densities", "clipped"][0] / found[*policy, "log-densities", "not clipped"][0]
+longer = min(ratio("HalfCheetah direction", k) for k in (100, 500)) > 2
+notebook.check("direction, log-densities: with the clip over twice as long as without", longer)
+notebook.check("velocity: the same within a quarter", 0.75 < ratio("HalfCheetah velocity", 500) < 1.25)
+length, cosine = found["HalfCheetah direction", 100, "log-densities", "clipped"]
+notebook.check("direction, iteration 100: longer than the gradient, and a cosine over 0.5", length > 1 and cosine > 0.5)
 
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
+lines = []
+for (setting, iteration, kind, clip), (length, cosine) in found.items():
+    line = {"setting": setting, "iteration": str(iteration), "inner loss": kind, "baseline": clip}
+    lines.append(line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")})
 text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches."
-notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("length", "cosine"))
+notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("iteration", "length", "cosine"))
 
 # %% [markdown]
-# In HalfCheetah direction, with log-densities and the clip, the part from $H$ is the longest of all, longer than the gradient that it should correct, and much the same from batch to batch: not noise, but a bias, which
-# the outer update follows instead of the returns. Without the clip most of it is gone; and in HalfCheetah velocity the clip changes next to nothing. With ratios it is longer than the gradient in
-# every line, and noise.
+# In HalfCheetah direction, with log-densities and the clip, the part from $H$ is the longest of all, several times as long as the gradient that it should correct. After 100 iterations it is much the same from batch to batch: not noise, but
+# a bias, which the outer update follows instead of the returns. After 500, at a policy that it has led to, it drowns the gradient, and is no longer even the same. Without the clip most of it is gone; and in HalfCheetah velocity the
+# clip changes next to nothing. With ratios it is longer than the gradient in every line, and noise.
 #
 # The four together, with the same seed, tasks and settings:
 
@@ -610,15 +621,18 @@ notebook.markdown("\n\n".join(parts))
 #
 # Each committed MAML policy on the first ten of its forty goals, with new random numbers, before adaptation and after one step from as many
 # new episodes as in the committed test. As in [chapter 5](05-navigation.ipynb), the ten differences must
-# average to zero within five of their standard errors.
+# average to zero within five of their standard errors. Of ten numbers the standard error is itself uncertain: chance alone goes beyond five of them once
+# in some 1,350 times (Student's $t$ with nine degrees of freedom), and there are two dozen such numbers here. Where it happens, the same is asked of all forty goals, whose bound is the narrower.
 
 
 # %%
 for setting, name in SETTINGS.items():
     for method in KINDS:
         if results.load(f"{name}-{METHODS[method]}"):
-            far = rl.standard_errors(f"{name}-{METHODS[method]}")
-            notebook.check(f"{setting}, {method}: steps 0 and 1 within 5 standard errors", max(far) < 5)
+            far, goals = max(rl.standard_errors(f"{name}-{METHODS[method]}")), "ten"
+            if far >= 5:
+                far, goals = max(rl.standard_errors(f"{name}-{METHODS[method]}", goals=40)), "all forty"
+            notebook.check(f"{setting}, {method}, {goals} goals: steps 0 and 1 within 5 standard errors", far < 5)
         else:
             print(f"not run: {setting}, {method}")
 

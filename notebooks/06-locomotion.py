@@ -17,7 +17,7 @@
 # ```{admonition} This chapter
 # - **claims** that Algorithm 3, unchanged, makes two simulated robots change their speed or their direction after one
 #   policy-gradient step (Fig. 5), and puts our runs at the paper's settings, in the paper's physics, beside the published curves;
-# - **takes** about a minute on two CPU cores; the runs at the paper's scale take from minutes (an oracle of the HalfCheetah) to hours
+# - **takes** one to two minutes on two CPU cores; the runs at the paper's scale take from minutes (an oracle of the HalfCheetah) to hours
 #   (MAML on the Ant) and are committed results, evaluated again here;
 # - **assumes** [chapter 5](05-navigation.ipynb): Algorithm 3, its outer step, and how to read the curves.
 # ```

@@ -2,8 +2,6 @@
 
 __all__ = ["finite", "load_params", "load_state", "save_params", "save_state"]
 
-import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -11,21 +9,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mamlkit.runs import replacing
+
 Params = dict[str, Tensor]
 
 
 def _save(tensors: Params, path: Path, metadata: dict[str, str] | None = None) -> None:
-    # A temporary file in the same folder, then one rename: a reader sees the old file or the new one.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _load(path: Path) -> tuple[Params, dict[str, str]]:

@@ -21,9 +21,9 @@ import numpy as np
 
 from mamlkit import results
 from mamlkit.experiments import ROWS
+from mamlkit.measures import STEPS_KEPT
 from mamlkit.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
 from mamlkit.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
-from mamlkit.measures import STEPS_KEPT
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)

@@ -5,7 +5,7 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 every test task) and ``result.json``, written last.
 """
 
-__all__ = ["LOG_COLUMNS", "keep", "only_one", "open_run", "read_log", "repository", "write_log", "write_result"]
+__all__ = ["LOG_COLUMNS", "keep", "only_one", "open_run", "read_log", "replacing", "repository", "write_log", "write_result"]
 
 import json
 import os
@@ -43,13 +43,25 @@ def repository() -> Path:
     return root
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -123,15 +135,15 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     unfinished = _unfinished(name, seed) if scale == "paper" else None
     source = folder if (folder / "run.json").exists() else unfinished
     if source:
-        record["origin"] = _earlier_origins(source / "run.json", record) + record["origin"]
-        record["origin"] = [part for i, part in enumerate(record["origin"]) if i == 0 or part != record["origin"][i - 1]]
+        origins = _earlier_origins(source / "run.json", record)
+        record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
     if source == folder and unfinished and (here := _last_line(folder)) < (there := _last_line(unfinished)):
         raise ValueError(f"{folder} has come to iteration {here}, but {unfinished} to {there}; move {folder} away to go on from there")
     folder.mkdir(parents=True, exist_ok=True)
     if source and source != folder:
-        for name in ("state.safetensors", "metrics.csv", "run.json"):  # the record last: without it this is done again
-            shutil.copyfile(source / name, folder / name)
-    write_json(folder / "run.json", record)
+        for file in ("state.safetensors", "metrics.csv"):
+            shutil.copyfile(source / file, folder / file)
+    write_json(folder / "run.json", record)  # last: without it the copying is done again
     return folder
 
 
@@ -176,12 +188,11 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
         evaluations: name to metric to error ``[tasks, inner_steps + 1]``.
     """
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
-    temporary = folder / "tasks.tmp.npz"
     # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns are few, so all are kept.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
     kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
-    np.savez_compressed(temporary, **kept)
-    os.replace(temporary, folder / "tasks.npz")
+    with replacing(folder / "tasks.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **kept)
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     settings = {e.name: as_stored(e) for e in row.evaluations}
     result = run | {

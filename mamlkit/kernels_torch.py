@@ -26,20 +26,20 @@ def _unfolded(x: Tensor, window: Window) -> Tensor:
 
 def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
     """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
-    z = (_unfolded(x, window) @ kernel.mT).view(*x.shape[:2], window.out, window.out, -1)
+    z = (_unfolded(x, window) @ kernel).view(*x.shape[:2], window.out, window.out, -1)
     return z if out is None else out.add_(z)
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, filters, 9 * channels]``, added to ``out`` if one is given."""
-    gradient = d.flatten(1, 3).mT @ _unfolded(x, window)
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one is given."""
+    gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
     return gradient if out is None else out.add_(gradient)
 
 
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
     d = terms[0][0]
-    patches = sum(d.flatten(1, 3) @ kernel for d, kernel in terms)
+    patches = sum(d.flatten(1, 3) @ kernel.mT for d, kernel in terms)
     patches = patches.view(*d.shape[:4], 3, 3, window.channels)
     padded = window.before + window.size + window.after
     x = d.new_zeros(*d.shape[:2], padded, padded, window.channels)

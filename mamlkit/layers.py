@@ -29,7 +29,7 @@ def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
     matrices = {}
     for layer, weight, channels in _weights(layers, params):
         if layer.window:
-            weight = weight.permute(0, 2, 3, 1).flatten(1)
+            weight = weight.permute(2, 3, 1, 0).flatten(0, 2)
         elif channels:
             weight = weight.unflatten(1, (channels, -1)).mT.flatten(1)
         matrices[layer.weight] = weight.contiguous()
@@ -43,7 +43,7 @@ def from_matrices(layers: tuple[Layer, ...], matrices: Params, params: Params) -
     for layer, weight, channels in _weights(layers, params):
         matrix = matrices[layer.weight]
         if layer.window:
-            matrix = matrix.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2)
+            matrix = matrix.unflatten(0, (3, 3, -1)).permute(3, 2, 0, 1)
         elif channels:
             matrix = matrix.unflatten(1, (-1, channels)).mT.flatten(1)
         out[layer.weight] = matrix.contiguous()

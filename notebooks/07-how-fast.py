@@ -171,20 +171,21 @@ notebook.check("P is symmetric", torch.allclose(projection, projection.T))
 # %%
 generator = torch.Generator().manual_seed(1)
 images = torch.randn(2, 5, 7, 7, 3, generator=generator)  # tasks, points, pixels, channels
-kernels = torch.randn(2, 4, 27, generator=generator)  # four filters for each task
+kernels = torch.randn(2, 27, 4, generator=generator)  # four filters for each task
 window = models.Window(size=7, channels=3, stride=2, before=1, after=1, out=4)
 ours = kernels_torch.product(images, kernels, window)
 channels_first = lambda x: x.permute(0, 3, 1, 2)
 for task in range(2):
-    kernel = channels_first(kernels[task].view(4, 3, 3, 3))
+    kernel = channels_first(kernels[task].T.view(4, 3, 3, 3))
     wanted = F.conv2d(channels_first(images[task]), kernel, stride=2, padding=1)
     same = torch.allclose(channels_first(ours[task]), wanted, atol=1e-5)
     notebook.check(f"task {task}: unfolding and one product are the convolution", same)
 
 # %% [markdown]
-# The rows are nine times as large as the image, so on a CPU they are made for a few images at a time and used while they
-# are in the cache. Images that a network does not halve at once, those of Mini-ImageNet, are large
-# enough for PyTorch's own convolution, task by task.
+# The rows are nine times as large as the image, and the time in which they are written down is lost. So on a CPU they
+# are not: number $k$ of row $m$ is found in the image at the sum of two offsets, one of the row and one of $k$, and a loop
+# of our own adds up the products, six rows by one or two vectors of filters at a time, so that the sums stay in registers. Both
+# adjoints are such sums as well, with other offsets: pixels and inputs change places in one, output and input pixels in the other.
 #
 # Together with {eq}`eq-adjoint` that is the engine. The function below is all there is between the passes
 # and the meta-gradient; threads take chunks of tasks.

@@ -107,8 +107,12 @@ def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
     unchanged_by_a_limit_of_1(engine, limit, kind, monkeypatch)
 
 
-def test_blocks_of_unfolded_images_change_nothing(monkeypatch):
-    unchanged_by_a_limit_of_1(kernels_cpu.convolution, "BLOCK_BYTES", "conv-stride", monkeypatch)
+@pytest.mark.parametrize("module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")])
+def test_groups_of_images_and_slices_of_pixels_change_nothing(module, limit, monkeypatch):
+    uncached = lambda: [cached.cache_clear() for cached in (kernels_cpu.offsets.neighbours, kernels_cpu.offsets.readers)]
+    uncached()
+    unchanged_by_a_limit_of_1(module, limit, "conv-stride", monkeypatch)
+    uncached()
 
 
 def unchanged_by_a_limit_of_1(module, limit, kind, monkeypatch):

@@ -1,182 +1,180 @@
-"""Convolutions: a few images at a time are unfolded, so that the matrix is still in the cache when the product reads it.
+"""Convolutions as products with a matrix that is never written down: its rows are read where they lie in the images.
 
-Matrix products are PyTorch's. Images are ``[tasks, points, height, width, channels]``, kernels ``[tasks, filters, 9 * channels]``.
+A convolution and its two adjoints are one sum, ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k, f]``, in which ``a``
+are images with a border of zeros (see :mod:`mamlkit.kernels_cpu.offsets`). Images are ``[tasks, points, height, width, channels]``,
+kernels ``[tasks, 9 * channels, filters]``, or one for all tasks.
 """
 
-__all__ = ["input_gradient", "loop", "product", "weight_gradient"]
+__all__ = ["input_gradient", "product", "weight_gradient"]
 
-import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 
+from mamlkit.kernels_cpu.memory import empty
+from mamlkit.kernels_cpu.offsets import Offsets, neighbours, readers
+from mamlkit.kernels_cpu.vectors import LANES, add_scaled, load, loop, store, zero
 from mamlkit.models import Window
 
-BLOCK_BYTES = 4 << 20  # of unfolded images: enough to hide Python, few enough for the cache
-
-loop = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-_local = threading.local()
-
-
-def _scratch(like: Tensor, *shape: int) -> Tensor:
-    """Memory of this thread that every block uses again, and which so stays in the cache."""
-    buffers, size = _local.__dict__, math.prod(shape)
-    if like.dtype not in buffers or buffers[like.dtype].numel() < size:
-        buffers[like.dtype] = like.new_empty(size)
-    return buffers[like.dtype][:size].view(shape)
-
-
-def _blocks(tasks: int, points: int, window: Window, like: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Some tasks whole, or some points of one task, and room for their unfolded matrices ``[tasks, rows, 9 * channels]``."""
-    pixels, columns = window.out**2, 9 * window.channels
-    images = max(1, BLOCK_BYTES // (pixels * columns * like.element_size()))
-    together, step = (images // points, points) if images > points else (1, images)
-    for task in range(0, tasks, together):
-        for point in range(0, points, step):
-            some, part = slice(task, min(task + together, tasks)), slice(point, min(point + step, points))
-            yield some, part, _scratch(like, some.stop - task, (part.stop - point) * pixels, columns)
-
-
-def _add_product(out: Tensor, a: Tensor, b: Tensor, beta: int) -> None:
-    """out = beta out + a b, where b is one matrix for all tasks or one for each."""
-    if b.dim() == 3:
-        out.baddbmm_(a, b, beta=beta)
-    elif len(out) == 1:
-        out[0].addmm_(a[0], b, beta=beta)
-    else:
-        out.view(-1, out.shape[-1]).addmm_(a.flatten(0, 1), b, beta=beta)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    """``[n, height, width, channels]`` as PyTorch's convolutions take it, in the same memory."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _adjoint(d: Tensor, x: Tensor, kernel: Tensor, which: int) -> Tensor:
-    """PyTorch's gradient of a convolution of stride 1 in the images (``which`` = 0) or in the kernel (1), channels last."""
-    wanted = [which == 0, which == 1, False]
-    ones = [1, 1]
-    arguments = (_channels_first(d), _channels_first(x), _channels_first(kernel), None, ones, ones, ones, False, [0, 0], 1, wanted)
-    return torch.ops.aten.convolution_backward(*arguments)[which].permute(0, 2, 3, 1).contiguous()
-
-
-def _kernels(kernel: Tensor, window: Window, tasks: int) -> Tensor:
-    """``[tasks, filters, 3, 3, channels]``."""
-    return kernel.view(-1, kernel.shape[-2], 3, 3, window.channels).expand(tasks, -1, -1, -1, -1)
+SLICE = 128  # pixels that a weight gradient sums over at once, so that they are still in the cache for the next inputs
 
 
 def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given.
-
-    Images that are not halved on the way are large, and there PyTorch's own convolution is the faster, task by task.
-    """
-    if window.stride == 1:
-        pairs = zip(x, _kernels(kernel, window, len(x)))
-        z = _stack([F.conv2d(_channels_first(each), _channels_first(k), padding=1).permute(0, 2, 3, 1) for each, k in pairs])
-        return z if out is None else out.add_(z)
-    beta = 0 if out is None else 1
-    if out is None:
-        out = x.new_empty(*x.shape[:2], window.out, window.out, kernel.shape[-2])
-    for tasks, points, matrix in _blocks(*x.shape[:2], window, x):
-        _unfold(x[tasks, points].flatten(3).numpy(), window.channels, window.stride, window.before, window.out, matrix.numpy())
-        k = kernel.T if kernel.dim() == 2 else kernel[tasks].mT
-        _add_product(out[tasks, points].flatten(1, 3), matrix, k, beta)
-    return out
+    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
+    filters = kernel.shape[-1]
+    kernel = _in_vectors(kernel)
+    add = out is not None and kernel.shape[-1] == filters
+    z = out if add else empty(x.dtype, *x.shape[:2], window.out, window.out, kernel.shape[-1])
+    _convolve(x, neighbours(window, x.shape[1], kernel.shape[-1], x.element_size()), kernel, z, add)
+    return z if add else _cut(z, filters, out)
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, filters, 9 * channels]``, added to ``out`` if one is given."""
-    if window.stride == 1:
-        k = _kernels(d.new_empty(d.shape[-1], 9 * window.channels), window, 1)[0]
-        gradient = _stack([_adjoint(each, images, k, 1) for each, images in zip(d, x)]).flatten(2)
-        return gradient if out is None else out.add_(gradient)
-    if out is None:
-        out = x.new_zeros(len(x), d.shape[-1], 9 * window.channels)
-    for tasks, points, matrix in _blocks(*x.shape[:2], window, x):
-        _unfold(x[tasks, points].flatten(3).numpy(), window.channels, window.stride, window.before, window.out, matrix.numpy())
-        rows = d[tasks, points].flatten(1, 3)
-        if matrix.shape[-1] < rows.shape[-1]:  # a product whose result is wide is several times faster than a tall one
-            out[tasks] += (matrix.mT @ rows).mT
-        else:
-            out[tasks].baddbmm_(rows.mT, matrix)
-    return out
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one is given."""
+    filters = d.shape[-1]
+    d = _in_vectors(d)
+    add = out is not None and d.shape[-1] == filters
+    offsets = neighbours(window, x.shape[1], d.shape[-1], x.element_size())
+    gradient = out if add else empty(x.dtype, len(x), len(offsets.taps), d.shape[-1])
+    lanes = LANES[d.numpy().dtype]
+    scratch = _scratch(x, offsets, SLICE * d.shape[-1])
+    _correlated(x.numpy(), offsets, d.flatten(1, 3).numpy(), lanes, *scratch, gradient.numpy(), add)
+    return gradient if add else _cut(gradient, filters, out)
 
 
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
-    d = terms[0][0]
-    shape = (*d.shape[:2], window.size, window.size, window.channels)
-    if window.stride == 1:
-        like = d.new_empty(1).expand(shape[1:])  # its values are not read
-        parts = [_stack([_adjoint(each, like, k, 0) for each, k in zip(d, _kernels(kernel, window, len(d)))]) for d, kernel in terms]
-        return parts[0].add_(parts[1]) if len(parts) > 1 else parts[0]
-    x = d.new_empty(shape)
-    for tasks, points, matrix in _blocks(*d.shape[:2], window, d):
-        for i, (d, kernel) in enumerate(terms):
-            k = kernel if kernel.dim() == 2 else kernel[tasks]
-            _add_product(matrix, d[tasks, points].flatten(1, 3), k, min(i, 1))
-        _fold(matrix.numpy(), window.channels, window.stride, window.before, window.out, x[tasks, points].flatten(3).numpy())
-    return x
+    d, lanes = terms[0][0], LANES[terms[0][0].numpy().dtype]
+    wide = -(-window.channels // lanes) * lanes
+    x = empty(d.dtype, *d.shape[:2], window.size, window.size, wide)
+    offsets = readers(window, d.shape[1], d.shape[-1], wide, d.element_size())
+    for i, (d, kernel) in enumerate(terms):
+        _convolve(d, offsets, kernel.contiguous(), x, i > 0)
+    return _cut(x, window.channels, None)
 
 
-def _stack(parts: list[Tensor]) -> Tensor:
-    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+def _in_vectors(matrix: Tensor) -> Tensor:
+    """With columns of zeros up to a multiple of a vector's length."""
+    missing = -matrix.shape[-1] % LANES[matrix.numpy().dtype]
+    return F.pad(matrix, (0, missing)) if missing else matrix.contiguous()
 
 
-# The three neighbours in a row of pixels are one run of 3 * channels numbers, in the image as in the matrix; the
-# part of it that lies outside the image is cut off. Positions in a run are unsigned, since a signed index may count
-# from the end of an array, and the question whether it does would keep the loop from being vectorised.
+def _cut(matrix: Tensor, columns: int, out: Tensor | None) -> Tensor:
+    """Without what :func:`_in_vectors` has added; in ``out`` if there is one."""
+    matrix = matrix[..., :columns]
+    return matrix.contiguous() if out is None else out.add_(matrix)
 
 
-@loop
-def _unfold(x, channels, stride, before, out, matrix):
-    tasks, points, height, width = x.shape
-    run = 3 * channels
-    for t in range(tasks):
-        row = 0
-        for i in range(points):
-            for a in range(out):
-                for b in range(out):
-                    start = (b * stride - before) * channels
-                    cut, end = max(0, -start), min(run, width - start)
-                    source, size = np.uint64(start + cut), np.uint64(end - cut)
-                    for k in range(3):
-                        y = a * stride + k - before
-                        if y < 0 or y >= height:
-                            matrix[t, row, k * run : (k + 1) * run] = 0
-                            continue
-                        if cut > 0:
-                            matrix[t, row, k * run : k * run + cut] = 0
-                        if end < run:
-                            matrix[t, row, k * run + end : (k + 1) * run] = 0
-                        target = np.uint64(k * run + cut)
-                        for c in range(size):
-                            matrix[t, row, target + c] = x[t, i, y, source + c]
-                    row += 1
+def _scratch(x: Tensor, offsets: Offsets, matrix: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for images with their borders, and for a matrix in stripes."""
+    return empty(x.dtype, offsets.group * offsets.side**2 * x.shape[-1]).numpy(), empty(x.dtype, matrix).numpy()
+
+
+def _convolve(x: Tensor, offsets: Offsets, kernel: Tensor, out: Tensor, add: bool) -> None:
+    kernel = kernel if kernel.dim() == 3 else kernel[None]
+    scratch = _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
+    _convolved(x.numpy(), offsets, kernel.numpy(), LANES[x.numpy().dtype], *scratch, out.view(len(out), -1, out.shape[-1]).numpy(), add)
 
 
 @loop
-def _fold(matrix, channels, stride, before, out, x):
-    tasks, points, height, width = x.shape
-    run = 3 * channels
-    x[:] = 0
+def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
+    tasks, points = x.shape[:2]
+    group, rows, taps, places = offsets.group, offsets.rows, offsets.taps, offsets.places
+    b = stripes.reshape(out.shape[2] // lanes, len(taps), lanes)
+    padded[:] = 0
+    stripes[:] = 0  # of channels that are none
     for t in range(tasks):
-        row = 0
-        for i in range(points):
-            for a in range(out):
-                for b in range(out):
-                    start = (b * stride - before) * channels
-                    cut, end = max(0, -start), min(run, width - start)
-                    target, size = np.uint64(start + cut), np.uint64(end - cut)
-                    for k in range(3):
-                        y = a * stride + k - before
-                        if 0 <= y < height:
-                            source = np.uint64(k * run + cut)
-                            for c in range(size):
-                                x[t, i, y, target + c] += matrix[t, row, source + c]
-                    row += 1
+        if t < len(kernel):  # else it is the one for all tasks
+            if len(offsets.order) == 0:
+                _stripes(kernel[t], b)
+            else:
+                _turned_stripes(kernel[t], offsets.order, b)
+        for first in range(0, points, group):
+            count = min(group, points - first)
+            _pad(x[t, first : first + count], offsets.border, offsets.side, padded)
+            target = out[t, first * (out.shape[1] // points) :].reshape(-1)
+            for row, pixels, tap, depth in offsets.kinds:
+                last = row + count * pixels
+                some = rows[row:last], taps[tap : tap + depth], places[row:last]
+                _add_products(padded, some, stripes[tap * lanes :], len(taps) * lanes, out.shape[2], lanes, target, add)
+
+
+@loop
+def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
+    tasks, points = x.shape[:2]
+    group, rows, taps, wide = offsets.group, offsets.rows, offsets.taps, out.shape[2]
+    pixels = len(rows) // group
+    size = len(stripes) // wide
+    b = stripes.reshape(wide // lanes, size, lanes)
+    places = np.arange(len(taps)).astype(np.uint64) * np.uint64(wide)
+    padded[:] = 0
+    for t in range(tasks):
+        target = out[t].reshape(-1)
+        for first in range(0, points, group):
+            count = min(group, points - first)
+            _pad(x[t, first : first + count], offsets.border, offsets.side, padded)
+            for k in range(0, count * pixels, size):
+                some, start = rows[k : min(k + size, count * pixels)], first * pixels + k
+                _stripes(d[t, start : start + len(some)], b)
+                _add_products(padded, (taps, some, places), stripes, size * lanes, wide, lanes, target, add or start > 0)
+
+
+@loop
+def _stripes(matrix, b):
+    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``, which a product reads from beginning to end."""
+    for i in range(b.shape[0]):
+        for k in range(matrix.shape[0]):
+            row, target = matrix[k, i * b.shape[2] : (i + 1) * b.shape[2]], b[i, k]
+            for c in range(np.uint64(b.shape[2])):
+                target[c] = row[c]
+
+
+@loop
+def _turned_stripes(matrix, order, b):
+    """``[taps * channels, filters]`` as :func:`_stripes` of ``[taps * filters, channels]``, the taps in another order."""
+    channels, filters, lanes = matrix.shape[0] // 9, matrix.shape[1], b.shape[2]
+    for k in range(len(order)):
+        for c in range(channels):
+            row, stripe = matrix[order[k] * channels + c], b[c // lanes].reshape(-1)
+            at = np.uint64(k * filters * lanes + c % lanes)
+            for f in range(np.uint64(filters)):
+                stripe[at + f * np.uint64(lanes)] = row[f]
+
+
+@loop
+def _pad(x, border, side, padded):
+    """Images into the middle of those with a border."""
+    points, height, width, channels = x.shape
+    for i in range(points):
+        for a in range(height):
+            row, start = x[i, a].reshape(-1), np.uint64(((i * side + a + border) * side + border) * channels)
+            for c in range(np.uint64(width * channels)):
+                padded[start + c] = row[c]
+
+
+@loop
+def _add_products(a, some, b, stripe, wide, lanes, out, add):
+    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers until they are whole."""
+    rows, taps, places = some
+    last, one = len(rows) - 1, a.dtype.type(1)
+    for f in range(0, wide, lanes):
+        for m in range(0, len(rows), 6):
+            r0, r1, r2 = rows[m], rows[min(m + 1, last)], rows[min(m + 2, last)]
+            r3, r4, r5 = rows[min(m + 3, last)], rows[min(m + 4, last)], rows[min(m + 5, last)]
+            s0, s1, s2, s3, s4, s5 = zero(a), zero(a), zero(a), zero(a), zero(a), zero(a)
+            at = np.uint64(f // lanes * stripe)
+            for k in range(len(taps)):
+                tap, weights = taps[k], load(b, at)
+                s0 = add_scaled(s0, a[r0 + tap], weights)
+                s1 = add_scaled(s1, a[r1 + tap], weights)
+                s2 = add_scaled(s2, a[r2 + tap], weights)
+                s3 = add_scaled(s3, a[r3 + tap], weights)
+                s4 = add_scaled(s4, a[r4 + tap], weights)
+                s5 = add_scaled(s5, a[r5 + tap], weights)
+                at += np.uint64(lanes)
+            sums = (s0, s1, s2, s3, s4, s5)
+            for i in range(min(6, len(rows) - m)):
+                place = places[m + i] + np.uint64(f)
+                store(out, place, add_scaled(sums[i], one, load(out, place)) if add else sums[i])

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mamlkit.kernels_cpu.convolution import loop
+from mamlkit.kernels_cpu.memory import empty
+from mamlkit.kernels_cpu.vectors import loop
 from mamlkit.models import BATCH_NORM_EPS
 
 OFF = 255  # in ``where``: this unit is not active
@@ -22,8 +23,8 @@ def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tens
         where in its window each output has its maximum, or ``OFF`` where the ReLU is not active.
     """
     tasks, points, height, width, channels = z.shape
-    y = z.new_empty(tasks, points, height // pool, width // pool, channels)
-    r, where = z.new_empty(tasks, channels), torch.empty(y.shape, dtype=torch.uint8)
+    y = empty(z.dtype, tasks, points, height // pool, width // pool, channels)
+    r, where = z.new_empty(tasks, channels), empty(torch.uint8, *y.shape)
     _normalise(z.numpy(), shift.numpy(), BATCH_NORM_EPS, pool, r.numpy(), where.numpy(), y.numpy())
     return y, z, r, where
 
@@ -35,7 +36,7 @@ def normalise_backward(
 
     Without ``keep`` the first takes the place of n.
     """
-    dz = torch.empty_like(n) if keep else n
+    dz = empty(n.dtype, *n.shape) if keep else n
     sum_d, sum_nd = torch.empty_like(r), torch.empty_like(r)
     arrays = (t.numpy() for t in (d, y, n, r, where, shift))
     _normalise_backward(*arrays, pool, not keep, dz.numpy(), sum_d.numpy(), sum_nd.numpy())
@@ -44,7 +45,7 @@ def normalise_backward(
 
 def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
     """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), the mean of n z_dot and the sum of dz z_dot."""
-    y_dot, mean_nz, sum_dzz = n.new_empty(where.shape), torch.empty_like(r), torch.empty_like(r)
+    y_dot, mean_nz, sum_dzz = empty(n.dtype, *where.shape), torch.empty_like(r), torch.empty_like(r)
     arrays = (t.numpy() for t in (z_dot, dz, n, r, where))
     _normalise_tangent(*arrays, pool, mean_nz.numpy(), sum_dzz.numpy(), y_dot.numpy())
     return y_dot, z_dot, mean_nz, sum_dzz
@@ -65,7 +66,7 @@ def normalise_tangent_backward(
     pool: int,
 ) -> tuple[Tensor, Tensor]:
     """Derivative of :func:`normalise_backward`: that of the gradient of z, and that of the sum of d."""
-    dz_dot, sum_d_dot = torch.empty_like(n), torch.empty_like(r)
+    dz_dot, sum_d_dot = empty(n.dtype, *n.shape), torch.empty_like(r)
     arrays = (t.numpy() for t in (d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_dzz, where, shift))
     _normalise_tangent_backward(*arrays, pool, dz_dot.numpy(), sum_d_dot.numpy())
     return dz_dot, sum_d_dot

@@ -69,7 +69,7 @@ def _cut(matrix: Tensor, columns: int, out: Tensor | None) -> Tensor:
 
 def _scratch(x: Tensor, offsets: Offsets, matrix: int) -> tuple[np.ndarray, np.ndarray]:
     """Room for images with their borders, and for a matrix in stripes."""
-    return empty(x.dtype, offsets.group * offsets.side**2 * x.shape[-1]).numpy(), empty(x.dtype, matrix).numpy()
+    return empty(x.dtype, offsets.group * offsets.side**2 * offsets.pitch).numpy(), empty(x.dtype, matrix).numpy()
 
 
 def _convolve(x: Tensor, offsets: Offsets, kernel: Tensor, out: Tensor, add: bool) -> None:
@@ -93,12 +93,12 @@ def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
                 _turned_stripes(kernel[t], offsets.order, b)
         for first in range(0, points, group):
             count = min(group, points - first)
-            _pad(x[t, first : first + count], offsets.border, offsets.side, padded)
+            _pad(x[t, first : first + count], offsets, padded)
             target = out[t, first * (out.shape[1] // points) :].reshape(-1)
             for row, pixels, tap, depth in offsets.kinds:
                 last = row + count * pixels
                 some = rows[row:last], taps[tap : tap + depth], places[row:last]
-                _add_products(padded, some, stripes[tap * lanes :], len(taps) * lanes, out.shape[2], lanes, target, add)
+                _add_products(padded, some, stripes[tap * lanes :], len(taps) * lanes, lanes, out.shape[2], lanes, target, add)
 
 
 @loop
@@ -109,16 +109,20 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
     size = len(stripes) // wide
     b = stripes.reshape(wide // lanes, size, lanes)
     places = np.arange(len(taps)).astype(np.uint64) * np.uint64(wide)
+    in_stripes = wide >= 64 and len(taps) > wide  # else a stripe is read where it lies: copying would cost more than it gains
     padded[:] = 0
     for t in range(tasks):
-        target = out[t].reshape(-1)
+        values, target = d[t].reshape(-1), out[t].reshape(-1)
         for first in range(0, points, group):
             count = min(group, points - first)
-            _pad(x[t, first : first + count], offsets.border, offsets.side, padded)
+            _pad(x[t, first : first + count], offsets, padded)
             for k in range(0, count * pixels, size):
                 some, start = rows[k : min(k + size, count * pixels)], first * pixels + k
-                _stripes(d[t, start : start + len(some)], b)
-                _add_products(padded, (taps, some, places), stripes, size * lanes, wide, lanes, target, add or start > 0)
+                if in_stripes:
+                    _stripes(d[t, start : start + len(some)], b)
+                    _add_products(padded, (taps, some, places), stripes, size * lanes, lanes, wide, lanes, target, add or start > 0)
+                else:
+                    _add_products(padded, (taps, some, places), values[start * wide :], lanes, wide, wide, lanes, target, add or start > 0)
 
 
 @loop
@@ -144,19 +148,27 @@ def _turned_stripes(matrix, order, b):
 
 
 @loop
-def _pad(x, border, side, padded):
+def _pad(x, offsets, padded):
     """Images into the middle of those with a border."""
     points, height, width, channels = x.shape
+    border, side, pitch = offsets.border, offsets.side, offsets.pitch
+    pieces = 1 if pitch == channels else width  # of a row, that lie together in both
+    size = width // pieces * channels
     for i in range(points):
         for a in range(height):
-            row, start = x[i, a].reshape(-1), np.uint64(((i * side + a + border) * side + border) * channels)
-            for c in range(np.uint64(width * channels)):
-                padded[start + c] = row[c]
+            row = x[i, a].reshape(-1)
+            for b in range(pieces):
+                source, target = np.uint64(b * size), np.uint64(((i * side + a + border) * side + b + border) * pitch)
+                for c in range(np.uint64(size)):
+                    padded[target + c] = row[source + c]
 
 
 @loop
-def _add_products(a, some, b, stripe, wide, lanes, out, add):
-    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers until they are whole."""
+def _add_products(a, some, b, stripe, step, wide, lanes, out, add):
+    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers until they are whole.
+
+    ``stripe`` and ``step`` are how far apart stripes and rows of b are.
+    """
     rows, taps, places = some
     last, one = len(rows) - 1, a.dtype.type(1)
     for f in range(0, wide, lanes):
@@ -173,7 +185,7 @@ def _add_products(a, some, b, stripe, wide, lanes, out, add):
                 s3 = add_scaled(s3, a[r3 + tap], weights)
                 s4 = add_scaled(s4, a[r4 + tap], weights)
                 s5 = add_scaled(s5, a[r5 + tap], weights)
-                at += np.uint64(lanes)
+                at += np.uint64(step)
             sums = (s0, s1, s2, s3, s4, s5)
             for i in range(min(6, len(rows) - m)):
                 place = places[m + i] + np.uint64(f)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mamlkit.models import Window
 
 GROUP_BYTES = 256 << 10  # of images with a border that are read again and again: what the cache has room for
+LINE_BYTES = 64  # of the cache, which finds its place by an address's last bits
 
 Unsigned = NDArray[np.uint64]  # a signed index may count from the end of an array, and every use of it would ask
 
@@ -22,6 +23,7 @@ class Offsets(NamedTuple):
     Args:
         border: zeros before each row and column of an image.
         side: pixels of a row with its borders.
+        pitch: numbers from one pixel to the next.
         group: images that are given their borders at once.
         kinds: ``[kinds, 4]``, for each kind of pixel where its rows begin, how many an image has, where its taps begin and how many
             there are.
@@ -33,6 +35,7 @@ class Offsets(NamedTuple):
 
     border: int
     side: int
+    pitch: int
     group: int
     kinds: NDArray[np.int64]
     rows: Unsigned
@@ -52,13 +55,15 @@ def neighbours(window: Window, points: int, filters: int, itemsize: int) -> Offs
         itemsize: bytes of a number.
     """
     side = window.before + window.size + window.after
-    group = _group(points, side**2 * window.channels * itemsize)
+    pitch = _pitch(window.channels, itemsize)
+    group = _group(points, side**2 * pitch * itemsize)
     i, a, b = np.indices((group, window.out, window.out)).reshape(3, -1)
     ky, kx, c = np.indices((3, 3, window.channels)).reshape(3, -1)
-    rows = ((i * side + a * window.stride) * side + b * window.stride) * window.channels
-    taps = (ky * side + kx) * window.channels + c
+    rows = ((i * side + a * window.stride) * side + b * window.stride) * pitch
+    taps = (ky * side + kx) * pitch + c
     kinds = np.array([[0, window.out**2, 0, len(taps)]])
-    return Offsets(window.before, side, group, kinds, _unsigned(rows), _unsigned(taps), _unsigned(np.arange(len(rows)) * filters), np.arange(0))
+    offsets = map(_unsigned, (rows, taps, np.arange(len(rows)) * filters))
+    return Offsets(window.before, side, pitch, group, kinds, *offsets, np.arange(0))
 
 
 @lru_cache
@@ -77,7 +82,8 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
     read = [step // stride for step in steps if step % stride == 0]
     border = max(0, -min(read))
     side = border + window.out + max(0, max(read) - window.out + 1)
-    group = _group(points, side**2 * filters * itemsize)
+    pitch = _pitch(filters, itemsize)
+    group = _group(points, side**2 * pitch * itemsize)
     kinds, rows, taps, places, order = [], [], [], [], []
     for kind in product(range(stride), repeat=2):
         ys, xs = (np.arange((r - window.before) % stride, window.size, stride) for r in kind)
@@ -86,12 +92,17 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
         ty, tx, f = (each.ravel() for each in np.meshgrid(ky // stride, kx // stride, np.arange(filters), indexing="ij"))
         a, b = ((each + window.before) // stride + border for each in (y, x))
         kinds.append((sum(map(len, rows)), len(ys) * len(xs), sum(map(len, taps)), len(f)))
-        rows.append(((i * side + a) * side + b) * filters)
-        taps.append(f - (ty * side + tx) * filters)  # negative ones too: what counts is the sum
+        rows.append(((i * side + a) * side + b) * pitch)
+        taps.append(f - (ty * side + tx) * pitch)  # negative ones too: what counts is the sum
         places.append(((i * window.size + y) * window.size + x) * channels)
         order.append((3 * ky[:, None] + kx).ravel())
     offsets = (_unsigned(np.concatenate(each)) for each in (rows, taps, places))
-    return Offsets(border, side, group, np.array(kinds), *offsets, np.concatenate(order))
+    return Offsets(border, side, pitch, group, np.array(kinds), *offsets, np.concatenate(order))
+
+
+def _pitch(numbers: int, itemsize: int) -> int:
+    """Those of a pixel, and a line's if pixels would else lie a power of two apart, where they drive each other out of the cache."""
+    return numbers + (LINE_BYTES // itemsize if numbers * itemsize % (4 * LINE_BYTES) == 0 else 0)
 
 
 def _group(points: int, image: int) -> int:

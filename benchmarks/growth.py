@@ -26,15 +26,21 @@ TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Median milliseconds against tasks, shots, steps and filters, one varied at a time."""
+    """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all ways take turns."""
     lines = []
     for quantity, values in SCALING.items():
-        for value in tqdm(values, desc=quantity, leave=False):
+        runs = []
+        for value in values:
             learner, params, batch = scaled(device, **{quantity: value})
-            ways = {name: WAYS[name](learner, params) for name in GROWN}
-            for name, way in ways.items():
-                times = [timed(lambda: way(batch), device)[0] for _ in range(repeats + 1)][1:]
-                lines.append({"quantity": quantity, "value": value, "way": name, "ms": 1e3 * statistics.median(times)})
+            runs += [(value, name, WAYS[name](learner, params), batch) for name in GROWN]
+        times: list[list[float]] = [[] for _ in runs]
+        for _ in tqdm(range(repeats + 1), desc=quantity, leave=False):
+            for each, (_, _, way, batch) in zip(times, runs):
+                each.append(timed(lambda: way(batch), device)[0])
+        lines += [
+            {"quantity": quantity, "value": value, "way": name, "ms": 1e3 * statistics.median(each[1:])}
+            for each, (value, name, _, _) in zip(times, runs)
+        ]
     return lines
 
 

@@ -16,8 +16,8 @@
 #
 # ```{admonition} This chapter
 # - **claims** that a meta-gradient needs no graph of the whole adaptation and no loop over tasks: a recursion with
-#   Hessian-vector products gives the same numbers about two to eleven times as fast as the libraries in use, and on image
-#   networks comes within a factor of three of what the processor could do at best;
+#   Hessian-vector products gives the same numbers two to ten times as fast as the libraries in use, and on image
+#   networks comes within a factor of two of what PyTorch's matrix products alone would take;
 # - **takes** about a quarter of a minute on two CPU cores;
 # - **assumes** chapter 1 and, for the part on convolutions, chapter 3.
 # ```
@@ -242,7 +242,8 @@ notebook.check("all three agree to 1e-3 in float32", off < 1e-3)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 folder = runs.repository() / "data" / "benchmarks"
-WIDE, NARROW = "cpu-avx512", "cpu-avx2"  # vectors of 512 and of 256 bits
+NARROW, WIDE = "cpu-avx2", "cpu-avx512"  # vectors of 256 and of 512 bits
+AIMS = (10, 4, 3, 2.5)  # times the rate of the fastest peer, set before the engine was written
 
 
 def origin_of(machine, part):
@@ -264,60 +265,62 @@ def comparison(machine, name):
     ms, fastest, shown = compared(machine)
     frame = ms[shown].map(lambda t: f"{t:.0f}" if t >= 20 else f"{t:.1f}" if t >= 1 else f"{t:.2f}")
     frame["peer / ours"] = (fastest / ms["mamlkit"]).map("{:.1f}".format)
+    frame["aim"] = [f"{aim:g}" for aim in AIMS]
     frame["ours / limit"] = (ms["mamlkit"] / ms["matrix-product limit"]).map("{:.1f}".format)
     where, origin = origin_of(machine, "time")
     caption = f"Milliseconds of one meta-gradient, and how many times as long the fastest peer takes. {where}; {origin['GFLOP/s']} GFLOP/s at the start."
     return notebook.table(frame.reset_index(), caption, name, right=frame.columns)
 
 
-comparison(WIDE, "tab-how-fast")
+comparison(NARROW, "tab-how-fast")
 
 # %%
-ms, fastest, shown = compared(WIDE)
+ms, fastest, shown = compared(NARROW)
 others = ms[shown[1:-1]].min(axis=1)
 notebook.check("the engine is the fastest on every shape", (ms["mamlkit"] < others).all())
 notebook.check("twice as fast as any peer at least", (fastest / ms["mamlkit"] > 2).all())
 above = ms["mamlkit"] > ms["matrix-product limit"]
 notebook.check("no time is below the limit", above.all())
-
-# %% [markdown]
-# A product cannot be faster than the limit, so on the image networks there is a factor of two to three left, of which
-# normalisation, the unfolding and the traffic between cache and memory take the larger part. The sinusoid network is so
-# small that its time is that of Python calling one operation after another.
-#
-# How much is gained depends on the processor. The next one has vectors half as wide (AVX2 instead of AVX-512). Its table is
-# of a later commit, in which a few of the engine's loops are faster, by some ten per cent of the whole:
+times_limit = lambda t, ms: (t / ms["matrix-product limit"])[1:]  # of the image networks
+notebook.check("on images the engine takes at most twice the limit", (times_limit(ms["mamlkit"], ms) < 2).all())
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-comparison(NARROW, "tab-how-fast-avx2")
+reached = (fastest / ms["mamlkit"]).to_numpy() >= AIMS
+named = lambda which: "; ".join(ms.index[which]) or "none"
+notebook.markdown(f"Aims that are reached: {named(reached)}. Missed: {named(~reached)}.")
+
+# %% [markdown]
+# Normalisation, and the traffic between cache and memory that goes with it, takes most of what lies above the limit. The sinusoid network is so
+# small that its time is that of Python calling one operation after another. The time of one shape moves by a fifth and more within an hour on this shared
+# machine, so that a ratio close to its aim may fall on either side of it.
+#
+# How much is gained depends on the processor. The next one has vectors twice as wide (AVX-512 instead of AVX2). Its table is
+# of an earlier commit, which still wrote the unfolded matrix down, piece by piece, and left the large images of Mini-ImageNet to PyTorch's own
+# convolution; the present engine was not run there.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+comparison(WIDE, "tab-how-fast-avx512")
 
 # %%
-narrow, narrow_fastest, _ = compared(NARROW)
-others = narrow[shown[1:-1]].min(axis=1)
-notebook.check("the engine is the fastest on every shape there, too", (narrow["mamlkit"] < others).all())
-above = narrow["mamlkit"] > narrow["matrix-product limit"]
+wide, wide_fastest, _ = compared(WIDE)
+others = wide[shown[1:-1]].min(axis=1)
+notebook.check("the engine is the fastest on every shape there, too", (wide["mamlkit"] < others).all())
+above = wide["mamlkit"] > wide["matrix-product limit"]
 notebook.check("no time is below the limit", above.all())
-times_limit = lambda t, ms: (t / ms["matrix-product limit"])[1:]  # of the image networks
-closer = times_limit(narrow["mamlkit"], narrow) < times_limit(ms["mamlkit"], ms)
-peers_closer = times_limit(narrow_fastest, narrow) < times_limit(fastest, ms)
-notebook.check("on images all are closer to the limit there", (closer & peers_closer).all())
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 gpu = (folder / "cuda" / "time.csv").exists()
 comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown("On a GPU: not run.")
 
 # %% [markdown]
-# The slower the products, the smaller the part of the time that the engine can save. The aim was 10, 4, 3 and 2.5 times the rate
-# of the fastest peer. The first is reached on both processors, the second on one, the last two on neither. On Mini-ImageNet
-# everyone, the engine as well, waits for PyTorch's convolutions of large images.
-#
-# Other ways to take these convolutions were tried on the second processor, and did not pay: Winograd's algorithm
+# Other ways to take convolutions were tried on the first processor, and did not pay: Winograd's algorithm
 # ({cite:t}`lavin2016fast`), which has fewer multiplications, but in products so narrow that they run at a lower rate;
-# unfolding along rows of pixels only and adding up three products; weight gradients from the unfolded matrix. Memory
-# allocators that keep what they have been given were worth less than the noise of the measurement.
+# unfolding along rows of pixels only and adding up three products; keeping the unfolded matrix for the next pass. What did pay, beside the
+# loop over offsets, is memory: a page that the system hands out anew costs more than the arithmetic on it, so each thread
+# uses its own again.
 #
 # Speed was not bought with accuracy. The error of each way's float32 gradient, against float64 (this and all that follows is of
-# the second processor and the later commit):
+# the first processor):
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 measured = pd.read_csv(folder / NARROW / "time.csv")
@@ -396,7 +399,8 @@ notebook.check("nor do ten shots instead of one", held["shots"][10] < 1.2 * held
 #
 # ## In a training
 #
-# A training also samples tasks, takes Adam's steps, keeps a log and looks at validation tasks. Omniglot 5-way 1-shot, on *Glyphs*:
+# A training also samples tasks, takes Adam's steps, keeps a log and looks at validation tasks. Omniglot 5-way 1-shot, on *Glyphs*,
+# with the engine of an earlier commit:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 training = pd.read_csv(folder / NARROW / "training.csv", index_col="way")["ms"]

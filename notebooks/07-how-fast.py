@@ -330,8 +330,8 @@ notebook.table(
 )
 
 # %% [markdown]
-# The large errors are everybody's: where a unit lies so close to the kink of its ReLU that rounding decides, the gradient of
-# a whole task jumps, and five inner steps meet more kinks than one.
+# The large errors are those of single tasks, and may befall any way: where a unit lies so close to the kink of its ReLU that rounding
+# decides, the gradient of the whole task jumps, and five inner steps meet more kinks than one.
 #
 # ## Memory
 #

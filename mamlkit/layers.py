@@ -9,7 +9,8 @@ For one layer, y = f(x, w), with d the gradient of the loss with respect to y:
 
 Every pass costs about one or two products per weight, and none keeps a graph. Activations are
 ``[tasks, points, height, width, channels]``, with one pixel where there are no images. Weights are matrices
-``[outputs, inputs]``, shared by all tasks, or ``[tasks, outputs, inputs]``; :func:`to_matrices` gives them.
+``[outputs, inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or with a leading axis of tasks; :func:`to_matrices`
+gives them.
 """
 
 __all__ = ["Pass", "from_matrices", "to_images", "to_matrices"]

@@ -9,11 +9,12 @@ import resource
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from problems import BASE, MINI, SCALING, SHAPES, Problem, problem, scaled, timed
+from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
 from tqdm import tqdm
 from ways import WAYS
 
@@ -29,18 +30,13 @@ def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all ways take turns."""
     lines = []
     for quantity, values in SCALING.items():
-        runs = []
+        points, calls = [], []
         for value in values:
             learner, params, batch = scaled(device, **{quantity: value})
-            runs += [(value, name, WAYS[name](learner, params), batch) for name in GROWN]
-        times: list[list[float]] = [[] for _ in runs]
-        for _ in tqdm(range(repeats + 1), desc=quantity, leave=False):
-            for each, (_, _, way, batch) in zip(times, runs):
-                each.append(timed(lambda: way(batch), device)[0])
-        lines += [
-            {"quantity": quantity, "value": value, "way": name, "ms": 1e3 * statistics.median(each[1:])}
-            for each, (value, name, _, _) in zip(times, runs)
-        ]
+            points += [(value, name) for name in GROWN]
+            calls += [partial(WAYS[name](learner, params), batch) for name in GROWN]
+        for (value, name), ms in zip(points, in_turns(calls, device, repeats, quantity)):
+            lines.append({"quantity": quantity, "value": value, "way": name, "ms": ms})
     return lines
 
 

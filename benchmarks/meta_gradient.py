@@ -11,16 +11,15 @@ products alone at the rate of a large batched product measured in the same run.
 
 import argparse
 import json
-import statistics
 import sys
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 import growth
 import pandas as pd
 import torch
-from problems import SHAPES, flops, problem, product_rate, timed
-from tqdm import tqdm
+from problems import SHAPES, flops, in_turns, problem, product_rate
 from ways import WAYS, Way
 
 from mamlkit import runs, train
@@ -70,13 +69,8 @@ def compare(shape: str, device: torch.device, repeats: int) -> list[dict[str, An
     learner, params, batch = problem(shape, device)
     ways = importable(list(WAYS), learner, params)
     error = errors(list(ways), learner, params, batch, shape)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in tqdm(range(repeats + 1), desc=shape, leave=False):
-        for name, way in ways.items():
-            times[name].append(timed(lambda: way(batch), device)[0])
-    lines = [
-        {"shape": shape, "way": name, "ms": 1e3 * statistics.median(each[1:]), "error": error[name]} for name, each in times.items()
-    ]
+    times = in_turns([partial(way, batch) for way in ways.values()], device, repeats, shape)
+    lines = [{"shape": shape, "way": name, "ms": ms, "error": error[name]} for name, ms in zip(ways, times)]
     return [*lines, {"shape": shape, "way": "matrix-product limit", "ms": 1e3 * flops(learner, params, batch) / product_rate(device)}]
 
 

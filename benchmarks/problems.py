@@ -1,11 +1,13 @@
 """The meta-batches that are measured, their matrix products, and a clock."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mamlkit import methods, models, tasks, train
 from mamlkit.experiments import get
@@ -75,6 +77,15 @@ def product_rate(device: torch.device) -> float:
     a = torch.randn(16, 1024, 1024, device=device)
     times = [timed(lambda: torch.bmm(a, a), device)[0] for _ in range(6)]
     return 2 * 16 * 1024**3 / min(times)
+
+
+def in_turns(calls: Sequence[Callable[[], Any]], device: torch.device, repeats: int, what: str) -> list[float]:
+    """Median milliseconds of each call; all take turns, and the first turn counts for nothing."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in tqdm(range(repeats + 1), desc=what, leave=False):
+        for each, call in zip(times, calls):
+            each.append(timed(call, device)[0])
+    return [1e3 * statistics.median(each[1:]) for each in times]
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:

@@ -302,7 +302,7 @@ notebook.markdown(f"Aims that are reached: {named(reached)}. Missed: {named(~rea
 comparison(WIDE, "tab-how-fast-avx512")
 
 # %%
-wide, wide_fastest, _ = compared(WIDE)
+wide, _, _ = compared(WIDE)
 others = wide[shown[1:-1]].min(axis=1)
 notebook.check("the engine is the fastest on every shape there, too", (wide["mamlkit"] < others).all())
 above = wide["mamlkit"] > wide["matrix-product limit"]

@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from mamlkit import maml, methods, models
+from mamlkit import kernels_cpu, maml, methods, models
 
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
+
+
+def forget_offsets():
+    """Let the CPU's convolutions find their offsets again, after a limit that these depend on has changed."""
+    kernels_cpu.offsets.neighbours.cache_clear()
+    kernels_cpu.offsets.readers.cache_clear()
 
 
 def finite_difference(function, params, epsilon=1e-6):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import finite_difference, loop_gradient, relative_error, small_problem
+from conftest import finite_difference, forget_offsets, loop_gradient, relative_error, small_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,10 +109,9 @@ def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
 
 @pytest.mark.parametrize("module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")])
 def test_groups_of_images_and_slices_of_pixels_change_nothing(module, limit, monkeypatch):
-    uncached = lambda: [cached.cache_clear() for cached in (kernels_cpu.offsets.neighbours, kernels_cpu.offsets.readers)]
-    uncached()
+    forget_offsets()
     unchanged_by_a_limit_of_1(module, limit, "conv-stride", monkeypatch)
-    uncached()
+    forget_offsets()
 
 
 def unchanged_by_a_limit_of_1(module, limit, kind, monkeypatch):

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from conftest import forget_offsets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -44,11 +45,6 @@ def test_a_convolution_and_its_adjoints_whatever_the_shapes(size, stride, channe
             close(*(k.product(x, kernel, window, given_out(k_out)) for k in (kernels_cpu, kernels_torch)))
             close(*(k.weight_gradient(d, x, window, given_out(g_out)) for k in (kernels_cpu, kernels_torch)))
     forget_offsets()
-
-
-def forget_offsets():
-    kernels_cpu.offsets.neighbours.cache_clear()
-    kernels_cpu.offsets.readers.cache_clear()
 
 
 def close(ours, wanted):

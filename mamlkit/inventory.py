@@ -47,7 +47,7 @@ def state_of(name: str) -> str:
         return "not run"
     if any(results.stale(result) for result in found):
         return "stale"
-    done, total = min(result["iterations_done"] for result in found), found[-1]["settings"]["iterations"]
+    done, total = min(result["iterations_done"] for result in results.counted(found)), found[-1]["settings"]["iterations"]
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
 
 

@@ -1,6 +1,6 @@
 """The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
 
-__all__ = ["Summary", "checkpoint", "listing", "load", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
+__all__ = ["Summary", "checkpoint", "counted", "listing", "load", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
 
 import json
 import math
@@ -56,6 +56,11 @@ def load(name: str) -> list[dict[str, Any]]:
 def checkpoint(name: str, seed: int = 0) -> Path:
     """Where the committed parameters of a run lie."""
     return repository() / "data" / "results" / name / f"seed{seed}.safetensors"
+
+
+def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a row's results those that its numbers are taken of: the finished runs, and where there is none, all."""
+    return [result for result in found if result["iterations_done"] >= result["settings"]["iterations"]] or found
 
 
 def stale(result: dict[str, Any]) -> list[str]:
@@ -115,13 +120,14 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over all committed seeds; None if it was not run, or with other settings.
+    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds; None if it was not run, or with other settings.
 
     Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
     """
     found = load(name)
     if not found or any(map(stale, found)):
         return None
+    found = counted(found)
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)

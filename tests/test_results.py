@@ -191,9 +191,16 @@ def test_diverged_tasks_are_left_out_and_counted(repository):
 def test_an_unfinished_run_is_partial_whatever_its_number(repository):
     commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35), done=12_000)
     assert line().verdict == "partial (12,000 of 70,000)"
-    commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 0.35))
+    commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 0.45), done=20_000)
     assert line().verdict == "partial (12,000 of 70,000)"  # the least advanced seed decides
     assert (repository / "data" / "partial" / "sinusoid-maml" / "seed0" / "run.json").exists()
+
+
+def test_a_run_under_way_takes_nothing_from_those_that_are_finished(repository):
+    commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35))
+    before = line()
+    commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 3.0), done=12_000)
+    assert line().equals(before) and line().seeds == 1 and inventory.state_of("sinusoid-maml") == "complete"
 
 
 @pytest.mark.parametrize(

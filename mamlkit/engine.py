@@ -5,14 +5,11 @@ the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`
 give the same numbers.
 """
 
-__all__ = ["each", "meta_gradient", "one_thread", "predictions"]
+__all__ = ["meta_gradient", "predictions"]
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +21,7 @@ from mamlkit import layers, maml
 from mamlkit.maml import LossFn, Params, Task
 from mamlkit.methods import LOSSES, Learner, Objective
 from mamlkit.models import Layer
+from mamlkit.threads import each, one_thread
 
 CHUNK_BYTES = 4 << 20  # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
@@ -184,43 +182,8 @@ def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
     return each(work, [part(start) for start in range(0, len(targets), chunk)])
 
 
-def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    """``work`` of every part, in their order; on several CPU threads a thread each, which computes alone."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(parts) == 1:
-        return [work(part) for part in parts]
-    return list(_pool(threads).map(work, parts))
-
-
 def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
     """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not depend on it."""
     points = max(len(pair[1][0]) for pair in tasks)
     values = max((layer.window.out**2 if layer.window else 1) * len(weights[layer.shift or layer.bias]) for layer in plan)
     return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch's small operations on one CPU thread, since several would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone: PyTorch's own would wait for each other at every operation."""
-    started = Barrier(threads)
-
-    def start(_: int) -> None:
-        torch.get_num_threads()  # a thread takes the common number at its first question
-        torch.set_num_threads(1)
-        started.wait()
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="mamlkit")
-    list(pool.map(start, range(threads)))
-    torch.set_num_threads(threads)  # it was the common number that a thread set
-    return pool

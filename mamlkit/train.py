@@ -21,6 +21,7 @@ from tqdm.std import tqdm
 from mamlkit import checkpoints, engine, measures, methods, models, runs, tasks
 from mamlkit.methods import Learner
 from mamlkit.rows import Evaluation, Row
+from mamlkit.threads import one_thread
 
 Params = dict[str, Tensor]
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
@@ -152,12 +153,12 @@ def fit(
     bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
     with deferred_interrupt() as asked_to_stop, bar:
         while iteration < last and not asked_to_stop:
-            with engine.one_thread():
+            with one_thread():
                 batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
             gradient, losses = engine.meta_gradient(objective, params, batch)
             for name, value in params.items():
                 value.grad = gradient[name] if row.clip is None else gradient[name].clamp(-row.clip, row.clip)
-            with engine.one_thread():
+            with one_thread():
                 optimiser.step()
             iteration += 1
             window.append(losses.mean())

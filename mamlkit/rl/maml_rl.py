@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import engine, kernels_torch, maml
+from mamlkit import kernels_torch, maml
 from mamlkit.layers import Pass
 from mamlkit.rl.policy import Policy, kl, log_prob
 from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
+from mamlkit.threads import each
 
 Params = dict[str, Tensor]
 PIECE_BYTES = 1 << 20  # of a layer's activations that a CPU thread takes on at once: what its cache holds
@@ -120,7 +121,7 @@ def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list
 
 
 def _cut(steps: Steps, piece: tuple[slice, ...]) -> Steps:
-    return Steps(*(each[piece] for each in steps))
+    return Steps(*(tensor[piece] for tensor in steps))
 
 
 @torch.no_grad()
@@ -133,7 +134,7 @@ def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) ->
         own, some = {name: value[piece] for name, value in params.items()}, _cut(steps, piece)
         return _moved(own, _inner_gradient(own, _pass(policy, own, some), some)[0], inner_lr)
 
-    parts = engine.each(work, _pieces(policy, params, steps))
+    parts = each(work, _pieces(policy, params, steps))
     return {name: torch.cat([part[name] for part in parts]) for name in params}
 
 
@@ -216,7 +217,7 @@ class MetaBatch:
         self.params, self.tasks = params, len(after.weights)
         pieces = _pieces(policy, params, after, axis=0 if before else 1)  # with one theta for all, points may be cut apart
         work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, curvature)
-        self.parts = engine.each(work, pieces)
+        self.parts = each(work, pieces)
 
     def vector(self, params: Params) -> Tensor:
         """Parameters (or a gradient) as one vector in float64."""
@@ -239,11 +240,11 @@ class MetaBatch:
     def judge(self, theta: Tensor) -> tuple[float, float]:
         """Mean surrogate loss and divergence at another theta."""
         params = self.unflatten(theta)
-        loss, apart = torch.stack(engine.each(lambda part: part.judge(params), self.parts)).sum(0) / self.tasks
+        loss, apart = torch.stack(each(lambda part: part.judge(params), self.parts)).sum(0) / self.tasks
         return float(loss), float(apart)
 
     def _mean(self, of: Callable[[_Part], Params]) -> Tensor:
-        sums = engine.each(lambda part: self.vector({name: value.sum(0) for name, value in of(part).items()}), self.parts)
+        sums = each(lambda part: self.vector({name: value.sum(0) for name, value in of(part).items()}), self.parts)
         return torch.stack(sums).sum(0) / self.tasks
 
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlkit import engine
 from mamlkit.rl import returns
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, means
+from mamlkit.threads import each, one_thread
 
 Params = dict[str, Tensor]
 
@@ -119,7 +119,7 @@ def sample(
     alive, seen, budget = np.ones(n, bool), [], rollouts * env.horizon
     while (running := alive & np.repeat((finished < budget) | (not drop_unfinished), rollouts)).any():
         inputs = observations.astype(np.float32)
-        with engine.one_thread():
+        with one_thread():
             mean = means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts))).cpu().numpy()
         drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
         actions = (mean + std * drawn).reshape(n, size)
@@ -136,7 +136,7 @@ def sample(
         if again.any():
             observations = begin(again)
             alive |= again
-    *arrays, last, counted = (np.stack(each, 1).reshape(count, rollouts, len(seen), *each[0].shape[1:]) for each in zip(*seen))
+    *arrays, last, counted = (np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:]) for parts in zip(*seen))
     return Rollouts(*arrays, last, valid=_whole_episodes(last, counted))
 
 
@@ -182,10 +182,10 @@ def to_steps(
     batch = [np.zeros((len(counts), counts.max(), *size), np.float32) for size in sizes]
 
     def fill(task: int) -> None:
-        observations, actions, rewards, time, last, valid = (each[task] for each in rollouts)
+        observations, actions, rewards, time, last, valid = (array[task] for array in rollouts)
         advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)[valid]
         for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
             whole[task, : counts[task]] = values
 
-    engine.each(fill, range(len(counts)))
+    each(fill, range(len(counts)))
     return Steps(*(torch.from_numpy(whole).to(device) for whole in batch))

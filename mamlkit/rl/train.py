@@ -30,7 +30,7 @@ CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first ord
 TRAIN, TEST = 0, 1  # purposes of random numbers
 BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
 
-# Tasks are given to threads (mamlkit.engine.each), each of which computes alone; NumPy's products know nothing of that.
+# Tasks are given to threads (mamlkit.threads.each), each of which computes alone; NumPy's products know nothing of that.
 one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 

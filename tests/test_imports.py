@@ -10,7 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "mamlkit"
 FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")
 }
-TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]  # pages that only show results build anywhere
+# Pages that only show results build anywhere.
+TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]
+TORCH_FREE += ["folders", "files"]
 LAYERS = ["maml", "models", "methods", "kernels_cpu", "kernels_torch", "layers", "threads", "engine", "tasks", "train", "rl"]
 # A module imports only from those before it.
 

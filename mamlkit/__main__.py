@@ -1,6 +1,7 @@
 """The command line: ``python -m mamlkit list | run NAME | table | data``."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,28 +50,28 @@ def _run(options: argparse.Namespace) -> None:
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
-    folder = runs.open_run(row, options.seed, where + (", TF32" if options.tf32 else ""), scale=options.scale, base=options.runs)
     run, more = train, {"device": device}
     if isinstance(row, rows.PolicyRow):
         from mamlkit.rl import train as run
 
         more["threads"] = options.threads
-    with runs.only_one(folder):
+    where += ", TF32" if options.tf32 else ""
+    with runs.open_run(row, options.seed, where, scale=options.scale, base=options.runs) as folder:
         fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)
         evaluations = run.evaluate_row(row, fit.params, **more)
         checkpoints.save_params(fit.params, folder / "params.safetensors")
         seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
         runs.write_result(folder, row, fit.iteration, seconds, evaluations)
-    for evaluation in row.evaluations:
-        for metric, values in evaluations[evaluation.name].items():
-            print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in measures.statistics(metric, values)["mean"]))
-    print(f"result in {folder / 'result.json'}")
-    if options.keep:
-        print(*runs.keep(folder), sep="\n")
+        for evaluation in row.evaluations:
+            for metric, values in evaluations[evaluation.name].items():
+                print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in measures.statistics(metric, values)["mean"]))
+        print(f"result in {folder / 'result.json'}")
+        if options.keep:
+            print(*runs.keep(folder), sep="\n")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Entry point; returns the exit status (130 after Ctrl-C, 1 after an error that a user can mend)."""
+    """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 1 after an error that a user can mend)."""
     options = _parser().parse_args(words)
     try:
         if options.command == "run":
@@ -88,8 +89,8 @@ def main(words: list[str] | None = None) -> int:
 
             print(results.table_text())
     except KeyboardInterrupt as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        return 130
+        print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(stopped, "signum", signal.SIGINT)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

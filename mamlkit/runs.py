@@ -5,7 +5,18 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 every test task) and ``result.json``, written last.
 """
 
-__all__ = ["LOG_COLUMNS", "keep", "only_one", "open_run", "read_log", "replacing", "repository", "write_log", "write_result"]
+__all__ = [
+    "LOG_COLUMNS",
+    "iterations_done",
+    "keep",
+    "keep_state",
+    "open_run",
+    "read_log",
+    "replacing",
+    "repository",
+    "write_log",
+    "write_result",
+]
 
 import json
 import os
@@ -102,22 +113,11 @@ def read_log(folder: Path, until: int, every: int) -> list[dict[str, float]]:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder.
+def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Iterator[Path]:
+    """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block lasts.
 
-    Raises:
-        ValueError: another process is in it.
-    """
-    try:
-        held = filelock.FileLock(folder / "lock").acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise ValueError(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
-    with held:
-        yield
-
-
-def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Path:
-    """The folder of a run, made if need be. A run found there, or committed unfinished, is one to go on with.
+    A run found there, or committed unfinished, is one to go on with. Before other processes are kept out, nothing is
+    read or written but the lock itself.
 
     Args:
         row: the experiment at the scale it runs at.
@@ -127,24 +127,41 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
         base: where the run folders lie.
 
     Raises:
-        ValueError: the folder holds a run of another row; the message names the fields that differ.
+        ValueError: another process is at work in the folder, or it holds a run of another row; then the message names
+            the fields that differ.
     """
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
-    record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
-    unfinished = _unfinished(name, seed) if scale == "paper" else None
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = filelock.FileLock(folder / "lock").acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ValueError(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
+    with held:
+        record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
+        _take_up(folder, record, _unfinished(name, seed) if scale == "paper" else None)
+        yield folder
+
+
+def _take_up(folder: Path, record: dict[str, Any], unfinished: Path | None) -> None:
+    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
     source = folder if (folder / "run.json").exists() else unfinished
     if source:
         origins = _earlier_origins(source / "run.json", record)
         record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
-    if source == folder and unfinished and (here := _last_line(folder)) < (there := _last_line(unfinished)):
+    if source == folder and unfinished and (here := iterations_done(folder)) < (there := iterations_done(unfinished)):
         raise ValueError(f"{folder} has come to iteration {here}, but {unfinished} to {there}; move {folder} away to go on from there")
-    folder.mkdir(parents=True, exist_ok=True)
     if source and source != folder:
-        for file in ("state.safetensors", "metrics.csv"):
-            shutil.copyfile(source / file, folder / file)
+        for file in ("metrics.csv", "state.safetensors"):
+            _copy(source / file, folder / file)
     write_json(folder / "run.json", record)  # last: without it the copying is done again
-    return folder
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """Copy a file whole or not at all."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
 
 
 def _unfinished(name: str, seed: int) -> Path | None:
@@ -156,9 +173,20 @@ def _unfinished(name: str, seed: int) -> Path | None:
     return folder if folder.exists() else None
 
 
-def _last_line(folder: Path) -> int:
-    path = folder / "metrics.csv"
-    return int(pd.read_csv(path, usecols=["iteration"]).iteration.max()) if path.exists() else 0
+def iterations_done(folder: Path) -> int:
+    """How far the state in a run folder, or in one under ``data/partial``, has come; 0 without one.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    try:  # a safetensors file begins with the length of its header, which is JSON
+        with path.open("rb") as file:
+            return int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]["iteration"])
+    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} is not a training state ({error!r}); restore it, or move {folder} away to start again") from error
 
 
 def _earlier_origins(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -208,6 +236,45 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
     return folder / "result.json"
 
 
+def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
+    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on. Returns the files written.
+
+    Call it inside :func:`open_run`, so that nobody writes at the same time.
+
+    Args:
+        folder: of a run, which needs no result.
+        data: the repository's ``data`` if None.
+
+    Raises:
+        FileNotFoundError: the run has no state yet.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
+    """
+    target = _place_of_state(folder, data or repository() / "data")
+    # The state comes last: a log that is ahead of it is cut, so copying may end after any file.
+    return [_copy(folder / file, target / file) for file in ("run.json", "metrics.csv", "state.safetensors")]
+
+
+def _place_of_state(folder: Path, data: Path) -> Path:
+    """Where a run's state is kept; raises what :func:`keep_state` does."""
+    if not (folder / "state.safetensors").exists():
+        raise FileNotFoundError(f"{folder} has no state.safetensors; train it first: python -m mamlkit run NAME")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    _refuse_rough(folder, run)
+    target = data / "partial" / run["name"] / f"seed{run['seed']}"
+    if (target / "run.json").exists():
+        settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
+        here, there = iterations_done(folder), iterations_done(target)
+        if settings == run["settings"] and there > here:
+            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; delete {target} first if you mean to replace it")
+    return target
+
+
+def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
+    """``ValueError`` for a run that is not to be committed."""
+    if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
+        raise ValueError(f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only runs at the paper scale, without TF32, are kept")
+
+
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
     """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
 
@@ -221,35 +288,29 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if not (folder / "result.json").exists():
         raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    _refuse_rough(folder, result)
     name, seed = result["name"], f"seed{result['seed']}"
-    if result["scale"] != "paper" or any(part["device"].endswith("TF32") for part in result["origin"]):
-        raise ValueError(f"{folder} was run at the {result['scale']} scale, on {result['origin'][-1]['device']}; only results at the paper scale, without TF32, are kept")
     kept = data / "results" / name
     if (kept / f"{seed}.json").exists():
         earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
         if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
             further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
             raise ValueError(f"the result in {kept} {further}; delete {kept / seed}.json first if you mean to replace it")
-    kept.mkdir(parents=True, exist_ok=True)
+    unfinished = result["iterations_done"] < result["settings"]["iterations"]
+    if unfinished:
+        _place_of_state(folder, data)  # what it refuses is refused before anything is written
     written = []
-    for source in ("params.safetensors", "tasks.npz", "result.json"):  # the result last, as in the run
-        target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
-        shutil.copyfile(folder / source, target)
-        written.append(target)
     if (folder / "metrics.csv").exists():
         log = pd.read_csv(folder / "metrics.csv")
         every = -(-len(log) // LOG_ROWS_KEPT) or 1
         validated = log.validation.notna() if "validation" in log else False
         thinned = log[(log.index % every == every - 1) | validated] if len(log) > LOG_ROWS_KEPT else log
-        target = kept / f"{seed}.metrics.csv"
-        thinned.to_csv(target, index=False, float_format="%.6g")
-        written.append(target)
-    partial = data / "partial" / name / seed
-    if result["iterations_done"] < result["settings"]["iterations"]:
-        partial.mkdir(parents=True, exist_ok=True)
-        for source in ("run.json", "metrics.csv", "state.safetensors"):
-            shutil.copyfile(folder / source, partial / source)
-            written.append(partial / source)
-    else:
-        shutil.rmtree(partial, ignore_errors=True)
+        written.append(kept / f"{seed}.metrics.csv")
+        write_text(written[-1], thinned.to_csv(index=False, float_format="%.6g"))
+    for source in ("params.safetensors", "tasks.npz", "result.json"):  # the result last, as in the run
+        target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
+        written.append(_copy(folder / source, target))
+    if unfinished:
+        return written + keep_state(folder, data)
+    shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)
     return written

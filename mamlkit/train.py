@@ -1,16 +1,28 @@
 """The loop: sample, update, log, validate, checkpoint, resume; and the evaluation of what it gives."""
 
-__all__ = ["Fit", "build", "deferred_interrupt", "evaluate", "evaluate_row", "fit", "generator", "set_up"]
+__all__ = [
+    "Fit",
+    "Interrupted",
+    "build",
+    "deferred_interrupt",
+    "evaluate",
+    "evaluate_row",
+    "fit",
+    "generator",
+    "progress_bar",
+    "set_up",
+]
 
 import hashlib
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +32,7 @@ from tqdm.std import tqdm
 
 from mamlkit import checkpoints, engine, measures, methods, models, runs, tasks
 from mamlkit.methods import Learner
-from mamlkit.rows import Evaluation, Row
+from mamlkit.rows import Evaluation, Experiment, Row
 from mamlkit.threads import one_thread
 
 Params = dict[str, Tensor]
@@ -99,6 +111,7 @@ def fit(
     until: int | None = None,
     progress: bool = False,
     validate: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> Fit:
     """Meta-train a row. Paper: Algorithms 1 and 2, with Adam as the outer optimiser.
 
@@ -109,12 +122,14 @@ def fit(
         folder: a run folder (see :func:`mamlkit.runs.open_run`); a run found there is resumed exactly.
             None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
-        progress: show a progress bar.
+        progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         validate: follow the error or accuracy on validation tasks.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how far it came.
 
     Raises:
         FloatingPointError: the meta-loss, or what Adam made of its gradient, is not finite; the last checkpoint is from before.
-        KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
+            one at once, and the last saved state stays.
     """
     learner = build(row)
     device = torch.device(device)
@@ -150,9 +165,9 @@ def fit(
             runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, window)
 
-    bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
-    with deferred_interrupt() as asked_to_stop, bar:
-        while iteration < last and not asked_to_stop:
+    bar = progress_bar(row, first, progress)
+    with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar:
+        while iteration < last and not asked_to_stop and not (stop and stop()):
             with one_thread():
                 batch = family.sample(generator(seed, "train", iteration), row.meta_batch_size)
             gradient, losses = engine.meta_gradient(objective, params, batch)
@@ -179,22 +194,73 @@ def fit(
                 saved = time.perf_counter()
         save()
     if asked_to_stop:
-        raise KeyboardInterrupt(f"stopped after iteration {iteration}; the same command resumes it")
+        raise Interrupted(f"stopped after iteration {iteration}; the same command resumes it", asked_to_stop[0])
     return Fit(params, pd.DataFrame(log, columns=runs.LOG_COLUMNS), iteration)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM in a training.
+
+    Args:
+        message: how far training came.
+        signum: the number of the signal.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 @contextmanager
-def deferred_interrupt() -> Iterator[list[bool]]:
-    """Turn Ctrl-C into an entry of a list, so that no update is cut in two."""
-    asked: list[bool] = []
+def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into an entry of a list, so that no update is cut in two; a second one stops at once.
+
+    Args:
+        notice: told after the first one what will happen.
+
+    Raises:
+        Interrupted: on the second one.
+    """
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
         yield asked
         return
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+
+    def handle(signum: int, frame: object) -> None:
+        asked.append(signum)
+        if len(asked) > 1:
+            raise Interrupted("stopped at once; the same command resumes from the last saved state", signum)
+        notice("stopping after this iteration; once more stops at once")
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Lines(tqdm):
+    """Progress as plain lines, for a log."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self.fp.write(f"{self if msg is None else msg}\n")
+        self.fp.flush()
+
+
+def progress_bar(row: Experiment, first: int, shown: bool) -> tqdm:
+    """The progress of a training on standard error: a bar in a terminal, elsewhere a line about every minute.
+
+    Args:
+        row: gives the name and the number of iterations.
+        first: iterations done before.
+        shown: whether to show anything.
+    """
+    options = {"total": row.iterations, "initial": first, "desc": row.name, "unit": "it", "disable": not shown}
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(mininterval=1, **options)
+    line = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    return _Lines(mininterval=60, maxinterval=3600, miniters=1, bar_format=line, **options)
 
 
 def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params], float] | None:

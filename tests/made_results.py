@@ -1,5 +1,7 @@
 """A repository of made-up results, written by the code that writes real ones."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -26,9 +28,11 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
     for evaluation in row.evaluations:
         shape = (tasks, evaluation.inner_steps + 1)
         curves[evaluation.name] = {m: 1 + 0.1 * made.standard_normal(shape) if errors is None else errors for m in metrics}
-    folder = runs.open_run(row, seed, "a device", base=repository / "runs")
-    for file in ("params.safetensors", "state.safetensors"):
-        (folder / file).write_bytes(b"")
-    runs.write_log(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
-    runs.write_result(folder, row, row.iterations if done is None else done, 60.0, curves)
-    runs.keep(folder)
+    done = row.iterations if done is None else done
+    with runs.open_run(row, seed, "a device", base=repository / "runs") as folder:
+        (folder / "params.safetensors").write_bytes(b"")
+        header = json.dumps({"__metadata__": {"iteration": str(done)}}).encode()
+        (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        runs.write_log(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
+        runs.write_result(folder, row, done, 60.0, curves)
+        runs.keep(folder)

@@ -1,6 +1,9 @@
 """Meta-training of policies: it is reproducible, resumes exactly, and learns."""
 
 import dataclasses
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -21,6 +24,12 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+def opened(row, **options):
+    """The folder of a run after a process has been in it."""
+    with runs.open_run(row, 0, "cpu", **options) as folder:
+        return folder
+
+
 def test_more_goals_than_there_are_are_refused():
     row = experiments.get("2d-navigation-maml")
     params = train.build(row, 1, 1)[1].init(train.generator(0, "init"))
@@ -32,7 +41,7 @@ def test_more_goals_than_there_are_are_refused():
 def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     row = dataclasses.replace(experiments.get(name), **SMALL)
     whole = train.fit(row)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     train.fit(row, folder=folder, until=2)
     rest = train.fit(row, folder=folder)
     assert same(whole.params, rest.params) and rest.iteration == 4
@@ -41,10 +50,37 @@ def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     assert not same(whole.params, train.fit(row, seed=1).params)
 
 
+def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
+    row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
+    folder, answers = opened(row, base=tmp_path), iter([False] * 3 + [True])
+    assert train.fit(row, folder=folder, stop=lambda: next(answers)).iteration == 3
+    assert same(train.fit(row, folder=folder).params, train.fit(row).params)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_interrupt_lets_the_iteration_end_and_two_do_not(times, tmp_path, monkeypatch):
+    row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
+    folder, iterate, ended = opened(row, base=tmp_path), train._iterate, []
+    train.fit(row, folder=folder, until=1)
+
+    def signalled(*args):
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)  # Python handles a signal between two of its instructions
+        ended.append(iterate(*args))
+        return ended[-1]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="after iteration 2" if times == 1 else "at once"):
+        patch.setattr(train, "_iterate", signalled)
+        train.fit(row, folder=folder)
+    assert len(ended) == (times == 1) and runs.iterations_done(folder) == (2 if times == 1 else 1)
+    assert same(train.fit(row, folder=folder).params, train.fit(row).params)
+
+
 @pytest.mark.parametrize("log", [None, "one line"])
 def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
     row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     train.fit(row, folder=folder, until=2)
     path = folder / "metrics.csv"
     lines = path.read_text().splitlines()
@@ -55,7 +91,7 @@ def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
 
 def test_a_run_that_is_killed_while_it_is_saved_goes_on(tmp_path, monkeypatch):
     row = dataclasses.replace(experiments.get("2d-navigation-oracle"), **SMALL)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     train.fit(row, folder=folder, until=1)
 
     def killed(*_):
@@ -131,7 +167,7 @@ def test_what_is_tested_does_not_depend_on_the_other_goals():
 @pytest.mark.parametrize("method", ["maml", "policy gradient"])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(method, tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, method=method)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     train.fit(row, folder=folder, until=1)
     good = (folder / "state.safetensors").read_bytes()
     poisoned = lambda *args: to_steps(*args)._replace(advantages=torch.full_like(to_steps(*args).advantages, torch.nan))

@@ -1,5 +1,6 @@
 """Run folders and the command line: provenance, resuming, refusing, keeping."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -57,40 +58,64 @@ def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
     assert all((one[k] == other[k]).all() for k in other)
 
 
+def opened(row, seed=0, device="cpu", **options):
+    """The folder of a run after a process has been in it."""
+    with runs.open_run(row, seed, device, **options) as folder:
+        return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_folder_of_other_settings_is_refused_and_the_fields_are_named(tmp_path):
-    runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    opened(ROW, base=tmp_path)
     changed = dataclasses.replace(ROW, inner_lr=0.02, shots=5)
     with pytest.raises(ValueError, match="inner_lr was 0.01, is 0.02, shots was 10, is 5"):
-        runs.open_run(changed, 0, "cpu", base=tmp_path)
+        opened(changed, base=tmp_path)
     reworded = dataclasses.replace(ROW, title="another title")
-    assert runs.open_run(reworded, 0, "cpu", base=tmp_path) == tmp_path / ROW.name / "seed0"
+    assert opened(reworded, base=tmp_path) == tmp_path / ROW.name / "seed0"
 
 
 def test_a_folder_that_was_copied_for_another_seed_or_scale_is_refused(tmp_path):
-    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    folder = opened(ROW, base=tmp_path)
     shutil.copytree(folder, folder.with_name("seed1"))
     with pytest.raises(ValueError, match="seed1 holds a run of other settings .seed was 0, is 1"):
-        runs.open_run(ROW, 1, "cpu", base=tmp_path)
+        opened(ROW, 1, base=tmp_path)
     shutil.copytree(folder.parent, tmp_path / f"{ROW.name}-quick")
     with pytest.raises(ValueError, match="scale was 'paper', is 'quick'"):
-        runs.open_run(ROW, 0, "cpu", scale="quick", base=tmp_path)
+        opened(ROW, scale="quick", base=tmp_path)
 
 
 def test_a_setting_that_is_gone_counts_as_changed(tmp_path):
-    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    folder = opened(ROW, base=tmp_path)
     record = json.loads((folder / "run.json").read_text())
     record["settings"]["momentum"] = 0.9
     (folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="momentum was 0.9, is None"):
-        runs.open_run(ROW, 0, "cpu", base=tmp_path)
+        opened(ROW, base=tmp_path)
 
 
-def test_two_processes_do_not_share_a_run_folder(short, tmp_path, capsys):
-    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs")
-    with runs.only_one(folder):
-        assert __main__.main(short) == 1
+def test_two_processes_do_not_share_a_run_folder_and_the_refused_one_writes_nothing(short, tmp_path, capsys):
+    assert __main__.main([*short, "--until", "100"]) == 0
+    with runs.open_run(ROW, 0, "cpu, 1 thread(s)", base=tmp_path / "runs"):
+        before = contents(tmp_path)
+        assert __main__.main([*short, "--threads", "2"]) == 1
+        assert contents(tmp_path) == before
     assert "another process is at work in" in capsys.readouterr().err
     assert __main__.main([*short, "--until", "1"]) == 0  # the place is free again
+
+
+def test_nothing_is_read_or_written_before_the_folder_is_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_take_up", lambda *_: pytest.fail("looked into a folder of another process"))
+    with runs.filelock.FileLock(opened_by_nobody(tmp_path) / "lock"), pytest.raises(ValueError, match="another process is at work"):
+        opened(ROW, base=tmp_path)
+    assert [path.name for path in (tmp_path / ROW.name / "seed0").iterdir()] == ["lock"]
+
+
+def opened_by_nobody(base):
+    (base / ROW.name / "seed0").mkdir(parents=True)
+    return base / ROW.name / "seed0"
 
 
 @pytest.mark.parametrize("harm", ["no state", "a line is gone", "a line twice", "no column"])
@@ -116,7 +141,7 @@ def test_what_must_not_be_committed_is_not_kept(short, tmp_path, capsys):
     assert __main__.main([*short, "--scale", "quick", "--keep"]) == 1 and "--keep is for results at the paper scale" in capsys.readouterr().err
     quick = ["run", ROW.name, "--runs", str(tmp_path / "quick"), "--device", "cpu", "--scale", "quick", "--until", "1"]
     assert __main__.main(quick) == 0
-    with pytest.raises(ValueError, match="at the quick scale.*only results at the paper scale, without TF32, are kept"):
+    with pytest.raises(ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are kept"):
         runs.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
     assert not data.exists()
 
@@ -133,6 +158,54 @@ def test_a_committed_result_that_has_come_further_stays(short, tmp_path, capsys)
     assert __main__.main([*again, "--keep"]) == 0  # it is further now
 
 
+def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(short, tmp_path, monkeypatch):
+    data = tmp_path / "repository" / "data"
+    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder:
+        train.fit(ROW, folder=folder, until=70)
+        written = runs.keep_state(folder)
+    assert {p.name for p in written} == {"run.json", "metrics.csv", "state.safetensors"}
+    assert written[0].parent == data / "partial" / ROW.name / "seed0" and not (data / "results").exists()
+    assert runs.iterations_done(written[0].parent) == 70
+    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "elsewhere") as folder:
+        fit = train.fit(ROW, folder=folder)
+    straight = train.fit(ROW).params
+    assert all((fit.params[name] == straight[name]).all() for name in straight)
+
+
+@pytest.mark.parametrize("files", range(3))
+def test_keeping_a_state_may_end_after_any_file(files, short, tmp_path, monkeypatch):
+    for until, killed_after in ((120, 3), (240, files)):
+        with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder, monkeypatch.context() as patch:
+            train.fit(ROW, folder=folder, until=until)
+            copy, done = runs._copy, []
+            patch.setattr(runs, "_copy", lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0)
+            with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
+                runs.keep_state(folder)
+    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "elsewhere") as folder:
+        fit = train.fit(ROW, folder=folder)
+    straight = train.fit(ROW)
+    assert all((fit.params[name] == straight.params[name]).all() for name in straight.params)
+    assert np.array_equal(fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True)
+
+
+def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
+    for base, until in (("far", 20), ("near", 10)):
+        with runs.open_run(ROW, 0, "cpu", base=tmp_path / base) as folder:
+            train.fit(ROW, folder=folder, until=until)
+    far, near = (tmp_path / base / ROW.name / "seed0" for base in ("far", "near"))
+    runs.keep_state(far)
+    before = contents(tmp_path / "repository")
+    with pytest.raises(ValueError, match="has 20 iterations, .*near.* 10; delete"):
+        runs.keep_state(near)
+    assert contents(tmp_path / "repository") == before
+    runs.keep_state(far)  # the same again does no harm
+
+
+def test_a_run_that_was_not_trained_has_no_state_to_keep(short, tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no state.safetensors; train it first"):
+        runs.keep_state(opened(ROW, base=tmp_path / "runs"))
+
+
 def test_a_committed_state_that_has_come_further_is_not_overlooked(short, tmp_path, capsys):
     assert __main__.main([*short, "--until", "100"]) == 0
     further = [*short[:3], str(tmp_path / "further"), *short[4:]]
@@ -143,10 +216,10 @@ def test_a_committed_state_that_has_come_further_is_not_overlooked(short, tmp_pa
 
 @pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}'])
 def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
-    folder = runs.open_run(ROW, 0, "cpu", base=tmp_path)
+    folder = opened(ROW, base=tmp_path)
     (folder / "run.json").write_text(content)
     with pytest.raises(ValueError, match="run.json is not a whole record of a run.*move .*seed0 away"):
-        runs.open_run(ROW, 0, "cpu", base=tmp_path)
+        opened(ROW, base=tmp_path)
     assert (folder / "run.json").read_text() == content
 
 
@@ -195,7 +268,7 @@ def test_options_that_cannot_be_are_refused(words, capsys):
 
 def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):
     for device in ("cpu", "cpu", "gpu"):
-        folder = runs.open_run(ROW, 0, device, base=tmp_path)
+        folder = opened(ROW, 0, device, base=tmp_path)
     assert [origin["device"] for origin in json.loads((folder / "run.json").read_text())["origin"]] == ["cpu", "gpu"]
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import os
 import signal
-import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from mamlkit import checkpoints, engine, experiments, methods, runs, tasks, train
+from mamlkit import engine, experiments, methods, runs, tasks, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
@@ -21,12 +21,18 @@ def equal(one, other):
     return all(torch.equal(one[k], other[k]) for k in other)
 
 
+def opened(row, seed=0, **options):
+    """The folder of a run after a process has been in it."""
+    with runs.open_run(row, seed, "cpu", **options) as folder:
+        return folder
+
+
 @pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
 def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "LOG_EVERY", 3)  # the halves end inside a window of the log
     half = row.iterations // 2
-    whole = train.fit(row, seed=1, folder=runs.open_run(row, 1, "cpu", scale="quick", base=tmp_path / "whole"))
-    folder = runs.open_run(row, 1, "cpu", scale="quick", base=tmp_path / "halves")
+    whole = train.fit(row, seed=1, folder=opened(row, 1, scale="quick", base=tmp_path / "whole"))
+    folder = opened(row, 1, scale="quick", base=tmp_path / "halves")
     first = train.fit(row, seed=1, folder=folder, until=half)
     assert first.iteration == half and not equal(first.params, whole.params)
     second = train.fit(row, seed=1, folder=folder)
@@ -79,24 +85,90 @@ def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
     assert torch.equal(seen[1], seen[0].clamp(-bound, bound)) and not torch.equal(seen[1], seen[0])
 
 
-def test_an_interrupt_leaves_a_run_that_can_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, iterations=3000)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt, match="the same command resumes"):
-        train.fit(dataclasses.replace(row, iterations=10**6), folder=folder, validate=False)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    _, metadata = checkpoints._load(folder / "state.safetensors")
-    done = int(metadata["iteration"])
-    assert done > 0
-    resumed = train.fit(row, folder=folder, until=done + 2, validate=False)
-    assert equal(resumed.params, train.fit(row, until=done + 2, validate=False).params)
+    folder = opened(row, base=tmp_path)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    at = interrupted_at(monkeypatch, number, times=1)
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 5; the same command resumes") as stopped:
+        train.fit(row, folder=folder, validate=False)
+    assert stopped.value.signum == number and at == [5]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert runs.iterations_done(folder) == 5
+    monkeypatch.undo()
+    resumed = train.fit(row, folder=folder, until=7, validate=False)
+    assert equal(resumed.params, train.fit(row, until=7, validate=False).params)
+
+
+def interrupted_at(monkeypatch, number, *, times, iteration=5):
+    """Send this process a signal so many times within an iteration; notes whether the iteration came to its end."""
+    ended, gradient, calls = [], train.engine.meta_gradient, []
+
+    def signalled(*args):
+        calls.append(1)
+        if len(calls) == iteration:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+                time.sleep(0)  # Python handles a signal between two of its instructions
+            ended.append(iteration)
+        return gradient(*args)
+
+    monkeypatch.setattr(train.engine, "meta_gradient", signalled)
+    return ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number, tmp_path, monkeypatch):
+    folder = opened(ROW, base=tmp_path)
+    train.fit(ROW, folder=folder, until=2, validate=False)
+    saved = (folder / "state.safetensors").read_bytes()
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    ended = interrupted_at(monkeypatch, number, times=2)
+    with pytest.raises(KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved state") as stopped:
+        train.fit(ROW, folder=folder, validate=False)
+    assert stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    monkeypatch.undo()
+    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
+
+
+def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
+    folder, answers = opened(ROW, base=tmp_path), iter([False] * 4 + [True])
+    first = train.fit(ROW, folder=folder, stop=lambda: next(answers))
+    assert first.iteration == 4 and runs.iterations_done(folder) == 4
+    assert train.fit(ROW, folder=folder, stop=lambda: True).iteration == 4
+    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
+
+
+def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    with train.progress_bar(ROW, 2, True) as bar:
+        for _ in range(8):
+            now[0] += 25
+            bar.update()
+            bar.set_postfix({"meta_loss": "1.5"}, refresh=False)
+    shown = capsys.readouterr().err
+    assert "\r" not in shown and "\x1b" not in shown
+    lines = shown.strip().split("\n")
+    assert [line.split()[1] for line in lines] == ["2/10", "5/10", "8/10", "10/10"]
+    assert lines[1].startswith("sinusoid-maml: 5/10 [01:15<") and lines[2].endswith("meta_loss=1.5]")
+
+
+def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeypatch, capsys):
+    with train.progress_bar(ROW, 0, False) as bar:
+        bar.update()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(train.sys.stderr, "isatty", lambda: True, raising=False)
+    with train.progress_bar(ROW, 0, True) as bar:
+        bar.update()
+    assert "\rsinusoid-maml:" in capsys.readouterr().err
 
 
 def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path):
     row = dataclasses.replace(ROW, inner_lr=1e20)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder .*inner_lr"):
         train.fit(row, folder=folder)
     assert not (folder / "state.safetensors").exists()
@@ -110,7 +182,7 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
 @pytest.mark.parametrize("inner_lr", [1e8, 1e7])  # NaN in the parameters; infinite moments of Adam
 def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, tmp_path):
     row = dataclasses.replace(ROW, inner_lr=inner_lr)
-    folder = runs.open_run(row, 0, "cpu", base=tmp_path)
+    folder = opened(row, base=tmp_path)
     with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed 0"):
         train.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()

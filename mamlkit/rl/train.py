@@ -5,6 +5,7 @@ __all__ = ["build", "evaluate", "evaluate_row", "fit", "spread", "standard_error
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm.std import tqdm
 
 from mamlkit import checkpoints, experiments, results, runs
 from mamlkit.rl import envs, maml_rl
@@ -22,7 +22,7 @@ from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 from mamlkit.rows import PolicyEvaluation, PolicyRow
-from mamlkit.train import CHECKPOINT_SECONDS, Fit, deferred_interrupt, generator
+from mamlkit.train import CHECKPOINT_SECONDS, Fit, Interrupted, deferred_interrupt, generator, progress_bar
 
 Params = dict[str, Tensor]
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries", "refused"]
@@ -64,6 +64,7 @@ def fit(
     until: int | None = None,
     progress: bool = False,
     threads: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Fit:
     """Train the policy of a row. Paper: Algorithm 3, with TRPO as the meta-optimiser.
 
@@ -73,8 +74,9 @@ def fit(
         device: of the policy and its update; the physics uses the CPU's cores in any case.
         folder: a run folder (see :func:`mamlkit.runs.open_run`); a run found there is resumed exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
-        progress: show a progress bar.
+        progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         threads: simulation threads; None takes all cores.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how far it came.
 
     Returns:
         Parameters and the log. One line per iteration: mean return over tasks before and after the inner step, the
@@ -82,7 +84,8 @@ def fit(
 
     Raises:
         FloatingPointError: the loss or the policy is not finite; the last state is from before.
-        KeyboardInterrupt: on Ctrl-C, after the current update is whole and the state is saved.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
+            one at once, and the last saved state stays.
     """
     env, policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
     params = {name: value.to(device) for name, value in policy.init(generator(seed, "init")).items()}
@@ -103,9 +106,9 @@ def fit(
             runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
             checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, [])
 
-    bar = tqdm(total=row.iterations, initial=first, desc=row.name, unit="it", disable=not progress, mininterval=1)
-    with deferred_interrupt() as asked_to_stop, bar, closing(env):  # its threads end, whatever happens
-        while iteration < last and not asked_to_stop:
+    bar = progress_bar(row, first, progress)
+    with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, closing(env):  # its threads end, whatever happens
+        while iteration < last and not asked_to_stop and not (stop and stop()):
             try:
                 params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
             except FloatingPointError as error:
@@ -120,7 +123,7 @@ def fit(
                 saved = time.perf_counter()
         save()
     if asked_to_stop:
-        raise KeyboardInterrupt(f"stopped after iteration {iteration}; the same command resumes it")
+        raise Interrupted(f"stopped after iteration {iteration}; the same command resumes it", asked_to_stop[0])
     return Fit(params, pd.DataFrame(log, columns=LOG_COLUMNS), iteration)
 
 

@@ -8,7 +8,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE   = $(BUILD)/_build/html
 
-.PHONY: help book test lab data bench twins clean distclean
+.PHONY: help book test lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test    test the package, the book and the notebooks"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
+	@echo "make paper   train what the paper still lacks, run after run (ARGS='--hours 8', ARGS=--dry-run)"
 	@echo "make bench   time the meta-gradient against other libraries (ARGS=--save keeps the tables)"
 	@echo "make twins   re-execute the .ipynb of every changed .py (FORCE=1 for all)"
 	@echo "make clean   remove what was built (make distclean: the environment too)"
@@ -51,6 +52,9 @@ lab: $(STAMP)
 
 data: $(STAMP)
 	$(BIN)/python -m mamlkit data omniglot
+
+paper: $(STAMP)
+	$(BIN)/python -m mamlkit paper $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]" $(PIP_ARGS)

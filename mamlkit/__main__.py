@@ -1,12 +1,14 @@
-"""The command line: ``python -m mamlkit list | run NAME | table | data``."""
+"""The command line: ``python -m mamlkit list | run NAME | paper | table | data``."""
 
 import argparse
+import math
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mamlkit import experiments, rows
+from mamlkit import experiments
 
 
 def _at_least(bound: int) -> Callable[[str], int]:
@@ -18,6 +20,21 @@ def _at_least(bound: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def _seeds(words: str) -> tuple[int, ...]:
+    """The type of an option that is a set of seeds: ``0-2``, ``0,3``."""
+    ranges = [word.split("-") for word in words.split(",")]
+    if not all(len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1]) for ends in ranges):
+        raise argparse.ArgumentTypeError(f"{words!r} are no seeds; use numbers and ranges such as 0-2 or 0,3")
+    return tuple(dict.fromkeys(seed for ends in ranges for seed in range(int(ends[0]), int(ends[-1]) + 1)))
+
+
+def _hours(word: str) -> float:
+    """The type of an option that is a time."""
+    if not (value := float(word)) >= 0:
+        raise argparse.ArgumentTypeError(f"{word}, but it must be a time of 0 hours or more")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
+    paper = commands.add_parser("paper", help="train what the paper still lacks, run after run, for as long as it is given")
+    paper.add_argument("--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)")
+    paper.add_argument("--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes")
+    paper.add_argument("--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'")
+    paper.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)")
+    paper.add_argument("--device", default="auto", help="as for run")
+    paper.add_argument("--threads", type=_at_least(1), help="as for run")
+    paper.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
+    paper.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     commands.add_parser("table", help="the paper's numbers beside ours")
     data = commands.add_parser("data", help="download a data set")
     data.add_argument("name", choices=["omniglot"])
@@ -41,33 +67,40 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    import torch  # here, so that the other commands start at once
-
-    from mamlkit import checkpoints, measures, runs, train
+    from mamlkit import measures, queue, runs, train  # here, so that the other commands start at once
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
-    run, more = train, {"device": device}
-    if isinstance(row, rows.PolicyRow):
-        from mamlkit.rl import train as run
-
-        more["threads"] = options.threads
-    where += ", TF32" if options.tf32 else ""
-    with runs.open_run(row, options.seed, where, scale=options.scale, base=options.runs) as folder:
-        fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)
-        evaluations = run.evaluate_row(row, fit.params, **more)
-        checkpoints.save_params(fit.params, folder / "params.safetensors")
-        seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
-        runs.write_result(folder, row, fit.iteration, seconds, evaluations)
+    where, words = queue.place(row, device, options.threads), train.described(device) + (", TF32" if options.tf32 else "")
+    with runs.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
+        fit = queue.trainer(row).fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **where)
+        evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():
-                print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{v:.3f}" for v in measures.statistics(metric, values)["mean"]))
+                means = measures.statistics(metric, values)["mean"]
+                print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
         print(f"result in {folder / 'result.json'}")
         if options.keep:
             print(*runs.keep(folder), sep="\n")
+
+
+def _paper(options: argparse.Namespace) -> int:
+    """The exit status: 1 if a run has failed."""
+    from mamlkit import queue, train
+
+    if hasattr(os, "nice") and not options.no_nice:
+        os.nice(19)  # people who work on the machine come first
+    device = train.set_up(options.device, threads=options.threads)
+    found = queue.jobs(options.only, options.seeds, base=options.runs)
+    if options.dry_run:
+        print(queue.plan(found, device, options.threads))
+        return 0
+    failed = queue.work(found, device, options.threads, hours=options.hours, base=options.runs)
+    if failed:
+        print("failed:", *failed, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def main(words: list[str] | None = None) -> int:
@@ -76,6 +109,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         if options.command == "run":
             _run(options)
+        elif options.command == "paper":
+            return _paper(options)
         elif options.command == "data":
             from mamlkit.tasks import omniglot
 

@@ -1,6 +1,6 @@
 """The paper's experiments as data: every setting once, with its published value looked up by name."""
 
-__all__ = ["ROWS", "get"]
+__all__ = ["QUEUE", "ROWS", "get"]
 
 import dataclasses
 from typing import Any
@@ -164,3 +164,24 @@ def get(name: str) -> Row | PolicyRow:
     if name not in ROWS:
         raise ValueError(f"no experiment is called {name!r}; the names are {', '.join(ROWS)}")
     return ROWS[name]
+
+
+# The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the paper's tables
+# and figures, cheap before dear, then what is ours; hours on two cores behind those that cost more than one.
+QUEUE: tuple[str, ...] = (
+    *(f"sinusoid-{method}" for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")),
+    *(f"2d-navigation-{method}" for method in ("random", "maml", "pretrained", "oracle")),
+    *(f"{robot}-random" for robot in _POLICIES if robot != "2d-navigation"),
+    "omniglot-no-conv-5way-1shot",
+    "omniglot-no-conv-5way-5shot",
+    "omniglot-5way-1shot",  # 5
+    "omniglot-5way-5shot",  # 11
+    "omniglot-20way-1shot",  # 17
+    *(f"half-cheetah-{task}-{method}" for task in ("velocity", "direction") for method in ("maml", "pretrained", "oracle")),  # 2 each
+    *(f"ant-velocity-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 1, 6
+    *(f"ant-direction-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 2, 9
+    *(f"2d-navigation-maml-{variant}" for variant in ("ratios", "first-order", "as-printed")),
+    *(f"half-cheetah-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios", "as-printed") for task in ("direction", "velocity")),
+    *(f"ant-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios") for task in ("velocity", "direction")),
+    "omniglot-20way-5shot",  # 80: where there is a GPU
+)

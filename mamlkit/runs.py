@@ -6,6 +6,7 @@ every test task) and ``result.json``, written last.
 """
 
 __all__ = [
+    "Busy",
     "LOG_COLUMNS",
     "iterations_done",
     "keep",
@@ -112,6 +113,10 @@ def read_log(folder: Path, until: int, every: int) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))} for line in log.to_dict("records")]
 
 
+class Busy(ValueError):
+    """Another process is at work on a run."""
+
+
 @contextmanager
 def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Iterator[Path]:
     """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block lasts.
@@ -127,8 +132,8 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
         base: where the run folders lie.
 
     Raises:
-        ValueError: another process is at work in the folder, or it holds a run of another row; then the message names
-            the fields that differ.
+        Busy: another process is at work in the folder.
+        ValueError: it holds a run of another row; the message names the fields that differ.
     """
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
@@ -136,7 +141,7 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     try:
         held = filelock.FileLock(folder / "lock").acquire(timeout=0)
     except filelock.Timeout as error:
-        raise ValueError(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
+        raise Busy(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
     with held:
         record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
         _take_up(folder, record, _unfinished(name, seed) if scale == "paper" else None)

@@ -5,6 +5,7 @@ __all__ = [
     "Interrupted",
     "build",
     "deferred_interrupt",
+    "described",
     "evaluate",
     "evaluate_row",
     "fit",
@@ -66,6 +67,11 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
     if threads is not None:
         torch.set_num_threads(threads)
     return chosen
+
+
+def described(device: torch.device) -> str:
+    """A device as the record of a run names it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> Generator:

@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all. No torch here."""
+
+__all__ = ["copy", "remove_leftovers", "replacing", "write_bytes", "write_json", "write_text"]
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; what was at ``path`` is still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        # A name that nobody can guess, and only a file that was not there: a planted link is not followed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # on the disk before it has the name: otherwise a power cut may leave an empty file
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not name the file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file whole or not at all; returns the target."""
+    write_bytes(target, source.read_bytes())
+    return target
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what processes that were killed while they wrote have left.
+
+    Args:
+        folder: where no other process writes these files now.
+        names: of the files that were to be written.
+    """
+    for path in folder.glob("*.tmp"):
+        if path.name.startswith(tuple(names)):
+            path.unlink(missing_ok=True)

@@ -28,7 +28,9 @@ def _digest(tensors: Params, metadata: dict[str, str]) -> str:
 
 def _save(tensors: Params, path: Path, metadata: dict[str, str]) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    files.write_bytes(path, safetensors.torch.save(tensors, metadata | {"digest": _digest(tensors, metadata)}))
+    record = json.dumps(metadata | {"digest": _digest(tensors, metadata)}, sort_keys=True)
+    # One entry: several would come in another order each time, and the same state would be another file.
+    files.write_bytes(path, safetensors.torch.save(tensors, {"record": record}))
 
 
 def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
@@ -39,12 +41,12 @@ def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
     content = path.read_bytes()
     try:
         tensors, metadata = safetensors.torch.load(content), records.metadata(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); {advice}") from error
     wanted = metadata.pop("digest", None)
     if wanted != _digest(tensors, metadata) and (wanted is not None or set(metadata) != before):
         raise ValueError(f"{path} is damaged: it is not what was written (its digest is another); {advice}")
-    return tensors, metadata
+    return dict(sorted(tensors.items())), metadata  # in an order that is always the same
 
 
 def _shapes(tensors: Params) -> dict[str, tuple[int, ...]]:

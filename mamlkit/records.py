@@ -10,9 +10,19 @@ from mamlkit.rows import Experiment
 
 
 def metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: it begins with the length of its header, which is JSON."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return dict(header.get("__metadata__", {}))
+    """What a safetensors file says beside its tensors; an empty dictionary if that is nothing.
+
+    Args:
+        content: of the file. It begins with the length of its header, which is JSON.
+
+    Raises:
+        ValueError: it is not such a file.
+    """
+    try:
+        found = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        return {key: str(value) for key, value in (json.loads(found["record"]) if "record" in found else found).items()}
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def iteration_of(path: Path, found: dict[str, str]) -> int:
@@ -26,7 +36,7 @@ def iteration_of(path: Path, found: dict[str, str]) -> int:
 def _metadata_of(path: Path) -> dict[str, str]:
     try:
         return metadata(path.read_bytes())
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); restore it, or move it away to start again") from error
 
 

@@ -1,37 +1,65 @@
-"""Parameters and training state as safetensors files, replaced whole or not at all."""
+"""Parameters and training state as safetensors files: replaced whole or not at all, and known to be as they were written."""
 
-__all__ = ["finite", "load_params", "load_state", "save_params", "save_state"]
+__all__ = ["Store", "finite", "load_params", "load_state", "save_params", "save_state"]
 
+import hashlib
+import json
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from mamlkit.runs import replacing
+from mamlkit import files, logs, records
+from mamlkit.rows import Experiment
 
 Params = dict[str, Tensor]
 
 
-def _save(tensors: Params, path: Path, metadata: dict[str, str] | None = None) -> None:
-    with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+def _digest(tensors: Params, metadata: dict[str, str]) -> str:
+    """A hash of everything that a file holds."""
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, t in sorted(tensors.items()):
+        found.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
+        found.update(t.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
-def _load(path: Path) -> tuple[Params, dict[str, str]]:
+def _save(tensors: Params, path: Path, metadata: dict[str, str]) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    record = json.dumps(metadata | {"digest": _digest(tensors, metadata)}, sort_keys=True)
+    # One entry: several would come in another order each time, and the same state would be another file.
+    files.write_bytes(path, safetensors.torch.save(tensors, {"record": record}))
+
+
+def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
+    """Tensors and metadata of a file; ``before`` are the keys that the metadata had when there was no digest yet."""
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}; train it first: python -m mamlkit run NAME")
+    advice = f"restore {path.name} from git or a backup; without one, move it away and train again"
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); delete it and train again") from error
+        tensors, metadata = safetensors.torch.load(content), records.metadata(content)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); {advice}") from error
+    wanted = metadata.pop("digest", None)
+    if wanted != _digest(tensors, metadata) and (wanted is not None or set(metadata) != before):
+        raise ValueError(f"{path} is damaged: it is not what was written (its digest is another); {advice}")
+    return dict(sorted(tensors.items())), metadata  # in an order that is always the same
+
+
+def _shapes(tensors: Params) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in tensors.items()}
 
 
 def save_params(params: Params, path: Path) -> None:
-    """Write parameters; the file appears whole or not at all."""
-    _save(params, path)
+    """Write parameters; the file appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    _save(params, path, {})
 
 
 def load_params(path: Path, like: Params | None = None) -> Params:
@@ -45,11 +73,9 @@ def load_params(path: Path, like: Params | None = None) -> Params:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or its names or shapes are not those of ``like``.
     """
-    params, _ = _load(Path(path))
-    if like is not None:
-        came, wanted = ({name: tuple(t.shape) for name, t in p.items()} for p in (params, like))
-        if came != wanted:
-            raise ValueError(f"{path} holds {came}, but the network has {wanted}; it belongs to another row")
+    params, _ = _load(Path(path), before=set())
+    if like is not None and _shapes(params) != _shapes(like):
+        raise ValueError(f"{path} holds {_shapes(params)}, but the network has {_shapes(like)}; it belongs to another row")
     return params
 
 
@@ -68,16 +94,30 @@ def finite(params: Params, optimiser: torch.optim.Optimizer | None) -> bool:
 
 
 def save_state(
-    path: Path, iteration: int, params: Params, optimiser: torch.optim.Optimizer | None, window: list[Tensor]
+    path: Path,
+    iteration: int,
+    params: Params,
+    optimiser: torch.optim.Optimizer | None,
+    window: list[Tensor],
+    run: dict[str, str] | None = None,
 ) -> None:
     """Write what training needs to go on exactly.
 
-    That is the iteration, the parameters, the optimiser's moments if there is one, and the losses not yet logged (``window``).
+    Args:
+        path: of the file.
+        iteration: outer updates done.
+        params: theta.
+        optimiser: whose moments are written, if there is one.
+        window: the losses not yet logged.
+        run: whose state it is, and a hash of its log.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
     """
     tensors = _named(params, optimiser)
     if window:
         tensors["window"] = torch.stack(window)
-    _save(tensors, path, {"iteration": str(iteration)})
+    _save(tensors, path, {"iteration": str(iteration)} | (run or {}))
 
 
 def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[int, list[Tensor]]:
@@ -85,26 +125,104 @@ def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | No
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or belongs to another network.
+        ValueError: the file is damaged, or belongs to another network. Nothing is filled then.
     """
-    tensors, metadata = _load(Path(path))
-    wanted = {f"params/{name}": tuple(t.shape) for name, t in params.items()}
-    came = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("params/")}
-    if came != wanted or "iteration" not in metadata:
-        raise ValueError(f"{path} is not a training state of this row; delete the run folder or choose another")
-    iteration = int(metadata["iteration"])
+    metadata, window = _fill(Path(path), params, optimiser)
+    return int(metadata["iteration"]), window
+
+
+def _fill(path: Path, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[dict[str, str], list[Tensor]]:
+    tensors, metadata = _load(path, before={"iteration"})
+    iteration = records.iteration_of(path, metadata)
+    like = {f"params/{name}": t for name, t in params.items()}
+    if optimiser and iteration:  # Adam's
+        like |= {f"optimiser/{name}/{moment}": t for name, t in params.items() for moment in ("exp_avg", "exp_avg_sq")}
+        like |= {f"optimiser/{name}/step": torch.zeros(()) for name in params}
+    window = tensors.pop("window", torch.zeros(0))
+    kinds = lambda parts: {name: (list(t.shape), str(t.dtype)) for name, t in parts.items()}
+    came, wanted = kinds(tensors), kinds(like)
+    if wrong := [name for name in came | wanted if came.get(name) != wanted.get(name)]:
+        raise ValueError(
+            f"{path} is not a training state of this row: its {wrong[0]} is {came.get(wrong[0])}, but must be {wanted.get(wrong[0])} "
+            f"(in all, {len(wrong)} differ); move {path.parent} away, or choose another run folder"
+        )
+    if window.dim() != 1 or not window.is_floating_point():
+        raise ValueError(f"{path} is not a training state: its window is {list(window.shape)}, {window.dtype}; restore it")
     if optimiser:
         state = optimiser.state_dict()
-        for index, name in enumerate(params):
-            prefix = f"optimiser/{name}/"
-            moments = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-            if iteration and not moments:
-                raise ValueError(f"{path} lacks the optimiser's moments of {name}; it is not a training state of this row")
-            if moments:
-                state["state"][index] = moments
+        for index, name in enumerate(params if iteration else ()):
+            state["state"][index] = {moment: tensors[f"optimiser/{name}/{moment}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
         optimiser.load_state_dict(state)
     with torch.no_grad():
         for name, value in params.items():
             value.copy_(tensors[f"params/{name}"])
     device = next(iter(params.values())).device
-    return iteration, [loss.to(device) for loss in tensors.get("window", [])]
+    return metadata, [loss.to(device) for loss in window]
+
+
+class Store:
+    """Where a training keeps what it needs to go on.
+
+    Args:
+        folder: a run folder (see :func:`mamlkit.runs.open_run`), or another that has no run in it; None keeps nothing.
+        row: the experiment at the scale it runs at.
+        seed: of the run.
+        every: iterations between two lines of the log.
+        columns: that its lines may have.
+    """
+
+    def __init__(self, folder: Path | None, row: Experiment, seed: int, every: int, columns: list[str]) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.row, self.seed, self.every, self.columns = row, seed, every, columns
+
+    def load(self, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[int, list[Tensor], logs.Log]:
+        """Fill ``params`` and ``optimiser`` with what is there; returns the iteration, the losses not yet logged, and the log.
+
+        Raises:
+            ValueError: state or log are damaged, do not belong together, or are of another run.
+        """
+        if self.folder is None:
+            return 0, [], []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.mark, record = self._mark(), self.folder / "run.json"
+        self.record = record.read_bytes() if record.exists() else None
+        iteration, window, digest = 0, [], None
+        if (path := self.folder / "state.safetensors").exists():
+            records.refuse_another(path, self.row, self.seed)
+            metadata, window = _fill(path, params, optimiser)
+            iteration, digest = int(metadata["iteration"]), metadata.get("log")
+            due = 0 if iteration == self.row.iterations else iteration % self.every
+            if len(window) != due:
+                raise ValueError(f"{path} has {len(window)} losses that are not logged yet, but must have {due} at iteration {iteration}; restore it")
+        options = {"total": self.row.iterations, "every": self.every, "columns": self.columns, "wanted": digest}
+        return iteration, window, logs.read(self.folder / "metrics.csv", iteration, **options)
+
+    def save(self, iteration: int, params: Params, optimiser: torch.optim.Optimizer | None, window: list[Tensor], log: logs.Log) -> None:
+        """Write state and log.
+
+        Raises:
+            FileNotFoundError: somebody has removed or replaced the folder; the message says where the state is now.
+            OSError: they cannot be written; those of before are still there.
+        """
+        if self.folder is None:
+            return
+        whole = self._mark() == self.mark
+        # Another process may be at work in what has taken the folder's place.
+        folder = self.folder if whole else self.folder.with_name(f"{self.folder.name}-rescued-{iteration}")
+        logs.write(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
+        save_state(folder / "state.safetensors", iteration, params, optimiser, window, records.identity(self.row, self.seed) | {"log": logs.digest(log)})
+        if not whole:
+            if self.record:
+                files.write_bytes(folder / "run.json", self.record)
+            raise FileNotFoundError(
+                f"{self.folder} was removed or replaced while its training went on; the state of iteration {iteration} is in {folder}, "
+                f"and goes on as it is in the other's place"
+            )
+
+    def _mark(self) -> tuple[int, int, bool] | None:
+        """What tells a folder from another in its place."""
+        try:
+            found = self.folder.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, (self.folder / "run.json").exists()

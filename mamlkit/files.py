@@ -1,48 +1,81 @@
-"""Files that are whole or not there. No torch here."""
+"""Files that appear whole or not at all. No torch here."""
 
-__all__ = ["replacing"]
+__all__ = ["copy", "remove_leftovers", "replacing", "write_bytes", "write_json", "write_text"]
 
+import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-_LEFT_OVER = 24 * 3600  # seconds after which a temporary file is that of a process that was killed
+LEFT_OVER = 24 * 3600.0  # seconds after which a temporary file is taken for that of a process that was killed
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone.
 
-    The temporary file has a name that nobody can foresee, and is made by us or not at all, so no link
-    that somebody left in a shared folder is followed. Its bytes are on the disk before it gets its
-    name, so that after a loss of power there is the old file or the new one. A killed process
-    leaves its temporary file behind; one older than a day is removed when ``path`` is next written.
+    A process that is killed leaves its temporary file behind; one older than a day is removed when ``path`` is next written.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; what was at ``path`` is still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, [path.name], LEFT_OVER)
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        # A name that nobody can guess, and only a file that was not there: a planted link is not followed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # on the disk before it has the name: otherwise a power cut may leave an empty file
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not name the file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file whole or not at all; returns the target."""
+    write_bytes(target, source.read_bytes())
+    return target
+
+
+def remove_leftovers(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
+    """Remove what processes that were killed while they wrote have left; what cannot be removed only takes room.
 
     Args:
-        path: the file to write; its folder is made if need be.
+        folder: where to look.
+        names: of the files that were to be written.
+        older_than: seconds; 0 only where no other process can be writing now.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_overs(path)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    temporary.open("xb").close()  # "x": new, never through a link; the umask gives its mode
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_left_overs(path: Path) -> None:
-    """Remove old temporary files of ``path``; what cannot be removed stays, since it only takes room."""
-    ours = re.compile(re.escape(path.name) + r"\.?[0-9a-z_]{8,16}\.tmp")  # also the shorter names of earlier versions
-    with suppress(OSError), os.scandir(path.parent) as entries:
+    ours = re.compile(f"({'|'.join(map(re.escape, names))})" + r"\.?[0-9a-z_]{8,16}\.tmp")  # also the shorter names of before
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if ours.fullmatch(entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER:
+            if ours.fullmatch(entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than:
                 with suppress(OSError):  # another process may be quicker
                     os.unlink(entry.path)

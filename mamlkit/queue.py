@@ -25,6 +25,7 @@ import torch
 
 from mamlkit import checkpoints, experiments, measures, results, runs, train
 from mamlkit.rows import Experiment, PolicyRow
+from mamlkit.terminal import Interrupted, deferred_interrupt
 
 MILESTONES = 10  # a run is tested, and its number kept, after so many parts of its iterations
 PROBE_ITERATIONS = 10
@@ -253,14 +254,14 @@ def _go_on(
                     say(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
                     return
                 evaluations = evaluate_run(row, folder, fit, **where)
-                with train.deferred_interrupt() as asked:  # results are several files that belong together
+                with deferred_interrupt() as asked:  # results are several files that belong together
                     runs.keep(folder)
                 say(f"{job.name}: {fit.iteration:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
                 if asked:
-                    raise train.Interrupted(f"stopped after iteration {fit.iteration} of {job.name}", asked[0])
+                    raise Interrupted(f"stopped after iteration {fit.iteration} of {job.name}", asked[0])
         finally:
             if 0 < runs.iterations_done(folder) < row.iterations:
-                with train.deferred_interrupt():
+                with deferred_interrupt():
                     runs.keep_state(folder)
 
 
@@ -289,7 +290,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM as Ctrl-C between two trainings too."""
 
     def interrupt(signum: int, _: object) -> None:
-        raise train.Interrupted("stopped between two trainings; the same command goes on", signum)
+        raise Interrupted("stopped between two trainings; the same command goes on", signum)
 
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -1,28 +1,15 @@
 """Run folders: what was run, with what, how it went, and what of it is committed. No torch here.
 
-A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv``,
+A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv`` (see :mod:`mamlkit.logs`),
 ``state.safetensors`` (to go on from), and, once evaluated, ``params.safetensors``, ``tasks.npz`` (error of
 every test task) and ``result.json``, written last.
 """
 
-__all__ = [
-    "Busy",
-    "LOG_COLUMNS",
-    "iterations_done",
-    "keep",
-    "keep_state",
-    "open_run",
-    "read_log",
-    "replacing",
-    "repository",
-    "write_log",
-    "write_result",
-]
+__all__ = ["Busy", "iterations_done", "keep", "keep_state", "open_run", "repository", "write_result"]
 
+import io
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,14 +17,16 @@ from typing import Any
 
 import filelock
 import numpy as np
-import pandas as pd
 
+from mamlkit import files, logs
+from mamlkit.files import replacing
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.provenance import provenance
+from mamlkit.records import earlier_origins, iterations_done, refuse_another
 from mamlkit.rows import Experiment, as_stored
 
-LOG_COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
-LOG_ROWS_KEPT = 1000  # a committed log is thinned to this
+STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
+RESULT = ("params.safetensors", "tasks.npz", "result.json")
 
 
 def repository() -> Path:
@@ -47,70 +36,12 @@ def repository() -> Path:
         FileNotFoundError: the package was installed without its repository.
     """
     root = Path(__file__).resolve().parents[1]
-    if not (root / "pyproject.toml").exists():
+    if not (root / "data" / "published.csv").exists():
         raise FileNotFoundError(
             "the committed results lie in the repository's data/ folder, and this mamlkit was installed without it; "
             "clone the repository and run from there: pip install -e ."
         )
     return root
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(handle)
-    try:
-        yield Path(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_log(path: Path, log: list[dict[str, float]]) -> None:
-    """Write the lines of ``metrics.csv``; of policies they have other columns (see :mod:`mamlkit.rl.train`)."""
-    columns = list(dict.fromkeys(key for line in log for key in line)) or LOG_COLUMNS
-    write_text(path, pd.DataFrame(log, columns=columns).to_csv(index=False))
-
-
-def read_log(folder: Path, until: int, every: int) -> list[dict[str, float]]:
-    """The lines of a run's ``metrics.csv`` up to an iteration: what a resumed run had logged by then.
-
-    Args:
-        folder: of the run.
-        until: the iteration of its state; 0 if it has none.
-        every: iterations between two lines.
-
-    Raises:
-        ValueError: lines are missing or there twice, or there are some and no state.
-    """
-    path, advice = folder / "metrics.csv", f"restore the file, or move {folder} away to start again"
-    try:
-        log = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["iteration"])
-        logged = log.iteration
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not the log of a run ({error}); {advice}") from error
-    if until == 0 and len(log) and not (folder / "state.safetensors").exists():
-        raise ValueError(f"{path} has lines up to iteration {logged.max()}, but {folder / 'state.safetensors'}, to go on from, is missing; {advice}")
-    log = log[logged <= until]
-    if missing := sorted(set(range(every, until + 1, every)) - set(log.iteration)):
-        raise ValueError(f"{path} has no line of iteration {missing[0]}, although the run's state is of iteration {until}; {advice}")
-    if log.iteration.duplicated().any():
-        raise ValueError(f"{path} has two lines of iteration {log.iteration[log.iteration.duplicated()].iloc[0]}; {advice}")
-    return [{k: v for k, v in line.items() if not (isinstance(v, float) and np.isnan(v))} for line in log.to_dict("records")]
 
 
 class Busy(ValueError):
@@ -143,30 +74,30 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     except filelock.Timeout as error:
         raise Busy(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
     with held:
+        files.remove_leftovers(folder, STATE + RESULT)
         record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
-        _take_up(folder, record, _unfinished(name, seed) if scale == "paper" else None)
+        _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
         yield folder
 
 
-def _take_up(folder: Path, record: dict[str, Any], unfinished: Path | None) -> None:
+def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
     """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
-    source = folder if (folder / "run.json").exists() else unfinished
-    if source:
-        origins = _earlier_origins(source / "run.json", record)
+    state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
+    begun = recorded or state.exists()
+    if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
+        begun = False  # somebody was cut short in the copying below
+    source = folder if begun else unfinished
+    if source and (source / "run.json").exists():
+        origins = earlier_origins(source / "run.json", record)
         record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
-    if source == folder and unfinished and (here := iterations_done(folder)) < (there := iterations_done(unfinished)):
+    if source and (source / state.name).exists():
+        refuse_another(source / state.name, row, record["seed"])
+    if begun and unfinished and (here := iterations_done(folder)) < (there := iterations_done(unfinished)):
         raise ValueError(f"{folder} has come to iteration {here}, but {unfinished} to {there}; move {folder} away to go on from there")
-    if source and source != folder:
-        for file in ("metrics.csv", "state.safetensors"):
-            _copy(source / file, folder / file)
-    write_json(folder / "run.json", record)  # last: without it the copying is done again
-
-
-def _copy(source: Path, target: Path) -> Path:
-    """Copy a file whole or not at all."""
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-    return target
+    if source and not begun:
+        for name in ("metrics.csv", "state.safetensors"):
+            files.copy(source / name, folder / name)
+    files.write_json(folder / "run.json", record)  # last: without it the copying is done again
 
 
 def _unfinished(name: str, seed: int) -> Path | None:
@@ -176,38 +107,6 @@ def _unfinished(name: str, seed: int) -> Path | None:
     except FileNotFoundError:
         return None
     return folder if folder.exists() else None
-
-
-def iterations_done(folder: Path) -> int:
-    """How far the state in a run folder, or in one under ``data/partial``, has come; 0 without one.
-
-    Raises:
-        ValueError: the state is damaged.
-    """
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return 0
-    try:  # a safetensors file begins with the length of its header, which is JSON
-        with path.open("rb") as file:
-            return int(json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]["iteration"])
-    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path} is not a training state ({error!r}); restore it, or move {folder} away to start again") from error
-
-
-def _earlier_origins(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The machines that have worked on a run; ``ValueError`` if its record is damaged or of another run than ``record``."""
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        flat = lambda run: {key: run[key] for key in ("name", "scale", "seed")} | dict(run["settings"])
-        was, now, origins = flat(earlier), flat(record), list(earlier["origin"])
-        origins[-1]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or move {path.parent} away to start again") from error
-    fields = [key for key in now | was if now.get(key) != was.get(key)]
-    if fields:
-        changes = ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in fields)
-        raise ValueError(f"{path.parent} holds a run of other settings ({changes}); move or delete it, or undo the change")
-    return origins
 
 
 def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
@@ -223,9 +122,11 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
     # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns are few, so all are kept.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
-    kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
-    with replacing(folder / "tasks.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **kept)
+    with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
+        kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
+    content = io.BytesIO()
+    np.savez_compressed(content, **kept)
+    files.write_bytes(folder / "tasks.npz", content.getvalue())
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     settings = {e.name: as_stored(e) for e in row.evaluations}
     result = run | {
@@ -237,7 +138,7 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
             for name, metrics in evaluations.items()
         },
     }
-    write_json(folder / "result.json", result)
+    files.write_json(folder / "result.json", result)
     return folder / "result.json"
 
 
@@ -255,8 +156,9 @@ def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
         ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
     """
     target = _place_of_state(folder, data or repository() / "data")
+    files.remove_leftovers(target, STATE)
     # The state comes last: a log that is ahead of it is cut, so copying may end after any file.
-    return [_copy(folder / file, target / file) for file in ("run.json", "metrics.csv", "state.safetensors")]
+    return [files.copy(folder / name, target / name) for name in STATE]
 
 
 def _place_of_state(folder: Path, data: Path) -> Path:
@@ -270,7 +172,7 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
         here, there = iterations_done(folder), iterations_done(target)
         if settings == run["settings"] and there > here:
-            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; delete {target} first if you mean to replace it")
+            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} away if you mean to replace it")
     return target
 
 
@@ -300,21 +202,18 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
         earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
         if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
             further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
-            raise ValueError(f"the result in {kept} {further}; delete {kept / seed}.json first if you mean to replace it")
+            raise ValueError(f"the result in {kept} {further}; move {kept / seed}.json away if you mean to replace it")
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
+    files.remove_leftovers(kept, [f"{seed}."])
     written = []
     if (folder / "metrics.csv").exists():
-        log = pd.read_csv(folder / "metrics.csv")
-        every = -(-len(log) // LOG_ROWS_KEPT) or 1
-        validated = log.validation.notna() if "validation" in log else False
-        thinned = log[(log.index % every == every - 1) | validated] if len(log) > LOG_ROWS_KEPT else log
         written.append(kept / f"{seed}.metrics.csv")
-        write_text(written[-1], thinned.to_csv(index=False, float_format="%.6g"))
-    for source in ("params.safetensors", "tasks.npz", "result.json"):  # the result last, as in the run
+        files.write_text(written[-1], logs.thinned(folder / "metrics.csv"))
+    for source in RESULT:  # the result last, as in the run
         target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
-        written.append(_copy(folder / source, target))
+        written.append(files.copy(folder / source, target))
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

@@ -1,39 +1,23 @@
 """The loop: sample, update, log, validate, checkpoint, resume; and the evaluation of what it gives."""
 
-__all__ = [
-    "Fit",
-    "Interrupted",
-    "build",
-    "deferred_interrupt",
-    "described",
-    "evaluate",
-    "evaluate_row",
-    "fit",
-    "generator",
-    "progress_bar",
-    "set_up",
-]
+__all__ = ["Fit", "build", "described", "evaluate", "evaluate_row", "fit", "generator", "set_up"]
 
 import hashlib
 import math
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
-from tqdm.std import tqdm
 
-from mamlkit import checkpoints, engine, measures, methods, models, runs, tasks
+from mamlkit import checkpoints, engine, logs, measures, methods, models, tasks
 from mamlkit.methods import Learner
-from mamlkit.rows import Evaluation, Experiment, Row
+from mamlkit.rows import Evaluation, Row
+from mamlkit.terminal import Interrupted, deferred_interrupt, progress_bar
 from mamlkit.threads import one_thread
 
 Params = dict[str, Tensor]
@@ -133,6 +117,8 @@ def fit(
         stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how far it came.
 
     Raises:
+        ValueError: state or log in the folder are damaged, or of another run.
+        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is left.
         FloatingPointError: the meta-loss, or what Adam made of its gradient, is not finite; the last checkpoint is from before.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
             one at once, and the last saved state stays.
@@ -145,11 +131,8 @@ def fit(
     objective = methods.METHODS[row.method](learner)
     validation = _validation(row, seed, device) if validate else None
 
-    first, log, window = 0, [], []
-    if folder is not None:
-        if (folder / "state.safetensors").exists():
-            first, window = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder, first, every=LOG_EVERY)
+    store = checkpoints.Store(folder, row, seed, LOG_EVERY, logs.COLUMNS)
+    first, window, log = store.load(params, optimiser)
     last = row.iterations if until is None else min(until, row.iterations)
     iteration = first
     start = saved = time.perf_counter()
@@ -167,9 +150,7 @@ def fit(
 
     def save() -> None:
         check()  # what is not finite never replaces what was good
-        if folder is not None:
-            runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
-            checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, window)
+        store.save(iteration, params, optimiser, window, log)
 
     bar = progress_bar(row, first, progress)
     with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar:
@@ -201,72 +182,7 @@ def fit(
         save()
     if asked_to_stop:
         raise Interrupted(f"stopped after iteration {iteration}; the same command resumes it", asked_to_stop[0])
-    return Fit(params, pd.DataFrame(log, columns=runs.LOG_COLUMNS), iteration)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM in a training.
-
-    Args:
-        message: how far training came.
-        signum: the number of the signal.
-    """
-
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
-        self.signum = signum
-
-
-@contextmanager
-def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into an entry of a list, so that no update is cut in two; a second one stops at once.
-
-    Args:
-        notice: told after the first one what will happen.
-
-    Raises:
-        Interrupted: on the second one.
-    """
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
-        yield asked
-        return
-
-    def handle(signum: int, frame: object) -> None:
-        asked.append(signum)
-        if len(asked) > 1:
-            raise Interrupted("stopped at once; the same command resumes from the last saved state", signum)
-        notice("stopping after this iteration; once more stops at once")
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-class _Lines(tqdm):
-    """Progress as plain lines, for a log."""
-
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        self.fp.write(f"{self if msg is None else msg}\n")
-        self.fp.flush()
-
-
-def progress_bar(row: Experiment, first: int, shown: bool) -> tqdm:
-    """The progress of a training on standard error: a bar in a terminal, elsewhere a line about every minute.
-
-    Args:
-        row: gives the name and the number of iterations.
-        first: iterations done before.
-        shown: whether to show anything.
-    """
-    options = {"total": row.iterations, "initial": first, "desc": row.name, "unit": "it", "disable": not shown}
-    if sys.stderr is not None and sys.stderr.isatty():
-        return tqdm(mininterval=1, **options)
-    line = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-    return _Lines(mininterval=60, maxinterval=3600, miniters=1, bar_format=line, **options)
+    return Fit(params, pd.DataFrame(log, columns=logs.COLUMNS), iteration)
 
 
 def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params], float] | None:

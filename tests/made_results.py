@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mamlkit import experiments, results, runs
+from mamlkit import experiments, logs, results, runs
 
 
 @pytest.fixture
@@ -33,6 +33,6 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
         (folder / "params.safetensors").write_bytes(b"")
         header = json.dumps({"__metadata__": {"iteration": str(done)}}).encode()
         (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-        runs.write_log(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
+        logs.write(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
         runs.write_result(folder, row, done, 60.0, curves)
         runs.keep(folder)

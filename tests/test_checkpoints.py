@@ -13,7 +13,7 @@ def params():
 def test_parameters_come_back_as_they_were(tmp_path):
     checkpoints.save_params(params(), tmp_path / "deep" / "p.safetensors")
     back = checkpoints.load_params(tmp_path / "deep" / "p.safetensors", like=params())
-    assert all(torch.equal(back[k], v) for k, v in params().items())
+    assert all(torch.equal(back[k], v) for k, v in params().items()) and list(back) == ["bias", "weight"]
 
 
 def test_a_truncated_file_is_refused(tmp_path):
@@ -43,12 +43,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     checkpoints.save_params(params(), path)
     old = path.read_bytes()
 
-    def half(tensors, filename, metadata):
-        with open(filename, "wb") as file:
-            file.write(b"half")
+    def half(file, content):
+        file.open("wb").write(content[:4])
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoints, "save_file", half)
+    monkeypatch.setattr(type(path), "write_bytes", half)
     with pytest.raises(OSError, match="no space"):
         checkpoints.save_params(params(), path)
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
@@ -73,3 +72,10 @@ def test_the_optimiser_goes_on_exactly(tmp_path):
     assert iteration == 3 and window == [torch.tensor(1.5)]
     advance(fresh, optimiser, range(3, 6))
     assert all(torch.equal(fresh[k], whole[k]) for k in whole)
+
+
+def test_the_same_state_is_the_same_file(tmp_path):
+    for name in "abc":
+        run = {key: "x" for key in ("name", "seed", "fingerprint", "log")}
+        checkpoints.save_state(tmp_path / name, 3, params(), None, [torch.tensor(1.5)], run)
+    assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import checkpoints, experiments, inventory, measures, pages, results, rows, runs, train
+from mamlkit import checkpoints, experiments, inventory, logs, measures, pages, results, rows, runs, train
 from mamlkit.rl import train as rl_train
 
 COMMITTED = sorted((runs.repository() / "data" / "results").glob("*/seed*.json"))
@@ -336,7 +336,7 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     done = result["iterations_done"]  # of an interrupted run any number, while the log has a line per LOG_EVERY
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(experiments.get(result["name"]), rows.PolicyRow)  # these log every iteration
-    every = math.ceil(done / runs.LOG_ROWS_KEPT) if policies else train.LOG_EVERY
+    every = math.ceil(done / logs.ROWS_KEPT) if policies else train.LOG_EVERY
     assert done == 0 or log.iloc[-1] == done - done % every
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mamlkit import __main__, checkpoints, experiments, measures, runs, train
+from mamlkit import __main__, checkpoints, experiments, files, logs, measures, records, runs, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
@@ -38,7 +38,7 @@ def test_a_run_ends_with_a_result_that_can_be_derived_again(short, tmp_path, cap
         per_task = np.load(folder / "tasks.npz")[f"{evaluation.name}/mse"]
         assert np.allclose(per_task, curves["mse"][:, measures.STEPS_KEPT], rtol=2e-3)
     log = pd.read_csv(folder / "metrics.csv")
-    assert list(log.columns) == runs.LOG_COLUMNS and list(log.iteration) == [100, 200, 250]
+    assert list(log.columns) == logs.COLUMNS and list(log.iteration) == [100, 200, 250]
     assert "result in" in capsys.readouterr().out
 
 
@@ -158,7 +158,7 @@ def test_a_committed_result_that_has_come_further_stays(short, tmp_path, capsys)
     assert __main__.main([*again, "--keep"]) == 0  # it is further now
 
 
-def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(short, tmp_path, monkeypatch):
+def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(short, tmp_path):
     data = tmp_path / "repository" / "data"
     with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder:
         train.fit(ROW, folder=folder, until=70)
@@ -172,13 +172,13 @@ def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(short, 
     assert all((fit.params[name] == straight[name]).all() for name in straight)
 
 
-@pytest.mark.parametrize("files", range(3))
-def test_keeping_a_state_may_end_after_any_file(files, short, tmp_path, monkeypatch):
-    for until, killed_after in ((120, 3), (240, files)):
+@pytest.mark.parametrize("number", range(3))
+def test_keeping_a_state_may_end_after_any_file(number, short, tmp_path, monkeypatch):
+    for until, killed_after in ((120, 3), (240, number)):
         with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder, monkeypatch.context() as patch:
             train.fit(ROW, folder=folder, until=until)
-            copy, done = runs._copy, []
-            patch.setattr(runs, "_copy", lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0)
+            copy, done = files.copy, []
+            patch.setattr(runs.files, "copy", lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0)
             with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
                 runs.keep_state(folder)
     with runs.open_run(ROW, 0, "cpu", base=tmp_path / "elsewhere") as folder:
@@ -195,7 +195,7 @@ def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
     far, near = (tmp_path / base / ROW.name / "seed0" for base in ("far", "near"))
     runs.keep_state(far)
     before = contents(tmp_path / "repository")
-    with pytest.raises(ValueError, match="has 20 iterations, .*near.* 10; delete"):
+    with pytest.raises(ValueError, match="has 20 iterations, .*near.* 10; move"):
         runs.keep_state(near)
     assert contents(tmp_path / "repository") == before
     runs.keep_state(far)  # the same again does no harm
@@ -276,10 +276,10 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
     assert __main__.main([*short, "--until", "100"]) == 0
     folder = tmp_path / "runs" / ROW.name / "seed0"
     lines = [{"iteration": 100 * i, "seconds": i, "meta_loss": 1.0} | ({"validation": 2.0} if i % 500 == 0 else {}) for i in range(1, 3501)]
-    runs.write_log(folder / "metrics.csv", lines)
+    logs.write(folder / "metrics.csv", lines)
     kept = runs.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
-    assert len(log) <= runs.LOG_ROWS_KEPT and log.validation.notna().sum() == 7
+    assert len(log) <= logs.ROWS_KEPT and log.validation.notna().sum() == 7
 
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import engine, experiments, methods, runs, tasks, train
+from mamlkit import engine, experiments, methods, runs, tasks, terminal, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
@@ -144,7 +144,7 @@ def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
 def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
-    with train.progress_bar(ROW, 2, True) as bar:
+    with terminal.progress_bar(ROW, 2, True) as bar:
         for _ in range(8):
             now[0] += 25
             bar.update()
@@ -157,25 +157,28 @@ def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, caps
 
 
 def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeypatch, capsys):
-    with train.progress_bar(ROW, 0, False) as bar:
+    with terminal.progress_bar(ROW, 0, False) as bar:
         bar.update()
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(train.sys.stderr, "isatty", lambda: True, raising=False)
-    with train.progress_bar(ROW, 0, True) as bar:
+    monkeypatch.setattr(terminal.sys.stderr, "isatty", lambda: True, raising=False)
+    with terminal.progress_bar(ROW, 0, True) as bar:
         bar.update()
     assert "\rsinusoid-maml:" in capsys.readouterr().err
 
 
-def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path):
+def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, inner_lr=1e20)
     folder = opened(row, base=tmp_path)
     with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder .*inner_lr"):
         train.fit(row, folder=folder)
     assert not (folder / "state.safetensors").exists()
+    folder = opened(ROW, base=tmp_path / "good")
     train.fit(ROW, folder=folder, until=1)
-    good = (folder / "state.safetensors").read_bytes()
-    with pytest.raises(FloatingPointError, match="meta-loss is (nan|inf)"):
-        train.fit(row, folder=folder)
+    good, gradient = (folder / "state.safetensors").read_bytes(), engine.meta_gradient
+    poisoned = lambda *args: (gradient(*args)[0], torch.full((4,), torch.nan))
+    monkeypatch.setattr(train.engine, "meta_gradient", poisoned)
+    with pytest.raises(FloatingPointError, match="meta-loss is nan at iteration 10"):
+        train.fit(ROW, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
 
 

@@ -22,7 +22,8 @@ from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 from mamlkit.rows import PolicyEvaluation, PolicyRow
-from mamlkit.train import CHECKPOINT_SECONDS, Fit, Interrupted, deferred_interrupt, generator, progress_bar
+from mamlkit.train import CHECKPOINT_SECONDS, Fit, generator
+from mamlkit.terminal import Interrupted, deferred_interrupt, progress_bar
 
 Params = dict[str, Tensor]
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries", "refused"]
@@ -83,6 +84,8 @@ def fit(
         divergence of the outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
 
     Raises:
+        ValueError: state or log in the folder are damaged, or of another run.
+        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is left.
         FloatingPointError: the loss or the policy is not finite; the last state is from before.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
             one at once, and the last saved state stays.
@@ -90,11 +93,8 @@ def fit(
     env, policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
     params = {name: value.to(device) for name, value in policy.init(generator(seed, "init")).items()}
     optimiser = torch.optim.Adam(list(params.values()), lr=row.outer_lr) if row.method == "policy gradient" else None
-    first, log = 0, []
-    if folder is not None:
-        if (folder / "state.safetensors").exists():
-            first, _ = checkpoints.load_state(folder / "state.safetensors", params, optimiser)
-        log = runs.read_log(folder, first, every=1)
+    store = checkpoints.Store(folder, row, seed, 1, LOG_COLUMNS)
+    first, _, log = store.load(params, optimiser)
     iteration, last = first, row.iterations if until is None else min(until, row.iterations)
     start = saved = time.perf_counter()
     before = log[-1]["seconds"] if log else 0.0
@@ -102,9 +102,7 @@ def fit(
     def save() -> None:
         if not checkpoints.finite(params, optimiser):
             raise FloatingPointError(f"the policy, or Adam's moments, are not finite at iteration {iteration} of {row.name}, seed {seed}; the last state is kept")
-        if folder is not None:
-            runs.write_log(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
-            checkpoints.save_state(folder / "state.safetensors", iteration, params, optimiser, [])
+        store.save(iteration, params, optimiser, [], log)
 
     bar = progress_bar(row, first, progress)
     with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, closing(env):  # its threads end, whatever happens

@@ -60,7 +60,8 @@ def load(split: str, seed: int = 0) -> ClassBank:
         raise ValueError(f"split={split!r} is not a split of Glyphs; use one of {', '.join(SPLITS)}")
     if seed < 0:
         raise ValueError(f"seed={seed} is negative; use 0 or more")
-    bank = cached("glyphs", f"version {_VERSION}, seed {seed}", lambda: _draw(seed))
+    names, shape = tuple(map(_name, range(_CLASSES))), (_DRAWERS, 1, _SIZE, _SIZE)
+    bank = cached("glyphs", f"version {_VERSION}, seed {seed}", names, shape, lambda: _draw(seed))
     return select(bank, {_name(row) for row in _ROWS[split]})
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from mamlkit.folders import cache_dir
-from mamlkit.tasks import omniglot
+from mamlkit.tasks import omniglot, omniglot_files
 
 CHARACTERS = {
     "images_background": ("Greek/character01", "Greek/character02"),
@@ -102,11 +102,11 @@ def test_pillow_takes_the_nearest_neighbour_for_one_bit_images():
     centre = ((np.arange(28) + 0.5) * 105 / 28).astype(int)  # the pixel under each new pixel's middle
     nearest = np.asarray(image)[np.ix_(centre, centre)]
     assert np.array_equal(np.asarray(image.resize((28, 28), Image.LANCZOS)), nearest)
-    assert np.array_equal(omniglot._decode(png(image), "here"), ~nearest * np.uint8(255))
+    assert np.array_equal(omniglot_files.decode(png(image), "here"), ~nearest * np.uint8(255))
 
 
 def test_a_drawing_saved_as_grey_is_the_same_drawing():
-    assert np.array_equal(omniglot._decode(png(drawing(0).convert("L")), ""), omniglot._decode(png(drawing(0)), ""))
+    assert np.array_equal(omniglot_files.decode(png(drawing(0).convert("L")), ""), omniglot_files.decode(png(drawing(0)), ""))
 
 
 def test_splits_are_the_characters_of_the_list(small):
@@ -141,7 +141,7 @@ def test_what_a_mac_leaves_in_archives_and_folders_is_no_drawing(small):
 def test_the_bank_is_kept_until_the_sources_change(small, monkeypatch):
     first = omniglot.load("all")
     with monkeypatch.context() as patch:
-        patch.setattr(omniglot, "_decode", None)  # would fail if it were called
+        patch.setattr(omniglot_files, "decode", None)  # would fail if it were called
         assert torch.equal(omniglot.load("all").images, first.images)
     part = "images_background"
     changed = files_of(part)
@@ -400,7 +400,7 @@ def test_the_whole_of_omniglot(real, monkeypatch):
     assert bank.names == tuple(omniglot._split_of())
     assert bank.images.unique().tolist() == [0, 255]
     assert 0.07 < (bank.images == 255).float().mean() < 0.09  # ink is the rare value
-    monkeypatch.setattr(omniglot, "_decode", None)  # the rest comes from the cache
+    monkeypatch.setattr(omniglot_files, "decode", None)  # the rest comes from the cache
     sizes = [len(omniglot.load(split).names) for split in ("train", "val", "test")]
     assert sizes == [1100, 100, 423]
 
@@ -408,12 +408,12 @@ def test_the_whole_of_omniglot(real, monkeypatch):
 def test_real_drawings_are_what_pillow_makes_of_them_with_lanczos(real):
     bank = omniglot.load("all")
     for path in omniglot._find().values():
-        for i, (character, name, data) in enumerate(omniglot._files(path)):
+        found = omniglot_files.members(path)
+        for i, ((character, drawer), data) in enumerate(zip(found, omniglot_files.contents(path, found.values()), strict=True)):
             if i % 97 == 0:
                 with Image.open(io.BytesIO(data)) as image:
                     assert image.mode == "1"
                     ink = 1 - np.asarray(image.resize((28, 28), Image.LANCZOS), np.uint8)
-                drawer = int(name.removesuffix(".png").rpartition("_")[2])
                 assert np.array_equal(bank.images[bank.names.index(character), drawer - 1, 0].numpy(), ink * 255)
 
 
@@ -430,7 +430,9 @@ def test_an_official_archive_is_fetched_by_its_checksum(real, monkeypatch, tmp_p
     with serving(partial(Quiet, directory=official.parent), monkeypatch):
         fetched = omniglot.fetch(progress=False) / f"{part}.zip"
     assert fetched.read_bytes() == official.read_bytes()
-    ours = {(character, name): data for character, name, data in omniglot._files(background)}
-    drawings = list(omniglot._files(fetched))
-    assert len(drawings) == 136 * 20
-    assert all(ours[character, name] == data for character, name, data in drawings)
+    ours, theirs = (
+        dict(zip(found, omniglot_files.contents(path, found.values()), strict=True))
+        for path, found in ((path, omniglot_files.members(path)) for path in (background, fetched))
+    )
+    assert len(theirs) == 136 * 20
+    assert all(ours[drawing] == data for drawing, data in theirs.items())

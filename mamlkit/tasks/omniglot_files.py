@@ -2,8 +2,9 @@
 
 A source is an archive or a folder. Both follow one rule: a drawing is a file whose path ends in
 ``Alphabet/characterNN/NNNN_DD.png`` (DD is the person who drew it), at whatever depth, in capitals or
-not, with the slashes of any system. What a Mac adds (``__MACOSX``, names with a leading dot) is passed
-over. Files come from anywhere, so nothing is unpacked, and sizes and formats are checked before use.
+not, with the slashes of any system. Other files are passed over, and so is what a Mac adds (``__MACOSX``,
+names with a leading dot). Files come from anywhere: nothing is unpacked, and sizes and formats are
+checked before use.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,11 +40,11 @@ def members(source: Path) -> dict[tuple[str, int], str]:
     """Where each drawing lies: (``"Alphabet/characterNN"``, person) -> path inside the source.
 
     Raises:
-        ValueError: If an archive is damaged, a drawing is there twice, or a name says not whose it is.
+        ValueError: If an archive is damaged, or a drawing is there twice.
     """
     found: dict[tuple[str, int], str] = {}
     for name in _folder_names(source) if source.is_dir() else _archive_names(source):
-        drawing = _drawing(name, source)
+        drawing = _drawing(name)
         if drawing in found:
             raise ValueError(
                 f"{source} has drawing {drawing[1]} of {drawing[0]} twice, as {found[drawing]!a} and as {name!a}; "
@@ -106,6 +108,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
     if size != _FILE_SIZE:  # before decoding, which would take the memory of all its pixels
         raise ValueError(f"{where} is {size[0]} x {size[1]} pixels; Omniglot's are 105 x 105; {HOW_TO_GET}")
     try:
+        _check_sums(data)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.size != _FILE_SIZE:
                 raise ValueError("it states two sizes")
@@ -116,19 +119,26 @@ def decode(data: bytes, where: str) -> np.ndarray:
     return np.where(paper, 0, 255).astype(np.uint8)
 
 
-def _drawing(name: str, source: Path) -> tuple[str, int] | None:
+def _check_sums(data: bytes) -> None:
+    """Compare each chunk of a PNG file with its CRC, which Pillow does not do for pixels."""
+    start, kind = 8, b""
+    while kind != b"IEND":
+        if start + 12 > len(data):
+            raise ValueError("it ends too early")
+        end = start + 8 + int.from_bytes(data[start : start + 4])  # a chunk is its length, kind, content and CRC
+        kind = data[start + 4 : start + 8]
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise ValueError(f"its chunk {kind!a} does not match its CRC")
+        start = end + 4
+
+
+def _drawing(name: str) -> tuple[str, int] | None:
     """The character and the person of a file, by its path in the source; None if it is no drawing."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    if len(parts) < 3 or any(part.startswith(".") or part == "__MACOSX" for part in parts):
+    person = re.fullmatch(r"(?:.*_)?([0-9]{1,4})\.png", parts[-1], re.IGNORECASE | re.DOTALL) if parts else None
+    if len(parts) < 3 or not person or any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return None
-    if not parts[-1].lower().endswith(".png"):
-        return None
-    person = re.fullmatch(r"(?:.*_)?([0-9]{1,4})\.png", parts[-1], re.IGNORECASE | re.DOTALL)
-    if not person:
-        raise ValueError(
-            f"{source}: {name!a} is named unlike a drawing of Omniglot (0001_01.png); remove it, or {HOW_TO_GET}"
-        )
-    character = f"{parts[-3]}/{parts[-2]}".encode(errors="backslashreplace").decode()  # what no message could print
+    character = f"{parts[-3]}/{parts[-2]}".encode(errors="backslashreplace").decode()  # messages can be printed
     return character, int(person[1])
 
 

@@ -21,10 +21,16 @@ class Family(Protocol):
     """Whatever draws tasks: p(T)."""
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch of ``tasks`` tasks, drawn with ``generator`` alone."""
+        """A meta-batch of ``tasks`` tasks, drawn with ``generator`` alone.
+
+        Raises:
+            ValueError: If ``tasks`` is not a whole number of at least 1.
+        """
 
 
 def _sinusoid(split: str, device: torch.device, *, ways: int, shots: int, queries: int, **options: Any) -> Sinusoid:
+    if ways != 1:
+        raise ValueError(f"ways={ways}, but the points of a sinusoid have no classes; leave ways at 1")
     return Sinusoid(shots=shots, queries=queries, device=device, **options)  # the splits share one distribution
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 __all__ = ["ClassBank", "cached", "select"]
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,24 +73,25 @@ def select(bank: ClassBank, names: set[str]) -> ClassBank:
     return ClassBank(bank.images[rows], tuple(bank.names[row] for row in rows))
 
 
-def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
+def cached(
+    name: str, key: str, names: tuple[str, ...], shape: tuple[int, ...], build: Callable[[], ClassBank]
+) -> ClassBank:
     """``build()``, remembered in ``cache_dir()/<name>.npz`` for as long as ``key`` stays the same.
 
-    A cache only saves time: a file that is missing, damaged or of another key is built anew, and
-    a folder that cannot be written means that it is built each time.
+    A cache only saves time: a file that is missing, damaged, of another key or of another size is
+    built anew, and a folder that cannot be written means that it is built each time.
 
     Args:
         name: name of the file, without its ending.
         key: identity of everything that ``build`` depends on.
+        names: those of the classes of the bank.
+        shape: of one class of the bank, ``(drawings, channels, height, width)``.
         build: makes the bank.
     """
     path = cache_dir() / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:  # the format checks a CRC of each part
-            if str(stored["key"]) == key:
-                return ClassBank(torch.from_numpy(stored["images"]), tuple(stored["names"].tolist()))
-    except FileNotFoundError:
-        pass
+        if bank := _read(path, key, names, (len(names), *shape)):
+            return bank
     except Exception as error:  # damage shows in many ways (zip, zlib, header, shape); the cure is one
         _log.info("cannot read %s (%s); building it anew", path, error)
     bank = build()
@@ -98,3 +101,17 @@ def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
     except OSError as error:
         _log.info("cannot write %s (%s); it will be built again next time", path, error)
     return bank
+
+
+def _read(path: Path, key: str, names: tuple[str, ...], shape: tuple[int, ...]) -> ClassBank | None:
+    """The bank in a file; None if there is no such file, or one of another key or size."""
+    if not path.is_file():  # reading from a pipe would wait for ever
+        return None
+    with np.load(path, allow_pickle=False) as stored:  # the format checks a CRC of each part
+        unpacked = sum(part.file_size for part in stored.zip.infolist())
+        if unpacked > 2 * math.prod(shape) + 2**20:  # the pixels, and room for the names: no more memory than that
+            return None
+        if str(stored["key"]) != key or tuple(stored["names"].tolist()) != names:
+            return None
+        bank = ClassBank(torch.from_numpy(stored["images"]), names)
+        return bank if tuple(bank.images.shape) == shape else None

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mamlkit.tasks.bank import ClassBank, cached, select
+from mamlkit.tasks.checks import at_least
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -54,13 +55,13 @@ def load(split: str, seed: int = 0) -> ClassBank:
         Images uint8 ``[characters, 20, 1, 28, 28]``, names ``"glyph0000"`` and so on.
 
     Raises:
-        ValueError: If ``split`` is another word, or ``seed`` is negative.
+        ValueError: If ``split`` is another word, or ``seed`` is not a whole number of at least 0.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is not a split of Glyphs; use one of {', '.join(SPLITS)}")
-    if seed < 0:
-        raise ValueError(f"seed={seed} is negative; use 0 or more")
-    bank = cached("glyphs", f"version {_VERSION}, seed {seed}", lambda: _draw(seed))
+    at_least(0, seed=seed)
+    names, shape = tuple(map(_name, range(_CLASSES))), (_DRAWERS, 1, _SIZE, _SIZE)
+    bank = cached("glyphs", f"version {_VERSION}, seed {seed}", names, shape, lambda: _draw(seed))
     return select(bank, {_name(row) for row in _ROWS[split]})
 
 

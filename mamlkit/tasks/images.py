@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from mamlkit.maml import Task
 from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks.checks import at_least, whole
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class ImageTasks:
         queries: query images per class.
         rotations: turn each class by a random multiple of 90 degrees.
         split: the split's name, for messages only.
+
+    Raises:
+        ValueError: If the bank cannot give so many ways, shots and queries, or its images cannot be turned.
     """
 
     bank: ClassBank
@@ -37,6 +41,7 @@ class ImageTasks:
     _turned_pixel: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        whole(ways=self.ways, shots=self.shots, queries=self.queries)
         classes, drawings, _, height, width = self.bank.images.shape
         if not 2 <= self.ways <= classes:
             raise ValueError(
@@ -56,6 +61,7 @@ class ImageTasks:
     def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
         """The random choices of a meta-batch: class ``[tasks, ways]``, drawing ``[tasks, ways, shots + queries]``
         and quarter turns ``[tasks, ways]``. Drawn on the CPU, so that every device sees the same tasks."""
+        at_least(1, tasks=tasks)
         classes, drawings = self.bank.images.shape[:2]
         chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
         per_class = self.shots + self.queries

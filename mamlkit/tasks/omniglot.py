@@ -3,7 +3,7 @@
 Paper: Section 5.2; Lake et al., "One shot learning of simple visual concepts" (2011).
 
 The data set is two archives, ``images_background.zip`` and ``images_evaluation.zip``, or the folders
-they unpack to. They are accepted on their content, from ``MAMLKIT_DATA/omniglot`` or, after
+they unpack to (see ``omniglot_files``). They are accepted on their content, from ``MAMLKIT_DATA/omniglot`` or, after
 ``python -m mamlkit data omniglot``, from the cache; nothing here downloads except ``fetch``.
 """
 
@@ -14,18 +14,16 @@ __all__ = ["SPLITS", "available", "fetch", "load"]
 import csv
 import hashlib
 import io
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mamlkit.folders import cache_dir, data_folders
+from mamlkit.tasks import omniglot_files as files
 from mamlkit.tasks.bank import ClassBank, cached, select
 
 SPLITS = ("train", "val", "test", "all")
@@ -37,13 +35,7 @@ _HASHES = {
     "images_evaluation": "md5:6b91aef0f799c5bb55b94e3f2daec811",
 }
 _DRAWINGS = 20
-_FILE_SIZE = (105, 105)
-_SIZE = (28, 28)
 _VERSION = 1  # of the processing below: a cached bank of another version is built anew
-_HOW_TO_GET = (
-    "get it with `python -m mamlkit data omniglot`, or set MAMLKIT_DATA to a folder that holds "
-    "omniglot/images_background.zip and omniglot/images_evaluation.zip (or the unpacked folders)"
-)
 
 
 def available() -> bool:
@@ -60,7 +52,7 @@ def load(split: str) -> ClassBank:
 
     Paper: Section 5.2 ("1200 characters for training", "downsampled to 28 x 28"). As the authors'
     code has it: 1,100 characters to train, 100 to validate, 423 to test, alphabets ignored, and
-    strictly binary images (see ``_decode``).
+    strictly binary images (see ``omniglot_files.decode``).
     Deviation: the authors shuffled an unsorted folder listing, which cannot be repeated. Here the
     sorted names are shuffled by ``numpy.random.RandomState(1).permutation``; the list is
     ``omniglot_split.csv`` beside this file.
@@ -85,7 +77,8 @@ def load(split: str) -> ClassBank:
         raise FileNotFoundError(_absence(sources, missing))
     split_of = _split_of()
     paths = [sources[part] for part in _PARTS]
-    bank = cached("omniglot", _identity(paths), lambda: _read(paths, list(split_of), _DRAWINGS))
+    names, shape = tuple(sorted(split_of)), (_DRAWINGS, 1, *files.SIZE)
+    bank = cached("omniglot", _identity(paths), names, shape, lambda: _read(paths, names, _DRAWINGS))
     return bank if split == "all" else select(bank, {n for n in bank.names if split_of[n] == split})
 
 
@@ -144,9 +137,9 @@ def _halves(folder: Path) -> dict[str, Path]:
 def _absence(found: Mapping[str, Path], missing: list[str]) -> str:
     folders = [path.parent for path in found.values()][:1] or data_folders("omniglot")
     if not folders:
-        return "MAMLKIT_DATA says that there is no data set; unset it, and " + _HOW_TO_GET
-    files = " and ".join(f"{part}.zip (or folder {part})" for part in missing)
-    return f"Omniglot: no {files} in {' or '.join(map(str, folders))}; {_HOW_TO_GET}"
+        return "MAMLKIT_DATA says that there is no data set; unset it, and " + files.HOW_TO_GET
+    halves = " and ".join(f"{part}.zip (or folder {part})" for part in missing)
+    return f"Omniglot: no {halves} in {' or '.join(map(str, folders))}; {files.HOW_TO_GET}"
 
 
 def _split_of() -> dict[str, str]:
@@ -155,79 +148,45 @@ def _split_of() -> dict[str, str]:
     return {row["character"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
 
 
-def _identity(paths: list[Path]) -> str:
-    """A digest that changes when the sources do: of an archive's bytes, of a folder's listing."""
+def _identity(sources: list[Path]) -> str:
+    """A digest that changes when a source does, or the way it is read."""
     digest = hashlib.sha256(f"version {_VERSION}".encode())
-    for path in paths:
-        if path.is_file():
-            digest.update(path.read_bytes())
-            continue
-        for folder, _, names in sorted(os.walk(path)):
-            for name in sorted(names):
-                stat = os.stat(os.path.join(folder, name))
-                digest.update(f"{folder}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for source in sources:
+        digest.update(files.identity(source).encode())
     return digest.hexdigest()
 
 
-def _read(paths: list[Path], characters: list[str], drawings: int) -> ClassBank:
-    """Decode every drawing in ``paths``, which must hold exactly ``characters`` x ``drawings``."""
-    images: dict[str, dict[str, np.ndarray]] = {}
-    for path in paths:
-        for character, file_name, data in _files(path):
-            drawing = _decode(data, f"{path}: {character}/{file_name}")
-            images.setdefault(character, {})[file_name] = drawing
-    where = " and ".join(map(str, paths))
-    if set(images) != set(characters):
-        lost, odd = sorted(set(characters) - set(images)), sorted(set(images) - set(characters))
+def _read(sources: list[Path], characters: tuple[str, ...], drawings: int) -> ClassBank:
+    """Decode every drawing in ``sources``, which must hold exactly ``characters`` (sorted) x ``drawings``."""
+    places = {source: files.members(source) for source in sources}
+    _check_complete(chain(*places.values()), characters, drawings, " and ".join(map(str, sources)))
+    images = {}
+    for source, found in places.items():
+        for (drawing, name), data in zip(found.items(), files.contents(source, found.values()), strict=True):
+            images[drawing] = files.decode(data, f"{source}: {name}")
+    stack = np.stack([images[drawing] for drawing in sorted(images)])
+    return ClassBank(torch.from_numpy(stack.reshape(-1, drawings, 1, *files.SIZE)), characters)
+
+
+def _check_complete(found: Iterable[tuple[str, int]], characters: tuple[str, ...], drawings: int, where: str) -> None:
+    """Refuse (character, person) pairs that are not 1 to ``drawings``, each once, of each of ``characters``."""
+    people: dict[str, list[int]] = {}
+    for character, person in found:
+        people.setdefault(character, []).append(person)
+    if set(people) != set(characters):
+        lost, odd = sorted(set(characters) - set(people)), sorted(set(people) - set(characters))
         raise ValueError(
-            f"{len(images):,} characters in {where}, but Omniglot has {len(characters):,}; "
-            f"missing: {_few(lost)}; unknown: {_few(odd)}; {_HOW_TO_GET}"
+            f"{len(people):,} characters in {where}, but Omniglot has {len(characters):,}; "
+            f"missing: {_few(lost)}; unknown: {_few(odd)}; {files.HOW_TO_GET}"
         )
-    uneven = [f"{name} ({len(images[name])})" for name in sorted(images) if len(images[name]) != drawings]
+    uneven = [name for name in sorted(people) if sorted(people[name]) != list(range(1, drawings + 1))]
     if uneven:
+        counts = [f"{name} ({len(people[name])})" for name in uneven]
         raise ValueError(
-            f"every Omniglot character has {drawings} drawings, but in {where} another number for: "
-            f"{_few(uneven)}; {_HOW_TO_GET}"
+            f"every Omniglot character has {drawings} drawings, numbered from 1, but in {where} others for: "
+            f"{_few(counts)}; {files.HOW_TO_GET}"
         )
-    names = tuple(sorted(images))
-    stack = np.stack([[images[name][file] for file in sorted(images[name])] for name in names])
-    return ClassBank(torch.from_numpy(stack).unsqueeze(2), names)
 
 
 def _few(words: list[str]) -> str:
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if words[3:] else "") if words else "none"
-
-
-def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(alphabet/character, file name, bytes) of every drawing in an archive or unpacked folder."""
-    if path.is_dir():
-        for file in path.glob("*/*/*.png"):
-            if not file.name.startswith("."):
-                yield f"{file.parts[-3]}/{file.parts[-2]}", file.name, file.read_bytes()
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                parts = member.split("/")  # a Mac adds __MACOSX/ and ._ files
-                if len(parts) > 3 and member.endswith(".png") and not parts[-1].startswith("."):
-                    yield f"{parts[-3]}/{parts[-2]}", parts[-1], archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {_HOW_TO_GET}") from error
-
-
-def _decode(data: bytes, where: str) -> np.ndarray:
-    """One drawing as uint8 [28, 28], ink 255 and paper 0.
-
-    The authors' script asks Pillow for Lanczos, but the files have one bit per pixel, and for these
-    Pillow takes the nearest neighbour. That is asked for here by its name.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
-            bits = image.convert("1", dither=Image.Dither.NONE) if size == _FILE_SIZE else None
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise ValueError(f"{where} is not a readable image ({error}); {_HOW_TO_GET}") from error
-    if bits is None:
-        raise ValueError(f"{where} is {size[0]} x {size[1]} pixels; Omniglot's are 105 x 105; {_HOW_TO_GET}")
-    paper = np.asarray(bits.resize(_SIZE, Image.Resampling.NEAREST), dtype=bool)
-    return np.where(paper, 0, 255).astype(np.uint8)

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from mamlkit.maml import Task
+from mamlkit.tasks.checks import at_least
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Sinusoid:
         x: range of the inputs, uniform.
         show_task: append A and phi to every input, as the oracle sees them.
         device: where the points are put (they are drawn on the CPU, so every device sees the same).
+
+    Raises:
+        ValueError: If shots or queries are not whole numbers of at least 1, or a range is none.
     """
 
     shots: int = 10
@@ -34,8 +38,11 @@ class Sinusoid:
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
-        if self.shots < 1 or self.queries < 1:
-            raise ValueError(f"shots={self.shots}, queries={self.queries}, but a task needs at least one of each")
+        at_least(1, shots=self.shots, queries=self.queries)
+        for name in ("amplitude", "phase", "x"):
+            low, high = getattr(self, name)
+            if not -math.inf < low <= high < math.inf:
+                raise ValueError(f"{name}=({low}, {high}), but a range is (low, high) with low <= high, both finite")
 
     @property
     def inputs(self) -> int:
@@ -43,7 +50,12 @@ class Sinusoid:
         return 3 if self.show_task else 1
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``."""
+        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``.
+
+        Raises:
+            ValueError: If ``tasks`` is not a whole number of at least 1.
+        """
+        at_least(1, tasks=tasks)
         uniform = lambda bounds, *shape: bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
         amplitude = uniform(self.amplitude, tasks, 1, 1)
         phase = uniform(self.phase, tasks, 1, 1)
@@ -57,7 +69,15 @@ class Sinusoid:
             x: inputs ``[tasks, points, 1]``.
             amplitude: A, ``[tasks, 1, 1]``.
             phase: phi in radians, ``[tasks, 1, 1]``.
+
+        Raises:
+            ValueError: If the shapes are others, or no point is left for the query.
         """
+        if x.ndim != 3 or x.shape[-1] != 1 or x.shape[1] <= self.shots:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be [tasks, more than {self.shots} points, 1]")
+        for name, value in (("amplitude", amplitude), ("phase", phase)):
+            if value.shape != (len(x), 1, 1):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; for this x it must be {(len(x), 1, 1)}")
         y = amplitude * torch.sin(x - phase)
         if self.show_task:
             x = torch.cat([x, amplitude.expand_as(x), phase.expand_as(x)], -1)
@@ -72,10 +92,15 @@ def task_blind_mse(amplitude: tuple[float, float] = (0.1, 5.0), phase: tuple[flo
     The best such predictor is E[A sin(x - phi)] = E[A] (s sin x - c cos x) with s = E[cos phi] and
     c = E[sin phi]; what remains is E[A^2] / 2 less (in expectation over x) that predictor's square.
 
+    Raises:
+        ValueError: If the range of phases has no width.
+
     >>> round(task_blind_mse(), 3), round(task_blind_mse(phase=(0.0, 2 * math.pi)), 3)
     (3.006, 4.252)
     """
     (a0, a1), (p0, p1) = amplitude, phase
+    if p0 == p1:
+        raise ValueError(f"phase={phase}, but a range of no width shows the phase; give two different ends")
     mean_amplitude = (a0 + a1) / 2
     mean_square = (a0**2 + a0 * a1 + a1**2) / 3
     s = (math.sin(p1) - math.sin(p0)) / (p1 - p0)

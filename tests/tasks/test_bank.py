@@ -2,6 +2,8 @@
 
 import io
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import torch
 
 from mamlkit.folders import cache_dir
-from mamlkit.tasks.bank import ClassBank, cached, select
+from mamlkit.tasks import bank as banks
+from mamlkit.tasks.bank import ClassBank, select
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,10 @@ def test_select_keeps_the_order_of_the_bank():
 # ---- the cache of banks
 
 
+def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
+    return banks.cached(name, key, some_bank().names, (4, 1, 5, 6), build)
+
+
 def never() -> ClassBank:
     raise AssertionError("built although it was in the cache")
 
@@ -92,17 +99,43 @@ def damage_one_pixel(file: Path) -> None:
 
 
 def damage_other_content(file: Path) -> None:
-    np.savez(file, key=np.array("one"), images=np.zeros(3, np.uint8), names=np.array(["a", "b", "c"]))
+    saved(file, np.zeros(3, np.uint8))
 
 
 def damage_no_key(file: Path) -> None:
     np.savez(file, something=np.zeros(3))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [damage_nothing_left, damage_truncated, damage_one_pixel, damage_other_content, damage_no_key],
-)
+def saved(file: Path, images: np.ndarray, names: tuple[str, ...] = ("a", "b", "c")) -> None:
+    np.savez(file, key=np.array("one"), images=images, names=np.array(names))
+
+
+def damage_other_size(file: Path) -> None:
+    saved(file, np.zeros((3, 4, 1, 6, 5), np.uint8))
+
+
+def damage_other_number_of_drawings(file: Path) -> None:
+    saved(file, np.zeros((3, 5, 1, 5, 6), np.uint8))
+
+
+def damage_other_dtype(file: Path) -> None:
+    saved(file, np.zeros((3, 4, 1, 5, 6), np.float32))
+
+
+def damage_other_names(file: Path) -> None:
+    saved(file, np.zeros((3, 4, 1, 5, 6), np.uint8), ("b", "a", "c"))
+
+
+def damage_objects(file: Path) -> None:
+    saved(file, np.array([print], dtype=object))
+
+
+def damage_a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("damage", [value for name, value in sorted(globals().items()) if name.startswith("damage_")])
 def test_a_damaged_cache_file_is_built_anew(damage):
     cached("x", "one", some_bank)
     damage(cache_dir() / "x.npz")
@@ -133,3 +166,25 @@ def test_nothing_half_written_is_left(monkeypatch, error):
             cached("x", "two", lambda: some_bank(7))
     assert os.listdir(cache_dir()) == ["x.npz"]
     assert same(cached("x", "one", never), some_bank())  # the old file is whole
+
+
+def test_a_small_cache_file_that_becomes_large_does_not_take_the_memory():
+    cache_dir().mkdir()
+    names = np.array(["a", "b", "c"])
+    np.savez_compressed(cache_dir() / "x.npz", key=np.array("one"), names=names, images=np.zeros(2**26, np.uint8))
+    tracemalloc.start()
+    try:
+        assert same(cached("x", "one", some_bank), some_bank())
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_link_planted_in_a_shared_cache_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    cache_dir().mkdir()
+    for name in ("x.npz", f".x-{os.getpid()}.tmp"):
+        (cache_dir() / name).symlink_to(tmp_path / "victim")
+    cached("x", "one", some_bank)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert same(cached("x", "one", never), some_bank())

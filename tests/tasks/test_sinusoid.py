@@ -1,11 +1,16 @@
 """The sinusoid family: its ranges, its formula, its floor."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from mamlkit import tasks
+from mamlkit.tasks import glyphs
+from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks.images import ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 
@@ -60,6 +65,58 @@ def test_bad_input_is_refused_with_a_reason():
         tasks.make("cosine", "train", shots=1, queries=1)
     with pytest.raises(ValueError, match="splits are"):
         tasks.make("sinusoid", "support", shots=1, queries=1)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.0, 0.5, math.nan, None, "3", True, torch.tensor(2)])
+def test_numbers_that_are_not_whole_or_too_small_are_refused_at_every_door(number):
+    images = ImageTasks(ClassBank(torch.zeros(3, 4, 1, 2, 2, dtype=torch.uint8), ("a", "b", "c")), 2, 1, 1)
+    for name in ("shots", "queries"):
+        with pytest.raises(ValueError, match=f"{name}="):
+            Sinusoid(**{name: number})
+        with pytest.raises(ValueError, match=f"{name}="):
+            replace(images, **{name: number})
+    with pytest.raises(ValueError, match="ways="):
+        replace(images, ways=number)
+    for family in (Sinusoid(), images):
+        with pytest.raises(ValueError, match="tasks="):
+            family.sample(generator(), number)
+    with pytest.raises(ValueError, match="tasks="):
+        images.draw(generator(), number)
+    if number != 0:
+        with pytest.raises(ValueError, match="seed="):
+            glyphs.load("val", seed=number)
+
+
+def test_numpys_whole_numbers_are_whole():
+    assert Sinusoid(shots=np.int64(3), queries=np.uint8(2)).sample(generator(), np.int32(4)).support[0].shape == (4, 3, 1)
+
+
+@pytest.mark.parametrize("name", ["amplitude", "phase", "x"])
+@pytest.mark.parametrize("bounds", [(2.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0), (0.0, math.nan)])
+def test_a_range_that_is_none_is_refused(name, bounds):
+    with pytest.raises(ValueError, match=rf"{name}=\(.*low <= high"):
+        Sinusoid(**{name: bounds})
+
+
+def test_a_range_may_be_a_point_but_then_nobody_is_blind():
+    (_, y), _ = Sinusoid(amplitude=(0.0, 0.0)).sample(generator(), 2)
+    assert not y.any()
+    with pytest.raises(ValueError, match="range of no width"):
+        task_blind_mse(phase=(1.0, 1.0))
+
+
+@pytest.mark.parametrize("x, amplitude, phase", [
+    ((4, 5), (4, 1, 1), (4, 1, 1)), ((4, 5, 2), (4, 1, 1), (4, 1, 1)), ((4, 2, 1), (4, 1, 1), (4, 1, 1)),
+    ((4, 5, 1), (4,), (4, 1, 1)), ((4, 5, 1), (1, 1, 1), (4, 1, 1)), ((4, 5, 1), (4, 1, 1), (4, 5, 1)), ((4, 5, 1), (4, 1, 1), (5, 1, 1)),
+])  # fmt: skip
+def test_points_and_tasks_of_other_shapes_are_not_mixed(x, amplitude, phase):
+    with pytest.raises(ValueError, match="has shape"):
+        Sinusoid(shots=2).examples(torch.zeros(x), torch.ones(amplitude), torch.zeros(phase))
+
+
+def test_a_regression_has_no_ways():
+    with pytest.raises(ValueError, match="ways=5, but the points"):
+        tasks.make("sinusoid", "train", ways=5, shots=1, queries=1)
 
 
 @pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if name != "omniglot"])

@@ -47,6 +47,8 @@ def _run(options: argparse.Namespace) -> None:
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
+    if options.keep:
+        runs.repository()  # without one there is nowhere to keep it
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
@@ -55,6 +57,7 @@ def _run(options: argparse.Namespace) -> None:
         from mamlkit.rl import train as run
 
         more["threads"] = options.threads
+        run.test_goals(row.environment)  # what the evaluation needs is missed before the training, not after it
     where += ", TF32" if options.tf32 else ""
     with runs.open_run(row, options.seed, where, scale=options.scale, base=options.runs) as folder:
         fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)

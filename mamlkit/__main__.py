@@ -57,7 +57,6 @@ def _run(options: argparse.Namespace) -> None:
         from mamlkit.rl import train as run
 
         more["threads"] = options.threads
-        run.test_goals(row.environment)  # what the evaluation needs is missed before the training, not after it
     where += ", TF32" if options.tf32 else ""
     with runs.open_run(row, options.seed, where, scale=options.scale, base=options.runs) as folder:
         fit = run.fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **more)

@@ -23,7 +23,7 @@ from mamlkit.files import replacing
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.provenance import provenance
 from mamlkit.records import earlier_origins, iterations_done, refuse_another
-from mamlkit.rows import Experiment, as_stored
+from mamlkit.rows import Experiment, PolicyRow, as_stored
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
@@ -62,6 +62,8 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
         ValueError: another process is at work in the folder, or it holds a run of another row; then the message names
             the fields that differ.
     """
+    if isinstance(row, PolicyRow):
+        repository()  # its tests need the goals there: better missed before the training than after it
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)

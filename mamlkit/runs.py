@@ -204,14 +204,13 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
-    files.remove_leftovers(kept, [f"{seed}."])
+    log, *parts = places = [kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")]
+    files.remove_leftovers(kept, [place.name for place in places])
     written = []
     if (folder / "metrics.csv").exists():
-        written.append(kept / f"{seed}.metrics.csv")
-        files.write_text(written[-1], logs.thinned(folder / "metrics.csv"))
-    for source in RESULT:  # the result last, as in the run
-        target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
-        written.append(files.copy(folder / source, target))
+        files.write_text(log, logs.thinned(folder / "metrics.csv"))
+        written.append(log)
+    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]  # the result last, as in the run
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

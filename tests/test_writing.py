@@ -3,47 +3,17 @@
 import errno
 import os
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
 
-from mamlkit import __main__, files, runs, train
+from mamlkit import __main__, runs, train
 from test_runs import ROW, contents, opened, short  # noqa: F401 (a fixture)
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
-def test_the_umask_holds(umask, tmp_path):
-    before = os.umask(umask)
-    try:
-        files.write_text(tmp_path / "a", "text")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
-
-
-def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    seen, path = [], tmp_path / "a"
-    path.write_text("old")
-    replace = os.replace
-    monkeypatch.setattr(files.os, "fsync", lambda number: seen.append((os.fstat(number).st_size, path.read_text())))
-    monkeypatch.setattr(files.os, "replace", lambda *paths: (seen.append("replaced"), replace(*paths)))
-    files.write_text(path, "newer")
-    assert seen == [(5, "old"), "replaced"] and path.read_text() == "newer"
-
-
-def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.secrets, "token_hex", lambda size: "guessed")
-    (tmp_path / "victim").write_text("precious")
-    (tmp_path / "a.guessed.tmp").symlink_to(tmp_path / "victim")
-    with pytest.raises(FileExistsError):
-        files.write_text(tmp_path / "a", "text")
-    assert (tmp_path / "victim").read_text() == "precious" and not (tmp_path / "a").exists()
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     folder = opened(ROW, base=tmp_path)
-    left = [folder / name for name in ("metrics.csv1a2b.tmp", "state.safetensors.3c4d.tmp", "tasks.npz.0.tmp")]
+    left = [folder / name for name in ("metrics.csv1a2b3c4d.tmp", "state.safetensors.0123456789abcdef.tmp")]
     for path in [*left, folder / "notes.tmp"]:
         path.write_text("")
     opened(ROW, base=tmp_path)

@@ -71,6 +71,8 @@ def _run(options: argparse.Namespace) -> None:
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
+    if options.keep:
+        runs.repository()  # without one there is nowhere to keep it
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where, words = queue.place(row, device, options.threads), train.described(device) + (", TF32" if options.tf32 else "")

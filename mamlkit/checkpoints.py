@@ -215,8 +215,8 @@ class Store:
             if self.record:
                 files.write_bytes(folder / "run.json", self.record)
             raise FileNotFoundError(
-                f"{self.folder} was removed or replaced while its training went on; the state of iteration {iteration} is in {folder}, "
-                f"and goes on as it is in the other's place"
+                f"{self.folder} was removed, emptied or replaced while its training went on; the state of iteration {iteration} is in {folder}, "
+                f"move that into its place to go on"
             )
 
     def _mark(self) -> tuple[int, int, bool] | None:

@@ -30,10 +30,14 @@ def provenance(device: str) -> dict[str, Any]:
 def _commit() -> str:
     if "MAMLKIT_COMMIT" in os.environ:  # for a copy without .git
         return os.environ["MAMLKIT_COMMIT"]
-    root = Path(__file__).resolve().parents[1]
-    git = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+    here = Path(__file__).resolve()
+    # Not of a repository that git was told of, and not of one that this file only lies in, as in an environment there.
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = {"capture_output": True, "text": True, "check": True, "env": surroundings}
+    git = lambda *words: subprocess.run(["git", "-C", here.parent, *words], **options).stdout.strip()
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "mamlkit") else "")
+        git("ls-files", "--error-unmatch", "--", here.name)
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

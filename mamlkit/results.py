@@ -132,7 +132,11 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
     left_out = sum(curve["diverged"][step] for curve in curves)
-    per_task = np.stack([per_task_errors(name, seed, evaluation, metric) for seed in seeds])  # [seeds, tasks, kept steps]
+    of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
+    if len({errors.shape for errors in of_seeds}) > 1:
+        shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
+        raise ValueError(f"{name}: the committed {metric}s of test {evaluation} are {shapes}, but must be of as many tasks; restore them from git")
+    per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
     errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[..., step if metric == "return" else STEPS_KEPT.index(step)]
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan

@@ -23,7 +23,7 @@ from mamlkit.files import replacing
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.provenance import provenance
 from mamlkit.records import earlier_origins, iterations_done, refuse_another
-from mamlkit.rows import Experiment, as_stored
+from mamlkit.rows import Experiment, PolicyRow, as_stored
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
@@ -38,8 +38,8 @@ def repository() -> Path:
     root = Path(__file__).resolve().parents[1]
     if not (root / "data" / "published.csv").exists():
         raise FileNotFoundError(
-            "the committed results lie in the repository's data/ folder, and this mamlkit was installed without it; "
-            "clone the repository and run from there: pip install -e ."
+            "the committed results and the test goals lie in the repository's data/ folder, and this mamlkit was installed "
+            "without it; clone the repository and run from there: pip install -e ."
         )
     return root
 
@@ -66,6 +66,8 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
         Busy: another process is at work in the folder.
         ValueError: it holds a run of another row; the message names the fields that differ.
     """
+    if isinstance(row, PolicyRow):
+        repository()  # its tests need the goals there: better missed before the training than after it
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,14 +208,13 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
-    files.remove_leftovers(kept, [f"{seed}."])
+    log, *parts = places = [kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")]
+    files.remove_leftovers(kept, [place.name for place in places])
     written = []
     if (folder / "metrics.csv").exists():
-        written.append(kept / f"{seed}.metrics.csv")
-        files.write_text(written[-1], logs.thinned(folder / "metrics.csv"))
-    for source in RESULT:  # the result last, as in the run
-        target = kept / f"{seed}{'.tasks' if source == 'tasks.npz' else ''}{Path(source).suffix}"
-        written.append(files.copy(folder / source, target))
+        files.write_text(log, logs.thinned(folder / "metrics.csv"))
+        written.append(log)
+    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]  # the result last, as in the run
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

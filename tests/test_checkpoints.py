@@ -1,9 +1,11 @@
 """Files that are whole or not there, and refused when they belong elsewhere."""
 
+import inspect
+
 import pytest
 import torch
 
-from mamlkit import checkpoints
+from mamlkit import checkpoints, logs, records, runs
 
 
 def params():
@@ -79,3 +81,20 @@ def test_the_same_state_is_the_same_file(tmp_path):
         run = {key: "x" for key in ("name", "seed", "fingerprint", "log")}
         checkpoints.save_state(tmp_path / name, 3, params(), None, [torch.tensor(1.5)], run)
     assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "p.safetensors"
+    checkpoints.save_params(params(), path)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(path), "read_bytes", forbidden)
+    with pytest.raises(PermissionError, match="Permission denied: '.*p.safetensors'"):
+        checkpoints.load_params(path)
+
+
+def test_nobody_is_told_to_delete_what_may_be_the_only_copy():
+    for module in (checkpoints, logs, records, runs):
+        assert "delete" not in inspect.getsource(module)

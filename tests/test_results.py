@@ -188,6 +188,13 @@ def test_diverged_tasks_are_left_out_and_counted(repository):
     assert line().verdict == "reproduced"
 
 
+def test_seeds_of_unlike_numbers_of_tasks_are_named(repository):
+    for seed, tasks in ((0, 400), (1, 20)):
+        commit(repository, "sinusoid-maml", seed=seed, tasks=tasks)
+    with pytest.raises(ValueError, match=r"sinusoid-maml: the committed mses of test K=5 are \[400, 5\] of seed 0, \[20, 5\] of seed 1"):
+        results.summary("sinusoid-maml", "K=5", 1, "mse")
+
+
 def test_an_unfinished_run_is_partial_whatever_its_number(repository):
     commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35), done=12_000)
     assert line().verdict == "partial (12,000 of 70,000)"

@@ -3,14 +3,18 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mamlkit import __main__, checkpoints, experiments, files, logs, measures, records, runs, train
+from mamlkit import __main__, checkpoints, experiments, files, logs, measures, runs, train
 
 ROW = dataclasses.replace(experiments.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
@@ -158,34 +162,47 @@ def test_a_committed_result_that_has_come_further_stays(short, tmp_path, capsys)
     assert __main__.main([*again, "--keep"]) == 0  # it is further now
 
 
-def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(short, tmp_path):
+FEW = dataclasses.replace(ROW, iterations=30)
+
+
+@pytest.fixture
+def few(short, monkeypatch):
+    """A row of few iterations that logs often."""
+    monkeypatch.setattr(train, "LOG_EVERY", 10)
+    return FEW
+
+
+def goes_on_as_a_straight_run(row, base):
+    """Train to the end from what is committed, and compare with a run that was never cut."""
+    with runs.open_run(row, 0, "cpu", base=base) as folder:
+        fit = train.fit(row, folder=folder)
+    straight = train.fit(row)
+    same_log = np.array_equal(fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True)
+    return same_log and all((fit.params[name] == straight.params[name]).all() for name in straight.params)
+
+
+def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(few, tmp_path):
     data = tmp_path / "repository" / "data"
-    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder:
-        train.fit(ROW, folder=folder, until=70)
+    with runs.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder:
+        train.fit(few, folder=folder, until=17)
         written = runs.keep_state(folder)
     assert {p.name for p in written} == {"run.json", "metrics.csv", "state.safetensors"}
-    assert written[0].parent == data / "partial" / ROW.name / "seed0" and not (data / "results").exists()
-    assert runs.iterations_done(written[0].parent) == 70
-    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "elsewhere") as folder:
-        fit = train.fit(ROW, folder=folder)
-    straight = train.fit(ROW).params
-    assert all((fit.params[name] == straight[name]).all() for name in straight)
+    assert written[0].parent == data / "partial" / few.name / "seed0" and not (data / "results").exists()
+    assert runs.iterations_done(written[0].parent) == 17
+    assert goes_on_as_a_straight_run(few, tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_keeping_a_state_may_end_after_any_file(number, short, tmp_path, monkeypatch):
-    for until, killed_after in ((120, 3), (240, number)):
-        with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs") as folder, monkeypatch.context() as patch:
-            train.fit(ROW, folder=folder, until=until)
+def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypatch):
+    for until, killed_after in ((12, 3), (24, number)):
+        with runs.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder, monkeypatch.context() as patch:
+            train.fit(few, folder=folder, until=until)
             copy, done = files.copy, []
             patch.setattr(runs.files, "copy", lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0)
             with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
                 runs.keep_state(folder)
-    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "elsewhere") as folder:
-        fit = train.fit(ROW, folder=folder)
-    straight = train.fit(ROW)
-    assert all((fit.params[name] == straight.params[name]).all() for name in straight.params)
-    assert np.array_equal(fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True)
+    assert runs.iterations_done(tmp_path / "repository" / "data" / "partial" / few.name / "seed0") == 12
+    assert goes_on_as_a_straight_run(few, tmp_path / "elsewhere")
 
 
 def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
@@ -311,9 +328,37 @@ def test_errors_are_one_line_and_a_status(words, message, capsys):
 
 
 def test_the_commands_that_show_results_need_no_torch():
-    import subprocess
-    import sys
-
     code = "import sys; from mamlkit.__main__ import main; assert main(['list']) == 0 and main(['table']) == 0; assert 'torch' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "omniglot-20way-5shot" in shown and "48.70 ± 1.84" in shown
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_has_the_status_of_its_signal(number, status, short, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        gradient = train.engine.meta_gradient
+        patch.setattr(train.engine, "meta_gradient", lambda *args: (os.kill(os.getpid(), number), gradient(*args))[1])
+        assert __main__.main(short) == status
+    assert capsys.readouterr().err.endswith("\nstopped after iteration 1; the same command resumes it\n")
+    assert __main__.main([*short, "--until", "2"]) == 0
+
+
+def test_without_its_repository_the_package_trains_or_refuses_before_it_does(tmp_path):
+    shutil.copytree(runs.repository() / "mamlkit", tmp_path / "site" / "mamlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "site" / "pyproject.toml").touch()  # of somebody else
+    code = """
+import dataclasses
+from mamlkit import experiments
+from mamlkit.__main__ import main
+row = experiments.ROWS["sinusoid-maml"]
+experiments.ROWS[row.name] = dataclasses.replace(row, evaluations=row.evaluations[:1])
+commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick", "run sinusoid-maml --keep", "list", "table"]
+print([main(words.split()) for words in commands])
+"""
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path / "site")}, "capture_output": True, "text": True}
+    shown = subprocess.run([sys.executable, "-c", code], check=True, **options)
+    assert shown.stdout.splitlines()[-1] == "[0, 1, 1, 1, 1]"
+    assert shown.stderr.count("error: the committed results and the test goals lie in the repository's data/ folder") == 4
+    assert "Traceback" not in shown.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sinusoid-maml-quick"]

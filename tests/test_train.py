@@ -133,6 +133,31 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
     assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["before it is replaced", "after"])
+@pytest.mark.parametrize("number", range(6))
+def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LOG_EVERY", 2)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
+    folder, replace, done = opened(ROW, base=tmp_path), os.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*paths):
+        if replaced or len(done) < number:
+            replace(*paths)
+        done.append(paths)
+        if len(done) > number:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", killed)
+        train.fit(ROW, folder=folder, validate=False)
+    resumed, straight = train.fit(ROW, folder=folder, validate=False), train.fit(ROW, validate=False)
+    assert equal(resumed.params, straight.params) and list(resumed.log.iteration) == [2, 4, 6, 8, 10]
+    assert list(resumed.log.meta_loss) == list(straight.log.meta_loss)
+
+
 def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     folder, answers = opened(ROW, base=tmp_path), iter([False] * 4 + [True])
     first = train.fit(ROW, folder=folder, stop=lambda: next(answers))

@@ -1,47 +1,123 @@
-"""Work on several CPU threads, each of which computes alone, so that no result depends on their number."""
+"""Work on several CPU threads, each of which computes alone, so that no result depends on their number.
 
-__all__ = ["each", "one_thread"]
+In PyTorch a thread takes the common number of threads at its first question, and keeps it; whoever sets a number sets his own and
+the common one. So what is set here is set back, and a thread that comes meanwhile gets the right number all the same.
 
-import functools
+Threads do not survive a fork: a child starts others here, and computes with one thread where PyTorch would wait for its lost ones.
+"""
+
+__all__ = ["MOST", "check", "each", "one_thread"]
+
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Barrier
 from typing import Any
 
 import torch
 
+MOST = 1024  # threads: more than help anywhere, and few enough to be started
+
+_own = threading.local()  # has ``asked`` in a thread that knows its number
+
+
+class _Shared:
+    """What the threads of a process share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.alone = 0  # threads within one_thread
+        self.common = 1  # number that a new thread should take, while there are some
+        self.pools: dict[int, ThreadPoolExecutor] = {}
+
+
+_shared = _Shared()
+
+
+def _forked() -> None:
+    global _shared
+    _shared = _Shared()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_forked)
+
+
+def check(threads: int) -> None:
+    """Refuse a number of threads that cannot be meant.
+
+    Raises:
+        ValueError: it is below 1 or above :data:`MOST`.
+    """
+    if not 1 <= threads <= MOST:
+        raise ValueError(f"threads={threads}, but 1 to {MOST} are allowed; use at most one for each core ({os.cpu_count()} here)")
+
 
 def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    """``work`` of every part, in their order; on several CPU threads a thread each, which computes alone."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(parts) == 1:
-        return [work(part) for part in parts]
-    return list(_pool(threads).map(work, parts))
+    """``work`` of every part, in their order; on several CPU threads a thread each, which computes alone.
+
+    Raises:
+        ValueError: PyTorch's number of threads is above :data:`MOST`, or more than the system can start.
+    """
+    with _shared.lock:
+        threads = _number()
+        pool = _pool(threads) if threads > 1 and len(parts) > 1 else None
+    return list(pool.map(work, parts)) if pool else [work(part) for part in parts]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """PyTorch's small operations on one CPU thread, since several would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    shared = _shared
+    with shared.lock:
+        threads = _number()
+        if threads > 1:
+            shared.common = threads
+            shared.alone += 1
+            torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        if threads > 1 and shared is _shared:  # else this is a child that was forked meanwhile
+            with shared.lock:
+                shared.alone -= 1
+                torch.set_num_threads(threads)
 
 
-@functools.cache
+def _number() -> int:
+    """With how many threads this one computes; the lock is held."""
+    threads = torch.get_num_threads()
+    if not hasattr(_own, "asked"):
+        _own.asked = True
+        if threads == 1 and _shared.alone:  # the 1 is that of another thread
+            threads = _shared.common
+            torch.set_num_threads(threads)
+    return threads
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone: PyTorch's own would wait for each other at every operation."""
-    started = Barrier(threads)
+    """Threads that each compute alone: PyTorch's own would wait for each other at every operation. The lock is held."""
+    if threads in _shared.pools:
+        return _shared.pools[threads]
+    check(threads)
+    started = threading.Barrier(threads)  # so that each takes one of the starts
 
     def start(_: int) -> None:
         torch.get_num_threads()  # a thread takes the common number at its first question
         torch.set_num_threads(1)
+        _own.asked = True
         started.wait()
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="mamlkit")
-    list(pool.map(start, range(threads)))
-    torch.set_num_threads(threads)  # it was the common number that a thread set
+    try:
+        list(pool.map(start, range(threads)))
+    except RuntimeError as error:
+        started.abort()
+        pool.shutdown()
+        raise ValueError(f"the system does not start {threads} threads ({error}); use fewer") from error
+    finally:
+        torch.set_num_threads(threads)  # it was the common number that a thread set
+    _shared.pools[threads] = pool
     return pool

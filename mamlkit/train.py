@@ -18,7 +18,7 @@ from mamlkit import checkpoints, engine, logs, measures, methods, models, tasks
 from mamlkit.methods import Learner
 from mamlkit.rows import Evaluation, Row
 from mamlkit.terminal import Interrupted, deferred_interrupt, progress_bar
-from mamlkit.threads import one_thread
+from mamlkit.threads import check, one_thread
 
 Params = dict[str, Tensor]
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
@@ -37,8 +37,10 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         threads: CPU threads; torch's own choice if None.
 
     Raises:
-        ValueError: for a device that is not there.
+        ValueError: for a device that is not there, and a number of threads that cannot be meant.
     """
+    if threads is not None:
+        check(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "mamlkit"
 FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")
 }
-TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]  # pages that only show results build anywhere
+TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures", "folders", "files"]  # pages that only show results build anywhere
 LAYERS = ["maml", "models", "methods", "kernels_cpu", "kernels_torch", "layers", "engine", "tasks", "train", "rl"]
 # A module imports only from those before it.
 

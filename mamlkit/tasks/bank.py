@@ -1,4 +1,4 @@
-"""A bank of images, and the folders in which banks and their sources live.
+"""A bank of images, and the cache of banks that were built.
 
 The sampler of N-way K-shot tasks asks a data set for one thing: all its images, by class, in one
 tensor that can sit on the device. ``ClassBank`` is that tensor with the names of its classes.
@@ -6,16 +6,17 @@ tensor that can sit on the device. ``ClassBank`` is that tensor with the names o
 
 from __future__ import annotations
 
-__all__ = ["ClassBank", "cache_dir", "cached", "data_dir", "data_folders", "select"]
+__all__ = ["ClassBank", "cached", "select"]
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from mamlkit.files import replacing
+from mamlkit.folders import cache_dir
 
 _log = logging.getLogger(__name__)
 
@@ -70,59 +71,6 @@ def select(bank: ClassBank, names: set[str]) -> ClassBank:
     return ClassBank(bank.images[rows], tuple(bank.names[row] for row in rows))
 
 
-def cache_dir() -> Path:
-    """The folder for what can be fetched or computed again; it need not exist yet.
-
-    ``MAMLKIT_CACHE`` where it is set; else ``data/cache`` of the clone that holds the package; else
-    (an installed package) the user's cache folder.
-    """
-    setting = os.environ.get("MAMLKIT_CACHE")
-    if setting:
-        return Path(setting).expanduser()
-    root = Path(__file__).resolve().parents[2]
-    if (root / "pyproject.toml").is_file():
-        return root / "data" / "cache"
-    import pooch  # imports tqdm.auto, which warns in a notebook without widgets
-
-    return Path(pooch.os_cache("mamlkit"))
-
-
-def data_dir() -> Path | None:
-    """The user's folder of data sets, from ``MAMLKIT_DATA``; None where there is none.
-
-    Unset: None, and fetched data sets are looked for in the cache. ``none`` or the empty string:
-    None, and the cache is not looked at either, so that everything runs as if there were no data.
-
-    Raises:
-        FileNotFoundError: If ``MAMLKIT_DATA`` names something that is not a folder.
-    """
-    setting = os.environ.get("MAMLKIT_DATA", "").strip()
-    if setting.lower() in ("", "none"):
-        return None
-    folder = Path(setting).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"MAMLKIT_DATA={setting!r} is not a folder; set it to the folder that holds the data "
-            "sets (omniglot/, ...), to 'none' for no data set, or unset it"
-        )
-    return folder
-
-
-def data_folders(name: str) -> list[Path]:
-    """Where to look for the data set ``name``, in order: the user's folder, then the cache.
-
-    Empty where ``MAMLKIT_DATA`` says that there is no data set. The folders need not exist.
-
-    Raises:
-        FileNotFoundError: If ``MAMLKIT_DATA`` names something that is not a folder.
-    """
-    folder = data_dir()
-    if folder is None and "MAMLKIT_DATA" in os.environ:
-        return []
-    parents = [cache_dir()] if folder is None else [folder, cache_dir()]
-    return [parent / name for parent in parents]
-
-
 def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
     """``build()``, remembered in ``cache_dir()/<name>.npz`` for as long as ``key`` stays the same.
 
@@ -145,19 +93,8 @@ def cached(name: str, key: str, build: Callable[[], ClassBank]) -> ClassBank:
         _log.info("cannot read %s (%s); building it anew", path, error)
     bank = build()
     try:
-        _write(path, key=np.array(key), images=bank.images.numpy(), names=np.array(bank.names))
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, key=np.array(key), images=bank.images.numpy(), names=np.array(bank.names))
     except OSError as error:
         _log.info("cannot write %s (%s); it will be built again next time", path, error)
     return bank
-
-
-def _write(path: Path, **arrays: np.ndarray) -> None:
-    """Write an .npz that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mamlkit.tasks.bank import ClassBank, cache_dir, cached, data_folders, select
+from mamlkit.folders import cache_dir, data_folders
+from mamlkit.tasks.bank import ClassBank, cached, select
 
 SPLITS = ("train", "val", "test", "all")
 

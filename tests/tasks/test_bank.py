@@ -1,4 +1,4 @@
-"""The class bank, the folders of data and cache, and the cache of built banks."""
+"""The class bank, and the cache of built banks."""
 
 import io
 import os
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit.tasks import bank as banks
-from mamlkit.tasks.bank import ClassBank, cache_dir, cached, data_dir, data_folders, select
+from mamlkit.folders import cache_dir
+from mamlkit.tasks.bank import ClassBank, cached, select
 
 
 @pytest.fixture(autouse=True)
@@ -59,43 +59,6 @@ def test_select_keeps_the_order_of_the_bank():
     chosen = select(some_bank(), {"c", "a"})
     assert chosen.names == ("a", "c")
     assert torch.equal(chosen.images, some_bank().images[[0, 2]])
-
-
-# ---- the folders
-
-
-def test_the_cache_is_where_the_setting_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("MAMLKIT_CACHE", str(tmp_path / "elsewhere"))
-    assert cache_dir() == tmp_path / "elsewhere"
-
-
-def test_the_cache_of_a_clone_lies_in_the_clone(monkeypatch, tmp_path):
-    monkeypatch.delenv("MAMLKIT_CACHE")
-    monkeypatch.setattr(banks, "__file__", str(tmp_path / "mamlkit" / "tasks" / "bank.py"))
-    assert tmp_path not in cache_dir().parents  # an installed package: the user's own cache
-    (tmp_path / "pyproject.toml").touch()
-    assert cache_dir() == tmp_path / "data" / "cache"
-
-
-def test_data_is_looked_for_in_the_users_folder_and_then_in_the_cache(monkeypatch, tmp_path):
-    assert data_dir() is None
-    assert data_folders("omniglot") == [cache_dir() / "omniglot"]
-    monkeypatch.setenv("MAMLKIT_DATA", str(tmp_path))
-    assert data_dir() == tmp_path
-    assert data_folders("omniglot") == [tmp_path / "omniglot", cache_dir() / "omniglot"]
-
-
-@pytest.mark.parametrize("word", ["none", "None", "", " "])
-def test_no_data_also_means_not_in_the_cache(monkeypatch, word):
-    monkeypatch.setenv("MAMLKIT_DATA", word)
-    assert data_dir() is None
-    assert data_folders("omniglot") == []
-
-
-def test_a_data_folder_that_is_not_there_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setenv("MAMLKIT_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match="MAMLKIT_DATA=.*nowhere.* is not a folder"):
-        data_dir()
 
 
 # ---- the cache of banks

@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mamlkit.folders import cache_dir
 from mamlkit.tasks import omniglot
-from mamlkit.tasks.bank import cache_dir
 
 CHARACTERS = {
     "images_background": ("Greek/character01", "Greek/character02"),

@@ -1,0 +1,104 @@
+"""Where data sets and computed files lie, by the settings of the environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mamlkit import folders
+from mamlkit.folders import cache_dir, data_dir, data_folders
+
+
+@pytest.fixture(autouse=True)
+def places(monkeypatch, tmp_path) -> Path:
+    """A clone of its own, no settings, and a working directory that is neither."""
+    root = tmp_path / "clone"
+    for folder in (root / "mamlkit", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+    (root / "pyproject.toml").touch()
+    monkeypatch.setattr(folders, "__file__", str(root / "mamlkit" / "folders.py"))
+    monkeypatch.delenv("MAMLKIT_CACHE", raising=False)
+    monkeypatch.delenv("MAMLKIT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_the_cache_is_where_the_setting_says(monkeypatch, places):
+    monkeypatch.setenv("MAMLKIT_CACHE", str(places / "fast"))
+    assert cache_dir() == places / "fast"
+
+
+def test_the_cache_of_a_clone_lies_in_the_clone(places):
+    assert cache_dir() == places / "clone" / "data" / "cache"
+    (places / "clone" / "pyproject.toml").unlink()
+    assert cache_dir().is_absolute() and places not in cache_dir().parents  # an installed package: the user's own cache
+
+
+def test_data_is_looked_for_in_the_users_folder_and_then_in_the_cache(monkeypatch, places):
+    assert data_dir() is None
+    assert data_folders("omniglot") == [cache_dir() / "omniglot"]
+    monkeypatch.setenv("MAMLKIT_DATA", str(places))
+    assert data_dir() == places
+    assert data_folders("omniglot") == [places / "omniglot", cache_dir() / "omniglot"]
+
+
+@pytest.mark.parametrize("word", ["none", "None", " none ", "", " "])
+def test_no_data_also_means_not_in_the_cache(monkeypatch, word):
+    monkeypatch.setenv("MAMLKIT_DATA", word)
+    assert data_dir() is None
+    assert data_folders("omniglot") == []
+
+
+def test_a_data_folder_that_is_not_there_is_an_error(monkeypatch, places):
+    for setting in (str(places / "nowhere"), "nowhere", str(places / "clone" / "pyproject.toml"), "x" * 5000):
+        monkeypatch.setenv("MAMLKIT_DATA", setting)
+        with pytest.raises(FileNotFoundError, match="MAMLKIT_DATA='.*' is not a folder"):
+            data_dir()
+
+
+@pytest.mark.parametrize(("variable", "read"), [("MAMLKIT_DATA", data_dir), ("MAMLKIT_CACHE", cache_dir)])
+class TestOneRuleForBothSettings:
+    def test_a_relative_path_starts_from_the_working_directory(self, monkeypatch, places, variable, read):
+        monkeypatch.setenv(variable, "sets")
+        for folder in ("clone", "elsewhere"):
+            (places / folder / "sets").mkdir()
+        assert read() == places / "elsewhere" / "sets"
+
+    def test_what_is_not_there_is_found_from_the_clone(self, monkeypatch, places, variable, read):
+        monkeypatch.setenv(variable, "sets")
+        (places / "clone" / "sets").mkdir()
+        for folder in ("elsewhere", "clone", "clone/mamlkit"):
+            monkeypatch.chdir(places / folder)
+            assert read() == places / "clone" / "sets"
+
+    def test_without_a_clone_it_is_the_working_directory_alone(self, monkeypatch, places, variable, read):
+        (places / "clone" / "pyproject.toml").unlink()
+        (places / "elsewhere" / "sets").mkdir()
+        monkeypatch.setenv(variable, "sets")
+        assert read() == places / "elsewhere" / "sets"
+
+    def test_blanks_do_not_count_and_a_tilde_is_the_home(self, monkeypatch, places, variable, read):
+        monkeypatch.setenv("HOME", str(places))
+        (places / "sets").mkdir()
+        for setting in ("~/sets", f" {places}/sets", f"{places}/sets\t"):
+            monkeypatch.setenv(variable, setting)
+            assert read() == places / "sets"
+
+    def test_the_home_of_nobody_is_a_clear_error(self, monkeypatch, variable, read):
+        monkeypatch.setenv(variable, "~nosuchuser/sets")
+        with pytest.raises(FileNotFoundError, match=f"{variable}='~nosuchuser/sets': .*give the path of a folder"):
+            read()
+
+    def test_a_name_that_is_no_utf_8_is_a_name(self, monkeypatch, places, variable, read):
+        folder = os.fsencode(places) + b"/s\xe9ts"
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pytest.skip("this file system takes no such name")
+        monkeypatch.setenv(variable, os.fsdecode(folder))
+        assert os.fsencode(read()) == folder
+
+
+def test_a_cache_that_is_not_there_yet_will_be_the_clones(monkeypatch, places):
+    monkeypatch.setenv("MAMLKIT_CACHE", "new")
+    assert cache_dir() == places / "clone" / "new"

@@ -47,8 +47,8 @@ book: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
 	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
-	test $$package -eq 0 || echo "make test: the tests of the package and the book failed" >&2; \
-	test $$notebooks -eq 0 || echo "make test: the tests of the notebooks failed" >&2; \
+	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
+	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
 	test $$package -eq 0 -a $$notebooks -eq 0
 
 lab: $(STAMP)

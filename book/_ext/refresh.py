@@ -80,6 +80,7 @@ def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
         iopub_timeout=surroundings.MESSAGE_TIMEOUT,
         kernel_name=KERNEL["name"],
         record_timing=False,
+        coalesce_streams=True,  # else a busy machine cuts what a cell prints into pieces
         resources={"metadata": {"path": str(source.parent)}},
     )
     client.execute(env={**os.environ, **ENVIRONMENT})

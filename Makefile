@@ -22,9 +22,9 @@ help:
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install."
 
-# The stamp is written last, so an installation that was interrupted starts again. It names this folder: in a clone that
-# was copied or moved, what is installed still points to the old place. (So do the first lines of $(BIN)'s scripts,
-# which are therefore started through $(BIN)/python.)
+# The stamp is written last, so an installation that was interrupted starts again. It names this folder: in a
+# clone that was copied or moved, what is installed still points to the old place. (So do the first lines of
+# the scripts in .venv/bin, which are therefore started through its Python.)
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif

@@ -8,7 +8,7 @@ surroundings.settle()
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 
-# macOS leaves a ``._name`` beside each file on a disk that is not its own; it is neither a test nor a notebook.
+# macOS leaves a ``._name`` beside each file on a disk of another kind: neither a test nor a notebook.
 collect_ignore_glob = ["*/._*"]
 
 
@@ -42,6 +42,6 @@ def pytest_terminal_summary(terminalreporter, config):
     """Say what "too slow" means and what to do."""
     for report in terminalreporter.getreports("too slow"):
         terminalreporter.write_line(
-            f"too slow: {report.nodeid} did not end in {config.option.nbval_cell_timeout:g} s, so its output was not compared. "
-            "Repeat it on a quiet machine, or give it more time with --nbval-cell-timeout=SECONDS."
+            f"too slow: {report.nodeid} did not end in {config.option.nbval_cell_timeout:g} s, so its output was "
+            "not compared. Repeat it on a quiet machine, or give it more time with --nbval-cell-timeout=SECONDS."
         )

@@ -1,12 +1,12 @@
-"""A clone as small as can be, with the real configuration of book and tests; and the settings of a difficult user."""
+"""A clone as small as can be, with the real configuration of book and tests; and a difficult user."""
 
 import os
 import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PARTS = ["book/_ext", "book/_static", "book/references.bib", "_config.yml", "pyproject.toml", "conftest.py"]
-PARTS += ["Makefile", "constraints.txt", ".gitattributes", ".ci", "tests/nbval_sanitize.cfg", "mamlkit/folders.py"]
+PARTS = ["book/_ext", "book/_static", "book/references.bib", "mamlkit/folders.py", "tests/nbval_sanitize.cfg"]
+PARTS += ["_config.yml", "pyproject.toml", "conftest.py", "Makefile", "constraints.txt", ".gitattributes", ".ci"]
 
 
 def clone(folder, said="this clone"):
@@ -29,13 +29,17 @@ def foreign(folder):
 
 
 def difficult(folder):
-    """Settings of Matplotlib, IPython, Jupyter and Python that each change what a notebook shows, and no home to write to."""
+    """Settings that each change what a notebook shows, and no home to write to."""
+    kernel = '{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}'
+    configuration = """\
+c.InteractiveShell.ast_node_interactivity = 'all'
+c.InlineBackend.figure_formats = {'svg'}
+"""
     files = {
         "matplotlibrc": "axes.facecolor: black\ntext.usetex: True\nbackend: svg\n",
-        "ipython/profile_default/ipython_kernel_config.py": "c.InteractiveShell.ast_node_interactivity = 'all'\n"
-        "c.InlineBackend.figure_formats = {'svg'}\n",
+        "ipython/profile_default/ipython_kernel_config.py": configuration,
         "ipython/profile_default/startup/00-hello.py": "print('hello from a profile')\n",
-        "jupyter/kernels/python3/kernel.json": '{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}',
+        "jupyter/kernels/python3/kernel.json": kernel,
         "hello.py": "print('hello from PYTHONSTARTUP')\n",
         "home": "not a folder, so nobody can write below it, not even root\n",
     }

@@ -21,7 +21,7 @@ from sqlalchemy import URL, create_engine
 
 # What editors, desktops and interrupted programs leave beside files; nothing reads it.
 JUNK = re.compile(r"\..*|__pycache__|.*~|.*\.(tmp|swp|part)")
-READ = ("mamlkit", "data", "book/films", "book/_ext/surroundings.py", "_toc.yml")  # by notebooks, in the clone
+READ = ("mamlkit", "data", "book/films", "book/_ext/surroundings.py", "_toc.yml")  # by notebooks
 
 
 def device() -> str:
@@ -52,7 +52,7 @@ def libraries(root: Path) -> list[str]:
 
 
 def files(path: Path) -> list[Path]:
-    """The file itself, or the files below a folder, in links too, without junk; nothing where there is nothing."""
+    """The file itself, or the files below a folder, through links too, without junk; sorted."""
     if path.is_file():
         return [path]
     found, seen = [], set()
@@ -67,38 +67,45 @@ def files(path: Path) -> list[Path]:
 
 
 def source_files(root: Path) -> list[Path]:
-    """Files of the clone whose contents notebooks depend on; ``data/cache/`` has what is fetched or computed again."""
+    """Files of the clone whose contents notebooks depend on.
+
+    Not ``data/cache/``: it has what can be fetched or computed again.
+    """
     cache = root / "data" / "cache"
     return [p for name in READ for p in files(root / name) if cache not in p.parents]
 
 
 def data_identity() -> list[str]:
-    """Places of the data sets, and names, sizes and times of their files: reading gigabytes would take too long.
+    """Places of the data sets; names, sizes and times of their files, since reading gigabytes takes long.
 
     A data set is a folder. Files directly in the package's cache are computed, by notebooks among others.
     """
     from mamlkit.folders import data_folders  # not above: the package is imported after `settle`
 
     places = data_folders("")  # where the package would look for the folder of any data set
-    sets = [p for place in places if place.is_dir() for p in sorted(place.iterdir()) if p.is_dir() and not JUNK.fullmatch(p.name)]
-    stats = [(p, p.stat()) for folder in sets for p in files(folder)]
-    return [f"data sets in {place}" for place in places] + [f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in stats]
+    sets = [p for place in places if place.is_dir() for p in sorted(place.iterdir()) if p.is_dir()]
+    stats = [(p, p.stat()) for folder in sets if not JUNK.fullmatch(folder.name) for p in files(folder)]
+    found = [f"data sets in {place}" for place in places]
+    return found + [f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in stats]
 
 
 def digest(root: Path) -> str:
     """Key of the execution cache: it changes whenever an executed notebook could come out different."""
     facts = [f"python {platform.python_version()}", f"device {device()}", *libraries(root), *data_identity()]
-    facts += [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in source_files(root)]
+    for path in source_files(root):
+        facts.append(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def set_cache(app, config) -> None:
     """MyST-NB looks at the code of a notebook only; a folder per digest adds everything else.
 
-    jupyter-cache writes the folder into a URL as it is, where ``%20`` or ``?`` mean something; here they are letters.
+    jupyter-cache writes the folder into a URL as it is, where ``%20`` or ``?`` would mean something.
     """
-    db.create_engine = lambda url: create_engine(URL.create("sqlite", database=url.removeprefix("sqlite:///")))
-    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir)))
+    literal = lambda url: URL.create("sqlite", database=url.removeprefix("sqlite:///"))
+    db.create_engine = lambda url: create_engine(literal(url))
+    folder = Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
+    config.nb_execution_cache_path = str(folder)
 
 
 def copy_mathjax(app, exception) -> None:

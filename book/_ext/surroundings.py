@@ -1,6 +1,7 @@
 """What the book, its notebooks and the tests run in: this clone's package, and nobody's personal settings.
 
-``mamlbook.py`` (the book), ``refresh.py`` (the twins) and ``conftest.py`` (the tests) begin with :func:`settle`.
+``mamlbook.py`` (the book), ``refresh.py`` (the twins) and ``conftest.py`` (the tests) begin with
+:func:`settle`.
 """
 
 import os
@@ -12,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Seconds for a cell, a kernel's start, a message. A cell takes half a minute at most on a quiet machine: these
-# stop what hangs, also on a machine that is many times slower, and judge nothing else.
+# Seconds for a cell, a kernel's start, a message. A cell takes half a minute at most on a quiet machine:
+# these stop what hangs, on a machine many times slower too, and judge nothing else.
 CELL_TIMEOUT, START_TIMEOUT, MESSAGE_TIMEOUT = 1800, 600, 60
 
 
@@ -35,8 +36,8 @@ def use_this_clone() -> None:
     found = Path(mamlkit.__file__).resolve().parent
     if found != ROOT / "mamlkit":
         raise ImportError(
-            f"mamlkit was imported from {found}, but this is the clone {ROOT}; start from a fresh Python, in which "
-            "nothing has imported mamlkit yet (`make` in this clone does)"
+            f"mamlkit was imported from {found}, but this is the clone {ROOT}; start from a fresh Python, in "
+            "which nothing has imported mamlkit yet (`make` in this clone does)"
         )
 
 
@@ -50,13 +51,13 @@ def own_folder() -> tempfile.TemporaryDirectory:
 def settings() -> dict[str, str]:
     """The environment in which a notebook looks the same for everybody; made once in a process.
 
-    Each entry takes the place of what a user may have set, by a variable or by a file in the home folder, which
-    need not be writable either.
+    Each entry takes the place of what a user may have set, by a variable or by a file in the home folder,
+    which need not be writable either.
     """
     from ipykernel.kernelspec import write_kernel_spec
 
     folder = Path(own_folder().name)
-    write_kernel_spec(folder / "share" / "kernels" / "python3")  # found first; a user may have one of that name
+    write_kernel_spec(folder / "share" / "kernels" / "python3")  # found before a user's of that name
     found = {
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
@@ -69,7 +70,7 @@ def settings() -> dict[str, str]:
         "PYTHONSTARTUP": "",
         "PYTHONWARNINGS": "",
     }
-    # Matplotlib lists the fonts once, and says so on stderr where that takes long. A notebook must find the list.
+    # Matplotlib lists the fonts once, and says so on stderr where that takes long: so before any notebook.
     listing = [sys.executable, "-c", "import matplotlib.font_manager"]
     subprocess.run(listing, env={**os.environ, **found}, capture_output=True, check=True)
     return found

@@ -4,7 +4,9 @@
 :func:`settle`.
 """
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,9 +44,11 @@ def use_this_clone() -> None:
 
 
 @cache
-def own_folder() -> tempfile.TemporaryDirectory:
+def own_folder() -> Path:
     """A folder for the settings of this process's kernels; it goes when the process ends."""
-    return tempfile.TemporaryDirectory(prefix="mamlkit-notebooks-", ignore_cleanup_errors=True)
+    folder = tempfile.mkdtemp(prefix="mamlkit-notebooks-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @cache
@@ -56,7 +60,7 @@ def settings() -> dict[str, str]:
     """
     from ipykernel.kernelspec import write_kernel_spec
 
-    folder = Path(own_folder().name)
+    folder = own_folder()
     write_kernel_spec(folder / "share" / "kernels" / "python3")  # found before a user's of that name
     found = {
         "IPYTHONDIR": str(folder / "ipython"),

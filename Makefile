@@ -23,19 +23,24 @@ help:
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install."
 
-# The stamp is written last, so an installation that was interrupted starts again.
+# The stamp is written last, so an installation that was interrupted starts again. It names this folder: in a
+# clone that was copied or moved, what is installed still points to the old place. (So do the first lines of
+# the scripts in .venv/bin, which are therefore started through its Python.)
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	  || { echo "Python 3.11, 3.12 or 3.13 is needed, but '$(PYTHON)' is missing or another version; choose one with PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[book,test]" $(PIP_ARGS)
-	@touch $@
+	@pwd -P > $@
 
 # Pages start from nothing, so that an earlier build hides no warning and leaves no page behind;
 # executed notebooks come from the cache, whose key is in book/_ext/mamlbook.py.
 book: $(STAMP)
 	@rm -rf "$(SITE)"
-	$(BIN)/jupyter-book build . -n -W --keep-going --all --path-output "$(BUILD)"
+	$(BIN)/python $(BIN)/jupyter-book build . -n -W --keep-going --all --path-output "$(BUILD)"
 	$(BIN)/python book/_ext/check_site.py "$(SITE)"
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
@@ -43,12 +48,12 @@ book: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
 	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
-	test $$package -eq 0 || echo "make test: the tests of the package and the book failed" >&2; \
-	test $$notebooks -eq 0 || echo "make test: the tests of the notebooks failed" >&2; \
+	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
+	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
 	test $$package -eq 0 -a $$notebooks -eq 0
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab
+	$(BIN)/python -m jupyterlab
 
 data: $(STAMP)
 	$(BIN)/python -m mamlkit data omniglot

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
+import surroundings
+
+surroundings.use_this_clone()
+
 import matplotlib
 
 matplotlib.use("Agg")

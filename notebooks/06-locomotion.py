@@ -17,7 +17,7 @@
 # ```{admonition} This chapter
 # - **claims** that Algorithm 3, unchanged, makes two simulated robots change their speed or their direction after one
 #   policy-gradient step (Fig. 5), and puts our runs at the paper's settings, in the paper's physics, beside the published curves;
-# - **takes** one to two minutes on two CPU cores; the runs at the paper's scale take from minutes (an oracle of the HalfCheetah) to hours
+# - **takes** about a minute on two CPU cores; the runs at the paper's scale take from minutes (an oracle of the HalfCheetah) to hours
 #   (MAML on the Ant) and are committed results, evaluated again here;
 # - **assumes** [chapter 5](05-navigation.ipynb): Algorithm 3, its outer step, and how to read the curves.
 # ```
@@ -377,7 +377,7 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
-drawn = m + torch.randn(1_000_000, generator=train.generator(0, "bandit"), dtype=torch.float64)
+drawn = m + torch.randn(200_000, generator=train.generator(0, "bandit"), dtype=torch.float64)
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
 
@@ -435,39 +435,44 @@ notebook.check("trained for directions: ten times as often as the others", often
 
 
 # %%
-def curvature_parts(row, params, tasks=20):
-    """What H adds to the meta-gradient, for two independent batches: kind to (its share in length, cosine)."""
+BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their rows
+
+
+@rl.one_blas_thread  # the baseline's products are small: more threads would only wait
+def curvature_parts(setting, params, tasks):
+    """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
+    rows = {baseline: experiments.get(f"{SETTINGS[setting]}-{name}") for baseline, name in BASELINES.items()}
+    row = rows["clipped"]  # the other differs in its baseline only, so their first episodes are the same
     env, policy = rl.build(row, tasks, row.rollouts)
     goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
-    parts = {"log-densities": [], "ratios": []}
+    parts = {(kind, baseline): [] for baseline in rows for kind in ("log-densities", "ratios")}
     for batch in range(2):
-
-        def steps(params, part):
-            episodes = sample(env, policy, params, row.rollouts, (batch, part), goals)
-            return to_steps(episodes, row.discount, clip=row.baseline_clip)
-
-        before = steps(everyone, 0)
-        after = steps(maml_rl.adapt_each(policy, everyone, before, row.inner_lr), 1)
-        gradient = lambda kind: maml_rl.MetaBatch(policy, params, before, after, row.inner_lr, kind).gradient()
-        first_order = gradient("none")
-        for kind in parts:
-            parts[kind].append((gradient(kind) - first_order) / first_order.norm())
+        tried = lambda params, part: sample(env, policy, params, row.rollouts, (batch, part), goals)
+        first = tried(everyone, 0)
+        for baseline in rows:
+            steps = lambda episodes: to_steps(episodes, row.discount, clip=rows[baseline].baseline_clip)
+            before = steps(first)
+            after = steps(tried(maml_rl.adapt_each(policy, everyone, before, row.inner_lr), 1))
+            gradient = lambda kind: maml_rl.MetaBatch(policy, params, before, after, row.inner_lr, kind).gradient()
+            first_order = gradient("none")
+            for kind in ("log-densities", "ratios"):
+                parts[kind, baseline].append((gradient(kind) - first_order) / first_order.norm())
     env.close()
     size = lambda v: float(v.norm())
-    return {kind: ((size(a) + size(b)) / 2, float(a @ b) / size(a) / size(b)) for kind, (a, b) in parts.items()}
+    return {key: ((size(a) + size(b)) / 2, float(a @ b) / size(a) / size(b)) for key, (a, b) in parts.items()}
 
 
-POLICIES = {
-    ("HalfCheetah direction", 100): ".iteration100.safetensors",
-    ("HalfCheetah direction", 500): ".safetensors",
-    ("HalfCheetah velocity", 500): ".safetensors",
+# %%
+POLICIES = {  # and their files, and how many tasks tell enough
+    ("HalfCheetah direction", 100): (".iteration100.safetensors", 20),
+    ("HalfCheetah direction", 500): (".safetensors", 10),
+    ("HalfCheetah velocity", 500): (".safetensors", 10),
 }
 found = {}
-for (setting, iteration), file in POLICIES.items():
+for (setting, iteration), (file, tasks) in POLICIES.items():
     params = checkpoints.load_params(results.checkpoint(f"{SETTINGS[setting]}-maml").with_suffix(file))
-    for clip, name in (("clipped", "maml"), ("not clipped", "maml-unclipped")):
-        for kind, part in curvature_parts(experiments.get(f"{SETTINGS[setting]}-{name}"), params).items():
-            found[setting, iteration, kind, clip] = part
+    for (kind, baseline), part in curvature_parts(setting, params, tasks).items():
+        found[setting, iteration, kind, baseline] = part
 ratio = lambda *policy: found[*policy, "log-densities", "clipped"][0] / found[*policy, "log-densities", "not clipped"][0]
 longer = min(ratio("HalfCheetah direction", k) for k in (100, 500)) > 2
 notebook.check("direction, log-densities: with the clip over twice as long as without", longer)
@@ -477,10 +482,10 @@ notebook.check("direction, iteration 100: longer than the gradient, and a cosine
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = []
-for (setting, iteration, kind, clip), (length, cosine) in found.items():
-    line = {"setting": setting, "iteration": str(iteration), "inner loss": kind, "baseline": clip}
+for (setting, iteration, kind, baseline), (length, cosine) in found.items():
+    line = {"setting": setting, "iteration": str(iteration), "inner loss": kind, "baseline": baseline}
     lines.append(line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")})
-text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches."
+text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches (of 20 tasks after 100 iterations, else of 10)."
 notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("iteration", "length", "cosine"))
 
 # %% [markdown]
@@ -619,20 +624,19 @@ notebook.markdown("\n\n".join(parts))
 # %% [markdown]
 # ## Evaluated again
 #
-# Each committed MAML policy on the first ten of its forty goals, with new random numbers, before adaptation and after one step from as many
-# new episodes as in the committed test. As in [chapter 5](05-navigation.ipynb), the ten differences must
-# average to zero within five of their standard errors. Of ten numbers the standard error is itself uncertain: chance alone goes beyond five of them once
-# in some 1,350 times (Student's $t$ with nine degrees of freedom), and there are two dozen such numbers here. Where it happens, the same is asked of all forty goals, whose bound is the narrower.
+# Each committed MAML policy on the first ten of its forty goals (five for the Ant, whose simulation takes eight times as long), with new random numbers, before
+# adaptation and after one step from as many new episodes as in the committed test. As in [chapter 5](05-navigation.ipynb), the differences must
+# average to zero within five of their standard errors. Of so few numbers the standard error is itself uncertain: chance alone goes beyond five of them once
+# in some 1,350 times for ten and once in 130 for five (Student's $t$ with nine and four degrees of freedom), and there are two dozen such numbers here. Where it happens, the same is asked of all forty goals, whose bound is the narrower.
 
 
 # %%
 for setting, name in SETTINGS.items():
     for method in KINDS:
         if results.load(f"{name}-{METHODS[method]}"):
-            far, goals = max(rl.standard_errors(f"{name}-{METHODS[method]}")), "ten"
-            if far >= 5:
-                far, goals = max(rl.standard_errors(f"{name}-{METHODS[method]}", goals=40)), "all forty"
-            notebook.check(f"{setting}, {method}, {goals} goals: steps 0 and 1 within 5 standard errors", far < 5)
+            goals = (5 if name.startswith("ant") else 10, 40)
+            near = any(max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5 for g in goals)
+            notebook.check(f"{setting}, {method}: steps 0 and 1 within 5 standard errors", near)
         else:
             print(f"not run: {setting}, {method}")
 

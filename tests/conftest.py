@@ -1,10 +1,12 @@
 """What the tests share: small tasks in float64, and slow oracles."""
 
+import matplotlib
 import pytest
 import torch
 
 from mamlkit import kernels_cpu, maml, methods, models
 
+matplotlib.use("agg")  # no window, on whatever desktop
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
 
 

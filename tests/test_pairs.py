@@ -8,7 +8,7 @@ import pytest
 import refresh
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SOURCES = sorted(NOTEBOOKS.glob("*.py"))
+SOURCES = sorted(NOTEBOOKS.glob("[!.]*.py"))
 
 SMALL = """\
 # %% [markdown]
@@ -42,7 +42,7 @@ def small(tmp_path):
 
 def test_notebooks_and_twins_come_in_pairs():
     assert SOURCES
-    assert {p.stem for p in SOURCES} == {p.stem for p in NOTEBOOKS.glob("*.ipynb")}
+    assert {p.stem for p in SOURCES} == {p.stem for p in NOTEBOOKS.glob("[!.]*.ipynb")}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)

@@ -4,58 +4,108 @@ import hashlib
 import importlib
 import os
 import platform
+import re
 import shutil
 import sys
-from importlib.metadata import distribution, version
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import surroundings
+from jupyter_cache.cache import db
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from sqlalchemy import URL, create_engine
 
-LIBRARIES = ("torch", "numpy", "pandas", "matplotlib")
+# What editors, desktops and interrupted programs leave beside files; nothing reads it.
+JUNK = re.compile(r"\..*|__pycache__|.*~|.*\.(tmp|swp|part)")
+READ = ("mamlkit", "data", "book/films", "book/_ext/surroundings.py", "_toc.yml")  # by notebooks
 
 
 def device() -> str:
     """Where the notebooks will compute: ``cuda`` or ``cpu``."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or version("torch").endswith("+cpu"):
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or distribution("torch").version.endswith("+cpu"):
         return "cpu"  # known without importing torch
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def libraries(root: Path) -> list[str]:
+    """Names and versions of what ``pyproject.toml`` asks for, and of what that needs in turn."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    todo = project["dependencies"] + project["optional-dependencies"]["book"]
+    found = {}
+    while todo:
+        requirement = Requirement(todo.pop())
+        name = canonicalize_name(requirement.name)
+        if name in found or requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found[name] = distribution(name).version
+            todo += distribution(name).requires or []
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return [f"{name} {version}" for name, version in sorted(found.items())]
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself, or the files below a folder, through links too, without junk; sorted."""
+    if path.is_file():
+        return [path]
+    found, seen = [], set()
+    for place, folders, names in os.walk(path, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link may lead to a folder that it lies in
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if not JUNK.fullmatch(name)]
+        found += [Path(place, name) for name in names if not JUNK.fullmatch(name)]
+    return sorted(p for p in found if p.is_file())
+
+
 def source_files(root: Path) -> list[Path]:
-    """Files whose contents the notebooks depend on: the package and ``data/``, without ``data/cache/``."""
-    files = [p for folder in ("mamlkit", "data") for p in (root / folder).rglob("*") if p.is_file()]
+    """Files of the clone whose contents notebooks depend on.
+
+    Not ``data/cache/``: it has what can be fetched or computed again.
+    """
     cache = root / "data" / "cache"
-    return sorted(p for p in files if cache not in p.parents and "__pycache__" not in p.parts)
+    return [p for name in READ for p in files(root / name) if cache not in p.parents]
 
 
-def data_identity(root: Path) -> list[str]:
-    """Names, sizes and times of the files of the data sets: reading gigabytes at each build would take too long.
+def data_identity() -> list[str]:
+    """Places of the data sets; names, sizes and times of their files, since reading gigabytes takes long.
 
     A data set is a folder. Files directly in the package's cache are computed, by notebooks among others.
     """
-    setting = os.environ.get("MAMLKIT_DATA")
-    cache = Path(os.environ.get("MAMLKIT_CACHE") or root / "data" / "cache")
-    folders = [] if setting in ("", "none") else [cache] if setting is None else [Path(setting), cache]
-    files = [p for folder in folders for p in sorted(folder.glob("*/**/*")) if p.is_file()]
-    stats = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
-    return [f"MAMLKIT_DATA={setting}", *stats]
+    from mamlkit.folders import data_folders  # not above: the package is imported after `settle`
+
+    places = data_folders("")  # where the package would look for the folder of any data set
+    sets = [p for place in places if place.is_dir() for p in sorted(place.iterdir()) if p.is_dir()]
+    stats = [(p, p.stat()) for folder in sets if not JUNK.fullmatch(folder.name) for p in files(folder)]
+    found = [f"data sets in {place}" for place in places]
+    return found + [f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in stats]
 
 
 def digest(root: Path) -> str:
     """Key of the execution cache: it changes whenever an executed notebook could come out different."""
-    facts = [f"python {platform.python_version()}", f"device {device()}"]
-    facts += [f"{name} {version(name)}" for name in LIBRARIES]
-    facts += data_identity(root)
-    facts += [f"{p.relative_to(root)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in source_files(root)]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:20]
+    facts = [f"python {platform.python_version()}", f"device {device()}", *libraries(root), *data_identity()]
+    for path in source_files(root):
+        facts.append(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def set_cache(app, config) -> None:
-    """MyST-NB looks at the code of a notebook only; a folder per digest adds everything else."""
-    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir)))
+    """MyST-NB looks at the code of a notebook only; a folder per digest adds everything else.
+
+    jupyter-cache writes the folder into a URL as it is, where ``%20`` or ``?`` would mean something.
+    """
+    literal = lambda url: URL.create("sqlite", database=url.removeprefix("sqlite:///"))
+    db.create_engine = lambda url: create_engine(literal(url))
+    folder = Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
+    config.nb_execution_cache_path = str(folder)
 
 
 def copy_mathjax(app, exception) -> None:
@@ -107,7 +157,8 @@ def accept_constant(app, env, node, contnode):
 
 
 def setup(app):
-    """Register the parts above."""
+    """Register the parts above; nothing of the package is imported before, so that it is this clone's."""
+    surroundings.settle()
     app.connect("config-inited", set_cache, priority=100)
     app.connect("build-finished", copy_mathjax)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)

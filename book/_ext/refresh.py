@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import surroundings
 from nbclient import NotebookClient
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -56,12 +57,13 @@ def is_current(source: Path) -> bool:
     return essence(jupytext.read(source)) == essence(notebook) and not faults(notebook)
 
 
-def refresh(source: Path, timeout: int = 180) -> Path:
-    """Execute the source and write its twin.
+def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
+    """Execute the source, with the package of this clone and nobody's settings, and write its twin.
 
     Raises:
         ValueError: an output that does not belong in a twin; the old twin stays as it was.
     """
+    surroundings.settle()
     notebook = jupytext.read(source)
     seen = Counter()
     for cell in notebook.cells:
@@ -74,8 +76,11 @@ def refresh(source: Path, timeout: int = 180) -> Path:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=surroundings.START_TIMEOUT,
+        iopub_timeout=surroundings.MESSAGE_TIMEOUT,
         kernel_name=KERNEL["name"],
         record_timing=False,
+        coalesce_streams=True,  # else a busy machine cuts what a cell prints into pieces
         resources={"metadata": {"path": str(source.parent)}},
     )
     client.execute(env={**os.environ, **ENVIRONMENT})

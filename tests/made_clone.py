@@ -1,0 +1,60 @@
+"""A clone as small as can be, with the real configuration of book and tests; and a difficult user."""
+
+import os
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PARTS = ["book/_ext", "book/_static", "book/references.bib", "mamlkit/folders.py", "tests/nbval_sanitize.cfg"]
+PARTS += ["_config.yml", "pyproject.toml", "conftest.py", "Makefile", "constraints.txt", ".gitattributes", ".ci"]
+
+
+def clone(folder, said="this clone"):
+    """Write a clone whose package is little more than its folders and a word: ``mamlkit.SAID``."""
+    for part in PARTS:
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, folder / part)
+    (folder / "mamlkit" / "__init__.py").write_text(f'"""A package."""\n\nSAID = {said!r}\n')
+    (folder / "notebooks").mkdir()
+    return folder
+
+
+def foreign(folder):
+    """The environment of a user whose Python finds the package of another clone first."""
+    other = clone(folder / "other", said="another clone")
+    return {**os.environ, "PYTHONPATH": str(other), "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def difficult(folder):
+    """Settings that each change what a notebook shows, and no home to write to."""
+    kernel = '{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}'
+    configuration = """\
+c.InteractiveShell.ast_node_interactivity = 'all'
+c.InlineBackend.figure_formats = {'svg'}
+"""
+    files = {
+        "matplotlibrc": "axes.facecolor: black\ntext.usetex: True\nbackend: svg\n",
+        "ipython/profile_default/ipython_kernel_config.py": configuration,
+        "ipython/profile_default/startup/00-hello.py": "print('hello from a profile')\n",
+        "jupyter/kernels/python3/kernel.json": kernel,
+        "hello.py": "print('hello from PYTHONSTARTUP')\n",
+        "home": "not a folder, so nobody can write below it, not even root\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    gone = {"MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"}
+    return {
+        **{k: v for k, v in os.environ.items() if k not in gone},
+        "HOME": str(folder / "home"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "JUPYTER_DATA_DIR": str(folder / "jupyter"),
+        "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+        "MPLBACKEND": "Agg",
+        "PYTHONSTARTUP": str(folder / "hello.py"),
+        "PYTHONWARNINGS": "always",
+    }

@@ -11,7 +11,7 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")
 }
 TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]  # pages that only show results build anywhere
-LAYERS = ["maml", "models", "methods", "kernels_cpu", "kernels_torch", "layers", "engine", "tasks", "train", "rl"]
+LAYERS = ["maml", "models", "methods", "checks", "kernels_cpu", "kernels_torch", "layers", "engine", "tasks", "train", "rl"]
 # A module imports only from those before it.
 
 

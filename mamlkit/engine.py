@@ -2,14 +2,16 @@
 
 A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by
 the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and
-give the same numbers.
+give the same numbers. Both ask :mod:`mamlkit.checks` first, and neither cares for the modes of PyTorch that a caller is in
+(autocast, inference mode).
 """
 
 __all__ = ["meta_gradient", "predictions"]
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -17,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import layers, maml
+from mamlkit import checks, layers, maml
 from mamlkit.maml import LossFn, Params, Task
-from mamlkit.methods import LOSSES, Learner, Objective
+from mamlkit.methods import LOSSES, Learner, Objective, predictor
 from mamlkit.models import Layer
 from mamlkit.threads import each, one_thread
 
@@ -39,58 +41,71 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
         The gradient of the mean loss, and the losses ``[tasks]``.
 
     Raises:
-        ValueError: the tensors of a meta-batch are not of the same tasks, or inputs are not what the network takes.
+        ValueError: parameters or a meta-batch that do not fit the objective's network (see :func:`mamlkit.checks.check`).
     """
-    if not (isinstance(objective, Objective) and objective.learner.model.layers):
-        return maml.meta_gradient(objective, params, tasks)
-    _check(tasks)
-    plan = objective.learner.model.layers
-    weights = layers.to_matrices(plan, params)
-    work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
-    sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
-    count = len(tasks.query[1])
-    mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
-    return layers.from_matrices(plan, mean, params), torch.cat(losses)
+    with _undisturbed():
+        if not _is_fast(objective, params, tasks):
+            return maml.meta_gradient(objective, params, tasks)
+        plan = objective.learner.model.layers
+        weights = layers.to_matrices(plan, params)
+        work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
+        sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
+        count = len(tasks.query[1])
+        mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
+        return layers.from_matrices(plan, mean, params), torch.cat(losses)
 
 
-@torch.no_grad()
-def predictions(learner: Learner, params: Params, tasks: Task) -> Tensor:
+def predictions(objective: LossFn, params: Params, tasks: Task) -> Tensor:
     """Outputs for the query examples after 0, 1, ... ``inner_steps`` steps on the support examples.
 
     Args:
-        learner: network, loss and inner update.
+        objective: of a method, which says what it adapts and how it predicts (see :func:`mamlkit.methods.predictor`).
         params: theta, the same for all tasks.
         tasks: as for :func:`meta_gradient`.
 
     Returns:
         ``[inner_steps + 1, tasks, points, outputs]``.
+
+    Raises:
+        ValueError: as for :func:`meta_gradient`, and for an objective that does not say how it predicts.
     """
-    _check(tasks)
-    plan = learner.model.layers
-    if not plan:
-        return vmap(functools.partial(_one_path, learner, params), out_dims=1)(tasks)
-    weights = layers.to_matrices(plan, params)
-    work = functools.partial(_predictions, learner, _kernels(tasks.query[0].device), weights)
-    return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
+    predict = predictor(objective)
+    with _undisturbed():
+        if not _is_fast(objective, params, tasks):
+            return vmap(predict, in_dims=(None, 0), out_dims=1)(params, tasks)
+        plan = objective.learner.model.layers
+        weights = layers.to_matrices(plan, params)
+        work = functools.partial(_predictions, objective.learner, _kernels(tasks.query[0].device), weights)
+        return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
 
 
-def _check(tasks: Task) -> None:
-    counts = [len(t) for pair in tasks for t in pair]
-    if min(counts) != max(counts) or counts[0] == 0:
-        each = dict(zip(("support inputs", "support targets", "query inputs", "query targets"), counts))
-        raise ValueError(f"a meta-batch holds the same tasks in all its tensors, at least one, but came with {each}")
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without a caller's modes: autocast would round, inference mode forbid the derivative of the loss."""
+    with ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        modes.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
-def _one_path(learner: Learner, params: Params, task: Task) -> Tensor:
-    update = {"inner_lr": learner.inner_lr, "inner_steps": learner.inner_steps, "frozen": learner.model.frozen}
-    path = maml.adaptation_path(learner.loss_fn, params, task.support, **update)
-    return torch.stack([learner.model.apply(fast, task.query[0]) for fast in path])
+def _is_fast(objective: LossFn, params: Params, tasks: Task) -> bool:
+    """Whether the passes of :mod:`mamlkit.layers` give this gradient; ``ValueError`` for what does not fit the network."""
+    learner = getattr(objective, "learner", None)
+    if not isinstance(learner, Learner):
+        return False
+    checks.check(learner, params, tasks)
+    shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
+    same = type(objective) is Objective  # another class may have another loss
+    return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
 
 
 @torch.no_grad()
 def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: Task) -> Tensor:
     plan = learner.model.layers
-    support, query = (layers.to_images(plan, weights, inputs) for inputs, _ in tasks)
+    support, query = (layers.to_images(plan, inputs) for inputs, _ in tasks)
     outputs = [layers.Pass(plan, kernels, weights, query, keep=False).outputs]
     for _ in range(learner.inner_steps):
         run = layers.Pass(plan, kernels, weights, support, keep=False)
@@ -105,14 +120,15 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
 
     With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
     meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
-    support loss. It needs the phi_k alone: of the passes over the support examples the last are kept, as many as
+    support loss. Where parameters are frozen, H is multiplied by v_k+1 with zeros in their place, since no step moves them.
+    It needs the phi_k alone: of the passes over the support examples the last are kept, as many as
     KEPT_BYTES hold, and older ones are run again.
     """
     learner = objective.learner
     steps = learner.inner_steps if objective.adapts else 0
     plan, targets = learner.model.layers, tasks.support[1]
     if steps:
-        support = layers.to_images(plan, theta, tasks.support[0])
+        support = layers.to_images(plan, tasks.support[0])
 
     def inner(weights: Params) -> tuple[layers.Pass, Params, Callable[[Tensor], Tensor]]:
         run = layers.Pass(plan, kernels, weights, support, keep=True)
@@ -128,13 +144,14 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
             kept.popleft()
 
     inputs, targets_of_loss = tasks.query if objective.adapts else tasks.support
-    final = layers.Pass(plan, kernels, path.pop(), layers.to_images(plan, theta, inputs), keep=False)
+    final = layers.Pass(plan, kernels, path.pop(), layers.to_images(plan, inputs), keep=False)
     losses, d, _ = _loss_gradient(learner, final.outputs, targets_of_loss)
     v = final.gradient(d)
     del final
     for weights in [] if objective.first_order else reversed(path):
         run, d_dot = kept.pop() if kept else inner(weights)[::2]
-        hessian_v = run.gradient_tangent(v, d_dot(run.tangent(v)))
+        moved = _moved(learner, v)
+        hessian_v = run.gradient_tangent(moved, d_dot(run.tangent(moved)))
         v = {name: v[name].sub_(hessian_v[name], alpha=learner.inner_lr) for name in v}
         del run, d_dot
     return {name: value.sum(0) for name, value in v.items()}, losses
@@ -146,6 +163,12 @@ def _step(learner: Learner, weights: Params, gradient: Params) -> Params:
     return {n: w if n in frozen else torch.sub(w, gradient[n], alpha=learner.inner_lr) for n, w in weights.items()}
 
 
+def _moved(learner: Learner, v: Params) -> Params:
+    """The part of a direction in which the inner update can go. Shifts are frozen, and no pass asks for theirs."""
+    still = set(learner.model.frozen) - {layer.shift for layer in learner.model.layers}
+    return {n: torch.zeros_like(x) if n in still else x for n, x in v.items()}
+
+
 def _loss_gradient(learner: Learner, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
 
@@ -154,6 +177,7 @@ def _loss_gradient(learner: Learner, outputs: Tensor, targets: Tensor) -> tuple[
     """
     with torch.enable_grad():
         leaf = outputs.detach().requires_grad_()
+        targets = targets.clone() if targets.is_inference() else targets  # which no derivative may hold
         losses = LOSSES[learner.loss](leaf, targets, learner.shots)
         (d,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
     return losses.detach(), d.detach(), lambda direction: torch.autograd.grad(d, leaf, direction)[0]

@@ -20,7 +20,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
-from mamlkit.models import Layer, check_features, check_images
+from mamlkit.models import Layer
 
 Params = dict[str, Tensor]
 
@@ -59,14 +59,10 @@ def _weights(layers: tuple[Layer, ...], params: Params) -> list[tuple[Layer, Ten
     return [(l, params[l.weight], len(params[p.weight]) if w else 0) for l, p, w in zip(layers, before, whole)]
 
 
-def to_images(layers: tuple[Layer, ...], weights: Params, inputs: Tensor) -> Tensor:
-    """Inputs ``[tasks, points, ...]`` with channels last; ``ValueError`` for those the network does not take."""
-    window = layers[0].window
-    if window is None:
-        features = inputs.flatten(2)
-        check_features(features.shape[-1], weights[layers[0].weight].shape[-1])
-        return features[:, :, None, None]
-    check_images(tuple(inputs.shape[2:]), (window.channels, window.size, window.size))
+def to_images(layers: tuple[Layer, ...], inputs: Tensor) -> Tensor:
+    """Inputs ``[tasks, points, ...]`` with channels last."""
+    if layers[0].window is None:
+        return inputs.flatten(2)[:, :, None, None]
     return inputs.permute(0, 1, 3, 4, 2).contiguous()
 
 

@@ -1,11 +1,15 @@
 """What is compared. Each method turns a learner into an objective ``(params, task) -> loss``."""
 
-__all__ = ["LOSSES", "METHODS", "Learner", "Objective", "first_order_maml", "log_likelihood", "maml", "pretraining"]
+__all__ = ["LOSSES", "METHODS", "Learner", "Objective", "first_order_maml", "log_likelihood", "maml", "predictor", "pretraining"]
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mamlkit import maml as core
@@ -13,13 +17,29 @@ from mamlkit.maml import LossFn, Params, Task
 from mamlkit.models import Model
 
 
+def check_values(shape: tuple[int, ...], targets: Tensor) -> None:
+    """``ValueError`` for targets that would be stretched over outputs of another shape."""
+    if targets.shape != shape:
+        raise ValueError(f"targets are {tuple(targets.shape)}, but outputs are {tuple(shape)}; give one target for each output")
+
+
+def check_labels(shape: tuple[int, ...], labels: Tensor) -> None:
+    """``ValueError`` for what is not one class number for each point; shape is that of the points."""
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels are {labels.dtype}, but must be whole numbers, torch.int64; use labels.long()")
+    if labels.shape != shape:
+        raise ValueError(f"labels are {tuple(labels.shape)}, but there are {tuple(shape)} points; give one label for each")
+
+
 def mse(outputs: Tensor, targets: Tensor, shots: int = 1) -> Tensor:
     """Mean squared error over the points. Paper: equation 2 (a sum there; the authors' code takes the mean)."""
+    check_values(outputs.shape, targets)
     return ((outputs - targets) ** 2).mean((-2, -1))
 
 
 def log_likelihood(outputs: Tensor, labels: Tensor) -> Tensor:
     """Log-probability that a softmax over the outputs gives to each label ``[..., points]``."""
+    check_labels(outputs.shape[:-1], labels)
     return outputs.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
 
 
@@ -54,6 +74,9 @@ class Learner:
         inner_lr: alpha.
         inner_steps: gradient steps of the inner update in meta-training.
         shots: K, support examples per class (or points of a regression task).
+
+    Raises:
+        ValueError: an unknown loss, or a number that no learner can have.
     """
 
     model: Model
@@ -62,6 +85,27 @@ class Learner:
     inner_steps: int
     shots: int
 
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss={self.loss!r}, but it must be one of {', '.join(map(repr, LOSSES))}")
+        if not 0 <= self.inner_lr < math.inf:
+            raise ValueError(f"inner_lr={self.inner_lr}, but it must be finite, at least 0")
+        for name, least in (("inner_steps", 0), ("shots", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name}={value!r}, but it must be a whole number, at least {least}")
+
+    def adapting(self, *names: str) -> "Learner":
+        """A learner whose inner update moves these parameters and no others; all are meta-learned.
+
+        Raises:
+            ValueError: a name that is none of the network's.
+        """
+        own = self.model.shapes.keys()
+        if unknown := set(names) - own:
+            raise ValueError(f"{sorted(unknown)} are no parameters of this network; its own are {', '.join(own)}")
+        return dataclasses.replace(self, model=self.model._replace(frozen=frozenset(own - set(names))))
+
     def loss_fn(self, params: Params, examples: tuple[Tensor, Tensor]) -> Tensor:
         """The loss L_T(f_params) on inputs and targets: a scalar."""
         inputs, targets = examples
@@ -69,26 +113,26 @@ class Learner:
 
     def adapt(self, params: Params, support: Any, first_order: bool = False) -> Params:
         """:func:`mamlkit.maml.adapt` with this learner's settings."""
-        return core.adapt(
-            self.loss_fn,
-            params,
-            support,
-            inner_lr=self.inner_lr,
-            inner_steps=self.inner_steps,
-            first_order=first_order,
-            frozen=self.model.frozen,
-        )
+        return core.adapt(self.loss_fn, params, support, first_order=first_order, **self._update)
+
+    def adaptation_path(self, params: Params, support: Any) -> list[Params]:
+        """:func:`mamlkit.maml.adaptation_path` with this learner's settings."""
+        return core.adaptation_path(self.loss_fn, params, support, **self._update)
+
+    @property
+    def _update(self) -> dict[str, Any]:
+        return {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps, "frozen": self.model.frozen}
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: a function of the parameters and one task.
+    """What is minimised: a function of the parameters and one task. It also says how its parameters are tested.
 
     The fields say in data what the function says in code, so that :mod:`mamlkit.engine` can find a
-    faster way to the gradient of the same function.
+    faster way to the gradient of the same function. A class made from this one goes the general way.
 
     Args:
-        learner: network, loss and inner update.
+        learner: network, loss and inner update, in training and in tests.
         adapts: whether the loss is that of the query examples after adaptation, or of the support
             examples before it.
         first_order: whether the inner gradient counts as a constant.
@@ -103,6 +147,31 @@ class Objective:
             return self.learner.loss_fn(params, task.support)
         fast = self.learner.adapt(params, task.support, self.first_order)
         return self.learner.loss_fn(fast, task.query)
+
+    def predict(self, params: Params, task: Task) -> Tensor:
+        """Outputs for the query inputs after 0, 1, ... ``inner_steps`` steps: ``[inner_steps + 1, points, outputs]``."""
+        path = self.learner.adaptation_path(params, task.support)
+        return torch.stack([self.learner.model.apply(fast, task.query[0]) for fast in path])
+
+
+def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
+    """How an objective predicts, as said where its loss is said.
+
+    A class that inherits a ``predict`` but has a loss of its own may adapt in another way, so it must say again how it predicts.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    for place in (objective, *type(objective).__mro__):
+        own = getattr(place, "__dict__", {})
+        if "predict" in own:
+            return objective.predict
+        if "__call__" in own:
+            break
+    raise ValueError(
+        f"{objective!r} can be trained but not tested, since it does not say how it predicts; give it a predict(params, task) beside "
+        "its loss, which returns the query outputs [inner_steps + 1, points, outputs], or return mamlkit.methods.Objective(learner)"
+    )
 
 
 def maml(learner: Learner) -> Objective:

@@ -3,7 +3,9 @@
 __all__ = ["NETWORKS", "Layer", "Model", "Window", "conv4", "mlp"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -27,6 +29,8 @@ class Window(NamedTuple):
 
 class Layer(NamedTuple):
     """One layer in words that :mod:`mamlkit.layers` has derivatives for.
+
+    A normalisation is followed by a ReLU, and only after one can there be pooling. Convolutions come first.
 
     Args:
         weight, bias: names of parameters; without ``window`` the product is an ordinary one.
@@ -61,6 +65,17 @@ class Model(NamedTuple):
     apply: Callable[[Params, Tensor], Tensor]
     frozen: frozenset[str] = frozenset()
     layers: tuple[Layer, ...] = ()
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Name to shape of each parameter."""
+        return shapes(self.init)
+
+
+@lru_cache
+def shapes(init: Callable[[Generator], Params]) -> Mapping[str, torch.Size]:
+    """Name to shape of what ``init`` draws; found out once, since drawing takes as long as an update of a small network."""
+    return MappingProxyType({name: value.shape for name, value in init(Generator()).items()})
 
 
 def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:

@@ -45,7 +45,7 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
+        torch.zeros(1, device=chosen).item()  # which "meta" has not
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={device!r} cannot be used ({error}); use 'cpu', or 'auto' for what is there") from error
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -192,6 +192,7 @@ def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params],
     if not row.evaluations:
         return None
     settings = row.evaluations[0]
+    methods.predictor(methods.METHODS[row.method](build(row, settings)))  # before hours of training, not after
 
     def measure(params: Params) -> float:
         curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
@@ -214,7 +215,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Query error of the parameters after 0, 1, ... inner steps on fresh tasks.
 
-    Every task starts from the same ``params``; nothing is carried from one to the next.
+    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how the
+    adapted parameters predict, the row's method says, as in training.
 
     Args:
         row: the experiment the parameters belong to.
@@ -228,17 +230,23 @@ def evaluate(
     Returns:
         ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``,
         to be averaged by :func:`mamlkit.measures.statistics`.
+
+    Raises:
+        ValueError: parameters of another network, no tasks, or a method that does not say how it predicts
+            (see :func:`mamlkit.methods.predictor`).
     """
-    learner = build(row, evaluation)
-    family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
-    params = {k: v.to(device) for k, v in params.items()}
+    if not isinstance(n_tasks, int) or n_tasks < 1:
+        raise ValueError(f"n_tasks={n_tasks!r}, but it must be a whole number, at least 1")
+    objective = methods.METHODS[row.method](build(row, evaluation))
+    family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)
+    params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
 
     chunks = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
-        outputs = engine.predictions(learner, params, batch)
+        outputs = engine.predictions(objective, params, batch)
         errors = _errors(row.loss, outputs, batch.query[1].expand(len(outputs), *batch.query[1].shape))
         chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}

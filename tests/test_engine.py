@@ -128,7 +128,7 @@ def test_a_meta_batch_of_unlike_parts_is_refused(kind, counts, monkeypatch):
     monkeypatch.setattr(engine, "CHUNK_BYTES", 1)  # in chunks the first four tasks would be taken and no more be said
     learner, params, tasks = small_problem(kind, tasks=5)
     cut = Task(*(tuple(t[:count] for t in pair) for pair, count in zip(tasks, counts)))
-    for way in (lambda: engine.meta_gradient(methods.maml(learner), params, cut), lambda: engine.predictions(learner, params, cut)):
+    for way in (lambda: engine.meta_gradient(methods.maml(learner), params, cut), lambda: engine.predictions(methods.maml(learner), params, cut)):
         with pytest.raises(ValueError, match=f"same tasks in all its tensors.*'support inputs': {counts[0]}.*'query targets': {counts[1]}"):
             way()
 
@@ -147,7 +147,7 @@ def test_the_number_of_threads_changes_nothing(chunks, monkeypatch):
         for threads in (1, 2, 3, 4):
             torch.set_num_threads(threads)
             gradient, losses = engine.meta_gradient(methods.maml(learner), params, tasks)
-            found.append([*gradient.values(), losses, engine.predictions(learner, params, tasks)])
+            found.append([*gradient.values(), losses, engine.predictions(methods.maml(learner), params, tasks)])
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -180,13 +180,13 @@ def test_what_it_does_not_know_it_leaves_to_vmap():
     wanted = loop_gradient(methods.maml(learner), params, tasks)[0]
     for objective in (methods.maml(plain), lambda p, task: methods.maml(learner)(p, task)):
         assert relative_error(engine.meta_gradient(objective, params, tasks)[0], wanted) < 1e-11
-    fast, slow = (engine.predictions(each, params, tasks) for each in (learner, plain))
+    fast, slow = (engine.predictions(methods.maml(each), params, tasks) for each in (learner, plain))
     assert fast.shape == slow.shape and torch.allclose(fast, slow, rtol=1e-11)
 
 
 def test_predictions_follow_the_adaptation(kernels, kind):
     learner, params, tasks = small_problem(kind, steps=3)
-    got = engine.predictions(learner, params, tasks)
+    got = engine.predictions(methods.maml(learner), params, tasks)
     for task in range(3):
         one = maml.Task(*(tuple(t[task] for t in pair) for pair in tasks))
         update = {"inner_lr": learner.inner_lr, "inner_steps": 3, "frozen": learner.model.frozen}

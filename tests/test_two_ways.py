@@ -1,0 +1,68 @@
+"""The fast way and the general way give the same, whatever the learner: over everything that a learner can be."""
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import relative_error, small_problem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mamlkit import engine, kernels_cpu, kernels_torch, maml, methods, models
+from mamlkit.maml import Task
+
+
+class General(methods.Objective):
+    """The same objective, but of another class, for which there is no fast way."""
+
+
+@st.composite
+def problems(draw):
+    """A learner, its parameters and a meta-batch in float64: random in all that they are made of."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    tasks, outputs, loss = draw(st.integers(1, 3)), draw(st.integers(2, 4)), draw(st.sampled_from(list(methods.LOSSES)))
+    if draw(st.booleans()):
+        features, hidden = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 6), max_size=3))
+        outputs = draw(st.integers(1, 3)) if loss == "mse" else outputs
+        model = models.mlp(features, hidden, outputs, batch_norm_shifts=draw(st.booleans()), std=0.7)
+        shape = features, *draw(st.sampled_from([(), (1,)]))
+    else:
+        pooling, channels = draw(st.sampled_from(["stride", "max"])), draw(st.integers(1, 2))
+        size = draw(st.integers(16, 18) if pooling == "max" else st.integers(3, 9))
+        model = models.conv4(outputs, filters=draw(st.integers(1, 4)), size=size, channels=channels, pooling=pooling)
+        shape = channels, size, size
+    params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
+    frozen = draw(st.sets(st.sampled_from(list(params))))
+    if draw(st.booleans()):
+        frozen |= model.frozen
+
+    def part():
+        points = draw(st.integers(2, 5))
+        labels = torch.randint(outputs, (tasks, points), generator=generator)
+        return random(tasks, points, *shape), random(tasks, points, outputs) if loss == "mse" else labels
+
+    numbers = draw(st.sampled_from([0.01, 0.1])), draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    return methods.Learner(model._replace(frozen=frozenset(frozen)), loss, *numbers), params, Task(part(), part())
+
+
+@settings(max_examples=150)
+@given(problem=problems(), method=st.sampled_from(list(methods.METHODS)), kernels=st.sampled_from([kernels_cpu, kernels_torch]))
+def test_the_engine_is_the_general_way_whatever_the_learner(problem, method, kernels):
+    learner, params, tasks = problem
+    objective = methods.METHODS[method](learner)
+    wanted, wanted_losses = maml.meta_gradient(objective, params, tasks)
+    general = General(*(getattr(objective, field.name) for field in dataclasses.fields(objective)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_kernels", lambda device: kernels)
+        gradient, losses = engine.meta_gradient(objective, params, tasks)
+        outputs = engine.predictions(objective, params, tasks)
+    assert list(gradient) == list(params)
+    for name, value in wanted.items():  # each by itself, so that no large one hides a small one
+        assert (gradient[name] - value).norm() <= 1e-9 * value.norm() + 1e-10 * largest(wanted)
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+    assert torch.allclose(outputs, engine.predictions(general, params, tasks), rtol=1e-9, atol=1e-9)
+
+
+def largest(params):
+    return max(float(value.norm()) for value in params.values())

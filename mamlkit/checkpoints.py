@@ -1,4 +1,4 @@
-"""Parameters and training state as safetensors files: replaced whole or not at all, and known to be as they were written."""
+"""Parameters and training state as safetensors files: written whole or not at all, read as written."""
 
 __all__ = ["Store", "finite", "load_params", "load_state", "save_params", "save_state"]
 
@@ -10,11 +10,13 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mamlkit import files, logs, records
 from mamlkit.rows import Experiment
 
 Params = dict[str, Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam; the last is a count
 
 
 def _digest(tensors: Params, metadata: dict[str, str]) -> str:
@@ -34,7 +36,7 @@ def _save(tensors: Params, path: Path, metadata: dict[str, str]) -> None:
 
 
 def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
-    """Tensors and metadata of a file; ``before`` are the keys that the metadata had when there was no digest yet."""
+    """Tensors and metadata of a file; ``before`` are the metadata's keys when there was no digest."""
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}; train it first: python -m mamlkit run NAME")
     advice = f"restore {path.name} from git or a backup; without one, move it away and train again"
@@ -75,11 +77,12 @@ def load_params(path: Path, like: Params | None = None) -> Params:
     """
     params, _ = _load(Path(path), before=set())
     if like is not None and _shapes(params) != _shapes(like):
-        raise ValueError(f"{path} holds {_shapes(params)}, but the network has {_shapes(like)}; it belongs to another row")
+        came, wanted = _shapes(params), _shapes(like)
+        raise ValueError(f"{path} holds {came}, but the network has {wanted}; it belongs to another row")
     return params
 
 
-def _named(params: Params, optimiser: torch.optim.Optimizer | None) -> Params:
+def _named(params: Params, optimiser: Optimizer | None) -> Params:
     """Parameters and the optimiser's moments, if there is one, by the names that a state has for them."""
     tensors = {f"params/{name}": t for name, t in params.items()}
     names = list(params)
@@ -88,7 +91,7 @@ def _named(params: Params, optimiser: torch.optim.Optimizer | None) -> Params:
     return tensors
 
 
-def finite(params: Params, optimiser: torch.optim.Optimizer | None) -> bool:
+def finite(params: Params, optimiser: Optimizer | None) -> bool:
     """Whether training can go on from these: parameters and moments of which none is infinite or NaN."""
     return all(bool(tensor.isfinite().all()) for tensor in _named(params, optimiser).values())
 
@@ -97,7 +100,7 @@ def save_state(
     path: Path,
     iteration: int,
     params: Params,
-    optimiser: torch.optim.Optimizer | None,
+    optimiser: Optimizer | None,
     window: list[Tensor],
     run: dict[str, str] | None = None,
 ) -> None:
@@ -120,7 +123,7 @@ def save_state(
     _save(tensors, path, {"iteration": str(iteration)} | (run or {}))
 
 
-def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[int, list[Tensor]]:
+def load_state(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor]]:
     """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the window.
 
     Raises:
@@ -131,27 +134,29 @@ def load_state(path: Path, params: Params, optimiser: torch.optim.Optimizer | No
     return int(metadata["iteration"]), window
 
 
-def _fill(path: Path, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[dict[str, str], list[Tensor]]:
+def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict[str, str], list[Tensor]]:
+    """As :func:`load_state`, but all of the metadata."""
     tensors, metadata = _load(path, before={"iteration"})
     iteration = records.iteration_of(path, metadata)
     like = {f"params/{name}": t for name, t in params.items()}
     if optimiser and iteration:  # Adam's
-        like |= {f"optimiser/{name}/{moment}": t for name, t in params.items() for moment in ("exp_avg", "exp_avg_sq")}
-        like |= {f"optimiser/{name}/step": torch.zeros(()) for name in params}
+        for name, t in params.items():
+            like |= {f"optimiser/{name}/{key}": torch.zeros(()) if key == "step" else t for key in MOMENTS}
     window = tensors.pop("window", torch.zeros(0))
     kinds = lambda parts: {name: (list(t.shape), str(t.dtype)) for name, t in parts.items()}
     came, wanted = kinds(tensors), kinds(like)
     if wrong := [name for name in came | wanted if came.get(name) != wanted.get(name)]:
         raise ValueError(
-            f"{path} is not a training state of this row: its {wrong[0]} is {came.get(wrong[0])}, but must be {wanted.get(wrong[0])} "
-            f"(in all, {len(wrong)} differ); move {path.parent} away, or choose another run folder"
+            f"{path} is not a training state of this row: its {wrong[0]} is {came.get(wrong[0])}, but must be "
+            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or choose another folder"
         )
     if window.dim() != 1 or not window.is_floating_point():
-        raise ValueError(f"{path} is not a training state: its window is {list(window.shape)}, {window.dtype}; restore it")
+        said = f"its window is {list(window.shape)}, {window.dtype}"
+        raise ValueError(f"{path} is not a training state: {said}; {records.ADVICE}")
     if optimiser:
         state = optimiser.state_dict()
         for index, name in enumerate(params if iteration else ()):
-            state["state"][index] = {moment: tensors[f"optimiser/{name}/{moment}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
+            state["state"][index] = {key: tensors[f"optimiser/{name}/{key}"] for key in MOMENTS}
         optimiser.load_state_dict(state)
     with torch.no_grad():
         for name, value in params.items():
@@ -164,19 +169,24 @@ class Store:
     """Where a training keeps what it needs to go on.
 
     Args:
-        folder: a run folder (see :func:`mamlkit.runs.open_run`), or another that has no run in it; None keeps nothing.
+        folder: of a run (see :func:`mamlkit.runs.open_run`), or one without a run in it; None keeps nothing.
         row: the experiment at the scale it runs at.
         seed: of the run.
         every: iterations between two lines of the log.
         columns: that its lines may have.
     """
 
-    def __init__(self, folder: Path | None, row: Experiment, seed: int, every: int, columns: list[str]) -> None:
+    def __init__(
+        self, folder: Path | None, row: Experiment, seed: int, every: int, columns: list[str]
+    ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.row, self.seed, self.every, self.columns = row, seed, every, columns
 
-    def load(self, params: Params, optimiser: torch.optim.Optimizer | None) -> tuple[int, list[Tensor], logs.Log]:
-        """Fill ``params`` and ``optimiser`` with what is there; returns the iteration, the losses not yet logged, and the log.
+    def load(self, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor], logs.Log]:
+        """Fill ``params`` and ``optimiser`` with what is there.
+
+        Returns:
+            The iteration, the losses not yet logged, and the log.
 
         Raises:
             ValueError: state or log are damaged, do not belong together, or are of another run.
@@ -193,15 +203,18 @@ class Store:
             iteration, digest = int(metadata["iteration"]), metadata.get("log")
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
-                raise ValueError(f"{path} has {len(window)} losses that are not logged yet, but must have {due} at iteration {iteration}; restore it")
+                said = f"{len(window)} losses that are not logged yet, but needs {due} at iteration {iteration}"
+                raise ValueError(f"{path} has {said}; {records.ADVICE}")
         options = {"total": self.row.iterations, "every": self.every, "columns": self.columns, "wanted": digest}
         return iteration, window, logs.read(self.folder / "metrics.csv", iteration, **options)
 
-    def save(self, iteration: int, params: Params, optimiser: torch.optim.Optimizer | None, window: list[Tensor], log: logs.Log) -> None:
+    def save(
+        self, iteration: int, params: Params, optimiser: Optimizer | None, window: list[Tensor], log: logs.Log
+    ) -> None:
         """Write state and log.
 
         Raises:
-            FileNotFoundError: somebody has removed or replaced the folder; the message says where the state is now.
+            FileNotFoundError: somebody has removed or replaced the folder; the message says where the state is.
             OSError: they cannot be written; those of before are still there.
         """
         if self.folder is None:
@@ -209,14 +222,15 @@ class Store:
         whole = self._mark() == self.mark
         # Another process may be at work in what has taken the folder's place.
         folder = self.folder if whole else self.folder.with_name(f"{self.folder.name}-rescued-{iteration}")
-        logs.write(folder / "metrics.csv", log)  # first: a log that is ahead of the state is cut, one behind it has a gap
-        save_state(folder / "state.safetensors", iteration, params, optimiser, window, records.identity(self.row, self.seed) | {"log": logs.digest(log)})
+        run = records.identity(self.row, self.seed) | {"log": logs.digest(log)}
+        logs.write(folder / "metrics.csv", log)  # first: one ahead of the state is cut, one behind has a gap
+        save_state(folder / "state.safetensors", iteration, params, optimiser, window, run)
         if not whole:
             if self.record:
                 files.write_bytes(folder / "run.json", self.record)
             raise FileNotFoundError(
-                f"{self.folder} was removed, emptied or replaced while its training went on; the state of iteration {iteration} is in {folder}, "
-                f"move that into its place to go on"
+                f"{self.folder} was removed, emptied or replaced while its training went on; "
+                f"the state of iteration {iteration} is in {folder}, move that into its place to go on"
             )
 
     def _mark(self) -> tuple[int, int, bool] | None:

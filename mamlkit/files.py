@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # on the disk before it has the name: otherwise a power cut may leave an empty file
+                os.fsync(file.fileno())  # on the disk before it has the name, or a power cut leaves an empty file
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The log of a training, ``metrics.csv``: written, read again, and held against the state that goes with it. No torch here."""
+"""The log of a training, ``metrics.csv``: written, read again, held against its state. No torch here."""
 
 __all__ = ["COLUMNS", "ROWS_KEPT", "digest", "read", "thinned", "write"]
 
@@ -14,7 +14,7 @@ import pandas as pd
 from mamlkit.files import write_text
 
 Log = list[dict[str, float]]
-COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]  # of a network; policies have others (see mamlkit.rl.train)
+COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]  # policies have others (see mamlkit.rl.train)
 ROWS_KEPT = 1000  # a committed log is thinned to this
 
 
@@ -25,12 +25,14 @@ def write(path: Path, log: Log) -> None:
 
 
 def digest(log: Log) -> str:
-    """A hash of the lines that does not depend on how they are written: the state keeps it, and knows its log by it."""
-    lines = [{key: repr(float(value)) for key, value in line.items() if not math.isnan(value)} for line in log]
+    """A hash of the lines, however they are written: the state keeps it, and knows its log by it."""
+    lines = [{name: repr(float(v)) for name, v in line.items() if not math.isnan(v)} for line in log]
     return hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest()
 
 
-def read(path: Path, until: int, total: int, every: int, columns: list[str], wanted: str | None = None) -> Log:
+def read(
+    path: Path, until: int, *, total: int, every: int, columns: list[str], wanted: str | None = None
+) -> Log:
     """The lines of a log up to an iteration: what a resumed run had logged by then.
 
     Args:
@@ -39,7 +41,7 @@ def read(path: Path, until: int, total: int, every: int, columns: list[str], wan
         total: iterations of the whole run; the last one has a line in any case.
         every: iterations between two lines.
         columns: that a line may have.
-        wanted: the :func:`digest` that the state has of these lines; None for a state from before states had one.
+        wanted: the :func:`digest` that the state has of these lines; None if it is from before there was one.
 
     Raises:
         ValueError: the file is damaged, or not the log of this state.
@@ -52,20 +54,23 @@ def read(path: Path, until: int, total: int, every: int, columns: list[str], wan
         raise ValueError(f"{path} is not the log of a run ({error}); {advice}") from error
     state = path.with_name("state.safetensors")
     if until == 0 and log and not state.exists():
-        raise ValueError(f"{path} has lines up to iteration {log[-1]['iteration']}, but {state}, to go on from, is missing; {advice}")
+        last = log[-1]["iteration"]
+        raise ValueError(f"{path} has lines up to iteration {last}, but {state.name}, to go on from, is missing; {advice}")
     log = [line for line in log if line["iteration"] <= until]
     there = [line["iteration"] for line in log]
     due = [*range(every, until + 1, every), *([total] if until == total and total % every else [])]
     if missing := sorted(set(due) - set(there)):
-        raise ValueError(f"{path} has no line of iteration {missing[0]}, although the run's state is of iteration {until}; {advice}")
+        said = f"no line of iteration {missing[0]}, although the run's state is of iteration {until}"
+        raise ValueError(f"{path} has {said}; {advice}")
     if twice := [iteration for iteration in due if there.count(iteration) > 1]:
         raise ValueError(f"{path} has two lines of iteration {twice[0]}; {advice}")
     if there != due:
-        raise ValueError(f"{path} has a line that is out of order, or of an iteration that is not logged; {advice}")
+        raise ValueError(f"{path} has a line out of order, or of an iteration that is not logged; {advice}")
     if wanted is None and text and not text.endswith("\n"):
         raise ValueError(f"{path} ends within a line; {advice}")
     if wanted not in (None, digest(log)):
-        raise ValueError(f"{path} is damaged, or is not the log that the run's state was saved with (its digest is another); {advice}")
+        said = "is damaged, or is not the log that the run's state was saved with (its digest is another)"
+        raise ValueError(f"{path} {said}; {advice}")
     return log
 
 
@@ -73,7 +78,8 @@ def _parsed(text: str, columns: list[str]) -> Log:
     """The lines of a text, exactly as they were logged; ``ValueError`` if no run has written it."""
     header, *rows = list(csv.reader(io.StringIO(text))) or [columns]
     if {"iteration", "seconds"} - set(header) or set(header) - set(columns) or len(set(header)) < len(header):
-        raise ValueError(f"its columns are {', '.join(map(repr, header))}, but must be some of {', '.join(columns)}")
+        found = ", ".join(map(repr, header))
+        raise ValueError(f"its columns are {found}, but must be some of {', '.join(columns)}")
     log = []
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
@@ -81,7 +87,8 @@ def _parsed(text: str, columns: list[str]) -> Log:
         line = {name: _number(word) for name, word in zip(header, row) if word}
         iteration, seconds = line.get("iteration"), line.get("seconds", -1)
         if not (isinstance(iteration, int) and iteration > 0 and 0 <= seconds < math.inf):
-            raise ValueError(f"line {number} begins with {','.join(row[:2])}, but needs an iteration and its seconds")
+            begins = ",".join(row[:2])
+            raise ValueError(f"line {number} begins with {begins}, but needs an iteration and its seconds")
         log.append(line)
     return log
 

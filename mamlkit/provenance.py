@@ -31,7 +31,7 @@ def _commit() -> str:
     if "MAMLKIT_COMMIT" in os.environ:  # for a copy without .git
         return os.environ["MAMLKIT_COMMIT"]
     here = Path(__file__).resolve()
-    # Not of a repository that git was told of, and not of one that this file only lies in, as in an environment there.
+    # Not of a repository that git was told of, nor of one that this file only lies in, installed there.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     options = {"capture_output": True, "text": True, "check": True, "env": surroundings}
     git = lambda *words: subprocess.run(["git", "-C", here.parent, *words], **options).stdout.strip()

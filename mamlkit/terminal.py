@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm.std import tqdm
@@ -29,7 +29,9 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into an entry of a list, so that no update is cut in two; a second one stops at once.
+    """Turn the first Ctrl-C or SIGTERM into an entry of a list, so that no update is cut in two.
+
+    A second one stops at once.
 
     Args:
         notice: told after the first one what will happen.
@@ -46,14 +48,15 @@ def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iter
         asked.append(signum)
         if len(asked) > 1:
             raise Interrupted("stopped at once; the same command resumes from the last saved state", signum)
-        notice("stopping after this iteration; once more stops at once")
+        with suppress(RuntimeError):  # the bar itself was being written
+            notice("stopping after this iteration; once more stops at once")
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None if it was not Python's
 
 
 class _Lines(tqdm):
@@ -72,7 +75,7 @@ def progress_bar(row: Experiment, first: int, shown: bool) -> tqdm:
         first: iterations done before.
         shown: whether to show anything.
     """
-    options = {"total": row.iterations, "initial": first, "desc": row.name, "unit": "it", "disable": not shown}
+    options = {"total": row.iterations, "initial": first, "desc": row.name, "disable": not shown}
     if sys.stderr is not None and sys.stderr.isatty():
         return tqdm(mininterval=1, **options)
     line = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"

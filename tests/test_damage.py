@@ -216,7 +216,7 @@ def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
 def test_losses_that_no_training_leaves_are_refused(window, tmp_path):
     path = saved(tmp_path) / "state.safetensors"
     rewritten(path, {"window": window})
-    with pytest.raises(ValueError, match="state.safetensors (has 3 losses that are not logged yet, but must have 1|is not a training state: its window)"):
+    with pytest.raises(ValueError, match="state.safetensors (has 3 losses that are not logged yet, but needs 1|is not a training state: its window)"):
         loaded(tmp_path)
 
 

@@ -22,7 +22,7 @@ import torch
 from problems import SHAPES, flops, in_turns, problem, product_rate
 from ways import WAYS, Way
 
-from mamlkit import runs, train
+from mamlkit import files, runs, train
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
 
@@ -127,8 +127,8 @@ def keep(name: str | None, device: torch.device, table: str, lines: list[dict[st
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "origin.json"
     origins = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    runs.write_text(folder / f"{table}.csv", frame.to_csv(index=False, float_format="%.4g"))
-    runs.write_json(path, origins | {table: origin})
+    files.write_text(folder / f"{table}.csv", frame.to_csv(index=False, float_format="%.4g"))
+    files.write_json(path, origins | {table: origin})
     print(f"kept {table} in {folder}")
 
 

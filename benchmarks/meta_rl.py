@@ -23,7 +23,7 @@ from problems import product_rate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from mamlkit import runs
+from mamlkit import files, runs
 from mamlkit.experiments import get
 from mamlkit.rl import envs, locomotion, maml_rl, train
 from mamlkit.rl.sampling import sample, to_steps
@@ -129,8 +129,8 @@ def main() -> None:
     if options.save:
         folder = runs.repository() / "data" / "benchmarks" / "rl"
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_text(folder / "time.csv", table.to_csv(index_label="what", float_format="%.4g"))
-        runs.write_json(folder / "origin.json", origin)
+        files.write_text(folder / "time.csv", table.to_csv(index_label="what", float_format="%.4g"))
+        files.write_json(folder / "origin.json", origin)
         print(f"kept in {folder}")
 
 

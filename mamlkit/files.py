@@ -15,7 +15,7 @@ _LEFT_OVER = 24 * 3600  # seconds after which a temporary file is that of a proc
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone.
+    """A file beside ``path`` to write to: once whole it takes the place of ``path``, else it is gone.
 
     The temporary file has a name that nobody can foresee, and is made by us or not at all, so no link
     that somebody left in a shared folder is followed. Its bytes are on the disk before it gets its
@@ -40,9 +40,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _remove_left_overs(path: Path) -> None:
     """Remove old temporary files of ``path``; what cannot be removed stays, since it only takes room."""
-    ours = re.compile(re.escape(path.name) + r"\.?[0-9a-z_]{8,16}\.tmp")  # also the shorter names of earlier versions
+    ours = re.compile(re.escape(path.name) + r"\.?[0-9a-z_]{8,16}\.tmp")  # also as earlier versions had them
+    before = time.time() - _LEFT_OVER
     with suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
-            if ours.fullmatch(entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER:
+            if ours.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
                 with suppress(OSError):  # another process may be quicker
                     os.unlink(entry.path)

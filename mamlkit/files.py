@@ -17,7 +17,7 @@ LEFT_OVER = 24 * 3600.0  # seconds after which a temporary file is taken for tha
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to: once whole it takes the place of ``path``, after an error it is gone.
+    """A file beside ``path`` to write to: once whole it takes the place of ``path``, else it is gone.
 
     A process that is killed leaves its temporary file behind; one older than a day is removed when ``path`` is next written.
 

@@ -81,4 +81,6 @@ def _absolute(variable: str, setting: str) -> Path:
     except RuntimeError as error:  # there is no such user
         raise FileNotFoundError(f"{variable}={setting!r}: {error}; give the path of a folder") from error
     here, root = path.absolute(), clone()
-    return here if root is None or os.path.exists(here) else root / path  # root / path is path if that is absolute
+    if root is None or os.path.exists(here):
+        return here
+    return root / path  # path itself, where that is absolute

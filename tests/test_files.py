@@ -79,7 +79,8 @@ def test_what_killed_processes_left_is_removed_a_day_later(tmp_path):
     for name in ("x.json.0123456789abcdef.tmp", "x.jsonab_cd012.tmp"):  # ours, and ours of earlier versions
         leave(name, hours=25)
     leave("x.json.aaaaaaaaaaaaaaaa.tmp", hours=1)  # perhaps somebody is writing it
-    others = ["y.x.json.0123456789abcdef.tmp", "x.json.mine.tmp", "x.json.0123456789abcdef.tmp.gz", "x.json.bak", "xajson.0123456789abcdef.tmp"]
+    name = "x.json.0123456789abcdef.tmp"
+    others = [f"y.{name}", f"{name}.gz", name.replace(".json", "ajson"), "x.json.mine.tmp", "x.json.bak"]
     for name in others:
         leave(name, hours=1000)
     with replacing(tmp_path / "x.json") as temporary:

@@ -31,7 +31,7 @@ def test_the_cache_is_where_the_setting_says(monkeypatch, places):
 def test_the_cache_of_a_clone_lies_in_the_clone(places):
     assert cache_dir() == places / "clone" / "data" / "cache"
     (places / "clone" / "pyproject.toml").unlink()
-    assert cache_dir().is_absolute() and places not in cache_dir().parents  # an installed package: the user's own cache
+    assert cache_dir().is_absolute() and places not in cache_dir().parents  # without a clone: the user's own
 
 
 def test_data_is_looked_for_in_the_users_folder_and_then_in_the_cache(monkeypatch, places):
@@ -86,7 +86,7 @@ class TestOneRuleForBothSettings:
 
     def test_the_home_of_nobody_is_a_clear_error(self, monkeypatch, variable, read):
         monkeypatch.setenv(variable, "~nosuchuser/sets")
-        with pytest.raises(FileNotFoundError, match=f"{variable}='~nosuchuser/sets': .*give the path of a folder"):
+        with pytest.raises(FileNotFoundError, match=f"{variable}='~nosuchuser/sets': .*give the path"):
             read()
 
     def test_a_name_that_is_no_utf_8_is_a_name(self, monkeypatch, places, variable, read):

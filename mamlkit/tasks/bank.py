@@ -109,7 +109,7 @@ def _read(path: Path, key: str, names: tuple[str, ...], shape: tuple[int, ...]) 
         return None
     with np.load(path, allow_pickle=False) as stored:  # the format checks a CRC of each part
         unpacked = sum(part.file_size for part in stored.zip.infolist())
-        if unpacked > 2 * math.prod(shape) + 2**20:  # the pixels, and room for the names: no more memory than that
+        if unpacked > 2 * math.prod(shape) + 2**20:  # the pixels, and room for the names
             return None
         if str(stored["key"]) != key or tuple(stored["names"].tolist()) != names:
             return None

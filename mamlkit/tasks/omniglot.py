@@ -3,8 +3,9 @@
 Paper: Section 5.2; Lake et al., "One shot learning of simple visual concepts" (2011).
 
 The data set is two archives, ``images_background.zip`` and ``images_evaluation.zip``, or the folders
-they unpack to (see ``omniglot_files``). They are accepted on their content, from ``MAMLKIT_DATA/omniglot`` or, after
-``python -m mamlkit data omniglot``, from the cache; nothing here downloads except ``fetch``.
+they unpack to (see ``omniglot_files``). They are accepted on their content, from
+``MAMLKIT_DATA/omniglot`` or, after ``python -m mamlkit data omniglot``, from the cache; nothing here
+downloads except ``fetch``.
 """
 
 from __future__ import annotations
@@ -168,8 +169,10 @@ def _read(sources: list[Path], characters: tuple[str, ...], drawings: int) -> Cl
     return ClassBank(torch.from_numpy(stack.reshape(-1, drawings, 1, *files.SIZE)), characters)
 
 
-def _check_complete(found: Iterable[tuple[str, int]], characters: tuple[str, ...], drawings: int, where: str) -> None:
-    """Refuse (character, person) pairs that are not 1 to ``drawings``, each once, of each of ``characters``."""
+def _check_complete(
+    found: Iterable[tuple[str, int]], characters: tuple[str, ...], drawings: int, where: str
+) -> None:
+    """Refuse drawings that are not, for each of ``characters``, one of each person from 1 to ``drawings``."""
     people: dict[str, list[int]] = {}
     for character, person in found:
         people.setdefault(character, []).append(person)

@@ -47,8 +47,8 @@ def members(source: Path) -> dict[tuple[str, int], str]:
         drawing = _drawing(name)
         if drawing in found:
             raise ValueError(
-                f"{source} has drawing {drawing[1]} of {drawing[0]} twice, as {found[drawing]!a} and as {name!a}; "
-                f"remove the wrong one, or {HOW_TO_GET}"
+                f"{source} has drawing {drawing[1]} of {drawing[0]} twice, as {found[drawing]!a} and "
+                f"as {name!a}; remove the wrong one, or {HOW_TO_GET}"
             )
         if drawing:
             found[drawing] = name
@@ -103,7 +103,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
         ValueError: If it is no PNG image, a damaged one, or not 105 x 105.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":  # another format may start another program
-        raise ValueError(f"{where} is not a readable image (its bytes are not those of a PNG file); {HOW_TO_GET}")
+        raise ValueError(f"{where} is not a readable image (no PNG file by its bytes); {HOW_TO_GET}")
     size = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     if size != _FILE_SIZE:  # before decoding, which would take the memory of all its pixels
         raise ValueError(f"{where} is {size[0]} x {size[1]} pixels; Omniglot's are 105 x 105; {HOW_TO_GET}")
@@ -125,7 +125,7 @@ def _check_sums(data: bytes) -> None:
     while kind != b"IEND":
         if start + 12 > len(data):
             raise ValueError("it ends too early")
-        end = start + 8 + int.from_bytes(data[start : start + 4])  # a chunk is its length, kind, content and CRC
+        end = start + 8 + int.from_bytes(data[start : start + 4])  # length, kind and content; then the CRC
         kind = data[start + 4 : start + 8]
         if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
             raise ValueError(f"its chunk {kind!a} does not match its CRC")
@@ -135,11 +135,11 @@ def _check_sums(data: bytes) -> None:
 def _drawing(name: str) -> tuple[str, int] | None:
     """The character and the person of a file, by its path in the source; None if it is no drawing."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    person = re.fullmatch(r"(?:.*_)?([0-9]{1,4})\.png", parts[-1], re.IGNORECASE | re.DOTALL) if parts else None
-    if len(parts) < 3 or not person or any(part.startswith(".") or part == "__MACOSX" for part in parts):
+    if len(parts) < 3 or any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return None
-    character = f"{parts[-3]}/{parts[-2]}".encode(errors="backslashreplace").decode()  # messages can be printed
-    return character, int(person[1])
+    person = re.fullmatch(r"(?:.*_)?([0-9]{1,4})\.png", parts[-1], re.IGNORECASE | re.DOTALL)
+    character = f"{parts[-3]}/{parts[-2]}".encode(errors="backslashreplace").decode()  # can be printed
+    return (character, int(person[1])) if person else None
 
 
 def _folder_names(folder: Path) -> Iterator[str]:
@@ -170,7 +170,8 @@ def _regular(file: Path) -> os.stat_result:
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{file} is not a regular file; remove it, or {HOW_TO_GET}")
     if found.st_size > _MOST_BYTES:
-        raise ValueError(f"{file} has {found.st_size:,} bytes, but a drawing has at most {_MOST_BYTES:,}; {HOW_TO_GET}")
+        too_large = f"{found.st_size:,} bytes, but a drawing has at most {_MOST_BYTES:,}"
+        raise ValueError(f"{file} has {too_large}; {HOW_TO_GET}")
     return found
 
 
@@ -191,5 +192,5 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except (FileNotFoundError, PermissionError):
         raise
-    except Exception as error:  # damage shows in many ways (zip, zlib, struct, encoding, ...); the cure is one
+    except Exception as error:  # damage shows in many ways (zip, zlib, struct, ...); the cure is one
         raise ValueError(f"{path} is truncated or damaged ({error}); {HOW_TO_GET}") from error

@@ -3,14 +3,19 @@
 import hashlib
 import io
 import os
+import shutil
 import zipfile
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
 from mamlkit.folders import cache_dir
+from mamlkit.tasks import omniglot, omniglot_files
+from mamlkit.tasks.bank import ClassBank
 
 CHARACTERS = {
     "images_background": ("Greek/character01", "Greek/character02"),
@@ -18,6 +23,7 @@ CHARACTERS = {
 }
 SPLIT = {"Angelic/character01": "test", "Greek/character01": "train", "Greek/character02": "val"}
 DRAWINGS = 4
+PART = "images_background"
 
 
 def drawing(seed: int, size: tuple[int, int] = (105, 105)) -> Image.Image:
@@ -62,5 +68,50 @@ def write(folder: Path, part: str, files: dict[str, bytes], packed: bool = True)
         (folder / name).write_bytes(data)
 
 
+@pytest.fixture
+def small(monkeypatch, tmp_path) -> Path:
+    """A whole Omniglot of 3 characters x 4 drawings; its folder."""
+    monkeypatch.setattr(omniglot, "_split_of", lambda: SPLIT)
+    monkeypatch.setattr(omniglot, "_DRAWINGS", DRAWINGS)
+    monkeypatch.setenv("MAMLKIT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MAMLKIT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "data" / "omniglot"
+    for part in CHARACTERS:
+        write(folder, part, files_of(part))
+    return folder
+
+
 def in_cache() -> list[str]:
     return sorted(os.listdir(cache_dir())) if cache_dir().exists() else []
+
+
+def put(small: Path, files: dict[str, bytes], packed: bool = True) -> None:
+    """Other files in the place of the first half of the small Omniglot."""
+    (small / f"{PART}.zip").unlink(missing_ok=True)
+    shutil.rmtree(small / PART, ignore_errors=True)
+    write(small, PART, files, packed)
+
+
+def repacked(small: Path, method: int = zipfile.ZIP_DEFLATED, name: str = "", content: bytes = b"") -> Path:
+    """The first half packed by another method, perhaps with one more member; its archive."""
+    with zipfile.ZipFile(small / f"{PART}.zip", "w", method) as archive:
+        for member, data in (files_of(PART) | ({name: content} if name else {})).items():
+            archive.writestr(member, data)
+    return small / f"{PART}.zip"
+
+
+@cache
+def right_bank() -> ClassBank:
+    files = {name.partition("/")[2]: data for part in CHARACTERS for name, data in files_of(part).items()}
+    images = np.stack([omniglot_files.decode(files[name], name) for name in sorted(files)])
+    return ClassBank(torch.from_numpy(images).view(3, 4, 1, 28, 28), tuple(sorted(SPLIT)))
+
+
+def same(one: ClassBank, other: ClassBank) -> bool:
+    return one.names == other.names and torch.equal(one.images, other.images)
+
+
+def refused(says: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){says}.*python -m mamlkit data omniglot"):
+        omniglot.load("all")
+    assert in_cache() == []

@@ -135,7 +135,7 @@ def damage_a_pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
-@pytest.mark.parametrize("damage", [value for name, value in sorted(globals().items()) if name.startswith("damage_")])
+@pytest.mark.parametrize("damage", [globals()[name] for name in sorted(globals()) if name.startswith("damage_")])
 def test_a_damaged_cache_file_is_built_anew(damage):
     cached("x", "one", some_bank)
     damage(cache_dir() / "x.npz")
@@ -170,8 +170,8 @@ def test_nothing_half_written_is_left(monkeypatch, error):
 
 def test_a_small_cache_file_that_becomes_large_does_not_take_the_memory():
     cache_dir().mkdir()
-    names = np.array(["a", "b", "c"])
-    np.savez_compressed(cache_dir() / "x.npz", key=np.array("one"), names=names, images=np.zeros(2**26, np.uint8))
+    parts = {"key": np.array("one"), "names": np.array(["a", "b", "c"]), "images": np.zeros(2**26, np.uint8)}
+    np.savez_compressed(cache_dir() / "x.npz", **parts)
     tracemalloc.start()
     try:
         assert same(cached("x", "one", some_bank), some_bank())

@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_omniglot import CHARACTERS, DRAWINGS, SPLIT, drawing, files_of, hash_of, in_cache, png, write
+from small_omniglot import (  # noqa: F401 (small is a fixture)
+    CHARACTERS,
+    DRAWINGS,
+    SPLIT,
+    drawing,
+    files_of,
+    hash_of,
+    in_cache,
+    png,
+    small,
+    write,
+)
 
 from mamlkit.folders import cache_dir
 from mamlkit.tasks import omniglot, omniglot_files

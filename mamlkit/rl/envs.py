@@ -13,7 +13,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Direction, Goals, Square, Velocity
+from mamlkit.rl.batched import Batched
+from mamlkit.rl.goals import Direction, Goals, Square, Velocity
 from mamlkit.rl.locomotion import Ant, HalfCheetah
 from mamlkit.rl.navigation import Navigation
 from mamlkit.threads import check

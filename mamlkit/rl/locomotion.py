@@ -17,7 +17,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Direction, Velocity, alone
+from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.goals import Direction, Velocity
 from mamlkit.rl.physics import Physics, Pool, measuring, shipped
 from mamlkit.threads import MOST, check
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Square, alone
+from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.goals import Square
 
 STEP = 0.1  # the largest move per coordinate and step
 NEAR = 0.01  # an episode ends where both coordinates are closer to the goal than this

@@ -33,7 +33,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mamlkit import checkpoints, experiments, maml, plots, results, rows, train
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl import train as rl
-from mamlkit.rl.batched import Velocity
+from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 FOLDER = Path(__file__).parent / "films"

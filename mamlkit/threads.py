@@ -6,7 +6,7 @@ the common one. So what is set here is set back, and a thread that comes meanwhi
 Threads do not survive a fork: a child starts others here, and computes with one thread where PyTorch would wait for its lost ones.
 """
 
-__all__ = ["MOST", "check", "each", "one_thread"]
+__all__ = ["MOST", "check", "each", "one_blas_thread", "one_thread"]
 
 import os
 import threading
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 MOST = 1024  # threads: more than help anywhere, and few enough to be started
 
@@ -29,6 +30,8 @@ class _Shared:
         self.lock = threading.Lock()
         self.alone = 0  # threads within one_thread
         self.common = 1  # number that a new thread should take, while there are some
+        self.blas: threadpool_limits | None = None  # what one_blas_thread has set, and for how many
+        self.blas_users = 0
         self.pools: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -84,6 +87,26 @@ def one_thread() -> Iterator[None]:
             with shared.lock:
                 shared.alone -= 1
                 torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's products on one CPU thread: where tasks are given to threads by :func:`each`, these compute alone.
+
+    NumPy has one number for all threads, so whoever comes first sets it and whoever leaves last sets it back.
+    """
+    shared = _shared
+    with shared.lock:
+        if not shared.blas_users:
+            shared.blas = threadpool_limits(limits=1, user_api="blas")
+        shared.blas_users += 1
+    try:
+        yield
+    finally:
+        with shared.lock:
+            shared.blas_users -= 1
+            if not shared.blas_users:
+                shared.blas.restore_original_limits()
 
 
 def _number() -> int:

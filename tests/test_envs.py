@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from mamlkit.rl import envs
-from mamlkit.rl.batched import Direction, Square, Velocity
+from mamlkit.rl.goals import Direction, Square, Velocity
 
 NAMES = list(envs.ENVIRONMENTS)
 OTHER_GOAL = {"2d-navigation": [0.1, 0.2], "half-cheetah-direction": 1.0, "ant-direction": 1.0}

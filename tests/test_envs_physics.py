@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mamlkit.rl import envs
-from mamlkit.rl.batched import Direction, Velocity
+from mamlkit.rl.goals import Direction, Velocity
 from mamlkit.rl.locomotion import LARGEST, Ant, HalfCheetah, Physics, measuring, physics_rate
 
 ROBOTS = [HalfCheetah, Ant]

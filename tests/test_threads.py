@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from conftest import small_problem
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mamlkit import engine, methods, threads, train
 
@@ -122,6 +123,18 @@ def test_who_has_one_thread_changes_nobodys_number(two):
     go.set()
     worker.join()
     assert in_a_thread(torch.get_num_threads) == 2
+
+
+def test_numpys_products_get_their_threads_back_when_the_last_has_left():
+    numbers = lambda: {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    with threadpool_limits(limits=2, user_api="blas"):
+        before, first, last = numbers(), threads.one_blas_thread(), threads.one_blas_thread()
+        first.__enter__()
+        last.__enter__()
+        first.__exit__(None, None, None)
+        assert numbers() <= {1}
+        last.__exit__(None, None, None)
+        assert numbers() == before
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**7])

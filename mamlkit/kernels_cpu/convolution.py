@@ -13,9 +13,10 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamlkit.kernels_cpu.loops import loop
 from mamlkit.kernels_cpu.memory import empty
 from mamlkit.kernels_cpu.offsets import Offsets, neighbours, readers
-from mamlkit.kernels_cpu.vectors import LANES, add_scaled, load, loop, store, zero
+from mamlkit.kernels_cpu.vectors import LANES, add_scaled, load, store, zero
 from mamlkit.models import Window
 
 SLICE = 128  # pixels that a weight gradient sums over at once, so that they are still in the cache for the next inputs

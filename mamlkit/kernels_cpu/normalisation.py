@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mamlkit.kernels_cpu.loops import loop
 from mamlkit.kernels_cpu.memory import empty
-from mamlkit.kernels_cpu.vectors import loop
 from mamlkit.models import BATCH_NORM_EPS
 
 OFF = 255  # in ``where``: this unit is not active

@@ -3,7 +3,7 @@
 A loop that keeps a dozen sums in registers, which Numba would not find by itself, can so be written in Python.
 """
 
-__all__ = ["LANES", "add_scaled", "load", "loop", "store", "zero"]
+__all__ = ["LANES", "add_scaled", "load", "store", "zero"]
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 BYTES = 128 if llvm.get_host_cpu_features().get("avx512f") else 64  # of a vector: two registers of AVX2 or of AVX-512, four of NEON
 LANES = {np.dtype(name): BYTES // np.dtype(name).itemsize for name in ("float32", "float64")}  # numbers in a vector
-
-loop = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 
 
 class Vector(types.Type):

@@ -1,10 +1,11 @@
-"""What all batched environments share: goals, seeds, horizons, and which environments take part in a step."""
+"""What all batched environments share: seeds, horizons, and which environments take part in a step."""
 
-__all__ = ["Batched", "Direction", "Goals", "Square", "Velocity"]
+__all__ = ["Batched", "alone"]
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -14,92 +15,22 @@ from gymnasium.vector.utils import batch_space
 from numpy import ndarray
 from numpy.random import Generator
 
-
-class Goals(Protocol):
-    """A set of goals and the task distribution over it."""
-
-    shape: ClassVar[tuple[int, ...]]  # of one goal
-
-    def sample(self, rng: Generator, n: int) -> ndarray:
-        """``n`` goals of the task distribution, ``[n, *shape]``."""
-
-    def contains(self, goals: ndarray) -> ndarray:
-        """Which of the goals ``[n, *shape]`` belong to the set, ``[n]``; NaN never does."""
+from mamlkit.rl.goals import Goals
 
 
-@dataclass(frozen=True)
-class Square:
-    """A point, uniform in the unit square around the start. Paper: section 5.3.1.
+def alone(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a batch in which one thread at a time may be: two would write into the same simulations."""
 
-    >>> Square().contains(np.array([[0.5, -0.5], [0.6, 0.0]]))
-    array([ True, False])
-    """
+    @functools.wraps(method)
+    def guarded(self: "Batched", *args: Any, **kwargs: Any) -> Any:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(f"{method.__name__}() came while another thread uses these environments; give each thread a batch of its own")
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._lock.release()
 
-    half_side: float = 0.5
-    shape = (2,)
-
-    def __str__(self) -> str:
-        return f"points with both coordinates in [{-self.half_side}, {self.half_side}]"
-
-    def sample(self, rng: Generator, n: int) -> ndarray:
-        return rng.uniform(-self.half_side, self.half_side, (n, 2))
-
-    def contains(self, goals: ndarray) -> ndarray:
-        return (np.abs(goals) <= self.half_side).all(-1)
-
-
-@dataclass(frozen=True)
-class Velocity:
-    """A forward velocity in m/s, uniform in [0, top]. Paper: section 5.3.2.
-
-    Args:
-        top: the largest goal, m/s.
-        bonus: what a step earns at the goal velocity itself (the Ant: 1).
-
-    >>> Velocity(3.0, bonus=1.0).reward(np.array([2.5, 0.0]), np.array([2.0, 3.0]))
-    array([ 0.5, -2. ])
-    """
-
-    top: float
-    bonus: float = 0.0
-    shape = ()
-
-    def __str__(self) -> str:
-        return f"velocities in [0, {self.top}] m/s"
-
-    def sample(self, rng: Generator, n: int) -> ndarray:
-        return rng.uniform(0.0, self.top, n)
-
-    def contains(self, goals: ndarray) -> ndarray:
-        return (0.0 <= goals) & (goals <= self.top)
-
-    def reward(self, velocity: ndarray, goals: ndarray) -> ndarray:
-        """The part of a step's reward that depends on the task, ``[n]``."""
-        return self.bonus - np.abs(velocity - goals)
-
-
-@dataclass(frozen=True)
-class Direction:
-    """Forward (+1) or backward (-1), as likely as each other. Paper: section 5.3.2.
-
-    >>> Direction().reward(np.array([2.0, 2.0]), np.array([1.0, -1.0]))
-    array([ 2., -2.])
-    """
-
-    shape = ()
-
-    def __str__(self) -> str:
-        return "the directions -1 and 1"
-
-    def sample(self, rng: Generator, n: int) -> ndarray:
-        return 2.0 * rng.integers(0, 2, n) - 1.0
-
-    def contains(self, goals: ndarray) -> ndarray:
-        return np.abs(goals) == 1.0
-
-    def reward(self, velocity: ndarray, goals: ndarray) -> ndarray:
-        """The part of a step's reward that depends on the task, ``[n]``."""
-        return goals * velocity
+    return guarded
 
 
 class Batched(VectorEnv):
@@ -109,7 +40,10 @@ class Batched(VectorEnv):
     part in further steps until it is reset: its observation and both flags stay, its reward is 0, its action
     is not looked at. So what a caller has no use for costs nothing and disturbs nobody.
 
-    A family gives ``_start`` and ``_advance``; both see only the environments that take part.
+    A copy, or what a pickle gives back, is a batch of its own that goes on from the same states.
+
+    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and graphics, which a copy
+    does not share, are made in ``_open`` and named in ``_of_process``.
 
     Args:
         task: the set of goals.
@@ -122,9 +56,11 @@ class Batched(VectorEnv):
 
     Raises:
         ValueError: for goals of another shape or outside the set, and a horizon below 1.
+        RuntimeError: two threads use one batch at the same time.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+    _of_process: ClassVar[tuple[str, ...]] = ("_lock",)  # what a copy does not take along, and ``_open`` gives it
 
     def __init__(
         self, task: Goals, goals: ndarray, *, horizon: int, show_goal: bool, observation: int, action: int, bound: float
@@ -145,13 +81,28 @@ class Batched(VectorEnv):
         self._terminated = np.zeros(n, bool)
         self._truncated = np.ones(n, bool)  # nothing steps before its first reset
         self._begun = False
+        self._rngs: list[Generator | None] = [None] * n
+        self._open()
         self.set_goals(goals)
+
+    def _open(self) -> None:
+        """What belongs to this object in this process alone."""
+        self._lock = threading.RLock()
+        self.closed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in self._of_process}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     @property
     def goals(self) -> ndarray:
         """A copy of the goals, ``[num_envs, *task.shape]``."""
         return self._goals.copy()
 
+    @alone
     def set_goals(self, goals: ndarray) -> None:
         """Give every environment a new goal, ``[num_envs, *task.shape]``, which counts from the next step on."""
         goals = np.array(goals, np.float64)
@@ -163,19 +114,26 @@ class Batched(VectorEnv):
         self._goals = goals
         self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[:, : self._observations.shape[1] - self._own]
 
+    @alone
     def reset(self, *, seed: int | Sequence | ndarray | None = None, options: dict[str, Any] | None = None) -> tuple[ndarray, dict]:
         """Start new episodes.
 
         Args:
-            seed: one per environment, each an integer or a sequence of integers; the start state of an environment
-                depends on its own seed alone. An integer s stands for s, s + 1, ...; None draws fresh seeds.
+            seed: one per environment, each an integer or a sequence of integers; the start states of an environment
+                depend on its own seed alone. An integer s stands for s, s + 1, ...; None goes on with the random numbers of
+                the seed before, if there was one.
             options: ``{"reset_mask": mask}`` with a boolean ``[num_envs]`` resets only where it is True.
 
         Returns:
             observations ``[num_envs, obs]`` of all environments, and an empty dict.
+
+        Raises:
+            ValueError: for another number of seeds, another mask, and other options.
         """
+        if unknown := [key for key in options or {} if key != "reset_mask"]:
+            raise ValueError(f"options have {', '.join(map(repr, unknown))}, but 'reset_mask' is all that is known; leave out the rest")
         if seed is None:
-            seed = self.np_random.integers(2**63, size=self.num_envs)
+            seed = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
             seed = [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
@@ -185,11 +143,15 @@ class Batched(VectorEnv):
             raise ValueError(f"reset_mask is {mask.dtype} {list(mask.shape)}, but it must be bool [{self.num_envs}]")
         rows = np.flatnonzero(mask)
         if rows.size:
-            self._observations[rows, : self._own] = self._start(rows, [np.random.default_rng(seed[i]) for i in rows])
+            for i in rows:
+                if seed[i] is not None or self._rngs[i] is None:
+                    self._rngs[i] = np.random.default_rng(seed[i])
+            self._observations[rows, : self._own] = self._start(rows, [self._rngs[i] for i in rows])
             self._elapsed[rows], self._terminated[rows], self._truncated[rows] = 0, False, False
             self._begun = True
         return self._observations.copy(), {}
 
+    @alone
     def step(self, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray, dict]:
         """Advance every environment whose episode is not over.
 
@@ -234,3 +196,8 @@ class Batched(VectorEnv):
     def frame(self, index: int = 0) -> ndarray:
         """A picture of environment ``index``, uint8 ``[height, width, 3]``."""
         raise NotImplementedError
+
+    @alone
+    def close(self, **kwargs: Any) -> None:
+        """Free threads and graphics."""
+        super().close(**kwargs)

@@ -13,9 +13,11 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Direction, Goals, Square, Velocity
+from mamlkit.rl.batched import Batched
+from mamlkit.rl.goals import Direction, Goals, Square, Velocity
 from mamlkit.rl.locomotion import Ant, HalfCheetah
 from mamlkit.rl.navigation import Navigation
+from mamlkit.threads import check
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ def make(
         threads: simulation threads; None takes all cores. Results do not depend on it.
 
     Raises:
-        ValueError: for an unknown name, and goals of another shape or outside their set.
+        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads that cannot be meant.
     """
+    if threads is not None:
+        check(threads)
     environment = _get(name)
     chosen = {} if horizon is None else {"horizon": horizon}
     return environment.family(environment.goals, goals, show_goal=show_goal, threads=threads, **chosen)
@@ -118,7 +122,13 @@ class GoalEnv(gymnasium.Env):
         self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ndarray, dict[str, Any]]:
-        """Start an episode; ``seed`` fixes the start state and, where it is drawn, the goal."""
+        """Start an episode; ``seed`` fixes the start state and, where it is drawn, the goal.
+
+        Raises:
+            ValueError: there are options, of which none is known.
+        """
+        if options:
+            raise ValueError(f"options have {', '.join(map(repr, options))}, but none is known here; leave them out")
         super().reset(seed=seed)
         if self._drawn:
             # A stream of its own, so that the goal says nothing about the start state's noise.

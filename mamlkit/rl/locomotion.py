@@ -14,12 +14,13 @@ from typing import ClassVar
 
 import mujoco
 import numpy as np
-from mujoco.rollout import Rollout
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Direction, Velocity
-from mamlkit.rl.physics import Physics, measuring, shipped
+from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.goals import Direction, Velocity
+from mamlkit.rl.physics import Physics, Pool, measuring, shipped
+from mamlkit.threads import MOST, check
 
 LARGEST = 1e4  # m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
 
@@ -42,6 +43,7 @@ class Locomotion(Batched):
 
     observation: ClassVar[int]
     contacts: ClassVar[bool]
+    _of_process = (*Batched._of_process, "pool", "_renderer", "_physics")
 
     def __init__(
         self,
@@ -52,11 +54,8 @@ class Locomotion(Batched):
         show_goal: bool = False,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads={threads}, but simulation needs at least one; None takes all cores")
-        threads = threads or os.cpu_count() or 1
-        self.pool = Rollout(nthread=threads if threads > 1 else 0)
-        self._renderer = None
+        self._threads = min(os.cpu_count() or 1, MOST) if threads is None else threads
+        check(self._threads)
         self.model = self.spec().compile()
         self.fps = round(1 / self.model.opt.timestep)
         super().__init__(
@@ -68,10 +67,15 @@ class Locomotion(Batched):
             action=self.model.nu,
             bound=LARGEST,
         )
-        self._physics = Physics(self.model, self.num_envs, self.pool)
         self._position = slice(1, 1 + self.model.nq)
         self._velocity = slice(1 + self.model.nq, None)
         self._state = np.zeros((self.num_envs, 1 + self.model.nq + self.model.nv))  # time, qpos, qvel
+
+    def _open(self) -> None:
+        super()._open()
+        self.pool = Pool(self._threads)
+        self._renderer = None
+        self._physics = Physics(self.model, self.num_envs, self.pool)
 
     @classmethod
     def spec(cls) -> mujoco.MjSpec:
@@ -115,6 +119,7 @@ class Locomotion(Batched):
         """Start states with unit quaternions."""
         return states
 
+    @alone
     def frame(self, index: int = 0, *, width: int = 480, height: int = 360) -> ndarray:
         """Environment ``index`` seen from the side by a camera that follows it, uint8 ``[height, width, 3]``.
 
@@ -209,8 +214,10 @@ class Ant(Locomotion):
     observation = 125
     contacts = True
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    _of_process = (*Locomotion._of_process, "_measuring")
+
+    def _open(self) -> None:
+        super()._open()
         self._measuring = Physics(measuring(self.spec(), contacts=True), self.num_envs, self.pool)
 
     @classmethod

@@ -6,7 +6,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, Square
+from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.goals import Square
 
 STEP = 0.1  # the largest move per coordinate and step
 NEAR = 0.01  # an episode ends where both coordinates are closer to the goal than this
@@ -34,7 +35,7 @@ class Navigation(Batched):
     def __init__(
         self, task: Square, goals: ndarray, *, horizon: int = 100, show_goal: bool = False, threads: int | None = None
     ) -> None:
-        bound = max(STEP * horizon, task.half_side)
+        bound = max(np.cumsum(np.full(max(1, horizon), STEP))[-1], task.half_side)  # rounded as the moves are, step by step
         super().__init__(task, goals, horizon=horizon, show_goal=show_goal, observation=2, action=2, bound=bound)
         self._path = np.zeros((self.num_envs, horizon + 1, 2))  # positions, for the picture
 
@@ -49,6 +50,7 @@ class Navigation(Batched):
         away = position - self._goals[rows]
         return position, -np.sqrt(away[:, 0] ** 2 + away[:, 1] ** 2), (np.abs(away) < NEAR).all(-1)
 
+    @alone
     def frame(self, index: int = 0) -> ndarray:
         """The path so far, the point and the goal of environment ``index``, uint8 ``[height, width, 3]``."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -9,9 +9,13 @@ Every step starts the constraint solver afresh (``mujoco.rollout`` zeroes its wa
 state and the control alone, whoever computes it.
 """
 
-__all__ = ["Physics", "measuring", "shipped"]
+__all__ = ["Physics", "Pool", "measuring", "shipped"]
 
+import ctypes
+import os
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 import gymnasium
 import mujoco
@@ -29,6 +33,47 @@ def shipped(name: str) -> mujoco.MjSpec:
     return spec
 
 
+class Pool:
+    """Simulation threads. A forked child, in which there are none of them, begins with others when it needs them.
+
+    Args:
+        threads: at least one; with one alone the calling thread does the work.
+    """
+
+    _all: "WeakSet[Pool]" = WeakSet()
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._rollout: Rollout | None = self._begun()
+        self._all.add(self)
+
+    def _begun(self) -> Rollout:
+        return Rollout(nthread=self.threads if self.threads > 1 else 0)
+
+    def rollout(self, *args: Any, **kwargs: Any) -> None:
+        """As ``mujoco.rollout.Rollout.rollout``."""
+        if self._rollout is None:
+            self._rollout = self._begun()
+        self._rollout.rollout(*args, **kwargs)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._rollout is not None:
+            self._rollout.close()
+
+    @classmethod
+    def forked(cls) -> None:
+        """Forget what the parent's threads did; their pools are never freed, since that would wait for threads that are gone."""
+        for pool in cls._all:
+            if pool._rollout is not None:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool._rollout))
+                pool._rollout = None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=Pool.forked)
+
+
 class Physics:
     """One step of up to ``num_envs`` simulations of a model.
 
@@ -38,10 +83,10 @@ class Physics:
         pool: the threads.
     """
 
-    def __init__(self, model: mujoco.MjModel, num_envs: int, pool: Rollout) -> None:
+    def __init__(self, model: mujoco.MjModel, num_envs: int, pool: Pool) -> None:
         self._pool = pool
         self._models = [model] * num_envs
-        self._data = [mujoco.MjData(model) for _ in range(max(1, pool.nthread))]
+        self._data = [mujoco.MjData(model) for _ in range(pool.threads)]
         self._after = np.empty((num_envs, 1, 1 + model.nq + model.nv))
         self._sensors = np.empty((num_envs, 1, model.nsensordata))
 

@@ -43,7 +43,7 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         ValueError: for a device that is not there, or a number of threads that no machine has.
     """
     if threads is not None and threads not in range(1, MOST_THREADS + 1):
-        raise ValueError(f"threads={threads}, but it must be a whole number from 1 to {MOST_THREADS}; use that of the cores")
+        raise ValueError(f"threads={threads}, but it must be a whole number from 1 to {MOST_THREADS}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -204,7 +204,7 @@ def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params],
     if not row.evaluations:
         return None
     settings = row.evaluations[0]
-    methods.predictor(methods.METHODS[row.method](build(row, settings)))  # before hours of training, not after
+    methods.predictor(methods.METHODS[row.method](build(row, settings)))  # before hours of training
 
     def measure(params: Params) -> float:
         curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
@@ -227,8 +227,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Query error of the parameters after 0, 1, ... inner steps on fresh tasks.
 
-    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how the
-    adapted parameters predict, the row's method says, as in training.
+    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how
+    the adapted parameters predict, the row's method says, as in training.
 
     Args:
         row: the experiment the parameters belong to.

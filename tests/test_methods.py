@@ -1,4 +1,4 @@
-"""The losses' two readings, that every method is a function of one task, and that tests go by what it says."""
+"""The losses' two readings; every method is a function of one task, and is tested by what it says."""
 
 import dataclasses
 import re
@@ -60,7 +60,8 @@ def test_a_loss_refuses_targets_that_would_be_stretched(loss):
     outputs = torch.zeros(3, 2)
     wrong = [torch.zeros(3), torch.zeros(1, 2), torch.zeros(3, 1), torch.zeros(2, 3)]
     if loss != "mse":
-        wrong = [t.long() for t in (torch.zeros(1), torch.zeros(2), torch.zeros(3, 2))] + [torch.zeros(3), torch.zeros(3).int()]
+        wrong = [torch.zeros(shape, dtype=torch.int64) for shape in (1, 2, (3, 2))]
+        wrong += [torch.zeros(3), torch.zeros(3, dtype=torch.int32)]
     for targets in wrong:
         with pytest.raises(ValueError, match="give one|must be whole numbers"):
             methods.LOSSES[loss](outputs, targets, 1)
@@ -89,7 +90,7 @@ def test_adapting_moves_these_parameters_and_no_others():
     learner, params, batch = small_problem("mlp")
     fast = learner.adapting("weight1").adapt(params, tuple(t[0] for t in batch.support))
     assert [name for name in params if not torch.equal(fast[name], params[name])] == ["weight1"]
-    with pytest.raises(ValueError, match=r"\['head'\] are no parameters .* weight0, bias0"):
+    with pytest.raises(ValueError, match=r"\['head'\] are no parameters .* it has weight0, bias0"):
         learner.adapting("head")
 
 
@@ -114,8 +115,9 @@ def weights(row):
 def test_the_methods_of_the_page_have_the_gradient_of_the_general_way(page, method, steps):
     learner = dataclasses.replace(train.build(ROW), inner_lr=0.05, inner_steps=steps)
     params = {name: value.double() for name, value in weights(ROW).items()}
-    random = torch.Generator().manual_seed(0)
-    six = maml.Task(*(tuple(torch.randn(6, 10, 1, generator=random, dtype=torch.float64) for _ in range(2)) for _ in range(2)))
+    generator = torch.Generator().manual_seed(0)
+    points = lambda: torch.randn(6, 10, 1, generator=generator, dtype=torch.float64)
+    six = maml.Task((points(), points()), (points(), points()))
     objective = methods.METHODS[method](learner)
     gradient, losses = engine.meta_gradient(objective, params, six)
     wanted, wanted_losses = maml.meta_gradient(objective, params, six)
@@ -127,13 +129,15 @@ def test_anil_adapts_the_head_alone_in_training_and_in_tests(page):
     row, params = dataclasses.replace(ROW, method="anil"), weights(ROW)
     test = row.evaluations[1]
     found, all_layers = (train.evaluate(r, params, test, n_tasks=600)["mse"] for r in (row, ROW))
-    batch = tasks.make("sinusoid", "test", shots=test.shots, queries=test.queries).sample(train.generator(0, "evaluate test", 0), 100)
+    family = tasks.make("sinusoid", "test", shots=test.shots, queries=test.queries)
+    batch = family.sample(train.generator(0, "evaluate test", 0), train.EVALUATION_CHUNK)
     learner = train.build(row, test)
     for i in range(3):
         support, (x, y) = (tuple(t[i] for t in pair) for pair in batch)
         fast = dict(params)
         for step in range(test.inner_steps + 1):
-            assert np.isclose(found[i, step], float(((learner.model.apply(fast, x) - y) ** 2).mean()), rtol=1e-4)
+            wanted = ((learner.model.apply(fast, x) - y) ** 2).mean()
+            assert np.isclose(found[i, step], float(wanted), rtol=1e-4)
             head = {name: fast[name].clone().requires_grad_() for name in ("weight2", "bias2")}
             gradient = torch.autograd.grad(learner.loss_fn({**fast, **head}, support), list(head.values()))
             fast |= {name: (w - test.inner_lr * g).detach() for (name, w), g in zip(head.items(), gradient)}
@@ -154,7 +158,11 @@ class OwnLoss(methods.Objective):
         return 2 * super().__call__(params, task)
 
 
-@pytest.mark.parametrize("method", [OwnLoss, lambda learner: lambda params, task: 2 * methods.maml(learner)(params, task)])
+def plain_function(learner):
+    return lambda params, task: 2 * methods.maml(learner)(params, task)
+
+
+@pytest.mark.parametrize("method", [OwnLoss, plain_function])
 def test_what_does_not_say_how_it_predicts_is_trained_but_not_tested(method, monkeypatch):
     monkeypatch.setitem(methods.METHODS, "own", method)
     learner, params, batch = small_problem("mlp")
@@ -171,7 +179,8 @@ def test_a_function_can_say_how_it_predicts():
     learner, params, batch = small_problem("mlp")
     objective = lambda params, task: learner.loss_fn(params, task.query)
     objective.predict = lambda params, task: learner.model.apply(params, task.query[0])[None]
-    found = engine.predictions(objective, params, batch)
-    assert torch.equal(found, engine.predictions(methods.maml(dataclasses.replace(learner, inner_steps=0)), params, batch))
+    unadapted = methods.maml(dataclasses.replace(learner, inner_steps=0))
+    found, wanted = (engine.predictions(each, params, batch) for each in (objective, unadapted))
+    assert torch.allclose(found, wanted, rtol=1e-12)
     with pytest.raises(ValueError, match="can be trained but not tested"):
         engine.predictions(learner, params, batch)

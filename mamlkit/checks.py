@@ -1,13 +1,13 @@
 """What a network can be given, checked once, in the words of the network, before any loop sees it.
 
-The compiled loops read and write where the shapes of a network tell them, without asking. So nothing comes to them that was
-not looked at here. It takes some microseconds for each parameter.
+The compiled loops read and write where the shapes of a network tell them, without asking. So nothing comes to
+them that was not looked at here. That takes some microseconds for each tensor.
 """
 
 __all__ = ["check"]
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
@@ -21,12 +21,14 @@ from mamlkit.models import Layer, Model
 FLOATS = (torch.float32, torch.float64)  # on a CPU, PyTorch's own convolutions in bfloat16 at times give NaN
 MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
 
+Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words for them
+
 
 def check(learner: Learner, params: Params, tasks: Task) -> None:
     """Whether a learner can work with these parameters on this meta-batch.
 
-    Labels are compared with the number of classes on a CPU only: a GPU would have to be waited for. The families of
-    :mod:`mamlkit.tasks` give none that are out of range.
+    Labels are compared with the number of classes on a CPU only: a GPU would have to be waited for. The
+    families of :mod:`mamlkit.tasks` give none that are out of range.
 
     Args:
         learner: network and loss.
@@ -37,9 +39,10 @@ def check(learner: Learner, params: Params, tasks: Task) -> None:
         ValueError: what came, and what this network takes.
     """
     model = learner.model
+    examples = _examples(tasks)
     _check_params(model, params)
-    _check_tensors(params, tasks)
-    _check_counts(tasks)
+    _check_tensors(params, examples)
+    _check_counts(examples)
     outputs = None
     if model.layers:
         _check_layers(model.init, model.layers)
@@ -50,17 +53,38 @@ def check(learner: Learner, params: Params, tasks: Task) -> None:
         _check_targets(learner.loss, outputs, inputs, name, targets)
 
 
+def _examples(tasks: Task) -> Examples:
+    if not (
+        isinstance(tasks, Task) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in tasks)
+    ):
+        raise ValueError(
+            "a meta-batch is a Task of two pairs, (inputs, targets) of the support and of the query"
+        )
+    (support, support_targets), (query, query_targets) = tasks
+    return {
+        "support inputs": support,
+        "support targets": support_targets,
+        "query inputs": query,
+        "query targets": query_targets,
+    }
+
+
 def _check_params(model: Model, params: Params) -> None:
     wanted = model.shapes
     if not isinstance(params, Mapping):
-        raise ValueError(f"parameters came as {type(params).__name__}, but must be a dictionary, name to tensor")
-    if params.keys() != wanted.keys():
         raise ValueError(
-            f"parameters lack {sorted(wanted.keys() - params.keys())} and have {sorted(params.keys() - wanted.keys(), key=str)} "
-            f"too much; this network's are {', '.join(wanted)}"
+            f"parameters are a {type(params).__name__}, but must be a dictionary, name to tensor"
+        )
+    if params.keys() != wanted.keys():
+        missing, more = (
+            sorted(a - b, key=str)
+            for a, b in ((wanted.keys(), params.keys()), (params.keys(), wanted.keys()))
+        )
+        raise ValueError(
+            f"parameters lack {missing} and have {more} too much; this network has {', '.join(wanted)}"
         )
     if unknown := set(model.frozen) - wanted.keys():
-        raise ValueError(f"frozen={sorted(unknown)} are no parameters of this network; its own are {', '.join(wanted)}")
+        raise ValueError(f"frozen={sorted(unknown)}, but this network's parameters are {', '.join(wanted)}")
     for name, value in params.items():
         if isinstance(value, Tensor) and value.shape != wanted[name]:
             raise ValueError(
@@ -69,74 +93,76 @@ def _check_params(model: Model, params: Params) -> None:
             )
 
 
-def _tensors(params: Params, tasks: Task) -> Iterator[tuple[str, Tensor]]:
-    """All that came, and what to call it."""
-    if not (isinstance(tasks, Task) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in tasks)):
-        raise ValueError("a meta-batch is a Task of two pairs, (support inputs, targets) and (query inputs, targets)")
-    yield from ((f"parameter {name!r}", value) for name, value in params.items())
-    for name, pair in zip(Task._fields, tasks):
-        yield from ((f"{name} {part}", value) for part, value in zip(("inputs", "targets"), pair))
-
-
-def _check_tensors(params: Params, tasks: Task) -> None:
+def _check_tensors(params: Params, examples: Examples) -> None:
     """Dense tensors on one device; parameters and inputs of one type."""
     dtype = device = None
-    for name, value in _tensors(params, tasks):
+    for name, value in (*params.items(), *examples.items()):
         if not isinstance(value, Tensor) or value.layout is not torch.strided:
-            raise ValueError(f"{name}: {_kind(value)} came, but it must be a dense tensor; use torch.from_numpy or to_dense")
+            came = value.layout if isinstance(value, Tensor) else type(value)
+            raise ValueError(
+                f"{name}: {came} came, but it must be a dense tensor; use torch.from_numpy or to_dense"
+            )
         if dtype is None:
             dtype, device = value.dtype, value.device
             if dtype not in FLOATS or device.type == "meta":
-                raise ValueError(f"{name} is {dtype} on {device}, but it must be {' or '.join(map(str, FLOATS))}, on a CPU or a GPU")
+                raise ValueError(
+                    f"{name}: {dtype} on {device} came, but it must be {' or '.join(map(str, FLOATS))}, "
+                    "on a CPU or a GPU"
+                )
         if value.device != device:
-            raise ValueError(f"{name}: on {value.device}, but the first parameter is on {device}; use .to({str(device)!r})")
+            raise ValueError(
+                f"{name}: on {value.device}, but the first parameter is on {device}; use .to('{device}')"
+            )
         if value.dtype != dtype and not name.endswith("targets"):
             raise ValueError(f"{name}: {value.dtype}, but the first parameter is {dtype}; use .to({dtype})")
 
 
-def _kind(value: object) -> str:
-    return f"{value.layout}" if isinstance(value, Tensor) else f"{type(value).__module__}.{type(value).__name__}"
-
-
-def _check_counts(tasks: Task) -> None:
+def _check_counts(examples: Examples) -> None:
     """The same tasks everywhere, and in each pair as many inputs as targets; at least one of each."""
-    shapes = {name: t.shape for name, t in _tensors({}, tasks)}
-    for name, shape in shapes.items():
-        if len(shape) < 2:
-            raise ValueError(f"{name} are {tuple(shape)}, but need two leading axes, [tasks, points, ...]")
-    counts = {name: shape[0] for name, shape in shapes.items()}
-    if min(counts.values()) != max(counts.values()) or 0 in counts.values():
-        raise ValueError(f"a meta-batch holds the same tasks in all its tensors, at least one, but came with {counts}")
-    for name, (inputs, targets) in zip(Task._fields, tasks):
-        if inputs.shape[1] != targets.shape[1] or inputs.shape[1] == 0:
+    for name, value in examples.items():
+        if value.dim() < 2:
+            raise ValueError(f"{name}: {tuple(value.shape)}, but two axes lead, [tasks, points, ...]")
+    counts = {name: len(value) for name, value in examples.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(
+            f"a meta-batch holds the same tasks in all its tensors, at least one, but came with {counts}"
+        )
+    points = {name: value.shape[1] for name, value in examples.items()}
+    for part in Task._fields:
+        if points[f"{part} inputs"] != points[f"{part} targets"] or not points[f"{part} inputs"]:
             raise ValueError(
-                f"{name} has {inputs.shape[1]} inputs and {targets.shape[1]} targets in each task, but needs as many of one "
-                "as of the other, and at least one"
+                f"an input has one target, and a task at least one of both, but came with {points}"
             )
 
 
-def _check_inputs(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], name: str, inputs: Tensor) -> None:
+def _check_inputs(
+    layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], name: str, inputs: Tensor
+) -> None:
     points, shape = inputs.shape[1], tuple(inputs.shape[2:])
     window = layers[0].window
     if window:
         models.check_images(shape, (window.channels, window.size, window.size))
     elif not shape:
-        raise ValueError(f"{name} inputs are {tuple(inputs.shape)}, but this network takes [tasks, points, features]")
+        raise ValueError(
+            f"{name} inputs: {tuple(inputs.shape)}, but this network takes [tasks, points, features]"
+        )
     else:
         models.check_features(math.prod(shape), shapes[layers[0].weight][1])
     for layer in layers:
         if layer.shift and points * (layer.window.out**2 if layer.window else 1) == 1:
             raise ValueError(
-                f"{name} has one point in each task, but the batch normalisation of {layer.shift!r} needs two values or more "
-                "for its variance; use more points"
+                f"{name}: one point in each task, but the batch normalisation of {layer.shift!r} "
+                "needs two values or more for its variance; use more points"
             )
 
 
 def _check_targets(loss: str, outputs: int | None, inputs: Tensor, name: str, targets: Tensor) -> None:
-    """What the losses themselves ask of their targets, and what they cannot ask; a loss of one's own asks for itself."""
+    """What the losses ask of their targets, and what they cannot ask; a loss of one's own asks for itself."""
     if loss == "mse":
         if targets.dtype != inputs.dtype:
-            raise ValueError(f"{name} targets: {targets.dtype}, but inputs are {inputs.dtype}; use .to({inputs.dtype})")
+            raise ValueError(
+                f"{name} targets: {targets.dtype}, but inputs are {inputs.dtype}; use .to({inputs.dtype})"
+            )
         if outputs is not None:
             methods.check_values((*inputs.shape[:2], outputs), targets)
     elif loss.startswith("cross-entropy"):
@@ -144,24 +170,29 @@ def _check_targets(loss: str, outputs: int | None, inputs: Tensor, name: str, ta
         if targets.device.type == "cpu":
             least, largest = map(int, torch.aminmax(targets))
             if least < 0 or largest >= (math.inf if outputs is None else outputs):
+                classes = "the number of classes" if outputs is None else outputs
                 raise ValueError(
-                    f"{name} labels lie between {least} and {largest}, but must lie between 0 and "
-                    f"{'the number of classes' if outputs is None else outputs} less one"
+                    f"{name} labels lie between {least} and {largest}, but must from 0 to {classes} less 1"
                 )
 
 
 @lru_cache
 def _check_layers(init: Callable[[Generator], Params], layers: tuple[Layer, ...]) -> None:
-    """Whether ``layers`` can be the network whose parameters ``init`` draws; looked at once for each network."""
+    """Whether ``layers`` can be the network whose parameters ``init`` draws; asked once for each network."""
     shapes = models.shapes(init)
     names = [name for layer in layers for name in (layer.weight, layer.bias, layer.shift) if name is not None]
     if sorted(names) != sorted(shapes):
-        raise ValueError(f"layers name {', '.join(names)}, but the network's parameters are {', '.join(shapes)}")
-    size, channels = (layers[0].window or models.Window(1, shapes[layers[0].weight][1], 1, 0, 0, 1))[:2]
+        raise ValueError(
+            f"layers name {', '.join(names)}, but the network's parameters are {', '.join(shapes)}"
+        )
+    images = layers[0].window
+    size, channels = images[:2] if images else (1, shapes[layers[0].weight][1])
     for layer in layers:
         outputs, window = shapes[layer.bias][0], layer.window
         fits = shapes[layer.bias] == shapes[layer.shift or layer.bias] == (outputs,)
-        fits &= shapes[layer.weight] == ((outputs, channels, 3, 3) if window else (outputs, channels * size**2))
+        fits &= shapes[layer.weight] == (
+            (outputs, channels, 3, 3) if window else (outputs, channels * size**2)
+        )
         fits &= layer.relu or layer.shift is None
         if window:
             padded = (*models.same_padding(size, window.stride), math.ceil(size / window.stride))
@@ -169,9 +200,11 @@ def _check_layers(init: Callable[[Generator], Params], layers: tuple[Layer, ...]
         fits &= layer.pool in range(1, min(MOST_POOLED, window.out) + 1 if window and layer.shift else 2)
         if not fits:
             raise ValueError(
-                f"{layer} after {channels} channels of {size} x {size} pixels is not what the engine has derivatives for; "
-                "see mamlkit.models.Layer, or leave out the model's layers"
+                f"{layer} after {channels} channels of {size} x {size} pixels is not what the engine has "
+                "derivatives for; see mamlkit.models.Layer, or leave out the model's layers"
             )
         size, channels = window.out // layer.pool if window and not layer.mean else 1, outputs
     if size != 1:
-        raise ValueError(f"the last layer leaves {size} x {size} pixels, but each output is one number; end with a mean or a head")
+        raise ValueError(
+            f"the last layer leaves {size} x {size} pixels, but an output is one number; end with a head"
+        )

@@ -2,8 +2,8 @@
 
 A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by
 the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and
-give the same numbers. Both ask :mod:`mamlkit.checks` first, and neither cares for the modes of PyTorch that a caller is in
-(autocast, inference mode).
+give the same numbers. Both ask :mod:`mamlkit.checks` first, and for both it is the same whether a caller is in
+autocast or in inference mode.
 """
 
 __all__ = ["meta_gradient", "predictions"]
@@ -41,7 +41,7 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
         The gradient of the mean loss, and the losses ``[tasks]``.
 
     Raises:
-        ValueError: parameters or a meta-batch that do not fit the objective's network (see :func:`mamlkit.checks.check`).
+        ValueError: parameters or a meta-batch that do not fit the network (see :func:`mamlkit.checks.check`).
     """
     with _undisturbed():
         if not _is_fast(objective, params, tasks):
@@ -59,7 +59,7 @@ def predictions(objective: LossFn, params: Params, tasks: Task) -> Tensor:
     """Outputs for the query examples after 0, 1, ... ``inner_steps`` steps on the support examples.
 
     Args:
-        objective: of a method, which says what it adapts and how it predicts (see :func:`mamlkit.methods.predictor`).
+        objective: of a method, which says how it predicts (see :func:`mamlkit.methods.predictor`).
         params: theta, the same for all tasks.
         tasks: as for :func:`meta_gradient`.
 
@@ -92,7 +92,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _is_fast(objective: LossFn, params: Params, tasks: Task) -> bool:
-    """Whether the passes of :mod:`mamlkit.layers` give this gradient; ``ValueError`` for what does not fit the network."""
+    """Whether :mod:`mamlkit.layers` has the passes; ``ValueError`` for what does not fit the network."""
     learner = getattr(objective, "learner", None)
     if not isinstance(learner, Learner):
         return False
@@ -120,9 +120,9 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
 
     With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
     meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
-    support loss. Where parameters are frozen, H is multiplied by v_k+1 with zeros in their place, since no step moves them.
-    It needs the phi_k alone: of the passes over the support examples the last are kept, as many as
-    KEPT_BYTES hold, and older ones are run again.
+    support loss. No step moves what is frozen, so H is multiplied by v_k+1 with zeros there. The recursion
+    needs the phi_k alone: of the passes over the support examples the last are kept, as many as KEPT_BYTES
+    hold, and older ones are run again.
     """
     learner = objective.learner
     steps = learner.inner_steps if objective.adapts else 0
@@ -164,7 +164,7 @@ def _step(learner: Learner, weights: Params, gradient: Params) -> Params:
 
 
 def _moved(learner: Learner, v: Params) -> Params:
-    """The part of a direction in which the inner update can go. Shifts are frozen, and no pass asks for theirs."""
+    """A direction with zeros for what is frozen, but for shifts, which no pass asks for."""
     still = set(learner.model.frozen) - {layer.shift for layer in learner.model.layers}
     return {n: torch.zeros_like(x) if n in still else x for n, x in v.items()}
 

@@ -1,6 +1,16 @@
 """What is compared. Each method turns a learner into an objective ``(params, task) -> loss``."""
 
-__all__ = ["LOSSES", "METHODS", "Learner", "Objective", "first_order_maml", "log_likelihood", "maml", "predictor", "pretraining"]
+__all__ = [
+    "LOSSES",
+    "METHODS",
+    "Learner",
+    "Objective",
+    "first_order_maml",
+    "log_likelihood",
+    "maml",
+    "predictor",
+    "pretraining",
+]
 
 import dataclasses
 import math
@@ -20,15 +30,17 @@ from mamlkit.models import Model
 def check_values(shape: tuple[int, ...], targets: Tensor) -> None:
     """``ValueError`` for targets that would be stretched over outputs of another shape."""
     if targets.shape != shape:
-        raise ValueError(f"targets are {tuple(targets.shape)}, but outputs are {tuple(shape)}; give one target for each output")
+        came, wanted = tuple(targets.shape), tuple(shape)
+        raise ValueError(f"targets are {came}, but outputs are {wanted}; give one target for each output")
 
 
 def check_labels(shape: tuple[int, ...], labels: Tensor) -> None:
     """``ValueError`` for what is not one class number for each point; shape is that of the points."""
     if labels.dtype != torch.int64:
-        raise ValueError(f"labels are {labels.dtype}, but must be whole numbers, torch.int64; use labels.long()")
+        raise ValueError(f"labels are {labels.dtype}, but must be whole numbers, torch.int64; use .long()")
     if labels.shape != shape:
-        raise ValueError(f"labels are {tuple(labels.shape)}, but there are {tuple(shape)} points; give one label for each")
+        came, wanted = tuple(labels.shape), tuple(shape)
+        raise ValueError(f"labels are {came}, but points are {wanted}; give one label for each point")
 
 
 def mse(outputs: Tensor, targets: Tensor, shots: int = 1) -> Tensor:
@@ -103,7 +115,7 @@ class Learner:
         """
         own = self.model.shapes.keys()
         if unknown := set(names) - own:
-            raise ValueError(f"{sorted(unknown)} are no parameters of this network; its own are {', '.join(own)}")
+            raise ValueError(f"{sorted(unknown)} are no parameters of this network: it has {', '.join(own)}")
         return dataclasses.replace(self, model=self.model._replace(frozen=frozenset(own - set(names))))
 
     def loss_fn(self, params: Params, examples: tuple[Tensor, Tensor]) -> Tensor:
@@ -126,7 +138,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: a function of the parameters and one task. It also says how its parameters are tested.
+    """What is minimised: a function of the parameters and one task; it also says how they are tested.
 
     The fields say in data what the function says in code, so that :mod:`mamlkit.engine` can find a
     faster way to the gradient of the same function. A class made from this one goes the general way.
@@ -149,7 +161,7 @@ class Objective:
         return self.learner.loss_fn(fast, task.query)
 
     def predict(self, params: Params, task: Task) -> Tensor:
-        """Outputs for the query inputs after 0, 1, ... ``inner_steps`` steps: ``[inner_steps + 1, points, outputs]``."""
+        """Outputs for the query inputs after 0, 1, ... steps: ``[inner_steps + 1, points, outputs]``."""
         path = self.learner.adaptation_path(params, task.support)
         return torch.stack([self.learner.model.apply(fast, task.query[0]) for fast in path])
 
@@ -157,7 +169,8 @@ class Objective:
 def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
     """How an objective predicts, as said where its loss is said.
 
-    A class that inherits a ``predict`` but has a loss of its own may adapt in another way, so it must say again how it predicts.
+    A class that inherits a ``predict`` but has a loss of its own may adapt in another way, so it must say again
+    how it predicts.
 
     Raises:
         ValueError: it does not say.
@@ -169,8 +182,9 @@ def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
         if "__call__" in own:
             break
     raise ValueError(
-        f"{objective!r} can be trained but not tested, since it does not say how it predicts; give it a predict(params, task) beside "
-        "its loss, which returns the query outputs [inner_steps + 1, points, outputs], or return mamlkit.methods.Objective(learner)"
+        f"{objective!r} can be trained but not tested, since it does not say how it predicts; beside its loss "
+        "define predict(params, task), which returns the query outputs [inner_steps + 1, points, outputs], or make "
+        "the method return a mamlkit.methods.Objective"
     )
 
 

@@ -74,7 +74,7 @@ class Model(NamedTuple):
 
 @lru_cache
 def shapes(init: Callable[[Generator], Params]) -> Mapping[str, torch.Size]:
-    """Name to shape of what ``init`` draws; found out once, since drawing takes as long as an update of a small network."""
+    """Name to shape of what ``init`` draws; found out once, since drawing takes its time."""
     return MappingProxyType({name: value.shape for name, value in init(Generator()).items()})
 
 

@@ -192,7 +192,7 @@ def _validation(row: Row, seed: int, device: torch.device) -> Callable[[Params],
     if not row.evaluations:
         return None
     settings = row.evaluations[0]
-    methods.predictor(methods.METHODS[row.method](build(row, settings)))  # before hours of training, not after
+    methods.predictor(methods.METHODS[row.method](build(row, settings)))  # before hours of training
 
     def measure(params: Params) -> float:
         curves = evaluate(row, params, settings, split="val", n_tasks=VALIDATION_TASKS, seed=seed, device=device)
@@ -215,8 +215,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Query error of the parameters after 0, 1, ... inner steps on fresh tasks.
 
-    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how the
-    adapted parameters predict, the row's method says, as in training.
+    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how
+    the adapted parameters predict, the row's method says, as in training.
 
     Args:
         row: the experiment the parameters belong to.

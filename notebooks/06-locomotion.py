@@ -50,6 +50,7 @@ from mamlkit import notebook, pages, plots, plots_rl
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl import train as rl
 from mamlkit.rl.sampling import sample, to_steps
+from mamlkit.threads import one_blas_thread
 
 train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
@@ -438,7 +439,7 @@ notebook.check("trained for directions: ten times as often as the others", often
 BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their rows
 
 
-@rl.one_blas_thread  # the baseline's products are small: more threads would only wait
+@one_blas_thread()  # the baseline's products are small: more threads would only wait
 def curvature_parts(setting, params, tasks):
     """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
     rows = {baseline: experiments.get(f"{SETTINGS[setting]}-{name}") for baseline, name in BASELINES.items()}

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 import torch
 
-from mamlkit import kernels_cpu, maml, methods, models
+from mamlkit import engine, kernels_cpu, maml, methods, models
 
 matplotlib.use("agg")  # no window, on whatever desktop
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
@@ -65,6 +65,17 @@ def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.floa
     params = {k: v.to(dtype) for k, v in model.init(generator).items()}
     params = {k: v + 0.1 * random(*v.shape) for k, v in params.items()}  # biases and shifts away from zero
     return methods.Learner(model, loss, 0.1, steps, shots), params, maml.Task(support, query)
+
+
+class General(methods.Objective):
+    """The same objective, but of another class, for which there is no fast way."""
+
+
+def ways(learner, params, tasks):
+    """What the engine can be asked, in the fast and in the general way: four functions."""
+    for kind in (methods.Objective, General):
+        for function in (engine.meta_gradient, engine.predictions):
+            yield lambda kind=kind, function=function: function(kind(learner), params, tasks)
 
 
 @pytest.fixture(params=["mlp", "conv-stride", "conv-max"])

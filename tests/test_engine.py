@@ -128,9 +128,9 @@ def test_a_meta_batch_of_unlike_parts_is_refused(kind, counts, monkeypatch):
     monkeypatch.setattr(engine, "CHUNK_BYTES", 1)  # in chunks the first four tasks would be taken and no more be said
     learner, params, tasks = small_problem(kind, tasks=5)
     cut = Task(*(tuple(t[:count] for t in pair) for pair, count in zip(tasks, counts)))
-    for way in (lambda: engine.meta_gradient(methods.maml(learner), params, cut), lambda: engine.predictions(methods.maml(learner), params, cut)):
+    for function in (engine.meta_gradient, engine.predictions):
         with pytest.raises(ValueError, match=f"same tasks in all its tensors.*'support inputs': {counts[0]}.*'query targets': {counts[1]}"):
-            way()
+            function(methods.maml(learner), params, cut)
 
 
 @pytest.mark.parametrize("chunks", ["many", "one"])
@@ -147,7 +147,8 @@ def test_the_number_of_threads_changes_nothing(chunks, monkeypatch):
         for threads in (1, 2, 3, 4):
             torch.set_num_threads(threads)
             gradient, losses = engine.meta_gradient(methods.maml(learner), params, tasks)
-            found.append([*gradient.values(), losses, engine.predictions(methods.maml(learner), params, tasks)])
+            outputs = engine.predictions(methods.maml(learner), params, tasks)
+            found.append([*gradient.values(), losses, outputs])
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -253,6 +253,26 @@ def test_accuracy_and_cross_entropy_are_those_of_the_logits():
         assert np.isclose(curves["cross_entropy"][i, 0], torch.nn.functional.cross_entropy(logits, batch.query[1][i]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
+def test_the_modes_of_a_caller_do_not_change_an_evaluation(row):
+    params = train.build(row).model.init(train.generator(0, "init"))
+    wanted = train.evaluate(row, params, row.evaluations[0], n_tasks=3)
+    with torch.inference_mode(), torch.autocast("cpu"):
+        found = train.evaluate(row, {k: v.clone() for k, v in params.items()}, row.evaluations[0], n_tasks=3)
+    assert all(np.array_equal(found[metric], values) for metric, values in wanted.items())
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    row, test = GLYPHS, GLYPHS.evaluations[0]
+    params = train.build(row).model.init(train.generator(0, "init"))
+    for n_tasks in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"n_tasks={n_tasks}, but it must be a whole number, at least 1"):
+            train.evaluate(row, params, test, n_tasks=n_tasks)
+    wide = dataclasses.replace(row, network=("conv4", {"ways": 5, "filters": 64}))
+    with pytest.raises(ValueError, match=r"'conv0' is \(4, .* this network takes \(64, 1, 3, 3\)"):
+        train.evaluate(wide, params, test)
+
+
 def test_generators_depend_on_seed_purpose_and_index_alone():
     draw = lambda *key: torch.rand(4, generator=train.generator(*key))
     assert torch.equal(draw(0, "train", 7), draw(0, "train", 7))
@@ -263,5 +283,10 @@ def test_generators_depend_on_seed_purpose_and_index_alone():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="use 'cpu', or 'auto'"):
         train.set_up("quantum")
+    with pytest.raises(ValueError, match="device='meta' cannot be used"):
+        train.set_up("meta")
+    for threads in (0, 10**7, 1.5):
+        with pytest.raises(ValueError, match=f"threads={threads}, but it must be a whole number from 1 to"):
+            train.set_up("cpu", threads=threads)
     assert train.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32

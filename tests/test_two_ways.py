@@ -1,10 +1,10 @@
-"""The fast way and the general way give the same, whatever the learner: over everything that a learner can be."""
+"""The fast way and the general way give the same, over everything that a learner can be."""
 
 import dataclasses
 
 import pytest
 import torch
-from conftest import relative_error, small_problem
+from conftest import General, small_problem, ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,16 +12,13 @@ from mamlkit import engine, kernels_cpu, kernels_torch, maml, methods, models
 from mamlkit.maml import Task
 
 
-class General(methods.Objective):
-    """The same objective, but of another class, for which there is no fast way."""
-
-
 @st.composite
 def problems(draw):
     """A learner, its parameters and a meta-batch in float64: random in all that they are made of."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
     random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
-    tasks, outputs, loss = draw(st.integers(1, 3)), draw(st.integers(2, 4)), draw(st.sampled_from(list(methods.LOSSES)))
+    tasks, outputs = draw(st.integers(1, 3)), draw(st.integers(2, 4))
+    loss = draw(st.sampled_from(list(methods.LOSSES)))
     if draw(st.booleans()):
         features, hidden = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 6), max_size=3))
         outputs = draw(st.integers(1, 3)) if loss == "mse" else outputs
@@ -30,7 +27,8 @@ def problems(draw):
     else:
         pooling, channels = draw(st.sampled_from(["stride", "max"])), draw(st.integers(1, 2))
         size = draw(st.integers(16, 18) if pooling == "max" else st.integers(3, 9))
-        model = models.conv4(outputs, filters=draw(st.integers(1, 4)), size=size, channels=channels, pooling=pooling)
+        filters = draw(st.integers(1, 4))
+        model = models.conv4(outputs, filters=filters, size=size, channels=channels, pooling=pooling)
         shape = channels, size, size
     params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
     frozen = draw(st.sets(st.sampled_from(list(params))))
@@ -43,11 +41,16 @@ def problems(draw):
         return random(tasks, points, *shape), random(tasks, points, outputs) if loss == "mse" else labels
 
     numbers = draw(st.sampled_from([0.01, 0.1])), draw(st.integers(0, 3)), draw(st.integers(1, 3))
-    return methods.Learner(model._replace(frozen=frozenset(frozen)), loss, *numbers), params, Task(part(), part())
+    learner = methods.Learner(model._replace(frozen=frozenset(frozen)), loss, *numbers)
+    return learner, params, Task(part(), part())
 
 
 @settings(max_examples=150)
-@given(problem=problems(), method=st.sampled_from(list(methods.METHODS)), kernels=st.sampled_from([kernels_cpu, kernels_torch]))
+@given(
+    problem=problems(),
+    method=st.sampled_from(list(methods.METHODS)),
+    kernels=st.sampled_from([kernels_cpu, kernels_torch]),
+)
 def test_the_engine_is_the_general_way_whatever_the_learner(problem, method, kernels):
     learner, params, tasks = problem
     objective = methods.METHODS[method](learner)
@@ -66,3 +69,31 @@ def test_the_engine_is_the_general_way_whatever_the_learner(problem, method, ker
 
 def largest(params):
     return max(float(value.norm()) for value in params.values())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride", "conv-max"])
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_the_modes_of_a_caller_change_nothing(kind, made_inside):
+    learner, params, tasks = small_problem(kind, dtype=torch.float32)  # autocast leaves float64 alone
+    wanted = [way() for way in ways(learner, params, tasks)]
+    with torch.inference_mode(), torch.autocast("cpu"):
+        if made_inside:
+            params = {name: value.clone() for name, value in params.items()}
+            tasks = Task(*(tuple(t.clone() for t in pair) for pair in tasks))
+        found = [way() for way in ways(learner, params, tasks)]
+        assert torch.is_inference_mode_enabled() and torch.is_autocast_enabled("cpu")  # the caller's again
+    for one, other in zip(found, wanted):
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(one, other)
+        else:
+            assert torch.equal(one[1], other[1]) and all(torch.equal(one[0][k], other[0][k]) for k in params)
+
+
+def test_leaves_of_a_graph_give_what_plain_tensors_give():
+    learner, params, tasks = small_problem("conv-stride")
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    for one, other in zip(ways(learner, leaves, tasks), ways(learner, params, tasks)):
+        one, other = (
+            [r] if isinstance(r, torch.Tensor) else [*r[0].values(), r[1]] for r in (one(), other())
+        )
+        assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(one, other))

@@ -172,7 +172,7 @@ def _check_targets(loss: str, outputs: int | None, inputs: Tensor, name: str, ta
             if least < 0 or largest >= (math.inf if outputs is None else outputs):
                 classes = "the number of classes" if outputs is None else outputs
                 raise ValueError(
-                    f"{name} labels lie between {least} and {largest}, but must from 0 to {classes} less 1"
+                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to {classes} less 1"
                 )
 
 

@@ -1,9 +1,11 @@
 """Work on several CPU threads, each of which computes alone, so that no result depends on their number.
 
-In PyTorch a thread takes the common number of threads at its first question, and keeps it; whoever sets a number sets his own and
-the common one. So what is set here is set back, and a thread that comes meanwhile gets the right number all the same.
+In PyTorch a thread takes the common number of threads at its first question, and keeps it; whoever sets a number sets
+his own and the common one. So what is set here is set back, and a thread that comes meanwhile gets the right number
+all the same.
 
-Threads do not survive a fork: a child starts others here, and computes with one thread where PyTorch would wait for its lost ones.
+Threads do not survive a fork: PyTorch would wait for those that are lost. So a child computes with one thread, and
+may be given more.
 """
 
 __all__ = ["MOST", "check", "each", "one_blas_thread", "one_thread"]
@@ -55,7 +57,8 @@ def check(threads: int) -> None:
         ValueError: it is below 1 or above :data:`MOST`.
     """
     if not 1 <= threads <= MOST:
-        raise ValueError(f"threads={threads}, but 1 to {MOST} are allowed; use at most one for each core ({os.cpu_count()} here)")
+        cores = os.cpu_count()
+        raise ValueError(f"threads={threads}, but 1 to {MOST} are allowed; use at most one for each core ({cores} here)")
 
 
 def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
@@ -91,7 +94,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """NumPy's products on one CPU thread: where tasks are given to threads by :func:`each`, these compute alone.
+    """NumPy's products on one CPU thread: threads to which :func:`each` gives tasks compute alone.
 
     NumPy has one number for all threads, so whoever comes first sets it and whoever leaves last sets it back.
     """
@@ -121,7 +124,10 @@ def _number() -> int:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone: PyTorch's own would wait for each other at every operation. The lock is held."""
+    """Threads that each compute alone: PyTorch's own would wait for each other at every operation.
+
+    The lock is held.
+    """
     if threads in _shared.pools:
         return _shared.pools[threads]
     check(threads)

@@ -48,7 +48,8 @@ def test_a_masked_reset_goes_on_with_the_seeds_of_those_it_resets():
 
 
 def test_seeds_are_those_of_gymnasiums_own_vectors():
-    ours, theirs = make("half-cheetah-direction", 3), gymnasium.make_vec("mamlkit/HalfCheetahDir-v0", num_envs=3, vectorization_mode="sync")
+    ours = make("half-cheetah-direction", 3)
+    theirs = gymnasium.make_vec("mamlkit/HalfCheetahDir-v0", num_envs=3, vectorization_mode="sync")
     assert np.array_equal(ours.reset(seed=5)[0], theirs.reset(seed=5)[0])
     found = [[theirs.reset(seed=5)[0], theirs.reset()[0]] for _ in range(2)]
     assert np.array_equal(*found)

@@ -158,7 +158,8 @@ def test_more_threads_than_can_be_started_are_refused(two, monkeypatch):
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="does not start 7 threads .can't start new thread.; use fewer"):
+    wanted = "does not start 7 threads .can't start new thread.; use fewer"
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=wanted):
         patch.setattr(threading.Thread, "start", no_more)
         threads.each(abs, [1, 2])
     assert not any(thread.is_alive() for thread in count) and torch.get_num_threads() == 7
@@ -169,7 +170,7 @@ def test_more_threads_than_can_be_started_are_refused(two, monkeypatch):
 def test_a_forked_child_goes_on_with_its_parents_work(two, monkeypatch):
     monkeypatch.setattr(engine, "CHUNK_BYTES", 1)
     problem, many = small_problem("conv-stride", tasks=3), torch.ones(1 << 20)
-    work = lambda: (gradient(*problem), float(many.exp().sum()))  # the sum is of a size that PyTorch splits between its own threads
+    work = lambda: (gradient(*problem), float(many.exp().sum()))  # a sum that PyTorch splits between threads
     wanted = work()
     assert in_a_child(lambda: (work()[0], torch.get_num_threads())) == (wanted[0], 1)
 

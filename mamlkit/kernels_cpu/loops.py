@@ -1,7 +1,7 @@
 """How loops are compiled, and where the machine code is kept for the next process.
 
-Numba's own cache knows a loop by its file alone and does not see that another file, from which the loop takes what it does, has
-changed. Here the machine code lies in a folder whose name holds a digest of all files of this package.
+Numba's own cache knows a loop by its file alone: it does not see a change in another file, from which the loop takes
+a part. Here the machine code lies in a folder whose name holds a digest of all files of this package.
 """
 
 __all__ = ["loop"]
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 def _name() -> str:
     """Of the folder: one digest of what compiles and for what, and one of what is compiled."""
-    settings = sorted((key, value) for key, value in os.environ.items() if key.startswith("NUMBA_") and key != "NUMBA_CACHE_DIR")
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_") and item[0] != "NUMBA_CACHE_DIR")
     processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     surroundings = repr((numba.__version__, llvmlite.__version__, processor, settings)).encode()
     sources = b"".join(file.name.encode() + file.read_bytes() for file in sorted(HERE.glob("*.py")))
@@ -38,11 +38,11 @@ def _digest(text: bytes) -> str:
 
 
 def _folder() -> Path | None:
-    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None where nothing can be written.
+    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None if none can be written.
 
     What other sources have left in the same surroundings is removed.
     """
-    name, own = _name(), _digest(str(HERE).encode())  # other clones have folders of their own in a shared place
+    name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
     places = [HERE / "__pycache__", Path(pooch.os_cache("mamlkit")) / own]
     if numba.config.CACHE_DIR:
         places.insert(0, Path(numba.config.CACHE_DIR).absolute() / own)
@@ -59,7 +59,7 @@ def _folder() -> Path | None:
 
 
 class _Locator(caching._CacheLocator):
-    """Numba's question where a function is kept and whether its source has changed: the folder answers both."""
+    """Numba asks where a function is kept and whether its source has changed: the folder answers both."""
 
     folder = _folder()
 
@@ -86,7 +86,7 @@ class _Results(caching.CompileResultCacheImpl):
 
 
 class _Cache(caching.FunctionCache):
-    """A cache that may fail: on a full disk, where a file is cut short, or where another process has removed the folder."""
+    """A cache that may fail: the disk is full, a file is cut short, another process has removed the folder."""
 
     _impl_class = _Results
 

@@ -24,7 +24,8 @@ def alone(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(self: "Batched", *args: Any, **kwargs: Any) -> Any:
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError(f"{method.__name__}() came while another thread uses these environments; give each thread a batch of its own")
+            used = "another thread uses these environments; give each thread a batch of its own"
+            raise RuntimeError(f"{method.__name__}() came while {used}")
         try:
             return method(self, *args, **kwargs)
         finally:
@@ -42,8 +43,8 @@ class Batched(VectorEnv):
 
     A copy, or what a pickle gives back, is a batch of its own that goes on from the same states.
 
-    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and graphics, which a copy
-    does not share, are made in ``_open`` and named in ``_of_process``.
+    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and graphics,
+    which a copy does not share, are made in ``_open`` and named in ``_of_process``.
 
     Args:
         task: the set of goals.
@@ -60,7 +61,7 @@ class Batched(VectorEnv):
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
-    _of_process: ClassVar[tuple[str, ...]] = ("_lock",)  # what a copy does not take along, and ``_open`` gives it
+    _of_process: ClassVar[tuple[str, ...]] = ("_lock",)  # what a copy does not take along; ``_open`` makes it
 
     def __init__(
         self, task: Goals, goals: ndarray, *, horizon: int, show_goal: bool, observation: int, action: int, bound: float
@@ -119,9 +120,9 @@ class Batched(VectorEnv):
         """Start new episodes.
 
         Args:
-            seed: one per environment, each an integer or a sequence of integers; the start states of an environment
-                depend on its own seed alone. An integer s stands for s, s + 1, ...; None goes on with the random numbers of
-                the seed before, if there was one.
+            seed: one per environment, each an integer or a sequence of integers; the start states of an
+                environment depend on its own seed alone. An integer s stands for s, s + 1, ...; None goes on with
+                the random numbers of the seed before, if there was one.
             options: ``{"reset_mask": mask}`` with a boolean ``[num_envs]`` resets only where it is True.
 
         Returns:
@@ -131,7 +132,8 @@ class Batched(VectorEnv):
             ValueError: for another number of seeds, another mask, and other options.
         """
         if unknown := [key for key in options or {} if key != "reset_mask"]:
-            raise ValueError(f"options have {', '.join(map(repr, unknown))}, but 'reset_mask' is all that is known; leave out the rest")
+            found = ", ".join(map(repr, unknown))
+            raise ValueError(f"options have {found}, but 'reset_mask' is all that is known; leave out the rest")
         if seed is None:
             seed = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):

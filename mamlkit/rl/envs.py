@@ -72,7 +72,8 @@ def make(
         threads: simulation threads; None takes all cores. Results do not depend on it.
 
     Raises:
-        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads that cannot be meant.
+        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads that
+            cannot be meant.
     """
     if threads is not None:
         check(threads)
@@ -128,7 +129,8 @@ class GoalEnv(gymnasium.Env):
             ValueError: there are options, of which none is known.
         """
         if options:
-            raise ValueError(f"options have {', '.join(map(repr, options))}, but none is known here; leave them out")
+            found = ", ".join(map(repr, options))
+            raise ValueError(f"options have {found}, but none is known here; leave them out")
         super().reset(seed=seed)
         if self._drawn:
             # A stream of its own, so that the goal says nothing about the start state's noise.

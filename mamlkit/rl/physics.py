@@ -34,7 +34,7 @@ def shipped(name: str) -> mujoco.MjSpec:
 
 
 class Pool:
-    """Simulation threads. A forked child, in which there are none of them, begins with others when it needs them.
+    """Simulation threads. A forked child, in which they are missing, starts others when it needs them.
 
     Args:
         threads: at least one; with one alone the calling thread does the work.
@@ -63,7 +63,7 @@ class Pool:
 
     @classmethod
     def forked(cls) -> None:
-        """Forget what the parent's threads did; their pools are never freed, since that would wait for threads that are gone."""
+        """Forget the parent's threads; their pools are never freed, which would wait for threads that are gone."""
         for pool in cls._all:
             if pool._rollout is not None:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool._rollout))

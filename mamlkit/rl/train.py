@@ -183,8 +183,8 @@ def evaluate(
 ) -> dict[str, NDArray[np.float64]]:
     """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each step.
 
-    Beside other goals, or with another number of rollouts, float32 rounds the same sums otherwise. Before the first step the returns
-    of a goal agree to 1e-6 all the same, in 2D navigation also after it; an Ant, whose motion is chaotic, then has other
+    Beside other goals, or with another number of rollouts, float32 rounds the same sums otherwise. In 2D navigation the
+    returns of a goal agree to 1e-6 all the same; an Ant's motion is chaotic, so that after a step it has other
     episodes, as with another seed.
 
     Args:

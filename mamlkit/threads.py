@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -54,11 +55,11 @@ def check(threads: int) -> None:
     """Refuse a number of threads that cannot be meant.
 
     Raises:
-        ValueError: it is below 1 or above :data:`MOST`.
+        ValueError: it is no whole number from 1 to :data:`MOST`.
     """
-    if not 1 <= threads <= MOST:
+    if not (isinstance(threads, Integral) and 1 <= threads <= MOST):
         cores = os.cpu_count()
-        raise ValueError(f"threads={threads}, but 1 to {MOST} are allowed; use at most one for each core ({cores} here)")
+        raise ValueError(f"threads={threads}, but whole numbers from 1 to {MOST} are allowed; use at most one for each core ({cores} here)")
 
 
 def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:

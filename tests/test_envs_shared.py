@@ -162,7 +162,7 @@ def test_many_threads_in_one_batch_crash_nothing():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_number_of_threads_that_cannot_be_meant_is_refused(name, threads):
     goals = envs.sample_goals(name, rng(), 1)
-    with pytest.raises(ValueError, match=f"threads={threads}, but 1 to 1024 are allowed"):
+    with pytest.raises(ValueError, match=f"threads={threads}, but whole numbers from 1 to 1024 are allowed"):
         envs.make(name, goals, threads=threads)
 
 

@@ -260,7 +260,8 @@ def test_how_to_has_every_command_and_option():
     (commands,) = [action.choices for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
     for command in commands:
         assert f"python -m mamlkit {command}" in BOOK["how-to"]
-    options = {o for action in commands["run"]._actions for o in action.option_strings if o.startswith("--")} - {"--help"}
+    actions = [action for name in ("run", "paper") for action in commands[name]._actions]
+    options = {o for action in actions for o in action.option_strings if o.startswith("--")} - {"--help"}
     assert set(re.findall(r"^\| `(--[\w-]+)", BOOK["how-to"], re.M)) == options
 
 

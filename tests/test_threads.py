@@ -140,14 +140,14 @@ def test_numpys_products_get_their_threads_back_when_the_last_has_left():
 @pytest.mark.parametrize("number", [0, -1, 10**7])
 def test_a_number_of_threads_that_cannot_be_meant_is_refused(number):
     before = torch.get_num_threads()
-    with pytest.raises(ValueError, match=f"threads={number}, but 1 to 1024 are allowed"):
+    with pytest.raises(ValueError, match=f"threads={number}, but whole numbers from 1 to 1024 are allowed"):
         train.set_up("cpu", threads=number)
     assert torch.get_num_threads() == before
 
 
 def test_more_threads_than_can_be_started_are_refused(two, monkeypatch):
     torch.set_num_threads(10**7)
-    with pytest.raises(ValueError, match="threads=10000000, but 1 to 1024"):
+    with pytest.raises(ValueError, match="threads=10000000, but whole numbers from 1 to 1024"):
         threads.each(abs, [1, 2])
     torch.set_num_threads(7)
     start, count = threading.Thread.start, []

@@ -286,7 +286,7 @@ def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="device='meta' cannot be used"):
         train.set_up("meta")
     for threads in (0, 10**7, 1.5):
-        with pytest.raises(ValueError, match=f"threads={threads}, but it must be a whole number from 1 to"):
+        with pytest.raises(ValueError, match=f"threads={threads}, but whole numbers from 1 to"):
             train.set_up("cpu", threads=threads)
     assert train.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32

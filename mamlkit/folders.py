@@ -11,6 +11,8 @@ __all__ = ["cache_dir", "clone", "data_dir", "data_folders"]
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def clone() -> Path | None:
     """The folder of the clone that holds this package; None where it was installed without one."""
@@ -32,9 +34,7 @@ def cache_dir() -> Path:
         return _absolute("MAMLKIT_CACHE", setting)
     if root := clone():
         return root / "data" / "cache"
-    import pooch  # imports tqdm.auto, which warns in a notebook without widgets
-
-    return Path(pooch.os_cache("mamlkit")).absolute()
+    return Path(platformdirs.user_cache_dir("mamlkit")).absolute()
 
 
 def data_dir() -> Path | None:

@@ -18,7 +18,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 import numba
-import pooch
+import platformdirs
 from numba.core import caching
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ def _folder() -> Path | None:
     What other sources have left in the same surroundings is removed.
     """
     name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
-    places = [HERE / "__pycache__", Path(pooch.os_cache("mamlkit")) / own]
+    places = [HERE / "__pycache__", Path(platformdirs.user_cache_dir("mamlkit")) / own]
     if numba.config.CACHE_DIR:
         places.insert(0, Path(numba.config.CACHE_DIR).absolute() / own)
     for place in filter(Path.is_absolute, places):  # "~/.cache" of somebody without a home is not

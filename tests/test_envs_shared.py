@@ -188,3 +188,27 @@ def test_a_child_may_forget_what_was_made_before_the_fork():
         return gc.collect() >= 0
 
     assert in_a_child(forget)
+
+
+def test_a_shallow_copy_is_a_batch_of_its_own_too():
+    env = make("half-cheetah-velocity", 2)
+    before, _ = env.reset(seed=0)
+    steps(copy.copy(env))
+    assert np.array_equal(env._observations, before)
+
+
+def test_a_seed_that_is_none_leaves_the_others():
+    env = make("half-cheetah-velocity", 2)
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    with pytest.raises(ValueError, match="non-negative"):
+        env.reset(seed=[5, -1])
+    assert np.array_equal(env.reset()[0], twin.reset()[0])
+
+
+@pytest.mark.parametrize("name", ["2d-navigation", "half-cheetah-velocity"])
+@pytest.mark.parametrize("horizon", [0, -1, 2.5])
+def test_a_horizon_is_a_whole_number_of_steps(name, horizon):
+    goals = envs.sample_goals(name, np.random.default_rng(0), 1)
+    with pytest.raises(ValueError, match=f"horizon={horizon}, but an episode has a whole number of steps"):
+        envs.make(name, goals, horizon=horizon)

@@ -2,9 +2,11 @@
 
 __all__ = ["Batched", "alone"]
 
+import copy
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,8 +68,8 @@ class Batched(VectorEnv):
     def __init__(
         self, task: Goals, goals: ndarray, *, horizon: int, show_goal: bool, observation: int, action: int, bound: float
     ) -> None:
-        if horizon < 1:
-            raise ValueError(f"horizon={horizon}, but an episode has at least one step")
+        if not isinstance(horizon, Integral) or horizon < 1:
+            raise ValueError(f"horizon={horizon}, but an episode has a whole number of steps, at least 1")
         self.task = task
         self.horizon = horizon
         self.num_envs = n = len(np.atleast_1d(goals))
@@ -90,6 +92,9 @@ class Batched(VectorEnv):
         """What belongs to this object in this process alone."""
         self._lock = threading.RLock()
         self.closed = False
+
+    def __copy__(self) -> "Batched":
+        return copy.deepcopy(self)  # two batches do not share arrays
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self._of_process}
@@ -145,10 +150,11 @@ class Batched(VectorEnv):
             raise ValueError(f"reset_mask is {mask.dtype} {list(mask.shape)}, but it must be bool [{self.num_envs}]")
         rows = np.flatnonzero(mask)
         if rows.size:
-            for i in rows:
-                if seed[i] is not None or self._rngs[i] is None:
-                    self._rngs[i] = np.random.default_rng(seed[i])
-            self._observations[rows, : self._own] = self._start(rows, [self._rngs[i] for i in rows])
+            kept = [None if seed[i] is not None else self._rngs[i] for i in rows]
+            rngs = [rng or np.random.default_rng(seed[i]) for i, rng in zip(rows, kept)]
+            self._observations[rows, : self._own] = self._start(rows, rngs)
+            for i, rng in zip(rows, rngs):  # only now, since a seed may be none
+                self._rngs[i] = rng
             self._elapsed[rows], self._terminated[rows], self._truncated[rows] = 0, False, False
             self._begun = True
         return self._observations.copy(), {}

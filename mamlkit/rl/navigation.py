@@ -35,7 +35,8 @@ class Navigation(Batched):
     def __init__(
         self, task: Square, goals: ndarray, *, horizon: int = 100, show_goal: bool = False, threads: int | None = None
     ) -> None:
-        farthest = np.cumsum(np.full(max(1, horizon), STEP))[-1]  # rounded as the moves are, step by step
+        moves = np.full(max(1, int(horizon)), STEP)
+        farthest = np.cumsum(moves)[-1]  # rounded as the moves are, step by step
         bound = max(farthest, task.half_side)
         super().__init__(task, goals, horizon=horizon, show_goal=show_goal, observation=2, action=2, bound=bound)
         self._path = np.zeros((self.num_envs, horizon + 1, 2))  # positions, for the picture

@@ -80,9 +80,9 @@ def test_the_folder_is_where_the_user_wants_it(tmp_path, monkeypatch):
     assert loops._folder() == folder and not old.exists() and other.exists()
 
 
-@pytest.mark.parametrize("place", ["folder", "gone", "cut short"])
+@pytest.mark.parametrize("place", ["folder", "gone", "empty", "*.nbi", "*.nbc"])
 def test_a_loop_works_whether_or_not_it_can_be_kept(place, tmp_path, monkeypatch):
-    folder = tmp_path / place
+    folder = tmp_path / "loops"
     monkeypatch.setattr(loops._Locator, "folder", folder)
 
     def add(x):
@@ -96,7 +96,8 @@ def test_a_loop_works_whether_or_not_it_can_be_kept(place, tmp_path, monkeypatch
     if place == "gone":
         folder.write_text("a file where the folder was")
     first = compiled()
-    if place == "cut short":
-        (index,) = folder.glob("*.nbi")
-        index.write_bytes(b"")
+    if place not in ("folder", "gone"):
+        (damaged,) = folder.glob("*.nbi" if place == "empty" else place)
+        damaged.write_bytes(b"" if place == "empty" else damaged.read_bytes()[:-40])
     assert [first, compiled()] == [0, 1 if place == "folder" else 0]
+    assert compiled() == (0 if place == "gone" else 1)  # what was damaged is kept anew

@@ -86,16 +86,22 @@ class _Results(caching.CompileResultCacheImpl):
 
 
 class _Cache(caching.FunctionCache):
-    """A cache that may fail: the disk is full, a file is cut short, another process has removed the folder."""
+    """A cache that may fail: the disk is full, a file is damaged, another process has removed the folder."""
 
     _impl_class = _Results
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with suppress(OSError, EOFError):
+        try:
             return super().load_overload(sig, target_context)
+        except OSError:
+            return None
+        except Exception:  # a damaged pickle has errors of every kind; the cache is begun anew
+            with suppress(OSError):
+                self.flush()
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(OSError, EOFError):
+        with suppress(OSError):
             super().save_overload(sig, data)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -236,7 +237,7 @@ def evaluate(
             (see :func:`mamlkit.methods.predictor`).
     """
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
-    if not isinstance(n_tasks, int) or n_tasks < 1:
+    if not isinstance(n_tasks, Integral) or n_tasks < 1:
         raise ValueError(f"n_tasks={n_tasks!r}, but it must be a whole number, at least 1")
     objective = methods.METHODS[row.method](build(row, evaluation))
     family = tasks.make(row.family, split, ways=row.ways, shots=evaluation.shots, queries=evaluation.queries, device=device)

@@ -268,6 +268,7 @@ def test_what_cannot_be_evaluated_is_refused():
     for n_tasks in (0, -1, 2.5):
         with pytest.raises(ValueError, match=f"n_tasks={n_tasks}, but it must be a whole number, at least 1"):
             train.evaluate(row, params, test, n_tasks=n_tasks)
+    assert len(train.evaluate(row, params, test, n_tasks=np.int64(2))["accuracy"]) == 2
     wide = dataclasses.replace(row, network=("conv4", {"ways": 5, "filters": 64}))
     with pytest.raises(ValueError, match=r"'conv0' is \(4, .* this network takes \(64, 1, 3, 3\)"):
         train.evaluate(wide, params, test)

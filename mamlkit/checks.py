@@ -13,14 +13,17 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from mamlkit import methods, models
+from mamlkit import kernels_torch, methods, models
+from mamlkit.layers import Pass, to_images, to_matrices
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
 from mamlkit.models import Layer, Model
 
 FLOATS = (torch.float32, torch.float64)  # on a CPU, PyTorch's own convolutions in bfloat16 at times give NaN
+TRIED = 4  # points, on which layers and apply must agree
 MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
 
+Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cache can look it up
 Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words for them
 
 
@@ -41,16 +44,19 @@ def check(learner: Learner, params: Params, tasks: Task) -> None:
     model = learner.model
     examples = _examples(tasks)
     _check_params(model, params)
-    _check_tensors(params, examples)
+    _check_tensors(params, examples, inputs_too=bool(model.layers))
     _check_counts(examples)
     outputs = None
     if model.layers:
-        _check_layers(model.init, model.layers)
+        network = tuple(model.shapes.items()), tuple(model.layers)
+        _check_layers(*network)
+        _check_apply(*network, model.apply)
         outputs = model.shapes[model.layers[-1].bias][0]
+    dtype = (*params.values(), tasks.support[0])[0].dtype
     for name, (inputs, targets) in zip(Task._fields, tasks):
         if model.layers:
             _check_inputs(model.layers, model.shapes, name, inputs)
-        _check_targets(learner.loss, outputs, inputs, name, targets)
+        _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
 
 
 def _examples(tasks: Task) -> Examples:
@@ -93,8 +99,8 @@ def _check_params(model: Model, params: Params) -> None:
             )
 
 
-def _check_tensors(params: Params, examples: Examples) -> None:
-    """Dense tensors on one device; parameters and inputs of one type."""
+def _check_tensors(params: Params, examples: Examples, inputs_too: bool) -> None:
+    """Dense tensors on one device; parameters and, where layers are known, inputs of one type."""
     dtype = device = None
     for name, value in (*params.items(), *examples.items()):
         if not isinstance(value, Tensor) or value.layout is not torch.strided:
@@ -113,7 +119,7 @@ def _check_tensors(params: Params, examples: Examples) -> None:
             raise ValueError(
                 f"{name}: on {value.device}, but the first parameter is on {device}; use .to('{device}')"
             )
-        if value.dtype != dtype and not name.endswith("targets"):
+        if value.dtype != dtype and (name in params or inputs_too and name.endswith("inputs")):
             raise ValueError(f"{name}: {value.dtype}, but the first parameter is {dtype}; use .to({dtype})")
 
 
@@ -156,17 +162,23 @@ def _check_inputs(
             )
 
 
-def _check_targets(loss: str, outputs: int | None, inputs: Tensor, name: str, targets: Tensor) -> None:
-    """What the losses ask of their targets, and what they cannot ask; a loss of one's own asks for itself."""
+def _check_targets(
+    loss: str, shape: tuple[int, int, int | None], dtype: torch.dtype, name: str, targets: Tensor
+) -> None:
+    """What the losses ask of their targets, and what they cannot ask; a loss of one's own asks for itself.
+
+    Args:
+        shape: of the outputs, ``[tasks, points, outputs]``; None for a number that is not known.
+        dtype: of the parameters.
+    """
+    *points, outputs = shape
     if loss == "mse":
-        if targets.dtype != inputs.dtype:
-            raise ValueError(
-                f"{name} targets: {targets.dtype}, but inputs are {inputs.dtype}; use .to({inputs.dtype})"
-            )
+        if targets.dtype != dtype:
+            raise ValueError(f"{name} targets: {targets.dtype}, but parameters are {dtype}; use .to({dtype})")
         if outputs is not None:
-            methods.check_values((*inputs.shape[:2], outputs), targets)
+            methods.check_values(shape, targets)
     elif loss.startswith("cross-entropy"):
-        methods.check_labels(inputs.shape[:2], targets)
+        methods.check_labels(tuple(points), targets)
         if targets.device.type == "cpu":
             least, largest = map(int, torch.aminmax(targets))
             if least < 0 or largest >= (math.inf if outputs is None else outputs):
@@ -177,9 +189,9 @@ def _check_targets(loss: str, outputs: int | None, inputs: Tensor, name: str, ta
 
 
 @lru_cache
-def _check_layers(init: Callable[[Generator], Params], layers: tuple[Layer, ...]) -> None:
-    """Whether ``layers`` can be the network whose parameters ``init`` draws; asked once for each network."""
-    shapes = models.shapes(init)
+def _check_layers(shapes: Shapes, layers: tuple[Layer, ...]) -> None:
+    """Whether ``layers`` can be the network with parameters of these shapes; asked once for each network."""
+    shapes = dict(shapes)
     names = [name for layer in layers for name in (layer.weight, layer.bias, layer.shift) if name is not None]
     if sorted(names) != sorted(shapes):
         raise ValueError(
@@ -190,6 +202,7 @@ def _check_layers(init: Callable[[Generator], Params], layers: tuple[Layer, ...]
     for layer in layers:
         outputs, window = shapes[layer.bias][0], layer.window
         fits = shapes[layer.bias] == shapes[layer.shift or layer.bias] == (outputs,)
+        fits &= outputs * channels > 0
         fits &= shapes[layer.weight] == (
             (outputs, channels, 3, 3) if window else (outputs, channels * size**2)
         )
@@ -207,4 +220,23 @@ def _check_layers(init: Callable[[Generator], Params], layers: tuple[Layer, ...]
     if size != 1:
         raise ValueError(
             f"the last layer leaves {size} x {size} pixels, but an output is one number; end with a head"
+        )
+
+
+@lru_cache
+def _check_apply(
+    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[[Params, Tensor], Tensor]
+) -> None:
+    """Whether ``layers`` and ``apply`` are the same network: both are run once, on random numbers."""
+    generator = Generator().manual_seed(0)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes}
+    window = layers[0].window
+    point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
+    inputs = torch.randn(TRIED, *point, generator=generator)
+    weights, images = to_matrices(layers, params), to_images(layers, inputs[None])
+    found = Pass(layers, kernels_torch, weights, images, keep=False).outputs[0]
+    wanted = apply(params, inputs)
+    if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-3 * wanted.norm():
+        raise ValueError(
+            "the model's layers give other outputs than its apply; change both alike, or leave out the layers"
         )

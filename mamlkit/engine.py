@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import checks, layers, maml
+from mamlkit import checks, layers, maml, methods
 from mamlkit.maml import LossFn, Params, Task
 from mamlkit.methods import LOSSES, Learner, Objective, predictor
 from mamlkit.models import Layer
 from mamlkit.threads import each, one_thread
 
 CHUNK_BYTES = 4 << 20  # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
+LOSSES_OF_MANY = {methods.mse, methods.cross_entropy_mean, methods.cross_entropy_per_shot}  # tasks at once
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
 
 
@@ -98,7 +99,9 @@ def _is_fast(objective: LossFn, params: Params, tasks: Task) -> bool:
         return False
     checks.check(learner, params, tasks)
     shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
-    same = type(objective) is Objective  # another class may have another loss
+    # Other classes may have another loss or another update, and a loss of one's own may know one task only.
+    same = type(objective) is Objective and type(learner) is Learner
+    same = same and LOSSES[learner.loss] in LOSSES_OF_MANY
     return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
 
 

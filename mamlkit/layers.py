@@ -28,6 +28,7 @@ Params = dict[str, Tensor]
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
     """Parameters as the passes take them: kernels and heads with channels last, no bias before a normalisation."""
     matrices = {}
+    params = {name: value.resolve_neg() for name, value in params.items()}  # NumPy knows no lazy minus sign
     for layer, weight, channels in _weights(layers, params):
         if layer.window:
             weight = weight.permute(2, 3, 1, 0).flatten(0, 2)
@@ -63,7 +64,7 @@ def to_images(layers: tuple[Layer, ...], inputs: Tensor) -> Tensor:
     """Inputs ``[tasks, points, ...]`` with channels last."""
     if layers[0].window is None:
         return inputs.flatten(2)[:, :, None, None]
-    return inputs.permute(0, 1, 3, 4, 2).contiguous()
+    return inputs.resolve_neg().permute(0, 1, 3, 4, 2).contiguous()
 
 
 def _sum(d: Tensor) -> Tensor:

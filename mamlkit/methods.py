@@ -80,6 +80,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 class Learner:
     """A network with its loss and its way to adapt: all that a method needs to know.
 
+    A class made from this one may change the loss or the update, and goes the general way.
+
     Args:
         model: network (see :mod:`mamlkit.models`).
         loss: a name in :data:`LOSSES`.

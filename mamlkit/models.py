@@ -3,7 +3,7 @@
 __all__ = ["NETWORKS", "Layer", "Model", "Window", "conv4", "mlp"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Model(NamedTuple):
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
         """Name to shape of each parameter."""
-        return shapes(self.init)
+        return shapes(self.init) if isinstance(self.init, Hashable) else shapes.__wrapped__(self.init)
 
 
 @lru_cache

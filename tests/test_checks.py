@@ -233,3 +233,50 @@ def test_layers_that_are_another_network_are_refused(model):
         *random_problem(model, LOSS, inputs=shape, outputs=2),
         "layers name|is not what the engine has|last layer leaves",
     )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride", "conv-max"])
+def test_layers_of_another_function_are_refused(kind):
+    learner, params, tasks = small_problem(kind)
+    model = learner.model
+    other = model._replace(apply=lambda params, inputs: model.apply(params, inputs).tanh())
+    words = "layers give other outputs than its apply"
+    refused(dataclasses.replace(learner, model=other), params, tasks, words)
+
+
+@pytest.mark.parametrize("widths", [((0,), 1), ((3,), 0)])
+def test_layers_without_outputs_are_refused(widths):
+    refused(*random_problem(models.mlp(1, *widths), "mse", outputs=widths[1]), "is not what the engine has")
+
+
+def test_layers_and_frozen_names_may_come_in_lists():
+    learner, params, tasks = small_problem("conv-stride")
+    model = learner.model._replace(frozen=list(learner.model.frozen), layers=list(learner.model.layers))
+    lists = dataclasses.replace(learner, model=model)
+    for one, other in zip(ways(lists, params, tasks), ways(learner, params, tasks)):
+        one, other = (r if isinstance(r, torch.Tensor) else r[1] for r in (one(), other()))
+        assert torch.equal(one, other)
+
+
+@dataclasses.dataclass
+class Embedding:
+    """How to draw a network that no layers describe; not hashable."""
+
+    words: int
+
+    def __call__(self, generator):
+        return {"table": torch.randn(self.words, 2, generator=generator)}
+
+
+def test_a_network_without_layers_may_take_whole_numbers():
+    init = Embedding(7)
+    model = models.Model(init, lambda params, words: params["table"][words])
+    params = init(torch.Generator().manual_seed(0))
+    words, targets = torch.arange(12).remainder(7).view(3, 4), torch.ones(3, 4, 2)
+    learner, tasks = methods.Learner(model, "mse", 0.1, 1, 1), Task((words, targets), (words, targets))
+    fast, _, general, _ = (way() for way in ways(learner, params, tasks))
+    assert torch.equal(fast[1], general[1]) and (fast[1] > 0).all()
+    refused(learner, {"table": params["table"].half()}, tasks, "must be torch.float32")
+    targets = targets.double()
+    tasks = Task((words, targets), (words, targets))
+    refused(learner, params, tasks, "targets: torch.float64, but parameters")

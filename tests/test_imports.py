@@ -13,7 +13,8 @@ FILES = {
 # Pages that only show results build anywhere.
 TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]
 TORCH_FREE += ["files", "folders", "logs", "records", "terminal"]
-LAYERS = ["maml", "models", "methods", "checks", "kernels_cpu", "kernels_torch", "layers", "threads", "engine", "tasks", "train", "rl"]
+LAYERS = ["maml", "models", "methods", "kernels_cpu", "kernels_torch", "layers", "checks", "threads"]
+LAYERS += ["engine", "tasks", "train", "rl"]
 # A module imports only from those before it.
 
 

@@ -97,3 +97,45 @@ def test_leaves_of_a_graph_give_what_plain_tensors_give():
             [r] if isinstance(r, torch.Tensor) else [*r[0].values(), r[1]] for r in (one(), other())
         )
         assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(one, other))
+
+
+class Decayed(methods.Learner):
+    """A learner with a loss of its own."""
+
+    def loss_fn(self, params, examples):
+        return super().loss_fn(params, examples) + sum((value**2).sum() for value in params.values())
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_a_learner_with_a_loss_of_its_own_is_asked_for_it(method):
+    learner, params, tasks = small_problem("mlp")
+    objective = methods.METHODS[method](Decayed(**vars(learner)))
+    assert torch.equal(
+        engine.meta_gradient(objective, params, tasks)[1], maml.meta_gradient(objective, params, tasks)[1]
+    )
+    own = engine.predictions(objective, params, tasks)
+    plain = engine.predictions(General(learner), params, tasks)
+    assert torch.equal(own[0], plain[0]) and not torch.allclose(own[1], plain[1])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, targets, shots: (outputs - targets).abs().mean(),  # of one task, not of each of many
+        lambda outputs, targets, shots: (outputs * targets).mean(),  # linear: its gradient has no derivative
+    ],
+)
+def test_a_loss_of_ones_own_may_know_one_task_only(loss, monkeypatch):
+    monkeypatch.setitem(methods.LOSSES, "own", loss)
+    learner, params, tasks = small_problem("mlp", loss="own")
+    fast, outputs, general, wanted = (way() for way in ways(learner, params, tasks))
+    assert torch.allclose(fast[1], general[1]) and torch.allclose(outputs, wanted)
+
+
+def test_a_minus_sign_that_is_still_to_come_counts(kind):
+    learner, params, tasks = small_problem(kind)
+    late = lambda t: torch._neg_view(-t)  # as the imaginary part of a conjugate has it
+    same = {name: late(value) for name, value in params.items()}, Task(*(tuple(map(late, p)) for p in tasks))
+    for one, other in zip(ways(learner, *same), ways(learner, params, tasks)):
+        one, other = (r if isinstance(r, torch.Tensor) else r[1] for r in (one(), other()))
+        assert torch.allclose(one, other, rtol=1e-9)

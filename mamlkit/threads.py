@@ -107,10 +107,11 @@ def one_blas_thread() -> Iterator[None]:
     try:
         yield
     finally:
-        with shared.lock:
-            shared.blas_users -= 1
-            if not shared.blas_users:
-                shared.blas.restore_original_limits()
+        if shared is _shared:  # else this is a child that was forked meanwhile
+            with shared.lock:
+                shared.blas_users -= 1
+                if not shared.blas_users:
+                    shared.blas.restore_original_limits()
 
 
 def _number() -> int:

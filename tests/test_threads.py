@@ -204,3 +204,9 @@ def test_a_child_that_is_forked_at_a_bad_moment_works(two):
     assert torch.get_num_threads() == 2
     with threads._shared.lock:  # by another thread, as far as the child knows
         assert in_a_child(lambda: threads.each(abs, [-1, -2])) == [1, 2]
+    with threads.one_blas_thread():
+        leave = threads.one_blas_thread()
+        leave.__enter__()
+        with threads._shared.lock:
+            assert in_a_child(lambda: leave.__exit__(None, None, None)) is False
+        leave.__exit__(None, None, None)

@@ -183,8 +183,9 @@ def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
             return objective.predict
         if "__call__" in own:
             break
+    name = getattr(objective, "__name__", type(objective).__name__)
     raise ValueError(
-        f"{objective!r} can be trained but not tested, since it does not say how it predicts; beside its loss "
+        f"{name} can be trained but not tested, since it does not say how it predicts; beside its loss "
         "define predict(params, task), which returns the query outputs [inner_steps + 1, points, outputs], or make "
         "the method return a mamlkit.methods.Objective"
     )

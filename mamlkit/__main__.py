@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mamlkit import experiments
 
+MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
+
 
 def _at_least(bound: int) -> Callable[[str], int]:
     """The type of an option that is a number with a least value."""
@@ -27,6 +29,8 @@ def _seeds(words: str) -> tuple[int, ...]:
     ranges = [word.split("-") for word in words.split(",")]
     if not all(len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1]) for ends in ranges):
         raise argparse.ArgumentTypeError(f"{words!r} are no seeds; use numbers and ranges such as 0-2 or 0,3")
+    if sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges) > MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{words!r} are more than {MOST_SEEDS} seeds; use fewer, such as 0-2")
     return tuple(dict.fromkeys(seed for ends in ranges for seed in range(int(ends[0]), int(ends[-1]) + 1)))
 
 
@@ -100,8 +104,6 @@ def _paper(options: argparse.Namespace) -> int:
         print(queue.plan(found, device, options.threads))
         return 0
     failed = queue.work(found, device, options.threads, hours=options.hours, base=options.runs)
-    if failed:
-        print("failed:", *failed, sep="\n  ", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -40,6 +40,7 @@ class Job(NamedTuple):
         row: the experiment.
         seed: of the run.
         done: iterations that its state has.
+        tested: iterations that its committed result has.
         seconds: per iteration as its own log has it, or the log of another seed; None where neither says.
         measured: whose log that is.
     """
@@ -47,6 +48,7 @@ class Job(NamedTuple):
     row: Experiment
     seed: int
     done: int
+    tested: int
     seconds: float | None
     measured: str
 
@@ -89,8 +91,16 @@ def jobs(only: str = "*", seeds: Sequence[int] = (0, 1, 2), *, base: Path = Path
     names = [name for name in experiments.QUEUE if fnmatch(name, only)]
     if not names:
         raise ValueError(f"only={only!r}, but no experiment of the queue has such a name; they are {', '.join(experiments.QUEUE)}")
-    found = (_job(experiments.get(name), seed, base) for seed in seeds for name in names)
+    found = (_planned(experiments.get(name), seed, base) for seed in seeds for name in names)
     return [job for job in found if job is not None]
+
+
+def _planned(row: Experiment, seed: int, base: Path) -> Job | None:
+    """As :func:`_job`; what is damaged counts as not begun, and :func:`work` says what it is when its turn comes."""
+    try:
+        return _job(row, seed, base)
+    except Exception:
+        return Job(row, seed, 0, 0, None, "")
 
 
 def _job(row: Experiment, seed: int, base: Path) -> Job | None:
@@ -105,23 +115,25 @@ def _job(row: Experiment, seed: int, base: Path) -> Job | None:
     if seconds is None:
         others = [_log(data / "results" / row.name / f"seed{other}.metrics.csv") for other in committed]
         seconds, measured = next(((s, "another seed") for s in map(_speed, others) if s is not None), (None, ""))
-    return Job(row, seed, _iterations_done(furthest), seconds, measured)
+    tested = committed[seed]["iterations_done"] if seed in committed else 0
+    return Job(row, seed, _iterations_done(furthest), tested, seconds, measured)
 
 
 def _iterations_done(folder: Path) -> int:
     """How far a state has come; 0 for one that is damaged, which is refused when its run begins."""
     try:
         return runs.iterations_done(folder)
-    except ValueError:
+    except (OSError, ValueError):
         return 0
 
 
 def _log(path: Path) -> pd.DataFrame:
-    """Iterations and seconds of a log; without lines where there is none. One that is damaged is refused when its run begins."""
+    """Iterations and seconds of a log, as far as they can be read: a damaged one is refused when its run begins."""
     try:
-        return pd.read_csv(path, usecols=["iteration", "seconds"]).dropna()
+        found = pd.read_csv(path, usecols=["iteration", "seconds"])
     except (OSError, ValueError):
-        return pd.DataFrame({"iteration": [], "seconds": []})
+        found = pd.DataFrame({"iteration": [], "seconds": []})
+    return found.apply(pd.to_numeric, errors="coerce").dropna()
 
 
 def _speed(log: pd.DataFrame) -> float | None:
@@ -222,22 +234,44 @@ def work(
     """
     say = say or _say
     end, failed = time.monotonic() + 3600 * hours, []
-    over = lambda: time.monotonic() >= end
-    with _terminated_as_interrupted():
-        for planned in found:
-            if over():
-                break
-            job = _job(planned.row, planned.seed, base)
-            if job is None:  # another process has finished it meanwhile
-                continue
-            try:
-                _go_on(job, device, threads, over, base, say)
-            except runs.Busy as busy:
-                say(f"{job.name}: left out, {busy}")
-            except Exception as error:  # whatever it is, it is no reason to leave the cores idle
-                failed.append(f"{job.name}: {error}")
-                say(f"{job.name}: failed, {error}")
+    with _interrupts() as asked:
+        over = lambda: bool(asked) or time.monotonic() >= end
+        try:
+            for planned in found:
+                if over():
+                    break
+                _try(planned, device, threads, over, base, say, failed)
+                if asked:
+                    raise Interrupted("stopped; the same command goes on", asked[0])
+        finally:
+            if failed:
+                say("\n  ".join(["failed:", *failed]))
     return failed
+
+
+def _try(
+    planned: Job,
+    device: torch.device,
+    threads: int | None,
+    over: Callable[[], bool],
+    base: Path,
+    say: Callable[[str], None],
+    failed: list[str],
+) -> None:
+    """One run; what it fails of is noted."""
+    try:
+        job = _job(planned.row, planned.seed, base)
+        if job is not None:  # else another process has finished it meanwhile
+            _go_on(job, device, threads, over, base, say)
+    except runs.Busy as busy:
+        say(f"{planned.name}: left out, {busy}")
+    except Exception as error:  # whatever it is, it is no reason to leave the cores idle
+        failed.append(f"{planned.name}: {error}")
+        say(f"{planned.name}: failed, {error}")
+        behind: BaseException | None = error
+        while behind := behind.__context__:  # a signal, and then a full disk: the state cannot be kept
+            if isinstance(behind, KeyboardInterrupt):
+                raise behind
 
 
 def _go_on(
@@ -248,31 +282,43 @@ def _go_on(
     say(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
     with runs.open_run(row, job.seed, train.described(device), base=base) as folder:
         try:
-            for goal in _milestones(row.iterations, job.done):
+            for goal in _milestones(row.iterations, job.done, job.tested):
                 fit = module.fit(row, seed=job.seed, folder=folder, until=goal, progress=True, stop=over, **where)
                 if fit.iteration < goal:
                     say(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
                     return
                 evaluations = evaluate_run(row, folder, fit, **where)
-                with deferred_interrupt() as asked:  # results are several files that belong together
+                with _uncut():
                     runs.keep(folder)
                 say(f"{job.name}: {fit.iteration:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
-                if asked:
-                    raise Interrupted(f"stopped after iteration {fit.iteration} of {job.name}", asked[0])
         finally:
             if 0 < runs.iterations_done(folder) < row.iterations:
-                with deferred_interrupt():
+                with _uncut():
                     runs.keep_state(folder)
 
 
-def _milestones(iterations: int, done: int) -> list[int]:
+@contextmanager
+def _uncut() -> Iterator[None]:
+    """Several files that belong together: a signal meanwhile counts when they are written."""
+    with deferred_interrupt() as asked:
+        yield
+    if asked:
+        raise Interrupted("stopped; the same command goes on", asked[0])
+
+
+def _milestones(iterations: int, done: int, tested: int) -> list[int]:
     """Where a run is tested from here on: at each tenth of its iterations, last at its end.
 
-    >>> _milestones(60_000, 43_000)
+    At once, if it has passed a tenth since its last test: then it was cut short in the one that was due.
+
+    >>> _milestones(60_000, 43_000, tested=42_000)
+    [48000, 54000, 60000]
+    >>> _milestones(60_000, 48_000, tested=42_000)
     [48000, 54000, 60000]
     """
     goals = sorted({math.ceil(iterations * part / MILESTONES) for part in range(1, MILESTONES + 1)})
-    return [goal for goal in goals if goal > done] or [iterations]
+    due = [done] if any(tested < goal <= done for goal in goals) else []
+    return due + [goal for goal in goals if goal > done] or [iterations]
 
 
 def _headlines(row: Experiment, evaluations: dict[str, dict[str, np.ndarray]]) -> str:
@@ -286,14 +332,18 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C between two trainings too."""
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM between two trainings; they are also noted, since who is interrupted may make an exception of another
+    kind of it, as the import of a compiled module does, or none at all."""
+    asked: list[int] = []
 
     def interrupt(signum: int, _: object) -> None:
+        asked.append(signum)
         raise Interrupted("stopped between two trainings; the same command goes on", signum)
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

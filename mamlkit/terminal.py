@@ -66,6 +66,12 @@ class _Lines(tqdm):
         self.fp.write(f"{self if msg is None else msg}\n")
         self.fp.flush()
 
+    def close(self) -> None:
+        """The last line; tqdm would leave an empty one after it."""
+        if not self.disable:
+            self.display()
+            self.disable = True
+
 
 def progress_bar(row: Experiment, first: int, shown: bool) -> tqdm:
     """The progress of a training on standard error: a bar in a terminal, elsewhere a line about every minute.

@@ -143,6 +143,78 @@ def test_a_signal_between_trainings_counts_too(place, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_test_that_was_cut_short_comes_first_the_next_time(place, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(queue, "evaluate_run", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        work(place)
+    assert results.load(FIRST.name) == []
+    clock = itertools.count()
+    monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert work(place, hours=10 / 3600) == [] and result(place, FIRST.name)[0] == 60
+
+
+@pytest.mark.parametrize("made_of_it", [ImportError, None])
+def test_a_signal_counts_whatever_the_interrupted_make_of_it(place, monkeypatch, made_of_it):
+    trainer, said = queue.trainer, []
+
+    def importing(row):  # as a compiled module that is interrupted in its first import
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if made_of_it:
+                raise made_of_it("initialization failed") from None
+        return trainer(row)
+
+    monkeypatch.setattr(queue, "trainer", importing)
+    with pytest.raises(KeyboardInterrupt):
+        work(place, said=said)
+    assert results.load(FIRST.name) == results.load(SECOND.name) == []
+    assert not any(line.startswith(SECOND.name) for line in said)
+    assert bool(made_of_it) == (said[-1] == f"failed:\n  {FIRST.name}, seed 0: initialization failed")
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_signal_and_a_full_disk_end_the_queue_too(place, monkeypatch, full):
+    fit = train.fit
+
+    def stopped(row, *, stop, **more):
+        fit(row, **{**more, "until": 5})
+        if full:
+            raise KeyboardInterrupt
+        raise FloatingPointError("the meta-loss is nan")
+
+    def kept(folder):
+        if full:
+            raise OSError(28, "No space left on device")
+        signal.raise_signal(signal.SIGTERM)  # while a failed run is put away
+
+    said = []
+    monkeypatch.setattr(train, "fit", stopped)
+    monkeypatch.setattr(runs, "keep_state", kept)
+    with pytest.raises(KeyboardInterrupt):
+        work(place, said=said)
+    assert not any(line.startswith(SECOND.name) for line in said)
+
+
+def test_a_damaged_result_stops_its_own_run_only(place):
+    kept = place / "repository" / "data" / "results" / FIRST.name
+    kept.mkdir(parents=True)
+    (kept / "seed0.json").write_text("{")
+    (failure,) = work(place)
+    assert failure.startswith(f"{FIRST.name}, seed 0: ") and "seed0.json is not a whole result" in failure
+    assert result(place, SECOND.name)[0] == SECOND.iterations
+
+
+@pytest.mark.parametrize("text", ["", "iteration\n1\n", "iteration,seconds\na,b\n1,x\n", '"', "\x00,\xff\n1,2,3\n"])
+def test_a_damaged_log_or_state_stops_no_plan(place, text):
+    folder = place / "here" / FIRST.name / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(text, encoding="latin-1")
+    (folder / "state.safetensors").mkdir()
+    (job, _) = queue.jobs(seeds=(0,), base=place / "here")
+    assert (job.done, job.seconds) == (0, None)
+
+
 def test_speed_is_that_of_the_last_lines_of_its_own_log_or_of_another_seeds(place, monkeypatch):
     monkeypatch.setattr(train, "LOG_EVERY", 4)
     with runs.open_run(FIRST, 1, "cpu", base=place / "here") as folder:
@@ -185,3 +257,9 @@ def test_seeds_that_are_none_are_refused(seeds, capsys):
     with pytest.raises(SystemExit):
         __main__.main(["paper", f"--seeds={seeds}"])
     assert "use numbers and ranges such as 0-2 or 0,3" in capsys.readouterr().err
+
+
+def test_more_seeds_than_can_be_meant_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["paper", "--seeds", "0-99999999999"])
+    assert "'0-99999999999' are more than 1000 seeds; use fewer" in capsys.readouterr().err

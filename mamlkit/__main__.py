@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mamlkit import measures, queue, runs, train  # here, so that the other commands start at once
+    from mamlkit import measures, plan, queue, runs, train  # here, so that the other commands start at once
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
@@ -79,9 +79,9 @@ def _run(options: argparse.Namespace) -> None:
         runs.repository()  # without one there is nowhere to keep it
     row = experiments.get(options.name).at(options.scale)
     device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
-    where, words = queue.place(row, device, options.threads), train.described(device) + (", TF32" if options.tf32 else "")
+    where, words = plan.place(row, device, options.threads), train.described(device) + (", TF32" if options.tf32 else "")
     with runs.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
-        fit = queue.trainer(row).fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **where)
+        fit = plan.trainer(row).fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **where)
         evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():
@@ -94,14 +94,14 @@ def _run(options: argparse.Namespace) -> None:
 
 def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
-    from mamlkit import queue, train
+    from mamlkit import plan, queue, train
 
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
     device = train.set_up(options.device, threads=options.threads)
-    found = queue.jobs(options.only, options.seeds, base=options.runs)
+    found = plan.jobs(options.only, options.seeds, base=options.runs)
     if options.dry_run:
-        print(queue.plan(found, device, options.threads))
+        print(plan.table(found, device, options.threads, queue.say))
         return 0
     failed = queue.work(found, device, options.threads, hours=options.hours, base=options.runs)
     return 1 if failed else 0

@@ -8,6 +8,7 @@ every test task) and ``result.json``, written last.
 __all__ = ["Busy", "iterations_done", "keep", "keep_state", "open_run", "repository", "write_result"]
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -88,18 +89,34 @@ def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: 
     begun = recorded or state.exists()
     if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
         begun = False  # somebody was cut short in the copying below
-    source = folder if begun else unfinished
-    if source and (source / "run.json").exists():
-        origins = earlier_origins(source / "run.json", record)
-        record["origin"] = origins if origins[-1] == record["origin"][0] else origins + record["origin"]
-    if source and (source / state.name).exists():
-        refuse_another(source / state.name, row, record["seed"])
-    if begun and unfinished and (here := iterations_done(folder)) < (there := iterations_done(unfinished)):
-        raise ValueError(f"{folder} has come to iteration {here}, but {unfinished} to {there}; move {folder} away to go on from there")
-    if source and not begun:
+    origins = _origins(folder, row, record) if begun else []
+    if begun and unfinished and (here := iterations_done(folder)) < iterations_done(unfinished):
+        _set_aside(folder, here)  # another machine has brought it further
+        begun = False
+    if unfinished and not begun:
+        origins = _origins(unfinished, row, record)
         for name in ("metrics.csv", "state.safetensors"):
-            files.copy(source / name, folder / name)
-    files.write_json(folder / "run.json", record)  # last: without it the copying is done again
+            files.copy(unfinished / name, folder / name)
+    if origins[-1:] != record["origin"]:
+        origins = origins + record["origin"]
+    files.write_json(folder / "run.json", record | {"origin": origins})  # last: without it the copying is done again
+
+
+def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The machines that have worked on a run; ``ValueError`` if it is another one than that of ``record``."""
+    if (source / "state.safetensors").exists():
+        refuse_another(source / "state.safetensors", row, record["seed"])
+    return earlier_origins(source / "run.json", record) if (source / "run.json").exists() else []
+
+
+def _set_aside(folder: Path, iteration: int) -> None:
+    """Move what a run folder holds into one beside it, so that nothing of it is lost."""
+    places = (folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count())
+    aside = next(place for place in places if not place.exists())
+    aside.mkdir()
+    for name in (*RESULT, *STATE):
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
 
 
 def _unfinished(name: str, seed: int) -> Path | None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mamlkit import __main__, checkpoints, experiments, queue, results, runs, train
+from mamlkit import __main__, checkpoints, experiments, plan, queue, results, runs, train
 
 SINUSOID = experiments.get("sinusoid-maml")
 FIRST = dataclasses.replace(
@@ -41,7 +41,7 @@ def place(tmp_path, monkeypatch):
 def work(place, machine="here", seeds=(0,), said=None, **more):
     base = place / machine
     say = (lambda line: None) if said is None else said.append
-    return queue.work(queue.jobs(seeds=seeds, base=base), CPU, 1, base=base, say=say, **more)
+    return queue.work(plan.jobs(seeds=seeds, base=base), CPU, 1, base=base, tell=say, **more)
 
 
 def result(place, name, seed=0):
@@ -58,34 +58,60 @@ def test_the_queue_has_every_row_of_the_paper_once():
 
 
 def test_every_row_comes_once_before_any_comes_twice(place):
-    assert [(job.row.name, job.seed) for job in queue.jobs(seeds=(0, 1))] == [(name, seed) for seed in (0, 1) for name in NAMES]
-    assert [job.row.name for job in queue.jobs("2d-*", (0,))] == [SECOND.name]
+    assert [(job.row.name, job.seed) for job in plan.jobs(seeds=(0, 1))] == [(name, seed) for seed in (0, 1) for name in NAMES]
+    assert [job.row.name for job in plan.jobs("2d-*", (0,))] == [SECOND.name]
     with pytest.raises(ValueError, match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, "):
-        queue.jobs("ant")
+        plan.jobs("ant")
 
 
 def test_what_it_reaches_is_what_straight_runs_reach(place):
     said = []
     assert work(place, said=said) == []
-    for row, fit in ((FIRST, train.fit), (SECOND, queue.trainer(SECOND).fit)):
+    for row, fit in ((FIRST, train.fit), (SECOND, plan.trainer(SECOND).fit)):
         done, params = result(place, row.name)
         assert done == row.iterations and same(params, fit(row).params)
     assert not list((place / "repository" / "data" / "partial").glob("*/*/*"))
-    assert queue.jobs(seeds=(0,), base=place / "here") == []
+    assert plan.jobs(seeds=(0,), base=place / "here") == []
     tested = [line for line in said if line.startswith(f"{FIRST.name}, seed 0:") and "mse" in line]
     assert len(tested) == queue.MILESTONES and "60 of 120; mse" in tested[0] and "120 of 120; mse" in tested[-1]
 
 
 def test_when_the_time_is_over_another_machine_goes_on(place, monkeypatch):
-    clock, said = itertools.count(), []  # that moves by a second at each look, so at each iteration
+    clock, said = itertools.count(), []  # that moves by a second at each look, so by two in an iteration
     with monkeypatch.context() as patched:
         patched.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-        assert work(place, said=said, hours=100 / 3600) == []
-    (job, *_) = queue.jobs(seeds=(0,), base=place / "elsewhere")
+        assert work(place, said=said, hours=200 / 3600) == []
+    (job, *_) = plan.jobs(seeds=(0,), base=place / "elsewhere")
     assert said[-1] == f"{FIRST.name}, seed 0: time is over at 98 of 120" and job.done == 98
     assert results.load(SECOND.name) == [] and result(place, FIRST.name)[0] == 60
     assert work(place, "elsewhere") == []
     assert same(result(place, FIRST.name)[1], train.fit(FIRST).params)
+
+
+def test_a_machine_that_vanishes_loses_half_an_hour_and_the_next_one_may_be_an_earlier_one(place, monkeypatch):
+    clock, kept = itertools.count(), []
+    keep_state = runs.keep_state
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        patched.setattr(queue, "KEEP_SECONDS", 30)  # looks at the clock: two an iteration
+        patched.setattr(runs, "keep_state", lambda folder: kept.append(runs.iterations_done(folder)) or keep_state(folder))
+        assert work(place, hours=100 / 3600) == []
+    assert len(kept) > 2 and kept == sorted(set(kept))
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        assert work(place, "elsewhere", hours=60 / 3600) == []
+    assert work(place) == []  # back on the first machine, whose own folder is behind
+    assert same(result(place, FIRST.name)[1], train.fit(FIRST).params)
+
+
+def test_a_finished_run_whose_tests_have_changed_is_not_trained_again(place, monkeypatch):
+    assert work(place) == []
+    (test,) = FIRST.evaluations
+    changed = dataclasses.replace(FIRST, evaluations=(dataclasses.replace(test, tasks=21),))
+    monkeypatch.setitem(experiments.ROWS, FIRST.name, changed)
+    monkeypatch.setattr(train, "fit", None)
+    (message,) = work(place)
+    assert "the result of sinusoid-maml, seed 0, is of other tests (evaluation K=5)" in message
 
 
 def test_no_time_at_all_begins_nothing(place):
@@ -112,7 +138,7 @@ def test_a_run_that_another_process_is_at_work_on_is_left_to_it(place):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("row", [FIRST, SECOND], ids=NAMES)
 def test_a_signal_leaves_a_state_that_another_machine_goes_on_from(place, monkeypatch, number, row):
-    module, straight = queue.trainer(row), queue.trainer(row).fit(row).params
+    module, straight = plan.trainer(row), plan.trainer(row).fit(row).params
     fit, left = module.fit, [row.iterations // 2 + 1]
 
     def signalled(row, *, stop, **more):
@@ -155,7 +181,7 @@ def test_a_test_that_was_cut_short_comes_first_the_next_time(place, monkeypatch)
 
 @pytest.mark.parametrize("made_of_it", [ImportError, None])
 def test_a_signal_counts_whatever_the_interrupted_make_of_it(place, monkeypatch, made_of_it):
-    trainer, said = queue.trainer, []
+    trainer, said = plan.trainer, []
 
     def importing(row):  # as a compiled module that is interrupted in its first import
         try:
@@ -165,7 +191,7 @@ def test_a_signal_counts_whatever_the_interrupted_make_of_it(place, monkeypatch,
                 raise made_of_it("initialization failed") from None
         return trainer(row)
 
-    monkeypatch.setattr(queue, "trainer", importing)
+    monkeypatch.setattr(plan, "trainer", importing)
     with pytest.raises(KeyboardInterrupt):
         work(place, said=said)
     assert results.load(FIRST.name) == results.load(SECOND.name) == []
@@ -211,7 +237,7 @@ def test_a_damaged_log_or_state_stops_no_plan(place, text):
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text(text, encoding="latin-1")
     (folder / "state.safetensors").mkdir()
-    (job, _) = queue.jobs(seeds=(0,), base=place / "here")
+    (job, _) = plan.jobs(seeds=(0,), base=place / "here")
     assert (job.done, job.seconds) == (0, None)
 
 
@@ -219,12 +245,12 @@ def test_speed_is_that_of_the_last_lines_of_its_own_log_or_of_another_seeds(plac
     monkeypatch.setattr(train, "LOG_EVERY", 4)
     with runs.open_run(FIRST, 1, "cpu", base=place / "here") as folder:
         log = train.fit(FIRST, seed=1, folder=folder, until=103).log
-    (job, *_) = queue.jobs(seeds=(1,), base=place / "here")
+    (job, *_) = plan.jobs(seeds=(1,), base=place / "here")
     assert (job.done, job.measured) == (103, "this run")
-    assert job.seconds == pytest.approx(log.seconds.diff().iloc[-queue.RATE_LINES :].median() / 4)
+    assert job.seconds == pytest.approx(log.seconds.diff().iloc[-plan.RATE_LINES :].median() / 4)
     assert job.hours == pytest.approx(17 * job.seconds / 3600)
     assert work(place, seeds=(1,)) == []
-    (job, *_) = queue.jobs(FIRST.name, (0,), base=place / "here")
+    (job, *_) = plan.jobs(FIRST.name, (0,), base=place / "here")
     assert job.done == 0 and job.seconds > 0 and job.measured == "another seed"
 
 

@@ -223,12 +223,21 @@ def test_a_run_that_was_not_trained_has_no_state_to_keep(short, tmp_path):
         runs.keep_state(opened(ROW, base=tmp_path / "runs"))
 
 
-def test_a_committed_state_that_has_come_further_is_not_overlooked(short, tmp_path, capsys):
+def test_a_committed_state_that_has_come_further_is_gone_on_from_and_nothing_is_lost(short, tmp_path):
     assert __main__.main([*short, "--until", "100"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    here = (folder / "state.safetensors").read_bytes()
     further = [*short[:3], str(tmp_path / "further"), *short[4:]]
     assert __main__.main([*further, "--until", "200", "--keep"]) == 0
-    assert __main__.main(short) == 1
-    assert re.search("seed0 has come to iteration 100, but .*partial.* to 200", capsys.readouterr().err)
+    with runs.open_run(ROW, 0, "cpu", base=tmp_path / "runs"):
+        assert runs.iterations_done(folder) == 200
+    aside = folder.with_name("seed0-behind-100")
+    assert (aside / "state.safetensors").read_bytes() == here
+    assert {*runs.STATE, *runs.RESULT} == {path.name for path in aside.iterdir()}
+    assert __main__.main(short) == 0
+    params = checkpoints.load_params(folder / "params.safetensors")
+    straight = train.fit(ROW).params
+    assert all((params[name] == straight[name]).all() for name in straight)
 
 
 @pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}'])

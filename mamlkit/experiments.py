@@ -167,21 +167,21 @@ def get(name: str) -> Row | PolicyRow:
 
 
 # The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the paper's tables
-# and figures, cheap before dear, then what is ours; hours on two cores behind those that cost more than one.
+# and figures, cheap before dear, then what is ours; hours on two cores behind those that cost one or more.
 QUEUE: tuple[str, ...] = (
     *(f"sinusoid-{method}" for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")),
     *(f"2d-navigation-{method}" for method in ("random", "maml", "pretrained", "oracle")),
     *(f"{robot}-random" for robot in _POLICIES if robot != "2d-navigation"),
-    "omniglot-no-conv-5way-1shot",
-    "omniglot-no-conv-5way-5shot",
+    "omniglot-no-conv-5way-1shot",  # 1
+    "omniglot-no-conv-5way-5shot",  # 2
     "omniglot-5way-1shot",  # 5
-    "omniglot-5way-5shot",  # 11
-    "omniglot-20way-1shot",  # 17
+    "omniglot-5way-5shot",  # 12
+    "omniglot-20way-1shot",  # 20
     *(f"half-cheetah-{task}-{method}" for task in ("velocity", "direction") for method in ("maml", "pretrained", "oracle")),  # 2 each
     *(f"ant-velocity-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 1, 6
     *(f"ant-direction-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 2, 9
     *(f"2d-navigation-maml-{variant}" for variant in ("ratios", "first-order", "as-printed")),
     *(f"half-cheetah-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios", "as-printed") for task in ("direction", "velocity")),
     *(f"ant-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios") for task in ("velocity", "direction")),
-    "omniglot-20way-5shot",  # 80: where there is a GPU
+    "omniglot-20way-5shot",  # 100: where there is a GPU
 )

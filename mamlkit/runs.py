@@ -20,7 +20,6 @@ import filelock
 import numpy as np
 
 from mamlkit import files, logs
-from mamlkit.files import replacing
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.provenance import provenance
 from mamlkit.records import earlier_origins, iterations_done, refuse_another

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import commit, repository  # noqa: F401 (a fixture)
 
-from mamlkit import __main__, effects, experiments, inventory, notebook, pages, results, runs
+from mamlkit import __main__, effects, experiments, inventory, notebook, pages, results
 
 ROOT = Path(__file__).parents[1]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}

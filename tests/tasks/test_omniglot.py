@@ -22,7 +22,6 @@ from small_omniglot import (  # noqa: F401 (small is a fixture)
     drawing,
     files_of,
     hash_of,
-    in_cache,
     png,
     small,
     write,

@@ -18,8 +18,10 @@ from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, sc
 from tqdm import tqdm
 from ways import WAYS
 
-from mamlkit import engine, methods, train
-from mamlkit.experiments import get
+from mamlkit import methods
+from mamlkit.engine import meta_batch
+from mamlkit.experiments.paper import get
+from mamlkit.runs import supervised
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
@@ -105,19 +107,19 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
 
     An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate of a whole run.
     """
-    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * train.LOG_EVERY)
+    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * supervised.LOG_EVERY)
     learner, params, batch = problem(TRAINED, device)
     objective, test = methods.maml(learner), row.evaluations[0]
     times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
     for _ in tqdm(range(repeats), desc="training", leave=False):
-        seconds = train.fit(row, device=device, validate=False).log.seconds  # a line at half time, when all is warm
-        look, _ = timed(lambda: train.evaluate(row, params, test, split="val", n_tasks=train.VALIDATION_TASKS, device=device), device)
-        times["training"].append((seconds[1] - seconds[0]) / train.LOG_EVERY + look / train.VALIDATE_EVERY)
-        alone, _ = timed(lambda: [engine.meta_gradient(objective, params, batch) for _ in range(train.LOG_EVERY)], device)
-        times["meta-gradients alone"].append(alone / train.LOG_EVERY)
+        seconds = supervised.fit(row, device=device, validate=False).log.seconds  # a line at half time, when all is warm
+        look, _ = timed(lambda: supervised.evaluate(row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device), device)
+        times["training"].append((seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY)
+        alone, _ = timed(lambda: [meta_batch.meta_gradient(objective, params, batch) for _ in range(supervised.LOG_EVERY)], device)
+        times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
     return [{"way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()]
 
 
 if __name__ == "__main__":
     way, device, threads, words = sys.argv[1:]
-    print(memory(way, json.loads(words), train.set_up(device, threads=int(threads))))
+    print(memory(way, json.loads(words), supervised.set_up(device, threads=int(threads))))

@@ -22,9 +22,10 @@ import torch
 from problems import SHAPES, flops, in_turns, problem, product_rate
 from ways import WAYS, Way
 
-from mamlkit import files, runs, train
+from mamlkit import files, places
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
+from mamlkit.runs import folders, supervised
 
 TOLERANCE = 1e-4  # relative, in float64
 PARTS = ("time", "scaling", "memory", "training")
@@ -93,9 +94,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.save is not None and options.shape:
         parser.error("--save keeps tables of all shapes; leave --shape out")
-    device = train.set_up(options.device, threads=options.threads)
+    device = supervised.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
-    origin = runs.provenance(where) | {"repeats": options.repeats, "GFLOP/s": round(product_rate(device) / 1e9)}
+    origin = folders.provenance(where) | {"repeats": options.repeats, "GFLOP/s": round(product_rate(device) / 1e9)}
     origin["versions"] |= {name: version for name in ("higher", "torchopt", "learn2learn") if (version := _version(name))}
     lines = []
     for part in options.part or (PARTS if options.save is not None else PARTS[:1]):
@@ -123,7 +124,7 @@ def keep(name: str | None, device: torch.device, table: str, lines: list[dict[st
     if name is None:
         print("" if table == "time" else frame.to_string(index=False))
         return
-    folder = runs.repository() / "data" / "benchmarks" / (name or device.type)
+    folder = places.repository() / "data" / "benchmarks" / (name or device.type)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "origin.json"
     origins = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

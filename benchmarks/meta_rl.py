@@ -23,12 +23,13 @@ from problems import product_rate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from mamlkit import files, runs
-from mamlkit.experiments import get
-from mamlkit.rl import envs, locomotion, maml_rl, train
+from mamlkit import files, places
+from mamlkit.experiments.paper import get
+from mamlkit.experiments.rows import PolicyRow
+from mamlkit.rl import envs, locomotion, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
-from mamlkit.rows import PolicyRow
+from mamlkit.runs import folders, policies
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed
@@ -51,7 +52,7 @@ def peer_rate(name: str, num_envs: int) -> float:
     """Environment steps per second of ``AsyncVectorEnv`` over the registered environments, a process each, and the same policy."""
     kind = envs.ENVIRONMENTS[name].gymnasium_id
     peer = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(kind)] * num_envs)
-    _, policy = train.build(get(f"{name}-maml"), 1, 1)
+    _, policy = policies.build(get(f"{name}-maml"), 1, 1)
     params = policy.init(torch.Generator().manual_seed(0))
     observations, _ = peer.reset(seed=0)
     rng = np.random.default_rng(0)
@@ -67,9 +68,9 @@ def peer_rate(name: str, num_envs: int) -> float:
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     """Medians for one robot at the size that the paper states: 40 tasks, 20 rollouts, 200 steps, before and after."""
     row = dataclasses.replace(get(f"{name}-maml"), rollouts=20)
-    env, policy = train.build(row, row.meta_batch_size, row.rollouts, threads=threads)
-    params = policy.init(train.generator(0, "init"))
-    everyone = train.spread(params, row.meta_batch_size)
+    env, policy = policies.build(row, row.meta_batch_size, row.rollouts, threads=threads)
+    params = policy.init(policies.generator(0, "init"))
+    everyone = policies.spread(params, row.meta_batch_size)
     goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
@@ -86,7 +87,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
             rate = locomotion.physics_rate(ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward)
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         products.append(product_rate(torch.device("cpu")))
-        key = (0, train.TRAIN, turn)
+        key = (0, policies.TRAIN, turn)
         rollouts = timed("sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals))
         rates.setdefault("our sampling before", []).append(rollouts.valid.sum() / times["sampling before"][-1])
         before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
@@ -121,13 +122,13 @@ def main() -> None:
     if options.save and options.robot:
         parser.error("--save keeps a table of both robots; leave --robot out")
     torch.set_num_threads(options.threads)
-    origin = runs.provenance(f"{options.threads} threads") | {"repeats": options.repeats}
+    origin = folders.provenance(f"{options.threads} threads") | {"repeats": options.repeats}
     with threadpool_limits(1, "blas"):
         lines = [measure(name, options.repeats, options.threads) for name in options.robot or ROBOTS]
     table = pd.DataFrame(lines).set_index("environment").T
     print(table.to_string(float_format=lambda v: f"{v:,.3g}" if v < 100 else f"{v:,.0f}"))
     if options.save:
-        folder = runs.repository() / "data" / "benchmarks" / "rl"
+        folder = places.repository() / "data" / "benchmarks" / "rl"
         folder.mkdir(parents=True, exist_ok=True)
         files.write_text(folder / "time.csv", table.to_csv(index_label="what", float_format="%.4g"))
         files.write_json(folder / "origin.json", origin)

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mamlkit import methods, models, tasks, train
-from mamlkit.experiments import get
+from mamlkit import methods, models, tasks
+from mamlkit.experiments.paper import get
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
+from mamlkit.runs import supervised
 
 LOSS = "cross-entropy, sum over examples / shots"
 MINI = "Mini-ImageNet 5-way 1-shot"
-SHAPES = {  # and their rows in mamlkit.experiments
+SHAPES = {  # and their rows in mamlkit.experiments.paper
     "sinusoid": "sinusoid-maml",
     "Omniglot 5-way 1-shot": "omniglot-5way-1shot",
     "Omniglot 20-way 1-shot": "omniglot-20way-1shot",
@@ -40,7 +41,7 @@ def problem(shape: str, device: torch.device) -> Problem:
     if SHAPES[shape]:
         row = get(SHAPES[shape])
         family = "sinusoid" if row.family == "sinusoid" else "glyphs"
-        return _problem(train.build(row), family, row.ways, row.queries, row.meta_batch_size, device)
+        return _problem(supervised.build(row), family, row.ways, row.queries, row.meta_batch_size, device)
     # Settings of the paper's section 5.2, whose chapter is still to come; noise stands in for the images.
     learner = methods.Learner(models.conv4(5, filters=32, size=84, channels=3, pooling="max"), LOSS, 0.01, 5, 1)
     return _problem(learner, "noise", 5, 15, 4, device)
@@ -54,7 +55,7 @@ def scaled(device: torch.device, **changes: int) -> Problem:
 
 
 def _problem(learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device) -> Problem:
-    generator = train.generator(0, "benchmark")
+    generator = supervised.generator(0, "benchmark")
     params = {k: v.to(device) for k, v in learner.model.init(generator).items()}
     if family != "noise":
         sampler = tasks.make(family, "train", ways=ways, shots=learner.shots, queries=queries, device=device)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mamlkit import engine, maml, methods
+from mamlkit import maml, methods
+from mamlkit.engine import meta_batch
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
 
@@ -55,7 +56,7 @@ def _loss(learner: Learner, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def ours(learner: Learner, params: Params) -> Way:
-    return lambda tasks: engine.meta_gradient(methods.maml(learner), params, tasks)
+    return lambda tasks: meta_batch.meta_gradient(methods.maml(learner), params, tasks)
 
 
 def vmap(learner: Learner, params: Params) -> Way:

@@ -30,11 +30,14 @@ import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from PIL import Image, ImageDraw, ImageFont
 
-from mamlkit import checkpoints, experiments, maml, plots, results, rows, train
+from mamlkit import maml
+from mamlkit.experiments import paper, rows
+from mamlkit.report import plots, results
 from mamlkit.rl import envs, maml_rl
-from mamlkit.rl import train as rl
 from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import policies as rl
 
 FOLDER = Path(__file__).parent / "films"
 LIMIT = 500_000  # bytes
@@ -46,10 +49,10 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     if path.exists():
         return checkpoints.load_params(path)
     print(f"{name} has no committed run: the film shows a quick one and is not fit for the book", file=sys.stderr)
-    row = experiments.get(name).at("quick")
+    row = paper.get(name).at("quick")
     if isinstance(row, rows.PolicyRow):
         return rl.fit(row, seed=seed).params
-    return train.fit(row, seed=seed, validate=False).params
+    return supervised.fit(row, seed=seed, validate=False).params
 
 
 def sinusoid(target: Path) -> None:
@@ -59,9 +62,9 @@ def sinusoid(target: Path) -> None:
     wave = lambda at: 4.0 * torch.sin(at - 1.2)
     outputs, errors, steps = {}, {}, {}
     for method, name in (("MAML", "sinusoid-maml"), ("pretrained", "sinusoid-pretrained")):
-        row = experiments.get(name)
+        row = paper.get(name)
         test = row.evaluations[0]
-        learner = train.build(row, test)
+        learner = supervised.build(row, test)
         path = maml.adaptation_path(
             learner.loss_fn, parameters(name), (points, wave(points)), inner_lr=test.inner_lr, inner_steps=test.inner_steps
         )
@@ -99,7 +102,7 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
 
     ``reach`` is how far, in m, the ruler under a picture extends each way.
     """
-    row = experiments.get(name)
+    row = paper.get(name)
     test, seed = row.evaluations[0], 1
     env, policy = rl.build(row, 1, test.rollouts)
     before, goals = rl.spread(parameters(name), 1), np.array([goal])

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mamlkit import experiments
+from mamlkit import places
+from mamlkit.experiments import paper
 
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
@@ -55,15 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
-    paper = commands.add_parser("paper", help="train what the paper still lacks, run after run, for as long as it is given")
-    paper.add_argument("--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)")
-    paper.add_argument("--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes")
-    paper.add_argument("--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'")
-    paper.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)")
-    paper.add_argument("--device", default="auto", help="as for run")
-    paper.add_argument("--threads", type=_at_least(1), help="as for run")
-    paper.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
-    paper.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
+    queue = commands.add_parser("paper", help="train what the paper still lacks, run after run, for as long as it is given")
+    queue.add_argument("--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)")
+    queue.add_argument("--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes")
+    queue.add_argument("--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'")
+    queue.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)")
+    queue.add_argument("--device", default="auto", help="as for run")
+    queue.add_argument("--threads", type=_at_least(1), help="as for run")
+    queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
+    queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     commands.add_parser("table", help="the paper's numbers beside ours")
     data = commands.add_parser("data", help="download a data set")
     data.add_argument("name", choices=["omniglot"])
@@ -71,16 +72,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mamlkit import measures, plan, queue, runs, train  # here, so that the other commands start at once
+    from mamlkit import measures
+    from mamlkit.runs import (  # here, so that the other commands start at once
+        folders,
+        plan,
+        queue,
+        supervised,
+    )
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
     if options.keep:
-        runs.repository()  # without one there is nowhere to keep it
-    row = experiments.get(options.name).at(options.scale)
-    device = train.set_up(options.device, tf32=options.tf32, threads=options.threads)
-    where, words = plan.place(row, device, options.threads), train.described(device) + (", TF32" if options.tf32 else "")
-    with runs.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
+        places.repository()  # without one there is nowhere to keep it
+    row = paper.get(options.name).at(options.scale)
+    device = supervised.set_up(options.device, tf32=options.tf32, threads=options.threads)
+    where, words = plan.place(row, device, options.threads), supervised.described(device) + (", TF32" if options.tf32 else "")
+    with folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
         fit = plan.trainer(row).fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **where)
         evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
@@ -89,16 +96,16 @@ def _run(options: argparse.Namespace) -> None:
                 print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
         print(f"result in {folder / 'result.json'}")
         if options.keep:
-            print(*runs.keep(folder), sep="\n")
+            print(*folders.keep(folder), sep="\n")
 
 
 def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
-    from mamlkit import plan, queue, train
+    from mamlkit.runs import plan, queue, supervised
 
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
-    device = train.set_up(options.device, threads=options.threads)
+    device = supervised.set_up(options.device, threads=options.threads)
     found = plan.jobs(options.only, options.seeds, base=options.runs)
     if options.dry_run:
         print(plan.table(found, device, options.threads, queue.say))
@@ -120,11 +127,11 @@ def main(words: list[str] | None = None) -> int:
 
             print(omniglot.fetch())
         elif options.command == "list":
-            from mamlkit import results
+            from mamlkit.report import results
 
             print(results.listing().to_string(index=False))
         else:
-            from mamlkit import results
+            from mamlkit.report import results
 
             print(results.table_text())
     except KeyboardInterrupt as stopped:

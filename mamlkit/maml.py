@@ -5,7 +5,6 @@ __all__ = ["Task", "adapt", "adaptation_path", "inner_step", "meta_gradient", "m
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
@@ -49,6 +48,7 @@ def inner_step(
         frozen: names that keep their value (the shifts of batch normalisation).
 
     Example:
+        >>> import torch
         >>> theta = {"w": torch.tensor(3.0)}
         >>> inner_step(lambda p, x: (p["w"] - x) ** 2, theta, torch.tensor(1.0), inner_lr=0.25)
         {'w': tensor(2.)}

@@ -28,7 +28,7 @@ class Window(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One layer in words that :mod:`mamlkit.layers` has derivatives for.
+    """One layer in words that :mod:`mamlkit.engine.passes` has derivatives for.
 
     A normalisation is followed by a ReLU, and only after one can there be pooling. Convolutions come first.
 
@@ -58,7 +58,7 @@ class Model(NamedTuple):
         init: ``(generator) -> params``, float32 on the CPU whatever the device of the run.
         apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``.
         frozen: names of parameters that are meta-learned but not adapted.
-        layers: the same network for :mod:`mamlkit.engine`; without them it takes the general way.
+        layers: the same network for :mod:`mamlkit.engine.meta_batch`; without them it takes the general way.
     """
 
     init: Callable[[Generator], Params]

@@ -48,13 +48,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-
-from mamlkit import checkpoints, experiments, maml, measures, results, train
-from mamlkit import notebook, pages, plots
+from mamlkit import maml, measures
+from mamlkit.experiments import paper
+from mamlkit.report import notebook, pages, plots, results
+from mamlkit.runs import checkpoints, supervised
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 plots.use_style()
-train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 ROWS = {
     "MAML": "sinusoid-maml",
     "MAML, first order": "sinusoid-first-order",
@@ -92,7 +93,7 @@ ROWS = {
 n_tasks = 200_000
 for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
     family = Sinusoid(shots=1, queries=1, phase=(0, end * math.pi))
-    (x, y), _ = family.sample(train.generator(0, "task-blind"), n_tasks)
+    (x, y), _ = family.sample(supervised.generator(0, "task-blind"), n_tasks)
     error = (y - best * x.cos()) ** 2
     floor = task_blind_mse(phase=family.phase)
     far = abs(error.mean() - floor) / (error.std() / math.sqrt(n_tasks))
@@ -104,7 +105,7 @@ x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
     family = Sinusoid(phase=(0, end * math.pi), show_task=True)  # inputs are (x, A, phase)
-    task = family.sample(train.generator(0, "figure"), 12)
+    task = family.sample(supervised.generator(0, "figure"), 12)
     for _, amplitude, phase in task.support[0][:, 0]:
         ax.plot(x, amplitude * torch.sin(x - phase), color=plots.COLOURS["sky"], linewidth=0.7)
     ax.plot(x, (end == 1) * -2 / math.pi * 2.55 * x.cos(), color=plots.COLOURS["blue"], linewidth=3)
@@ -115,19 +116,19 @@ plt.show()
 # %% [markdown]
 # ## A live run
 #
-# An experiment is a row of `mamlkit.experiments`; both scales are the same row with other sizes
+# An experiment is a row of `mamlkit.experiments.paper`; both scales are the same row with other sizes
 # ({numref}`tab-sinusoid-settings`). The quick scale is a 35th of the paper's iterations, enough to see the
 # two methods part, not enough for the paper's numbers.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-row = experiments.get("sinusoid-maml")
+row = paper.get("sinusoid-maml")
 quick_row = row.at("quick")
 settings = {
     "network": "1-40-40-1, ReLU; weights truncated normal, s.d. 0.01",
     "loss": "mean squared error",
     "inner step α (training)": f"{row.inner_lr}, {row.inner_steps} step",
     "fine-tuning step of the pretrained network": ", ".join(
-        f"{e.inner_lr} ({e.name})" for e in experiments.get("sinusoid-pretrained").evaluations
+        f"{e.inner_lr} ({e.name})" for e in paper.get("sinusoid-pretrained").evaluations
     ),
     "support and query points": f"{row.shots} and {row.queries} in training; K and K in tests",
     "outer step β": f"{row.outer_lr}, Adam",
@@ -141,8 +142,8 @@ notebook.table(frame, "Settings of the sinusoid experiments.", "tab-sinusoid-set
 # %%
 quick = {}
 for method in ("MAML", "pretrained"):
-    quick_row = experiments.get(ROWS[method]).at("quick")
-    quick[method] = train.fit(quick_row, seed=0, validate=False)
+    quick_row = paper.get(ROWS[method]).at("quick")
+    quick[method] = supervised.fit(quick_row, seed=0, validate=False)
 print("trained:", ", ".join(f"{method} for {fit.iteration:,} iterations" for method, fit in quick.items()))
 
 
@@ -156,9 +157,9 @@ def curve_of(errors):
 
 quick_curves = {}
 for method, fit in quick.items():
-    test_row = experiments.get(ROWS[method])
+    test_row = paper.get(ROWS[method])
     ten_points = test_row.evaluations[1]
-    errors = train.evaluate(test_row, fit.params, ten_points, n_tasks=300)
+    errors = supervised.evaluate(test_row, fit.params, ten_points, n_tasks=300)
     quick_curves[method] = curve_of(errors["mse"])
 
 one_step = {method: curve.value[1] for method, curve in quick_curves.items()}
@@ -286,10 +287,10 @@ for shots in (5, 10, 20):
 
 # %%
 if results.load("sinusoid-oracle"):
-    oracle_row = experiments.get("sinusoid-oracle")
+    oracle_row = paper.get("sinusoid-oracle")
     oracle = checkpoints.load_params(results.checkpoint("sinusoid-oracle"))
     test = dataclasses.replace(oracle_row.evaluations[1], inner_lr=row.inner_lr)
-    errors = train.evaluate(oracle_row, oracle, test, n_tasks=200)["mse"]
+    errors = supervised.evaluate(oracle_row, oracle, test, n_tasks=200)["mse"]
     before, after = errors.mean(0)[:2]
     notebook.check("a step of alpha = 0.01 makes the oracle worse", after > before)
 
@@ -413,9 +414,9 @@ grid = torch.linspace(-5, 5, 201)[:, None]
 
 
 def learner_of(method, shots):
-    test_row = experiments.get(ROWS[method])
+    test_row = paper.get(ROWS[method])
     evaluation = {e.shots: e for e in test_row.evaluations}[shots]
-    return train.build(test_row, evaluation)
+    return supervised.build(test_row, evaluation)
 
 
 def fits(method, support):
@@ -469,7 +470,7 @@ plt.show()
 
 # %%
 def half_range(shots, n_tasks=1000):
-    generator = train.generator(0, "half range")
+    generator = supervised.generator(0, "half range")
     inputs, _ = Sinusoid(show_task=True).sample(generator, n_tasks).support
     x = 5 * torch.rand(n_tasks, 2 * shots, 1, generator=generator)
     x[:, shots:] -= 5  # the query points
@@ -534,10 +535,10 @@ plt.show()
 # %%
 def standard_errors(name, shots, n_tasks=200, seed=1):
     """How far the checkpoint of seed 0 on fresh tasks is from its committed result."""
-    test_row = experiments.get(name)
+    test_row = paper.get(name)
     test = {e.shots: e for e in test_row.evaluations}[shots]
     theta = checkpoints.load_params(results.checkpoint(name))
-    errors = train.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)["mse"]
+    errors = supervised.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)["mse"]
     new = measures.statistics("mse", errors)
     old = results.load(name)[0]["evaluations"][test.name]["mse"]
     variance = [new["sd"][k] ** 2 / n_tasks + old["sd"][k] ** 2 / old["tasks"] for k in (1, 10)]
@@ -588,7 +589,7 @@ mean_square = (0.1**2 + 0.1 * 5 + 5**2) / 3
 by_hand = mean_square / 2 - (2 / math.pi * 2.55) ** 2
 quarter = (0, math.pi / 2)
 family = Sinusoid(shots=1, queries=1, phase=quarter)
-(x, y), _ = family.sample(train.generator(0, "exercise"), n_tasks)
+(x, y), _ = family.sample(supervised.generator(0, "exercise"), n_tasks)
 sampled = (y - 2 / math.pi * 2.55 * (x.sin() - x.cos())) ** 2
 print(f"by hand {by_hand:.3f}, task_blind_mse {task_blind_mse(phase=quarter):.3f}")
 far = abs(sampled.mean() - by_hand) / (sampled.std() / math.sqrt(n_tasks))
@@ -613,13 +614,13 @@ notebook.check("the sample agrees within 4 standard errors", far < 4)
 # worst, and none comes near MAML's first step. (For the networks of other seeds another of these sizes may be the best.)
 
 # %%
-test_row = experiments.get("sinusoid-pretrained")
+test_row = paper.get("sinusoid-pretrained")
 after_ten = {}
 for size in (0.002, 0.005, 0.01, 0.02, 0.05):
     test = dataclasses.replace(test_row.evaluations[1], inner_lr=size)
-    errors = train.evaluate(test_row, params["pretrained"], test, n_tasks=300, seed=2)["mse"]
+    errors = supervised.evaluate(test_row, params["pretrained"], test, n_tasks=300, seed=2)["mse"]
     after_ten[size] = measures.statistics("mse", errors)["mean"][10]
-maml_errors = train.evaluate(row, params["MAML"], row.evaluations[1], n_tasks=300, seed=2)["mse"]
+maml_errors = supervised.evaluate(row, params["MAML"], row.evaluations[1], n_tasks=300, seed=2)["mse"]
 one_step = measures.statistics("mse", maml_errors)["mean"][1]
 notebook.check("0.02 is the best of these sizes, 0.05 the worst", sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05])
 text = "ten fine-tuning steps of any of these sizes leave over twice the error of one MAML step"
@@ -645,7 +646,7 @@ notebook.check(text, min(after_ten.values()) > 2 * one_step)
 # 6,000 test tasks.
 
 # %%
-shown = Sinusoid(show_task=True).sample(train.generator(0, "amplitude"), 2000)
+shown = Sinusoid(show_task=True).sample(supervised.generator(0, "amplitude"), 2000)
 amplitude = shown.support[0][:, 0, 1].numpy()
 hidden = maml.Task(*((inputs[..., :1], targets) for inputs, targets in shown))
 errors = errors_along("MAML", 10, hidden)[:, :2]  # steps 0 and 1
@@ -687,7 +688,7 @@ def curvature(method, start, support, products=40):
     return norm(v)
 
 
-support = Sinusoid().sample(train.generator(0, "curvature"), 100).support
+support = Sinusoid().sample(supervised.generator(0, "curvature"), 100).support
 sharpness = {}
 for method in params:
     seeds = [r["seed"] for r in results.load(ROWS[method])]

@@ -45,19 +45,21 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from mamlkit import maml, methods, models, tasks
+from mamlkit.experiments import paper
+from mamlkit.methods import losses
+from mamlkit.report import notebook, pages, plots, results
+from mamlkit.runs import checkpoints, supervised
+from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
 from torch.func import vmap
 
-from mamlkit import checkpoints, experiments, maml, methods, models, train
-from mamlkit import notebook, pages, plots, results, tasks
-from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
-
-train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 
 # %%
 real = tasks.omniglot.available()
 source = tasks.omniglot if real else tasks.glyphs
-row = experiments.get("omniglot-5way-1shot" if real else "glyphs-5way-1shot")
+row = paper.get("omniglot-5way-1shot" if real else "glyphs-5way-1shot")
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_omniglot = "This page was built with **Omniglot**. What it trains and measures live is Omniglot."
@@ -120,7 +122,7 @@ notebook.source(ImageTasks.draw, ImageTasks.sample)
 
 # %%
 family = tasks.make(row.family, "test", ways=5, shots=1, queries=3)
-task = family.sample(train.generator(1, "a picture"), 1)
+task = family.sample(supervised.generator(1, "a picture"), 1)
 for part in ("support", "query"):
     images, labels = getattr(task, part)
     print(f"{part}: images {tuple(images.shape)}, labels", *labels[0].tolist())
@@ -147,8 +149,8 @@ plt.show()
 notebook.source(models.conv4, models.same_padding, models.batch_norm)
 
 # %%
-paper_model = train.build(row).model
-params = paper_model.init(train.generator(0, "init"))
+paper_model = supervised.build(row).model
+params = paper_model.init(supervised.generator(0, "init"))
 total = sum(value.numel() for value in params.values())
 notebook.check(f"{total:,} parameters, as in the authors' code", total == 112_005)
 
@@ -171,7 +173,7 @@ notebook.table(pd.DataFrame(lines), "Parameters of the 5-way network at the pape
 # and further left. Sizes agree, so nothing complains.
 
 # %%
-generator = train.generator(0, "padding")
+generator = supervised.generator(0, "padding")
 image = torch.rand(1, 1, 28, 28, generator=generator)
 kernel = torch.randn(1, 1, 3, 3, generator=generator)
 same = F.conv2d(F.pad(image, (0, 1, 0, 1)), kernel, stride=2)
@@ -194,7 +196,7 @@ print("SAME by size:", {size: models.same_padding(size, 2) for size in (28, 14, 
 # $\ln 5$.
 
 # %%
-batch = family.sample(train.generator(0, "untrained"), 50)
+batch = family.sample(supervised.generator(0, "untrained"), 50)
 with torch.no_grad():
     logits = vmap(paper_model.apply, in_dims=(None, 0))(params, batch.query[0])
 untrained_loss = float(F.cross_entropy(logits.flatten(0, 1), batch.query[1].flatten()))
@@ -208,7 +210,7 @@ notebook.check("untrained, the mean cross-entropy is above 1.2 times ln 5", exce
 
 # %%
 one = maml.Task(*((images[0], labels[0]) for images, labels in batch))
-learner = train.build(row)
+learner = supervised.build(row)
 with torch.no_grad():
     together = paper_model.apply(params, one.query[0])
     fewer = paper_model.apply(params, one.query[0][:10])
@@ -240,7 +242,7 @@ notebook.check("the inner step leaves the four shifts alone, and only them", alo
 # Both readings are in the package by name; every row takes the authors'.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-notebook.source(methods.cross_entropy_per_shot, methods.cross_entropy_mean)
+notebook.source(losses.cross_entropy_per_shot, losses.cross_entropy_mean)
 
 # %%
 double = {name: value.double() for name, value in params.items()}
@@ -286,8 +288,8 @@ follow = dataclasses.replace(quick.evaluations[0], inner_steps=3)
 progress = {}
 with tempfile.TemporaryDirectory() as folder:
     for mark in (0, 25, 50, 100, 200, 300, quick.iterations):
-        theta = train.fit(quick, folder=Path(folder), until=mark, validate=False).params
-        measured = train.evaluate(quick, theta, follow, split="val", n_tasks=100)
+        theta = supervised.fit(quick, folder=Path(folder), until=mark, validate=False).params
+        measured = supervised.evaluate(quick, theta, follow, split="val", n_tasks=100)
         progress[mark] = measured["accuracy"][:, follow.headline_step]
 print(f"{quick.name}: trained for {mark:,} iterations")
 
@@ -298,16 +300,16 @@ print(f"{quick.name}: trained for {mark:,} iterations")
 
 # %%
 n_tasks, test = 300, quick.evaluations[0]
-untrained = train.build(quick).model.init(train.generator(0, "init"))
+untrained = supervised.build(quick).model.init(supervised.generator(0, "init"))
 networks = {"MAML, quick": theta, "random initialisation": untrained}
 curves = {}
 for name, start in networks.items():
-    errors = train.evaluate(quick, start, test, n_tasks=n_tasks, seed=1)
+    errors = supervised.evaluate(quick, start, test, n_tasks=n_tasks, seed=1)
     curves[name] = errors["accuracy"]  # in percent, [tasks, inner steps + 1]
 accuracy = {name: curve[:, test.headline_step] for name, curve in curves.items()}
 
 pairs = tasks.make(row.family, "test", ways=5, shots=1, queries=test.queries)
-batch = pairs.sample(train.generator(1, "nearest neighbour"), n_tasks)
+batch = pairs.sample(supervised.generator(1, "nearest neighbour"), n_tasks)
 accuracy["nearest neighbour on pixels"] = 100 * nearest_neighbour_accuracy(batch).numpy()
 
 
@@ -370,8 +372,8 @@ plt.show()
 # `adaptation_path` is `adapt` with the parameters after every step kept:
 
 # %%
-learner = train.build(quick, test)
-batch = pairs.sample(train.generator(21, "one task"), 1)
+learner = supervised.build(quick, test)
+batch = pairs.sample(supervised.generator(21, "one task"), 1)
 one = maml.Task(*((images[0], labels[0]) for images, labels in batch))
 settings = {"inner_lr": test.inner_lr, "inner_steps": 3, "frozen": learner.model.frozen}
 path = maml.adaptation_path(learner.loss_fn, theta, one.support, **settings)
@@ -437,8 +439,8 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
 plots.accuracy_curves(left, {"MAML": validation}, along="iteration")
 plots.accuracy_curves(right, tests)
 right.errorbar(3, 98.7, yerr=0.4, color="black", marker="*", markersize=9, linestyle="none", label="paper", zorder=5)
-left.set(xlim=(0, experiments.get(name).iterations), ylim=(70, 100))
-left.set_xticks(range(0, experiments.get(name).iterations + 1, 20_000))
+left.set(xlim=(0, paper.get(name).iterations), ylim=(70, 100))
+left.set_xticks(range(0, paper.get(name).iterations + 1, 20_000))
 left.xaxis.set_major_formatter("{x:,.0f}")
 right.set(xlim=(0.5, 10.5))
 left.legend(loc="lower right")
@@ -456,7 +458,7 @@ plt.show()
 if real and committed:
     headline = dataclasses.replace(row.evaluations[0], inner_steps=3)
     params = checkpoints.load_params(results.checkpoint(name), like=params)
-    fresh = train.evaluate(row, params, headline, n_tasks=200, seed=1)["accuracy"][:, 3]
+    fresh = supervised.evaluate(row, params, headline, n_tasks=200, seed=1)["accuracy"][:, 3]
     stored = committed[0]["evaluations"]["Q=K"]["accuracy"]
     mean, ci95 = interval(fresh)
     before, before_ci95 = stored["mean"][3], 1.96 * stored["sd"][3] / math.sqrt(stored["tasks"])
@@ -480,7 +482,7 @@ notebook.box(text, title="Re-evaluation")
 # %%
 three_steps = dataclasses.replace(learner, inner_steps=3)
 crowd = tasks.make(row.family, "test", ways=5, shots=1, queries=15)
-batch = crowd.sample(train.generator(1, "company"), 200)
+batch = crowd.sample(supervised.generator(1, "company"), 200)
 companies = {
     "one query of each class": [range(first, 75, 15) for first in range(5)],
     "all 75 queries": [range(75)],
@@ -564,7 +566,7 @@ notebook.check("nobody: below 30 %, little better than a guess", alone < 30)
 # %% tags=["nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 short = dataclasses.replace(test, inner_lr=0.4 / 5)
 steps = {"0.4, authors' loss": curves["MAML, quick"]}
-errors = train.evaluate(quick, theta, short, n_tasks=n_tasks, seed=1)
+errors = supervised.evaluate(quick, theta, short, n_tasks=n_tasks, seed=1)
 steps["0.4, mean loss"] = errors["accuracy"]
 frame = {}
 for k in (1, 3, 10):
@@ -641,7 +643,7 @@ notebook.check("the support brings more than half of it back", inductive.mean() 
 # %%
 blocks = sum(9 * 64 * channels + 64 + 64 for channels in (1, 64, 64, 64))
 by_hand = blocks + 20 * (64 + 1)
-twenty = models.conv4(20).init(train.generator(0, "init"))
+twenty = models.conv4(20).init(supervised.generator(0, "init"))
 total = sum(value.numel() for value in twenty.values())
 notebook.check(f"{by_hand:,} parameters", by_hand == total)
 
@@ -663,9 +665,9 @@ notebook.check(f"{by_hand:,} parameters", by_hand == total)
 # ```
 
 # %% tags=["nbval-ignore-output"]
-training = train.build(quick)
+training = supervised.build(quick)
 family = tasks.make(row.family, "train", ways=5, shots=1, queries=1)
-batch = family.sample(train.generator(0, "cosine"), 16)
+batch = family.sample(supervised.generator(0, "cosine"), 16)
 cosines = {}
 for name, start in networks.items():
     pair = []

@@ -46,23 +46,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize
-from torch.func import grad, hessian, vmap
-
-from mamlkit import checkpoints, experiments, results, train
-from mamlkit import notebook, pages, plots, plots_rl
+from mamlkit.experiments import paper
+from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl, returns
-from mamlkit.rl import train as rl
 from mamlkit.rl.navigation import STEP
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps, sample, to_steps
 from mamlkit.rl.trpo import conjugate_gradient
+from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import policies as rl
+from scipy.optimize import minimize
+from torch.func import grad, hessian, vmap
 
-train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 NAME = "2d-navigation"
 METHODS = {"MAML": "maml", "pretrained": "pretrained", "oracle": "oracle", "random initialisation": "random"}
-row = experiments.get(f"{NAME}-maml")
+row = paper.get(f"{NAME}-maml")
 
 # %% [markdown]
 # ## The task
@@ -241,7 +241,7 @@ def meta_gradient(theta, number):
     return {name: g.mean(0) for name, g in each.items()}, before, after  # 10
 
 
-theta = policy.init(train.generator(0, "init"))
+theta = policy.init(supervised.generator(0, "init"))
 gradient, before, after = meta_gradient(theta, number=0)
 
 # %% [markdown]
@@ -312,7 +312,7 @@ notebook.check("and has the same meta-gradient", close(batch.gradient(), live))
 
 # %%
 small = gaussian_mlp(2, 2, (4, 3))  # 37 parameters
-tiny = double(small.init(train.generator(1, "init")))
+tiny = double(small.init(supervised.generator(1, "init")))
 batch = maml_rl.MetaBatch(small, tiny, before64, after64, alpha)
 one = lambda steps, i: Steps(*(each[i] for each in steps))
 sampled = [maml_rl.adapt(small, tiny, one(before64, i), alpha) for i in range(tasks)]
@@ -490,7 +490,7 @@ FOUR = [10, 6, 2, 35]
 
 def ways(method, params):
     """Positions in an episode of each of four goals, after 0 to 3 gradient steps."""
-    row = experiments.get(f"{NAME}-{METHODS[method]}")
+    row = paper.get(f"{NAME}-{METHODS[method]}")
     test, goals = row.evaluations[0], test_goals[FOUR]
     env, policy = rl.build(row, len(goals), test.rollouts)
     fast, found = rl.spread(params, len(goals)), [[] for _ in goals]
@@ -542,11 +542,11 @@ plt.show()
 # give (the figure itself shades 68 %, ours and those below are 95 %). One training run each, theirs and ours.
 
 # %%
-paper = results.published()
+published = results.published()
 
 
 def printed(method):
-    lines = paper[paper.row == f"{NAME}-{METHODS[method]}"]
+    lines = published[published.row == f"{NAME}-{METHODS[method]}"]
     return lines.set_index("step")[["value", "ci95"]]
 
 
@@ -598,7 +598,7 @@ notebook.table(frame, "Fig. 4 of the paper in numbers: return, ± 95 % over test
 # would have started elsewhere. Six draws on the same goals, before any step:
 
 # %%
-random_row = experiments.get(f"{NAME}-random")
+random_row = paper.get(f"{NAME}-random")
 no_step = dataclasses.replace(random_row.evaluations[0], inner_lrs=())
 draws = [rl.fit(random_row, seed=seed).params for seed in range(6)]
 starts = [rl.evaluate(random_row, params, no_step)["return"].mean() for params in draws]

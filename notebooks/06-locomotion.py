@@ -43,16 +43,17 @@ import mujoco
 import numpy as np
 import pandas as pd
 import torch
+from mamlkit import places
+from mamlkit.engine.threads import one_blas_thread
+from mamlkit.experiments import paper
+from mamlkit.report import notebook, pages, plots, plots_rl, results
+from mamlkit.rl import envs, maml_rl
+from mamlkit.rl.sampling import sample, to_steps
+from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import policies as rl
 from torch.func import grad, hessian
 
-from mamlkit import checkpoints, experiments, results, train
-from mamlkit import notebook, pages, plots, plots_rl
-from mamlkit.rl import envs, maml_rl
-from mamlkit.rl import train as rl
-from mamlkit.rl.sampling import sample, to_steps
-from mamlkit.threads import one_blas_thread
-
-train.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 
 # %%
@@ -189,13 +190,13 @@ bounds = {
     "Ant velocity": (H * (1.05 - 3 / 4), H * (1.05 - spread(ant_goals))),
     "Ant direction": (H * 0.05, math.nan),
 }
-paper = results.published()
+published = results.published()
 number = lambda value: "" if math.isnan(value) else f"{value:.1f}".replace("-", "−")
 lines = []
 for setting, (all_goals, tested) in bounds.items():
     line = {"setting": setting, "blind, all goals": number(all_goals), "blind, the 40 test goals": number(tested)}
     for method, step in (("MAML", 0), ("MAML", 1), ("pretrained", 3)):
-        found = paper[(paper.setting == setting) & (paper.method == method) & (paper.step == step) & (paper.place == "Fig. 5")]
+        found = published[(published.setting == setting) & (published.method == method) & (published.step == step) & (published.place == "Fig. 5")]
         line[f"paper: {method}, step {step}"] = number(float(found.value.iloc[0]))
     lines.append(line)
 frame = pd.DataFrame(lines)
@@ -207,7 +208,7 @@ notebook.table(frame, "What a policy blind to its task can have at most, and the
 
 # %%
 for setting, name in list(SETTINGS.items())[::2]:
-    found = paper[paper.row == f"{name}-pretrained"]
+    found = published[published.row == f"{name}-pretrained"]
     text = f"{setting}: the paper's pretrained policy stays below a blind runner"
     notebook.check(text, found.value.max() < bounds[setting][1])
 
@@ -217,7 +218,7 @@ for setting, name in list(SETTINGS.items())[::2]:
 # Five hundred iterations of HalfCheetah take 80 million steps of the simulator (velocity) and 160 million (direction). In the seconds that there are here, this is all:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-row = experiments.get("half-cheetah-direction-maml")
+row = paper.get("half-cheetah-direction-maml")
 quick = row.at("quick")
 settings = {"paper": row, "quick": quick}
 steps_of = {k: r.iterations * 2 * r.meta_batch_size * r.rollouts * H for k, r in settings.items()}
@@ -261,7 +262,7 @@ plt.show()
 
 # %%
 def printed(environment, method):
-    lines = paper[paper.row == f"{environment}-{METHODS[method]}"]
+    lines = published[published.row == f"{environment}-{METHODS[method]}"]
     return lines.set_index("step")[["value", "ci95"]]
 
 
@@ -378,7 +379,7 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
-drawn = m + torch.randn(200_000, generator=train.generator(0, "bandit"), dtype=torch.float64)
+drawn = m + torch.randn(200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64)
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
 
@@ -410,9 +411,9 @@ for error in (0.0, 5.0):  # of the baseline
 # %% tags=["nbval-ignore-output"]
 def beyond(name, params=None):
     """Share of the steps of a policy, untrained or as given, with an observation beyond the bound."""
-    row = experiments.get(name)
+    row = paper.get(name)
     env, policy = rl.build(row, num_tasks=4, rollouts=10)
-    everyone = rl.spread(params or policy.init(train.generator(0, "init")), 4)
+    everyone = rl.spread(params or policy.init(supervised.generator(0, "init")), 4)
     episodes = sample(env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4])
     env.close()
     return (np.abs(episodes.observations[episodes.valid]) > row.baseline_clip).any(-1).mean()
@@ -442,7 +443,7 @@ BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their ro
 @one_blas_thread()  # the baseline's products are small: more threads would only wait
 def curvature_parts(setting, params, tasks):
     """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
-    rows = {baseline: experiments.get(f"{SETTINGS[setting]}-{name}") for baseline, name in BASELINES.items()}
+    rows = {baseline: paper.get(f"{SETTINGS[setting]}-{name}") for baseline, name in BASELINES.items()}
     row = rows["clipped"]  # the other differs in its baseline only, so their first episodes are the same
     env, policy = rl.build(row, tasks, row.rollouts)
     goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
@@ -558,7 +559,7 @@ for ax, (setting, name) in zip(axes.flat, SETTINGS.items()):
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
     ax.axhline(bounds[setting][0], color=plots.COLOURS["black"], linestyle="--", linewidth=0.9)
-    ax.set(title=setting + (method or "").removeprefix("MAML"), xlabel="iteration", ylabel="return", xlim=(0, experiments.get(f"{name}-maml").iterations))
+    ax.set(title=setting + (method or "").removeprefix("MAML"), xlabel="iteration", ylabel="return", xlim=(0, paper.get(f"{name}-maml").iterations))
 handles = {text: h for ax in axes.flat for h, text in zip(*ax.get_legend_handles_labels())}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
 plt.show()
@@ -613,7 +614,7 @@ FILMS = {
     "half-cheetah": ("HalfCheetah, forward", "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.", "at half the speed of the simulation"),
     "ant": ("Ant, 2 m/s", "Left, before the step, the Ant falls behind the arrow, which moves at 2 metres per second; right, after one gradient step, the dot stays with it.", "at the speed of the simulation"),
 }
-folder = results.repository() / "book" / "films"
+folder = places.repository() / "book" / "films"
 parts = []
 for name, (title, alt, speed) in FILMS.items():
     if (folder / f"{name}.gif").exists():
@@ -693,7 +694,7 @@ same = abs((z.clip(-1, 1) ** 2).mean() - mean_square) < 0.003
 notebook.check(f"mean square {mean_square:.3f}, cost {0.05 * 6 * 200 * mean_square:.1f}", same)
 
 env, policy = rl.build(row, 2, 20)
-params = rl.spread(policy.init(train.generator(0, "init")), 2)
+params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, -1.0]))
 cost = 0.05 * (episodes.actions.clip(-1, 1) ** 2).sum((-2, -1))  # of each episode
 total = episodes.rewards.sum(-1)
@@ -748,9 +749,9 @@ for tau in (0.01, 0.05):
 # return as the long ones.
 
 # %%
-velocity_row = experiments.get("ant-velocity-maml")
+velocity_row = paper.get("ant-velocity-maml")
 env, policy = rl.build(velocity_row, 2, 20)
-params = rl.spread(policy.init(train.generator(0, "init")), 2)
+params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, 2.0]))
 counted = (episodes.last & episodes.valid).sum((1, 2))
 env.close()

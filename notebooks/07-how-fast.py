@@ -59,10 +59,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from mamlkit import maml, methods, models, places, tasks
+from mamlkit.engine import kernels_torch, meta_batch
+from mamlkit.report import notebook, plots
+from mamlkit.runs import supervised
 from torch.func import grad, jvp, vmap
-
-from mamlkit import engine, kernels_torch, maml, methods, models
-from mamlkit import notebook, plots, runs, tasks, train
 
 plots.use_style()
 torch.set_num_threads(1)
@@ -90,17 +91,17 @@ network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
 double = lambda t: t.double() if t.is_floating_point() else t
-start = network.init(train.generator(0, "init"))
+start = network.init(supervised.generator(0, "init"))
 theta = {name: double(value) for name, value in start.items()}
 family = tasks.make("sinusoid", "train", shots=10, queries=10)
-sampled = family.sample(train.generator(0, "train"), 4)
+sampled = family.sample(supervised.generator(0, "train"), 4)
 batch = maml.Task(*(tuple(map(double, pair)) for pair in sampled))
 
 through, _ = maml.meta_gradient(methods.maml(learner), theta, batch)
 one = lambda task: adjoint_recursion(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
 recursion = {name: v.mean(0) for name, v in each.items()}
-fast, _ = engine.meta_gradient(methods.maml(learner), theta, batch)
+fast, _ = meta_batch.meta_gradient(methods.maml(learner), theta, batch)
 
 
 def distance(one, other):
@@ -191,7 +192,7 @@ for task in range(2):
 # and the meta-gradient; threads take chunks of tasks.
 
 # %% mystnb={"markdown_format": "myst"}
-notebook.source(engine._gradient)
+notebook.source(meta_batch._gradient)
 
 # %% [markdown]
 # ## Live, on a small shape
@@ -202,9 +203,9 @@ notebook.source(engine._gradient)
 loss = "cross-entropy, sum over examples / shots"
 update = {"inner_lr": 0.4, "inner_steps": 1}
 learner = methods.Learner(models.conv4(5, filters=16), loss, **update, shots=1)
-theta = learner.model.init(train.generator(0, "init"))
+theta = learner.model.init(supervised.generator(0, "init"))
 glyphs = tasks.make("glyphs", "train", ways=5, shots=1, queries=1)
-batch = glyphs.sample(train.generator(0, "train"), 8)
+batch = glyphs.sample(supervised.generator(0, "train"), 8)
 objective = methods.maml(learner)
 
 
@@ -216,7 +217,7 @@ def loop(theta):
 ways = {
     "loop over tasks": lambda: grad(loop)(theta),
     "torch.func.vmap": lambda: maml.meta_gradient(objective, theta, batch)[0],
-    "mamlkit": lambda: engine.meta_gradient(objective, theta, batch)[0],
+    "mamlkit": lambda: meta_batch.meta_gradient(objective, theta, batch)[0],
 }
 gradients = {name: way() for name, way in ways.items()}
 for name, way in ways.items():
@@ -241,7 +242,7 @@ notebook.check("all three agree to 1e-3 in float32", off < 1e-3)
 # large batched product reached in the same run. *learn2learn* (0.2.0) does not build on Python 3.11 and is missing here.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-folder = runs.repository() / "data" / "benchmarks"
+folder = places.repository() / "data" / "benchmarks"
 NARROW, WIDE = "cpu-avx2", "cpu-avx512"  # vectors of 256 and of 512 bits
 AIMS = (10, 4, 3, 2.5)  # times the rate of the fastest peer, set before the engine was written
 
@@ -357,7 +358,7 @@ notebook.check("with five steps the engine needs no more than the loop", less)
 # %% [markdown]
 # The aim was no more than the loop needs, which is reached on this shape but not on small ones ({numref}`fig-scaling`), where the engine's chunks hold many tasks
 # and the loop holds one; and memory that hardly grows with the steps, which at these few steps is given up
-# for speed: `engine.KEPT_BYTES = 0` would keep nothing but the last pass.
+# for speed: `meta_batch.KEPT_BYTES = 0` would keep nothing but the last pass.
 #
 # ## Scaling
 #
@@ -481,11 +482,11 @@ def first_order(loss_fn, theta, task, alpha, steps):
 network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
-theta = network.init(train.generator(0, "init"))
-batch = family.sample(train.generator(0, "train"), 4)
+theta = network.init(supervised.generator(0, "init"))
+batch = family.sample(supervised.generator(0, "train"), 4)
 one = lambda task: first_order(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
-package, _ = engine.meta_gradient(methods.first_order_maml(learner), theta, batch)
+package, _ = meta_batch.meta_gradient(methods.first_order_maml(learner), theta, batch)
 same = distance({name: v.mean(0) for name, v in each.items()}, package) < 1e-5
 notebook.check("the query gradient is first-order MAML's", same)
 

@@ -4,7 +4,8 @@ import matplotlib
 import pytest
 import torch
 
-from mamlkit import engine, kernels_cpu, maml, methods, models
+from mamlkit import maml, methods, models
+from mamlkit.engine import kernels_cpu, meta_batch
 
 matplotlib.use("agg")  # no window, on whatever desktop
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
@@ -74,7 +75,7 @@ class General(methods.Objective):
 def ways(learner, params, tasks):
     """What the engine can be asked, in the fast and in the general way: four functions."""
     for kind in (methods.Objective, General):
-        for function in (engine.meta_gradient, engine.predictions):
+        for function in (meta_batch.meta_gradient, meta_batch.predictions):
             yield lambda kind=kind, function=function: function(kind(learner), params, tasks)
 
 

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from mamlkit import experiments, logs, results, runs
+from mamlkit import places
+from mamlkit.experiments import paper
+from mamlkit.runs import folders, logs
 
 
 @pytest.fixture
@@ -13,15 +15,14 @@ def repository(tmp_path, monkeypatch):
     """A repository with the real published numbers and table of contents, and no results."""
     (tmp_path / "data").mkdir()
     for name in ("data/published.csv", "_toc.yml"):
-        (tmp_path / name).write_bytes((runs.repository() / name).read_bytes())
-    monkeypatch.setattr(runs, "repository", lambda: tmp_path)
-    monkeypatch.setattr(results, "repository", lambda: tmp_path)
+        (tmp_path / name).write_bytes((places.repository() / name).read_bytes())
+    monkeypatch.setattr(places, "repository", lambda: tmp_path)
     return tmp_path
 
 
 def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
     """Commit a result: ``errors`` gives, per evaluation, an array ``[tasks, steps]``; else 1 + 0.1 N(0, 1)."""
-    row = experiments.get(name)
+    row = paper.get(name)
     metrics = ("accuracy", "cross_entropy") if row.metric == "accuracy" else (row.metric,)
     made = np.random.default_rng(seed)
     curves = {}
@@ -29,10 +30,10 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
         shape = (tasks, evaluation.inner_steps + 1)
         curves[evaluation.name] = {m: 1 + 0.1 * made.standard_normal(shape) if errors is None else errors for m in metrics}
     done = row.iterations if done is None else done
-    with runs.open_run(row, seed, "a device", base=repository / "runs") as folder:
+    with folders.open_run(row, seed, "a device", base=repository / "runs") as folder:
         (folder / "params.safetensors").write_bytes(b"")
         header = json.dumps({"__metadata__": {"iteration": str(done)}}).encode()
         (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
         logs.write(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
-        runs.write_result(folder, row, done, 60.0, curves)
-        runs.keep(folder)
+        folders.write_result(folder, row, done, 60.0, curves)
+        folders.keep(folder)

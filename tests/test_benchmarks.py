@@ -10,15 +10,16 @@ import meta_gradient
 import meta_rl
 import pytest
 import torch
-from conftest import loop_gradient, relative_error, small_problem
 from meta_gradient import errors, importable
 from meta_rl import update_flops
 from problems import LOSS, MINI, SHAPES, flops, problem
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 from ways import WAYS
 
-from mamlkit import engine, kernels_torch, methods, models
-from mamlkit.experiments import get
+from conftest import loop_gradient, relative_error, small_problem
+from mamlkit import methods, models
+from mamlkit.engine import kernels_torch, meta_batch
+from mamlkit.experiments.paper import get
 from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
@@ -71,14 +72,14 @@ def test_products_are_counted_as_the_chapter_says():
 
 @pytest.mark.parametrize("pooling", ["stride", "max"])
 def test_the_limit_counts_every_product_that_is_run(pooling, monkeypatch):
-    monkeypatch.setattr(engine, "_kernels", lambda device: kernels_torch)  # whose convolutions are products that the counter sees
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)  # whose convolutions are products that the counter sees
     learner = methods.Learner(models.conv4(3, filters=2, size=20, pooling=pooling), LOSS, 0.1, inner_steps=3, shots=2)
     params = learner.model.init(torch.Generator().manual_seed(0))
     labels = lambda n: torch.arange(3).repeat_interleave(n).expand(1, -1)
     batch = Task(*((torch.randn(1, 3 * n, 1, 20, 20), labels(n)) for n in (2, 5)))
-    engine.meta_gradient(methods.maml(learner), params, batch)  # which looks once at a network that it has not seen
+    meta_batch.meta_gradient(methods.maml(learner), params, batch)  # which looks once at a network that it has not seen
     with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
-        engine.meta_gradient(methods.maml(learner), params, batch)
+        meta_batch.meta_gradient(methods.maml(learner), params, batch)
     assert counter.get_total_flops() == flops(learner, params, batch)
 
 
@@ -121,7 +122,7 @@ def test_a_kept_table_is_whole(module, option, monkeypatch, capsys):
 
 
 def test_every_table_is_kept_with_its_own_origin(tmp_path, monkeypatch):
-    monkeypatch.setattr(meta_gradient.runs, "repository", lambda: tmp_path)
+    monkeypatch.setattr(meta_gradient.places, "repository", lambda: tmp_path)
     for table, commit in (("time", "a"), ("training", "b"), ("time", "c")):
         meta_gradient.keep("here", torch.device("cpu"), table, [{"way": "loop", "ms": 1.23456}], {"commit": commit})
     folder = tmp_path / "data" / "benchmarks" / "here"

@@ -1,21 +1,24 @@
-"""The arrows between modules point down: read from the source, without importing anything."""
+"""The arrows between rooms and modules point down, as the page says: read from the source, without importing anything."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "mamlkit"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mamlkit"
 FILES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
 }
+LINES = re.findall(r"^\| (`\w+.*?) \| .+? \|(.*?)\|$", (ROOT / "book" / "api.md").read_text("utf-8"), re.M)
+USES = {room: re.findall(r"`(\w+)`", uses) for rooms, uses in LINES for room in re.findall(r"`(\w+)`", rooms)}
 # Pages that only show results build anywhere.
-TORCH_FREE = ["experiments", "runs", "results", "pages", "plots", "plots_rl", "notebook", "effects", "inventory", "measures"]
-TORCH_FREE += ["files", "folders", "logs", "records", "terminal"]
-LAYERS = ["maml", "models", "methods", "kernels_cpu", "kernels_torch", "layers", "checks", "threads"]
-LAYERS += ["engine", "tasks", "train", "rl"]
-# A module imports only from those before it.
+TORCH_FREE = ["mamlkit.measures", "mamlkit.files", "mamlkit.places"]
+TORCH_FREE += [m for m in FILES if m.startswith(("mamlkit.experiments", "mamlkit.report"))]
+TORCH_FREE += [f"mamlkit.runs.{name}" for name in ("folders", "logs", "provenance", "records", "terminal")]
 
 
 def names(node: ast.AST, module: str) -> list[str]:
@@ -35,7 +38,9 @@ def imports(module: str, whole: bool = False) -> frozenset[str]:
     """What a module imports when it is imported; with ``whole``, also what its functions import when they run."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     nodes = ast.walk(tree) if whole else tree.body
-    found = {name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names(node, module)}
+    found = {
+        name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names(node, module)
+    }
     parents = {name.rpartition(".")[0] for name in found if name in FILES}  # importing a.b runs a/__init__ too
     return frozenset(found | {p for p in parents if p in FILES} - {module})
 
@@ -51,39 +56,43 @@ def reach(module: str) -> set[str]:
     return seen
 
 
-def layer(module: str) -> str:
-    return module.removeprefix("mamlkit.").split(".")[0]
+def room(module: str) -> str:
+    return module.removeprefix("mamlkit").removeprefix(".").split(".")[0]
 
 
 def test_the_reading_of_imports_sees_what_it_should():
-    assert {"torch", "mamlkit.engine", "mamlkit.checkpoints"} <= imports("mamlkit.train")
-    assert "mamlkit.train" not in imports("mamlkit.__main__") and "mamlkit.train" in imports("mamlkit.__main__", whole=True)
-    assert "torch" in reach("mamlkit.checkpoints")
+    assert {"torch", "mamlkit.engine.meta_batch"} <= imports("mamlkit.runs.supervised")
+    lazy = "mamlkit.runs.queue"
+    assert lazy not in imports("mamlkit.__main__") and lazy in imports("mamlkit.__main__", whole=True)
+    assert "torch" in reach("mamlkit.runs.checkpoints")
+    assert len(USES) == 13 and USES["tasks"] == ["maml", "files", "places"]
+
+
+def test_the_page_knows_every_room():
+    assert {room(module) for module in FILES} - {""} == USES.keys()
+
+
+@pytest.mark.parametrize("name", [m for m in FILES if room(m)])
+def test_a_room_uses_only_those_that_the_page_says(name):
+    used = {room(other) for other in imports(name, whole=True) if other in FILES} - {"", room(name)}
+    assert used <= set(USES[room(name)])
+
+
+@pytest.mark.parametrize("one", list(USES))
+def test_a_room_uses_all_that_the_page_says_and_these_stand_above_it(one):
+    used = {room(other) for m in FILES if room(m) == one for other in imports(m, whole=True) if other in FILES}
+    assert used - {"", one} == set(USES[one])
+    above = list(USES)[: list(USES).index(one)]
+    assert set(USES[one]) <= set(above)
 
 
 @pytest.mark.parametrize("name", TORCH_FREE)
 def test_what_records_and_shows_results_needs_no_torch(name):
-    reached = reach(f"mamlkit.{name}")
-    assert not {r for r in reached if r.split(".")[0] in ("torch", "torchvision", "safetensors")}
-    assert not {layer(r) for r in reached if r in FILES} & {*LAYERS, "checkpoints"}
-
-
-@pytest.mark.parametrize("module", [m for m in FILES if layer(m) in LAYERS])
-def test_arrows_point_down(module):
-    own = LAYERS.index(layer(module))
-    for name in imports(module, whole=True):
-        if name in FILES and layer(name) in LAYERS:
-            assert LAYERS.index(layer(name)) <= own, f"{module} imports {name}"
-
-
-def test_the_core_imports_nothing_of_the_package():
-    for module in ("mamlkit.maml", "mamlkit.models"):
-        assert not {name for name in imports(module, whole=True) if name.startswith("mamlkit")}
+    assert not {r for r in reach(name) if r.split(".")[0] in ("torch", "torchvision", "safetensors")}
 
 
 def test_data_of_the_paper_depends_on_nothing_else():
-    assert not {name for name in imports("mamlkit.rows", whole=True) if name.startswith("mamlkit")}
-    assert {name for name in imports("mamlkit.experiments", whole=True) if name.startswith("mamlkit.")} == {"mamlkit.rows"}
+    assert not {m for m in imports("mamlkit.experiments.rows", whole=True) if m.startswith("mamlkit")}
 
 
 def test_there_is_no_cycle():
@@ -104,5 +113,7 @@ def test_there_is_no_cycle():
         visit(module)
 
 
-def test_the_package_itself_exports_nothing():
+def test_a_room_itself_exports_nothing_but_a_table_of_what_is_in_it():
     assert not imports("mamlkit", whole=True)
+    filled = {m for m in FILES if FILES[m].stem == "__init__" and imports(m, whole=True)}
+    assert filled == {"mamlkit.tasks", "mamlkit.methods", "mamlkit.engine.kernels_cpu"}

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import finite_difference, loop_gradient, relative_error, small_problem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import finite_difference, loop_gradient, relative_error, small_problem
 from mamlkit import maml, methods
 
 

@@ -80,7 +80,7 @@ def data_identity() -> list[str]:
 
     A data set is a folder. Files directly in the package's cache are computed, by notebooks among others.
     """
-    from mamlkit.folders import data_folders  # not above: the package is imported after `settle`
+    from mamlkit.places import data_folders  # not above: the package is imported after `settle`
 
     places = data_folders("")  # where the package would look for the folder of any data set
     sets = [p for place in places if place.is_dir() for p in sorted(place.iterdir()) if p.is_dir()]
@@ -122,7 +122,7 @@ def copy_mathjax(app, exception) -> None:
 
 
 class FromPackage(SphinxDirective):
-    """``{from-package} mamlkit.results:function`` puts the Markdown which that function returns in its place."""
+    """``{from-package} mamlkit.report.results:function`` puts the Markdown which that function returns in its place."""
 
     required_arguments = 1
     final_argument_whitespace = False

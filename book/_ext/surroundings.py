@@ -90,10 +90,10 @@ def settle() -> None:
         FileNotFoundError: If ``MAMLKIT_DATA`` or ``MAMLKIT_CACHE`` cannot be a folder.
     """
     use_this_clone()
-    from mamlkit import folders
+    from mamlkit import places
 
-    if data := folders.data_dir():
+    if data := places.data_dir():
         os.environ["MAMLKIT_DATA"] = str(data)
     if os.environ.get("MAMLKIT_CACHE", "").strip():
-        os.environ["MAMLKIT_CACHE"] = str(folders.cache_dir())
+        os.environ["MAMLKIT_CACHE"] = str(places.cache_dir())
     os.environ.update(settings())

@@ -13,11 +13,11 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
+from mamlkit.engine.threads import check
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.goals import Direction, Goals, Square, Velocity
 from mamlkit.rl.locomotion import Ant, HalfCheetah
 from mamlkit.rl.navigation import Navigation
-from mamlkit.threads import check
 
 
 @dataclass(frozen=True)

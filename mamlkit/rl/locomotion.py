@@ -17,10 +17,10 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
+from mamlkit.engine.threads import MOST, check
 from mamlkit.rl.batched import Batched, alone
 from mamlkit.rl.goals import Direction, Velocity
 from mamlkit.rl.physics import Physics, Pool, measuring, shipped
-from mamlkit.threads import MOST, check
 
 LARGEST = 1e4  # m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
 

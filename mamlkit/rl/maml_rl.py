@@ -1,7 +1,7 @@
 """Algorithm 3: the inner loss, the meta-objective, and one meta-update of a batch of tasks.
 
 The functions of the first half are written for one task and differentiated by PyTorch. :class:`MetaBatch` gives
-the same numbers for all tasks at once, without a graph, by the passes of :mod:`mamlkit.layers`. With H the Hessian of a
+the same numbers for all tasks at once, without a graph, by the passes of :mod:`mamlkit.engine.passes`. With H the Hessian of a
 task's inner loss at theta and F the Fisher information of its adapted policy, the derivative of the adapted parameters is
 I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At the policy that sampled, the Hessian of the
 divergence is (I - alpha H) F (I - alpha H), exactly: the terms with second derivatives of the inner update are
@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import kernels_torch, maml
-from mamlkit.layers import Pass
+from mamlkit import maml
+from mamlkit.engine import kernels_torch
+from mamlkit.engine.passes import Pass
+from mamlkit.engine.threads import each
 from mamlkit.rl.policy import Policy, kl, log_prob
 from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
-from mamlkit.threads import each
 
 Params = dict[str, Tensor]
 PIECE_BYTES = 1 << 20  # of a layer's activations that a CPU thread takes on at once: what its cache holds

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.func import vmap
 
-from mamlkit import kernels_torch
-from mamlkit.layers import Pass
+from mamlkit.engine import kernels_torch
+from mamlkit.engine.passes import Pass
 from mamlkit.models import Layer, check_features, xavier_uniform
 
 Params = dict[str, Tensor]
@@ -26,7 +26,7 @@ class Policy(NamedTuple):
     Args:
         init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the deviations.
         mean: ``(params, observations [points, obs]) -> [points, act]``.
-        layers: the same network for :mod:`mamlkit.layers`; empty if that has no derivatives for it.
+        layers: the same network for :mod:`mamlkit.engine.passes`; empty if that has no derivatives for it.
     """
 
     init: Callable[[Generator], Params]

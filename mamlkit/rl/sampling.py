@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mamlkit.engine.threads import each, one_thread
 from mamlkit.rl import returns
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, means
-from mamlkit.threads import each, one_thread
 
 Params = dict[str, Tensor]
 

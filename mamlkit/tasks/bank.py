@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mamlkit.files import replacing
-from mamlkit.folders import cache_dir
+from mamlkit.places import cache_dir
 
 _log = logging.getLogger(__name__)
 

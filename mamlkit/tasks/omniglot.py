@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mamlkit.folders import cache_dir, data_folders
+from mamlkit.places import cache_dir, data_folders
 from mamlkit.tasks import omniglot_files as files
 from mamlkit.tasks.bank import ClassBank, cached, select
 

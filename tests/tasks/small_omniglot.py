@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mamlkit.folders import cache_dir
+from mamlkit.places import cache_dir
 from mamlkit.tasks import omniglot, omniglot_files
 from mamlkit.tasks.bank import ClassBank
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit.folders import cache_dir
+from mamlkit.places import cache_dir
 from mamlkit.tasks import bank as banks
 from mamlkit.tasks.bank import ClassBank, select
 

@@ -27,7 +27,7 @@ from small_omniglot import (  # noqa: F401 (small is a fixture)
     write,
 )
 
-from mamlkit.folders import cache_dir
+from mamlkit.places import cache_dir
 from mamlkit.tasks import omniglot, omniglot_files
 
 # ---- what is loaded

@@ -1,0 +1,1 @@
+"""How a meta-batch is executed fast: hand-derived passes, and the loops for each device."""

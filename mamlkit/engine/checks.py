@@ -1,0 +1,244 @@
+"""What a network can be given, checked once, in the words of the network, before any loop sees it.
+
+The compiled loops read and write where the shapes of a network tell them, without asking. So nothing comes to
+them that was not looked at here. That takes some microseconds for each tensor.
+"""
+
+__all__ = ["check"]
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+
+from mamlkit import models
+from mamlkit.engine import kernels_torch
+from mamlkit.engine.passes import Pass, to_images, to_matrices
+from mamlkit.maml import Params, Task
+from mamlkit.methods import losses
+from mamlkit.methods.gradient import Learner
+from mamlkit.models import Layer, Model
+
+FLOATS = (torch.float32, torch.float64)  # on a CPU, PyTorch's own convolutions in bfloat16 at times give NaN
+TRIED = 4  # points, on which layers and apply must agree
+MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
+
+Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cache can look it up
+Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words for them
+
+
+def check(learner: Learner, params: Params, tasks: Task) -> None:
+    """Whether a learner can work with these parameters on this meta-batch.
+
+    Labels are compared with the number of classes on a CPU only: a GPU would have to be waited for. The
+    families of :mod:`mamlkit.tasks` give none that are out of range.
+
+    Args:
+        learner: network and loss.
+        params: theta.
+        tasks: a meta-batch, every tensor with leading axes ``[tasks, points]``.
+
+    Raises:
+        ValueError: what came, and what this network takes.
+    """
+    model = learner.model
+    examples = _examples(tasks)
+    _check_params(model, params)
+    _check_tensors(params, examples, inputs_too=bool(model.layers))
+    _check_counts(examples)
+    outputs = None
+    if model.layers:
+        network = tuple(model.shapes.items()), tuple(model.layers)
+        _check_layers(*network)
+        _check_apply(*network, model.apply)
+        outputs = model.shapes[model.layers[-1].bias][0]
+    dtype = (*params.values(), tasks.support[0])[0].dtype
+    for name, (inputs, targets) in zip(Task._fields, tasks):
+        if model.layers:
+            _check_inputs(model.layers, model.shapes, name, inputs)
+        _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
+
+
+def _examples(tasks: Task) -> Examples:
+    if not (
+        isinstance(tasks, Task) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in tasks)
+    ):
+        raise ValueError(
+            "a meta-batch is a Task of two pairs, (inputs, targets) of the support and of the query"
+        )
+    (support, support_targets), (query, query_targets) = tasks
+    return {
+        "support inputs": support,
+        "support targets": support_targets,
+        "query inputs": query,
+        "query targets": query_targets,
+    }
+
+
+def _check_params(model: Model, params: Params) -> None:
+    wanted = model.shapes
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"parameters are a {type(params).__name__}, but must be a dictionary, name to tensor"
+        )
+    if params.keys() != wanted.keys():
+        missing, more = (
+            sorted(a - b, key=str)
+            for a, b in ((wanted.keys(), params.keys()), (params.keys(), wanted.keys()))
+        )
+        raise ValueError(
+            f"parameters lack {missing} and have {more} too much; this network has {', '.join(wanted)}"
+        )
+    if unknown := set(model.frozen) - wanted.keys():
+        raise ValueError(f"frozen={sorted(unknown)}, but this network's parameters are {', '.join(wanted)}")
+    for name, value in params.items():
+        if isinstance(value, Tensor) and value.shape != wanted[name]:
+            raise ValueError(
+                f"parameter {name!r} is {tuple(value.shape)}, but this network takes {tuple(wanted[name])}; "
+                "use parameters of the same network, of the same scale"
+            )
+
+
+def _check_tensors(params: Params, examples: Examples, inputs_too: bool) -> None:
+    """Dense tensors on one device; parameters and, where layers are known, inputs of one type."""
+    dtype = device = None
+    for name, value in (*params.items(), *examples.items()):
+        if not isinstance(value, Tensor) or value.layout is not torch.strided:
+            came = value.layout if isinstance(value, Tensor) else type(value)
+            raise ValueError(
+                f"{name}: {came} came, but it must be a dense tensor; use torch.from_numpy or to_dense"
+            )
+        if dtype is None:
+            dtype, device = value.dtype, value.device
+            if dtype not in FLOATS or device.type == "meta":
+                raise ValueError(
+                    f"{name}: {dtype} on {device} came, but it must be {' or '.join(map(str, FLOATS))}, "
+                    "on a CPU or a GPU"
+                )
+        if value.device != device:
+            raise ValueError(
+                f"{name}: on {value.device}, but the first parameter is on {device}; use .to('{device}')"
+            )
+        if value.dtype != dtype and (name in params or inputs_too and name.endswith("inputs")):
+            raise ValueError(f"{name}: {value.dtype}, but the first parameter is {dtype}; use .to({dtype})")
+
+
+def _check_counts(examples: Examples) -> None:
+    """The same tasks everywhere, and in each pair as many inputs as targets; at least one of each."""
+    for name, value in examples.items():
+        if value.dim() < 2:
+            raise ValueError(f"{name}: {tuple(value.shape)}, but two axes lead, [tasks, points, ...]")
+    counts = {name: len(value) for name, value in examples.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(
+            f"a meta-batch holds the same tasks in all its tensors, at least one, but came with {counts}"
+        )
+    points = {name: value.shape[1] for name, value in examples.items()}
+    for part in Task._fields:
+        if points[f"{part} inputs"] != points[f"{part} targets"] or not points[f"{part} inputs"]:
+            raise ValueError(
+                f"an input has one target, and a task at least one of both, but came with {points}"
+            )
+
+
+def _check_inputs(
+    layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], name: str, inputs: Tensor
+) -> None:
+    points, shape = inputs.shape[1], tuple(inputs.shape[2:])
+    window = layers[0].window
+    if window:
+        models.check_images(shape, (window.channels, window.size, window.size))
+    elif not shape:
+        raise ValueError(
+            f"{name} inputs: {tuple(inputs.shape)}, but this network takes [tasks, points, features]"
+        )
+    else:
+        models.check_features(math.prod(shape), shapes[layers[0].weight][1])
+    for layer in layers:
+        if layer.shift and points * (layer.window.out**2 if layer.window else 1) == 1:
+            raise ValueError(
+                f"{name}: one point in each task, but the batch normalisation of {layer.shift!r} "
+                "needs two values or more for its variance; use more points"
+            )
+
+
+def _check_targets(
+    loss: str, shape: tuple[int, int, int | None], dtype: torch.dtype, name: str, targets: Tensor
+) -> None:
+    """What the losses ask of their targets, and what they cannot ask; a loss of one's own asks for itself.
+
+    Args:
+        shape: of the outputs, ``[tasks, points, outputs]``; None for a number that is not known.
+        dtype: of the parameters.
+    """
+    *points, outputs = shape
+    if loss == "mse":
+        if targets.dtype != dtype:
+            raise ValueError(f"{name} targets: {targets.dtype}, but parameters are {dtype}; use .to({dtype})")
+        if outputs is not None:
+            losses.check_values(shape, targets)
+    elif loss.startswith("cross-entropy"):
+        losses.check_labels(tuple(points), targets)
+        if targets.device.type == "cpu":
+            least, largest = map(int, torch.aminmax(targets))
+            if least < 0 or largest >= (math.inf if outputs is None else outputs):
+                classes = "the number of classes" if outputs is None else outputs
+                raise ValueError(
+                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to {classes} less 1"
+                )
+
+
+@lru_cache
+def _check_layers(shapes: Shapes, layers: tuple[Layer, ...]) -> None:
+    """Whether ``layers`` can be the network with parameters of these shapes; asked once for each network."""
+    shapes = dict(shapes)
+    names = [name for layer in layers for name in (layer.weight, layer.bias, layer.shift) if name is not None]
+    if sorted(names) != sorted(shapes):
+        raise ValueError(
+            f"layers name {', '.join(names)}, but the network's parameters are {', '.join(shapes)}"
+        )
+    images = layers[0].window
+    size, channels = images[:2] if images else (1, shapes[layers[0].weight][1])
+    for layer in layers:
+        outputs, window = shapes[layer.bias][0], layer.window
+        fits = shapes[layer.bias] == shapes[layer.shift or layer.bias] == (outputs,)
+        fits &= outputs * channels > 0
+        fits &= shapes[layer.weight] == (
+            (outputs, channels, 3, 3) if window else (outputs, channels * size**2)
+        )
+        fits &= layer.relu or layer.shift is None
+        if window:
+            padded = (*models.same_padding(size, window.stride), math.ceil(size / window.stride))
+            fits &= window == (size, channels, window.stride, *padded) and window.stride in (1, 2)
+        fits &= layer.pool in range(1, min(MOST_POOLED, window.out) + 1 if window and layer.shift else 2)
+        if not fits:
+            raise ValueError(
+                f"{layer} after {channels} channels of {size} x {size} pixels is not what the engine has "
+                "derivatives for; see mamlkit.models.Layer, or leave out the model's layers"
+            )
+        size, channels = window.out // layer.pool if window and not layer.mean else 1, outputs
+    if size != 1:
+        raise ValueError(
+            f"the last layer leaves {size} x {size} pixels, but an output is one number; end with a head"
+        )
+
+
+@lru_cache
+def _check_apply(
+    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[[Params, Tensor], Tensor]
+) -> None:
+    """Whether ``layers`` and ``apply`` are the same network: both are run once, on random numbers."""
+    generator = Generator().manual_seed(0)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes}
+    window = layers[0].window
+    point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
+    inputs = torch.randn(TRIED, *point, generator=generator)
+    weights, images = to_matrices(layers, params), to_images(layers, inputs[None])
+    found = Pass(layers, kernels_torch, weights, images, keep=False).outputs[0]
+    wanted = apply(params, inputs)
+    if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-3 * wanted.norm():
+        raise ValueError(
+            "the model's layers give other outputs than its apply; change both alike, or leave out the layers"
+        )

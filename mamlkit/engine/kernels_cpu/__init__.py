@@ -1,0 +1,22 @@
+"""The engine's inner loops on a CPU, compiled by Numba: each reads memory once and does all it can there.
+
+Same functions as :mod:`mamlkit.engine.kernels_torch`.
+"""
+
+__all__ = [
+    "input_gradient",
+    "normalise",
+    "normalise_backward",
+    "normalise_tangent",
+    "normalise_tangent_backward",
+    "product",
+    "weight_gradient",
+]
+
+from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
+from mamlkit.engine.kernels_cpu.normalisation import (
+    normalise,
+    normalise_backward,
+    normalise_tangent,
+    normalise_tangent_backward,
+)

@@ -1,0 +1,129 @@
+"""The engine's inner loops as PyTorch operations, for a GPU: same functions as :mod:`mamlkit.engine.kernels_cpu`.
+
+Every task of a chunk at once; a convolution is one unfolding and one batched product.
+"""
+
+__all__ = ["input_gradient", "normalise", "normalise_backward", "normalise_tangent", "normalise_tangent_backward", "product", "weight_gradient"]
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mamlkit.models import BATCH_NORM_EPS, Window
+
+PIXELS = (1, 2, 3)  # axes that batch normalisation averages over
+
+
+def _unfolded(x: Tensor, window: Window) -> Tensor:
+    """The 3x3 neighbourhoods of every output pixel: ``[tasks, points * out * out, 9 * channels]``."""
+    sides = (window.before, window.after)
+    x = F.pad(x, (0, 0, *sides, *sides))
+    patches = x.unfold(2, 3, window.stride).unfold(3, 3, window.stride)
+    return patches.permute(0, 1, 2, 3, 5, 6, 4).reshape(len(x), -1, 9 * window.channels)
+
+
+def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
+    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
+    z = (_unfolded(x, window) @ kernel).view(*x.shape[:2], window.out, window.out, -1)
+    return z if out is None else out.add_(z)
+
+
+def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one is given."""
+    gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
+    return gradient if out is None else out.add_(gradient)
+
+
+def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
+    """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
+    d = terms[0][0]
+    patches = sum(d.flatten(1, 3) @ kernel.mT for d, kernel in terms)
+    patches = patches.view(*d.shape[:4], 3, 3, window.channels)
+    padded = window.before + window.size + window.after
+    x = d.new_zeros(*d.shape[:2], padded, padded, window.channels)
+    last = window.stride * (window.out - 1) + 1
+    for ky in range(3):
+        for kx in range(3):
+            x[:, :, ky : ky + last : window.stride, kx : kx + last : window.stride] += patches[..., ky, kx, :]
+    inside = slice(window.before, window.before + window.size)
+    return x[:, :, inside, inside]
+
+
+def _windows(x: Tensor, pool: int) -> Tensor:
+    """The pixels of every pooling window: ``[tasks, points, height / pool, width / pool, channels, pool * pool]``."""
+    height, width = (size // pool * pool for size in x.shape[2:4])
+    x = x[:, :, :height, :width].unflatten(3, (-1, pool)).unflatten(2, (-1, pool))
+    return x.permute(0, 1, 2, 4, 6, 3, 5).flatten(-2)
+
+
+def _spread(d: Tensor, where: Tensor, pool: int, like: Tensor) -> Tensor:
+    """Adjoint of picking the maximum: d at its pixel if the unit is active, zero elsewhere."""
+    k = torch.arange(pool * pool, device=d.device)
+    parts = torch.where(where[..., None] == k, d[..., None], 0).unflatten(-1, (pool, pool))
+    image = parts.permute(0, 1, 2, 5, 3, 6, 4).flatten(4, 5).flatten(2, 3)
+    return F.pad(image, (0, 0, 0, like.shape[3] - image.shape[3], 0, like.shape[2] - image.shape[2]))
+
+
+def _pick(x: Tensor, where: Tensor, pool: int) -> Tensor:
+    """x where the maximum was if the unit is active, else zero."""
+    k = torch.arange(pool * pool, device=x.device)
+    return torch.where(where[..., None] == k, _windows(x, pool), 0).sum(-1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def _project(a: Tensor, n: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivative of normalisation, which is symmetric: r (a - mean a - n mean(n a)), and mean(n a)."""
+    along = (n * a).mean(PIXELS)
+    return _wide(r) * (a - _wide(a.mean(PIXELS)) - n * _wide(along)), along
+
+
+def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`mamlkit.engine.kernels_cpu.normalise`."""
+    variance, mean = torch.var_mean(z, PIXELS, correction=0)
+    r = torch.rsqrt(variance + BATCH_NORM_EPS)
+    n = (z - _wide(mean)) * _wide(r)
+    largest, where = _windows(n, pool).max(-1)
+    y = largest + shift
+    return F.relu(y), n, r, torch.where(y <= 0, 255, where).to(torch.uint8)
+
+
+def normalise_backward(
+    d: Tensor, y: Tensor, n: Tensor, r: Tensor, where: Tensor, shift: Tensor, pool: int, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`mamlkit.engine.kernels_cpu.normalise_backward`."""
+    d = _spread(d, where, pool, n)
+    dz, mean_nd = _project(d, n, r)
+    return dz, d.sum(PIXELS), mean_nd * n[0, ..., 0].numel()
+
+
+def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
+    """See :func:`mamlkit.engine.kernels_cpu.normalise_tangent`."""
+    n_dot, mean_nz = _project(z_dot, n, r)
+    return _pick(n_dot, where, pool), n_dot, mean_nz, (dz * z_dot).sum(PIXELS)
+
+
+def normalise_tangent_backward(
+    d_dot: Tensor,
+    y: Tensor,
+    n: Tensor,
+    n_dot: Tensor,
+    dz: Tensor,
+    r: Tensor,
+    sum_nd: Tensor,
+    mean_nz: Tensor,
+    sum_dzz: Tensor,
+    where: Tensor,
+    shift: Tensor,
+    pool: int,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`mamlkit.engine.kernels_cpu.normalise_tangent_backward`."""
+    pixels = n[0, ..., 0].numel()
+    d_dot = _spread(d_dot, where, pool, n)
+    main, _ = _project(d_dot, n, r)
+    turned = n_dot * _wide(sum_nd / pixels) + n * _wide(sum_dzz / pixels)
+    return main - _wide(r) * turned - _wide(r * mean_nz) * dz, d_dot.sum(PIXELS)

@@ -1,0 +1,218 @@
+"""How a meta-batch is executed: the meta-gradient of many tasks, fast and in little memory.
+
+A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by
+the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and
+give the same numbers. Both ask :mod:`mamlkit.engine.checks` first, and for both it is the same whether a caller is in
+autocast or in inference mode.
+"""
+
+__all__ = ["meta_gradient", "predictions"]
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mamlkit import maml
+from mamlkit.engine import checks, passes
+from mamlkit.engine.threads import each, one_thread
+from mamlkit.maml import LossFn, Params, Task
+from mamlkit.methods.gradient import Learner, Objective, predictor
+from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
+from mamlkit.models import Layer
+
+CHUNK_BYTES = 4 << 20  # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
+LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
+KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
+
+
+def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """What :func:`mamlkit.maml.meta_gradient` gives, as fast as this device and this network allow.
+
+    Args:
+        objective: ``(params, task) -> scalar``; the fast way is for those of :mod:`mamlkit.methods`.
+        params: theta.
+        tasks: a meta-batch, every tensor with a leading ``tasks`` axis.
+
+    Returns:
+        The gradient of the mean loss, and the losses ``[tasks]``.
+
+    Raises:
+        ValueError: parameters or a meta-batch that do not fit the network (see :func:`mamlkit.engine.checks.check`).
+    """
+    with _undisturbed():
+        if not _is_fast(objective, params, tasks):
+            return maml.meta_gradient(objective, params, tasks)
+        plan = objective.learner.model.layers
+        weights = passes.to_matrices(plan, params)
+        work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
+        sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
+        count = len(tasks.query[1])
+        mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
+        return passes.from_matrices(plan, mean, params), torch.cat(losses)
+
+
+def predictions(objective: LossFn, params: Params, tasks: Task) -> Tensor:
+    """Outputs for the query examples after 0, 1, ... ``inner_steps`` steps on the support examples.
+
+    Args:
+        objective: of a method, which says how it predicts (see :func:`mamlkit.methods.predictor`).
+        params: theta, the same for all tasks.
+        tasks: as for :func:`meta_gradient`.
+
+    Returns:
+        ``[inner_steps + 1, tasks, points, outputs]``.
+
+    Raises:
+        ValueError: as for :func:`meta_gradient`, and for an objective that does not say how it predicts.
+    """
+    predict = predictor(objective)
+    with _undisturbed():
+        if not _is_fast(objective, params, tasks):
+            return vmap(predict, in_dims=(None, 0), out_dims=1)(params, tasks)
+        plan = objective.learner.model.layers
+        weights = passes.to_matrices(plan, params)
+        work = functools.partial(_predictions, objective.learner, _kernels(tasks.query[0].device), weights)
+        return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without a caller's modes: autocast would round, inference mode forbid the derivative of the loss."""
+    with ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        modes.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _is_fast(objective: LossFn, params: Params, tasks: Task) -> bool:
+    """Whether :mod:`mamlkit.engine.passes` has the passes; ``ValueError`` for what does not fit the network."""
+    learner = getattr(objective, "learner", None)
+    if not isinstance(learner, Learner):
+        return False
+    checks.check(learner, params, tasks)
+    shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
+    # Other classes may have another loss or another update, and a loss of one's own may know one task only.
+    same = type(objective) is Objective and type(learner) is Learner
+    same = same and LOSSES[learner.loss] in LOSSES_OF_MANY
+    return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
+
+
+@torch.no_grad()
+def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: Task) -> Tensor:
+    plan = learner.model.layers
+    support, query = (passes.to_images(plan, inputs) for inputs, _ in tasks)
+    outputs = [passes.Pass(plan, kernels, weights, query, keep=False).outputs]
+    for _ in range(learner.inner_steps):
+        run = passes.Pass(plan, kernels, weights, support, keep=False)
+        weights = _step(learner, weights, run.gradient(_loss_gradient(learner, run.outputs, tasks.support[1])[1]))
+        outputs.append(passes.Pass(plan, kernels, weights, query, keep=False).outputs)
+    return torch.stack(outputs)
+
+
+@torch.no_grad()
+def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """Sum of the gradients of some tasks, and their losses.
+
+    With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
+    meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
+    support loss. No step moves what is frozen, so H is multiplied by v_k+1 with zeros there. The recursion
+    needs the phi_k alone: of the passes over the support examples the last are kept, as many as KEPT_BYTES
+    hold, and older ones are run again.
+    """
+    learner = objective.learner
+    steps = learner.inner_steps if objective.adapts else 0
+    plan, targets = learner.model.layers, tasks.support[1]
+    if steps:
+        support = passes.to_images(plan, tasks.support[0])
+
+    def inner(weights: Params) -> tuple[passes.Pass, Params, Callable[[Tensor], Tensor]]:
+        run = passes.Pass(plan, kernels, weights, support, keep=True)
+        _, d, d_dot = _loss_gradient(learner, run.outputs, targets)
+        return run, run.gradient(d), d_dot
+
+    path, kept = [theta], deque()
+    for _ in range(steps):
+        run, gradient, d_dot = inner(path[-1])
+        path.append(_step(learner, path[-1], gradient))
+        kept.append((run, d_dot))
+        while kept and (objective.first_order or len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES):
+            kept.popleft()
+
+    inputs, targets_of_loss = tasks.query if objective.adapts else tasks.support
+    final = passes.Pass(plan, kernels, path.pop(), passes.to_images(plan, inputs), keep=False)
+    losses, d, _ = _loss_gradient(learner, final.outputs, targets_of_loss)
+    v = final.gradient(d)
+    del final
+    for weights in [] if objective.first_order else reversed(path):
+        run, d_dot = kept.pop() if kept else inner(weights)[::2]
+        moved = _moved(learner, v)
+        hessian_v = run.gradient_tangent(moved, d_dot(run.tangent(moved)))
+        v = {name: v[name].sub_(hessian_v[name], alpha=learner.inner_lr) for name in v}
+        del run, d_dot
+    return {name: value.sum(0) for name, value in v.items()}, losses
+
+
+def _step(learner: Learner, weights: Params, gradient: Params) -> Params:
+    """The inner update; what is frozen stays."""
+    frozen = learner.model.frozen
+    return {n: w if n in frozen else torch.sub(w, gradient[n], alpha=learner.inner_lr) for n, w in weights.items()}
+
+
+def _moved(learner: Learner, v: Params) -> Params:
+    """A direction with zeros for what is frozen, but for shifts, which no pass asks for."""
+    still = set(learner.model.frozen) - {layer.shift for layer in learner.model.layers}
+    return {n: torch.zeros_like(x) if n in still else x for n, x in v.items()}
+
+
+def _loss_gradient(learner: Learner, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
+
+    The loss is a function of few numbers, so plain automatic differentiation is fast enough here. Its Hessian
+    is symmetric: the product with it, forward or backward, is the same.
+    """
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        targets = targets.clone() if targets.is_inference() else targets  # which no derivative may hold
+        losses = LOSSES[learner.loss](leaf, targets, learner.shots)
+        (d,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+    return losses.detach(), d.detach(), lambda direction: torch.autograd.grad(d, leaf, direction)[0]
+
+
+def _kernels(device: torch.device) -> ModuleType:
+    """The loops for a device; imported late, since Numba takes its time."""
+    if device.type == "cpu":
+        from mamlkit.engine import kernels_cpu
+
+        return kernels_cpu
+    from mamlkit.engine import kernels_torch
+
+    return kernels_torch
+
+
+def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
+    """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one piece."""
+    targets = tasks.query[1]
+    if targets.device.type != "cpu":
+        return [work(tasks)]
+    if len(targets) <= chunk:
+        with one_thread():  # so that the number of threads, which decides how sums are split, does not move a digit
+            return [work(tasks)]
+    part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
+    return each(work, [part(start) for start in range(0, len(targets), chunk)])
+
+
+def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
+    """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not depend on it."""
+    points = max(len(pair[1][0]) for pair in tasks)
+    values = max((layer.window.out**2 if layer.window else 1) * len(weights[layer.shift or layer.bias]) for layer in plan)
+    return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))

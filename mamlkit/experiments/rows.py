@@ -1,0 +1,233 @@
+"""What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments.paper`."""
+
+__all__ = ["POLICY_ACTIVATIONS", "POLICY_METHODS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
+POLICY_ACTIVATIONS = ("relu", "tanh")
+
+
+def as_stored(settings: Any) -> dict[str, Any]:
+    """A dataclass as a result file has it: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def _check(settings: Any, *, at_least: dict[str, int], positive: tuple[str, ...] = (), names: dict[str, tuple[str, ...]] | None = None) -> None:
+    """``ValueError`` for a number that no run can have; None is one that is not set."""
+    whole = {f.name for f in dataclasses.fields(settings) if f.type is int}
+    bounds = {}
+    for name, bound in at_least.items():
+        allowed = f"{'a whole number, ' if name in whole else ''}at least {bound}"
+        bounds[name] = allowed, lambda v, name=name, bound=bound: bound <= v < math.inf and (name not in whole or isinstance(v, int))
+    bounds |= {name: ("positive and finite", lambda v: 0 < v < math.inf) for name in positive}
+    bounds |= {name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known) for name, known in (names or {}).items()}
+    for name, (allowed, holds) in bounds.items():
+        value = getattr(settings, name)
+        if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{settings.name}: {name}={value!r}, but it must be {allowed}")
+
+
+def _check_tests(row: Any) -> None:
+    names = [test.name for test in row.evaluations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained initialisation is tested.
+
+    Args:
+        name: key of the published values and of the results, e.g. ``"K=5"``.
+        shots: support examples per class, or points.
+        queries: query examples per class, or points.
+        inner_lr: alpha at test time (the baselines have a tuned one).
+        inner_steps: gradient steps followed; the curve has one more entry.
+        headline_step: the step that the paper reports.
+        tasks: test tasks.
+    """
+
+    name: str
+    shots: int
+    queries: int
+    inner_lr: float
+    inner_steps: int = 10
+    headline_step: int = 10
+    tasks: int = 600
+
+    def __post_init__(self) -> None:
+        _check(self, at_least={"shots": 1, "queries": 1, "inner_lr": 0, "inner_steps": 0, "headline_step": 0, "tasks": 1})
+        if self.headline_step > self.inner_steps:
+            raise ValueError(f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} steps are taken (inner_steps)")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every row has, whatever it trains.
+
+    Args:
+        name: its key, and its name on the command line.
+        title: what a reader sees.
+        place: where the paper has it.
+    """
+
+    name: str
+    title: str
+    place: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained parameters: all but the names, the tests and the quick scale."""
+        return {k: v for k, v in as_stored(self).items() if k not in ("name", "title", "place", "evaluations", "quick")}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`settings`; a committed result with another one is stale."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def at(self, scale: str) -> Self:
+        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
+        if scale not in ("quick", "paper"):
+            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+
+@dataclass(frozen=True)
+class Row(Experiment):
+    """One experiment: a task family, a network, a method and their numbers.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
+        family: a key of ``mamlkit.tasks.FAMILIES``.
+        network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
+        method: a key of ``mamlkit.methods.METHODS``.
+        loss: a key of ``mamlkit.methods.LOSSES``.
+        inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
+        ways, shots, queries: classes of a task; support and query examples per class (or points).
+        meta_batch_size: tasks per outer update.
+        iterations: outer updates; 0 leaves the random initialisation.
+        outer_lr: beta, Adam's step.
+        clip: bound of each component of the meta-gradient, or None.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+
+    Raises:
+        ValueError: a number that no run can have.
+    """
+
+    family: str
+    network: tuple[str, dict[str, Any]]
+    method: str
+    loss: str
+    inner_lr: float
+    inner_steps: int
+    ways: int
+    shots: int
+    queries: int
+    meta_batch_size: int
+    iterations: int
+    outer_lr: float = 0.001
+    clip: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_tests(self)
+        if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
+            raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
+        sizes = dict.fromkeys(("ways", "shots", "queries", "meta_batch_size"), 1)
+        _check(self, at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0}, positive=("outer_lr", "clip"))
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it."""
+        return "mse" if self.loss == "mse" else "accuracy"
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts before each.
+
+    Args:
+        name: key of the published values and of the results.
+        rollouts: episodes (of full length) for a gradient step and for a return.
+        inner_lrs: alpha of each step; none for a policy that is told its task.
+        headline_step: the step that the paper's text speaks of.
+        tasks: test goals.
+    """
+
+    name: str
+    rollouts: int
+    inner_lrs: tuple[float, ...]
+    headline_step: int = 1
+    tasks: int = 40
+
+    def __post_init__(self) -> None:
+        _check(self, at_least={"rollouts": 1, "inner_lrs": 0, "headline_step": 0, "tasks": 1})
+
+    @property
+    def inner_steps(self) -> int:
+        """Gradient steps followed; the curve has one more entry."""
+        return len(self.inner_lrs)
+
+
+@dataclass(frozen=True)
+class PolicyRow(Experiment):
+    """One reinforcement-learning experiment.
+
+    Args:
+        name, title, place: see :class:`Experiment`.
+        environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
+        method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of the inner loss
+            (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
+            ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
+        show_goal: whether the observation holds the goal (the oracle).
+        inner_lr: alpha in meta-training.
+        meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.
+        rollouts: episodes (of full length) per task and gradient.
+        iterations: outer updates; 0 leaves the random initialisation.
+        max_kl: TRPO's bound of the divergence.
+        outer_lr: Adam's step of ``"policy gradient"``.
+        activation: of the policy's two hidden layers of 100.
+        discount: gamma.
+        baseline_clip: bound of the observations in the baseline's features, or None.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+
+    Raises:
+        ValueError: an unknown method or activation, or a number that no run can have.
+    """
+
+    environment: str
+    method: str
+    show_goal: bool
+    inner_lr: float
+    meta_batch_size: int
+    rollouts: int
+    iterations: int
+    max_kl: float = 0.01
+    outer_lr: float = 0.001
+    activation: str = "relu"
+    discount: float = 0.99
+    baseline_clip: float | None = 10.0
+    evaluations: tuple[PolicyEvaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_tests(self)
+        at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
+        names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS}
+        _check(self, at_least=at_least, positive=("max_kl", "outer_lr", "baseline_clip"), names=names)
+        if self.discount > 1:
+            raise ValueError(f"{self.name}: discount={self.discount}, but it must lie between 0 and 1")
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it: the undiscounted return."""
+        return "return"

@@ -1,0 +1,1 @@
+"""What is shown: committed results beside the published, as tables, pages and figures. No torch here."""

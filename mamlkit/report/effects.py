@@ -1,0 +1,141 @@
+"""What the deviations do to the numbers, as sentences for the deviations page. No torch here.
+
+A page shows what one of these functions returns with the directive ``{from-package} mamlkit.report.effects:NAME``.
+"""
+
+__all__ = [
+    "baseline_clip",
+    "curvature",
+    "divergence",
+    "more_tasks",
+    "phase",
+    "physics",
+    "queries",
+]
+
+import math
+from collections.abc import Iterable
+
+from mamlkit.experiments.paper import ROWS
+from mamlkit.experiments.rows import Row
+from mamlkit.report import results
+from mamlkit.report.inventory import MSE_STEPS, state_of
+from mamlkit.report.pages import badge, number, numbered, printed_table
+
+
+def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
+    """A number of ours for a sentence, or None if it was not run."""
+    ours = results.summary(name, evaluation, step, metric)
+    return ours and number(ours.value, ours.ci95)
+
+
+def _reservation(*names: str) -> str:
+    """In brackets, what is not complete of the experiments that a sentence speaks of."""
+    unfinished = {state: None for name in names if (state := state_of(name)) != "complete"}
+    return f" ({', '.join(map(badge, unfinished))})" if unfinished else ""
+
+
+def _effect(parts: Iterable[str | None]) -> str:
+    """The paragraph about what a deviation does to the numbers."""
+    sentences = [part for part in parts if part]
+    return (" ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet.") + "\n"
+
+
+def phase() -> str:
+    """What the slides' range of phases does."""
+
+    def sentence(method: str, step: int, words: str) -> str | None:
+        names = [f"sinusoid-{kind}{method}" for kind in ("", "2pi-")]
+        narrow, wide = (_ours(name, "K=5", step, "mse") for name in names)
+        return f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]." if narrow and wide else None
+
+    return _effect(
+        [
+            sentence("pretrained", 0, "Mean squared error of the pretrained network before any step"),
+            sentence("maml", 1, "MAML from 5 points after one step"),
+            sentence("maml", 10, "MAML from 5 points after ten steps"),
+        ]
+    )
+
+
+def physics() -> str:
+    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones gain in three steps."""
+    found = printed_table()
+    found = found[(found.metric == "return") & (found.place == "Fig. 5")]
+    known = found[(found.method == "oracle") & found.ours.notna()]
+    sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
+    for line in known.itertuples():
+        sentences.append(f"{line.setting}{_reservation(line.row)}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
+    random = ["A random policy, which no training has touched, gains in three gradient steps:"]
+    for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
+        curve = curve.set_index("step")
+        if curve.ours.notna().all():
+            ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
+            random.append(f"{setting}: {ours}, in the paper {paper}.")
+    return _effect(sentences + random if len(random) > 1 else sentences)
+
+
+def curvature() -> str:
+    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were run."""
+    return _compared({"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"})
+
+
+def baseline_clip() -> str:
+    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were run."""
+    return _compared({"": "with the clip", "-unclipped": "without"})
+
+
+def _compared(kinds: dict[str, str]) -> str:
+    """Returns of MAML and of rows whose names go on, for every environment that has at least two of them."""
+    sentences = []
+    for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
+        parts = []
+        for kind, words in kinds.items():
+            if row.name + kind in ROWS and (ours := results.summary(row.name + kind, "40 goals", 1, "return")):
+                parts.append(f"{number(ours.value, ours.ci95)} {words}{_reservation(row.name + kind)}")
+        if len(parts) > 1:
+            sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")
+    return _effect(sentences)
+
+
+def queries() -> str:
+    """What more queries per class do to the accuracy of the same parameters."""
+    sentences = []
+    for row in ROWS.values():
+        tests = {e.name: e for e in row.evaluations}
+        if not isinstance(row, Row) or row.family != "omniglot" or not {"Q=K", "Q=15"} <= tests.keys():
+            continue
+        step = tests["Q=K"].headline_step
+        few, many = (_ours(row.name, test, step, "accuracy") for test in ("Q=K", "Q=15"))
+        if few and many:
+            queries = tests["Q=K"].queries, tests["Q=15"].queries
+            shares = f"{few} % with {queries[0]} and {many} % with {queries[1]} queries per class"
+            sentences.append(f"{row.title}{_reservation(row.name)}: {shares}.")
+    return _effect(sentences)
+
+
+def divergence() -> str:
+    """What the tasks on which gradient descent diverges would do to the means."""
+    lines = []
+    for row, result in ((row, result) for row in ROWS.values() for result in results.load(row.name)):
+        for evaluation, step in ((e, s) for e in row.evaluations for s in MSE_STEPS):
+            curve = result["evaluations"].get(evaluation.name, {}).get("mse")
+            if curve and curve["diverged"][step]:
+                of_all = curve["mean_of_all"][step]
+                line = {"experiment": row.title, "test": evaluation.name, "seed": str(result["seed"]), "steps": str(step)}
+                line |= {"diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}", "mean without": f"{curve['mean'][step]:.3f}"}
+                lines.append(line | {"mean with": "not finite" if of_all is None else f"{of_all:.3f}" if of_all < 100 else f"{of_all:.2g}"})
+    if not lines:
+        return _effect([])
+    caption = "Mean squared error without and with the tasks that diverged, where any did."
+    return numbered(lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"])
+
+
+def more_tasks() -> str:
+    """What 6,000 test tasks instead of 600 do to the interval."""
+    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    if ours is None:
+        return _effect([])
+    would_be = ours.ci95 * math.sqrt(ours.tasks / 600)
+    text = f"For MAML from 5 points after ten steps the interval is ± {ours.ci95:.3f} with {ours.tasks:,} tasks, and would be ± {would_be:.3f} with 600."
+    return _effect([text])

@@ -1,0 +1,233 @@
+"""Tables and sentences of the prose pages, made from the results as MyST Markdown. No torch here.
+
+A page shows what one of these functions returns with the directive ``{from-package} mamlkit.report.pages:NAME``.
+"""
+
+__all__ = [
+    "appendix",
+    "badge",
+    "decimals",
+    "figure_4",
+    "figure_5",
+    "group",
+    "number",
+    "numbered",
+    "omniglot",
+    "mini_imagenet",
+    "printed_table",
+    "side_by_side",
+    "step_words",
+    "table_2",
+    "table_2_intervals",
+]
+
+import math
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from mamlkit import places
+from mamlkit.report import results
+from mamlkit.report.notebook import markdown_table
+
+OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
+NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
+
+# The parts of the results page: place in the paper, start of the setting, caption.
+GROUPS = {
+    "omniglot": ("Table 1", "Omniglot", "Omniglot (Table 1 of the paper): accuracy in %"),
+    "mini-imagenet": ("Table 1", "Mini-ImageNet", "Mini-ImageNet (Table 1 of the paper): accuracy in %"),
+    "sinusoids": ("Table 2", "", "Sinusoids from 5 points (Table 2 of the paper): mean squared error"),
+    "navigation": ("Fig. 4", "", "2D navigation (Figure 4 of the paper): return"),
+    "locomotion": ("Fig. 5", "", "Locomotion (Figure 5 of the paper): return"),
+    "context-omniglot": ("Table 3", "", "Context vector on Omniglot (Table 3 of the paper): accuracy in %"),
+    "context-navigation": ("Table 4", "", "Context vector in 2D navigation (Table 4 of the paper): return"),
+    "context-locomotion": ("Table 5", "", "Context vector in locomotion (Table 5 of the paper): return"),
+}
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a badge; what stands in brackets follows it.
+
+    >>> badge("not run"), badge("partial (5,000 of 60,000)")
+    ('[not run]{.verdict-not-run}', '[partial]{.verdict-partial} 5,000 of 60,000')
+    """
+    word, _, detail = verdict.rstrip(")").partition(" (")
+    return f"[{word}]{{.verdict-{word.replace(' ', '-')}}} {detail}".rstrip()
+
+
+def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
+    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one decimal.
+
+    >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
+    ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
+    """
+    if math.isnan(value):
+        return ""
+    digits = decimals(ci95)
+    text = f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    return text if math.isnan(ci95) else f"{text} ± {ci95:.{digits}f}"
+
+
+def decimals(ci95: float) -> int:
+    """How many decimals suit an interval: between 1 and 5; 2 where there is none."""
+    if math.isnan(ci95) or ci95 <= 0:
+        return 2
+    place = math.floor(math.log10(ci95))
+    return min(max((1 if ci95 < 3 * 10**place else 0) - place, 1), 5)
+
+
+def step_words(step: int) -> str:
+    """A number of gradient steps.
+
+    >>> step_words(1), step_words(10)
+    ('1 step', '10 steps')
+    """
+    return f"{step} step" + ("" if step == 1 else "s")
+
+
+def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterable[str] = NUMBERS) -> str:
+    """A captioned table that pages can refer to.
+
+    Args:
+        lines: column to cell, line by line; columns without any content are left out.
+        caption: of the table.
+        name: its label.
+        right: columns of numbers, set to the right; those of steps and ways always are.
+    """
+    frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
+    right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
+    text = markdown_table(frame, right).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return f"```{{table}} {caption}\n:name: {name}\n\n{text}\n```\n"
+
+
+def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
+    """:func:`mamlkit.report.results.table` of the same lines with every column, and the paper's numbers as the paper prints them."""
+    lines = results.published() if lines is None else lines
+    found = results.table(lines)
+    found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
+    text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
+    text = text.loc[lines.index].reset_index(drop=True).assign(row=list(lines.row))
+    printed = (text.value + (" ± " + text.ci95).where(text.ci95 != "", "")).str.replace("-", "−")
+    return found.assign(printed=printed, row=text.row, quoted=text.note.str.startswith("quoted"))
+
+
+def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The lines of :func:`printed_table` that belong to one of GROUPS, whose name their settings go without."""
+    place, start, _ = GROUPS[name]
+    part = found[(found.place == place) & found.setting.str.startswith(start)]
+    return part.assign(setting=part.setting.str.removeprefix(start).str.strip())
+
+
+def _paper_tables(*names: str) -> str:
+    """The published numbers of groups: those with ours beside them, those not run, those that the paper quotes."""
+    found, tables = printed_table(), []
+    for name in names:
+        part, caption = group(found, name), GROUPS[name][-1]
+        run = part.ours.notna()
+        if run.any():
+            tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
+        if (rest := part[~run & ~part.quoted]).size:
+            tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
+        if (quoted := part[part.quoted]).size:
+            tables.append(numbered(_crosswise(quoted), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
+    return "\n".join(tables)
+
+
+def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
+    """One line per number."""
+    lines = [
+        {
+            "setting": line.setting,
+            "method": line.method,
+            "steps": str(line.step),
+            "paper": line.printed,
+            "ours": number(line.ours, line.ours_ci95),
+            "difference": number(line.difference, line.difference_ci95, signed=True),
+            "verdict": badge(line.verdict),
+            "over seeds": f"{line.seed_sd:.{decimals(line.ours_ci95)}f}" if line.seeds > 1 else "",
+            "diverged": f"{line.diverged:.0f} of {line.tasks:,.0f}" if line.diverged else "",
+            "origin": f"`{line.row}`",
+        }
+        for _, line in part.iterrows()
+    ]
+    return _without_constant(lines, "setting")
+
+
+def _crosswise(part: pd.DataFrame) -> list[dict[str, str]]:
+    """One line per method, for numbers without any of ours: across are the steps, or else the settings."""
+    by_step = part.groupby(["setting", "method"]).size().max() > 1
+    across = [step_words(line.step) if by_step else line.setting for line in part.itertuples()]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for (_, line), column in zip(part.iterrows(), across):
+        start = {"setting": line.setting if by_step else "", "method": line.method}
+        source = line.note.removeprefix("quoted by the paper ")
+        end = {"verdict": f"{'quoted' if line.quoted else badge(line.verdict)} {source}".strip()}
+        entry = lines.setdefault(tuple(start.values()), start | dict.fromkeys(across, "") | end)
+        entry[column] = line.printed
+    return _without_constant(list(lines.values()), "setting")
+
+
+def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str, str]]:
+    constant = len({line[column] for line in lines}) == 1
+    return [{k: v for k, v in line.items() if k != column} for line in lines] if constant else lines
+
+
+def side_by_side(place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything as text.
+
+    Args:
+        place: where the paper has them, e.g. ``"Fig. 5"``.
+        last_step: leave out gradient steps after it.
+        variants: experiments of ours that are compared with the paper's MAML as well, where they were run: a name
+            of each, and what it adds to the name of the row.
+    """
+    paper = results.published()
+    part = paper[(paper.place == place) & (paper.step <= (paper.step.max() if last_step is None else last_step))]
+    own, others = part[part.method == "MAML"], []
+    for name, suffix in (variants or {}).items():
+        other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
+        others.append(other[[bool(results.load(row)) for row in other.row]])
+    part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
+    return pd.DataFrame(_beside(printed_table(part))).drop(columns=["over seeds", "diverged", "origin"])
+
+
+def omniglot() -> str:
+    """Table 1, Omniglot."""
+    return _paper_tables("omniglot")
+
+
+def mini_imagenet() -> str:
+    """Table 1, Mini-ImageNet."""
+    return _paper_tables("mini-imagenet")
+
+
+def table_2() -> str:
+    """Table 2, sinusoids."""
+    return _paper_tables("sinusoids")
+
+
+def table_2_intervals() -> str:
+    """What interval the paper's numbers of Table 2 would have, by the spread over tasks that we measure."""
+    found = group(printed_table(), "sinusoids").dropna(subset="ours")
+    would_be = found.ours_ci95 * (found.tasks / found.seeds / 600) ** 0.5
+    ranges = would_be.groupby(found.method, sort=False).agg(["min", "max"])
+    parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
+    if not parts:
+        return "Our own spread over tasks is not measured yet.\n"
+    return "By the spread over tasks that we measure, an interval over 600 tasks would be about " + " and ".join(parts) + ".\n"
+
+
+def figure_4() -> str:
+    """Figure 4, 2D navigation."""
+    return _paper_tables("navigation")
+
+
+def figure_5() -> str:
+    """Figure 5, locomotion."""
+    return _paper_tables("locomotion")
+
+
+def appendix() -> str:
+    """Tables 3 to 5, the context vector."""
+    return _paper_tables("context-omniglot", "context-navigation", "context-locomotion")

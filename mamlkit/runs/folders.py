@@ -1,0 +1,223 @@
+"""Run folders: what was run, with what, how it went, and what of it is committed. No torch here.
+
+A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv`` (see :mod:`mamlkit.runs.logs`),
+``state.safetensors`` (to go on from), and, once evaluated, ``params.safetensors``, ``tasks.npz`` (error of
+every test task) and ``result.json``, written last.
+"""
+
+__all__ = ["Busy", "iterations_done", "keep", "keep_state", "open_run", "write_result"]
+
+import io
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from mamlkit import files, places
+from mamlkit.runs import logs
+from mamlkit.measures import STEPS_KEPT, statistics
+from mamlkit.runs.provenance import provenance
+from mamlkit.runs.records import earlier_origins, iterations_done, refuse_another
+from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
+
+STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
+RESULT = ("params.safetensors", "tasks.npz", "result.json")
+
+
+class Busy(ValueError):
+    """Another process is at work on a run."""
+
+
+@contextmanager
+def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Iterator[Path]:
+    """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block lasts.
+
+    A run found there, or committed unfinished, is one to go on with. Before other processes are kept out, nothing is
+    read or written but the lock itself.
+
+    Args:
+        row: the experiment at the scale it runs at.
+        seed: of the run.
+        device: for the record.
+        scale: ``"quick"`` runs have folders of their own.
+        base: where the run folders lie.
+
+    Raises:
+        Busy: another process is at work in the folder.
+        ValueError: it holds a run of another row; the message names the fields that differ.
+    """
+    if isinstance(row, PolicyRow):
+        places.repository()  # its tests need the goals there: better missed before the training than after it
+    name = row.name if scale == "paper" else f"{row.name}-{scale}"
+    folder = Path(base) / name / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = filelock.FileLock(folder / "lock").acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise Busy(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
+    with held:
+        files.remove_leftovers(folder, STATE + RESULT)
+        record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
+        _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
+        yield folder
+
+
+def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
+    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
+    state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
+    begun = recorded or state.exists()
+    if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
+        begun = False  # somebody was cut short in the copying below
+    origins = _origins(folder, row, record) if begun else []
+    if begun and unfinished and (here := iterations_done(folder)) < iterations_done(unfinished):
+        _set_aside(folder, here)  # another machine has brought it further
+        begun = False
+    if unfinished and not begun:
+        origins = _origins(unfinished, row, record)
+        for name in ("metrics.csv", "state.safetensors"):
+            files.copy(unfinished / name, folder / name)
+    if origins[-1:] != record["origin"]:
+        origins = origins + record["origin"]
+    files.write_json(folder / "run.json", record | {"origin": origins})  # last: without it the copying is done again
+
+
+def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The machines that have worked on a run; ``ValueError`` if it is another one than that of ``record``."""
+    if (source / "state.safetensors").exists():
+        refuse_another(source / "state.safetensors", row, record["seed"])
+    return earlier_origins(source / "run.json", record) if (source / "run.json").exists() else []
+
+
+def _set_aside(folder: Path, iteration: int) -> None:
+    """Move what a run folder holds into one beside it, so that nothing of it is lost."""
+    names = (folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count())
+    aside = next(name for name in names if not place.exists())
+    aside.mkdir()
+    for name in (*RESULT, *STATE):
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
+
+
+def _unfinished(name: str, seed: int) -> Path | None:
+    """The committed state of an unfinished run, if there is one."""
+    try:
+        folder = places.repository() / "data" / "partial" / name / f"seed{seed}"
+    except FileNotFoundError:
+        return None
+    return folder if folder.exists() else None
+
+
+def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
+    """Write ``tasks.npz`` and ``result.json``.
+
+    Args:
+        folder: a run folder.
+        row: its experiment.
+        iteration: outer updates done.
+        seconds: training time.
+        evaluations: name to metric to error ``[tasks, inner_steps + 1]``.
+    """
+    arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
+    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns are few, so all are kept.
+    few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
+    with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
+        kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
+    content = io.BytesIO()
+    np.savez_compressed(content, **kept)
+    files.write_bytes(folder / "tasks.npz", content.getvalue())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    settings = {e.name: as_stored(e) for e in row.evaluations}
+    result = run | {
+        "fingerprint": row.fingerprint,
+        "iterations_done": iteration,
+        "seconds": round(seconds, 1),
+        "evaluations": {
+            name: {"settings": settings[name]} | {metric: statistics(metric, values) for metric, values in metrics.items()}
+            for name, metrics in evaluations.items()
+        },
+    }
+    files.write_json(folder / "result.json", result)
+    return folder / "result.json"
+
+
+def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
+    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on. Returns the files written.
+
+    Call it inside :func:`open_run`, so that nobody writes at the same time.
+
+    Args:
+        folder: of a run, which needs no result.
+        data: the repository's ``data`` if None.
+
+    Raises:
+        FileNotFoundError: the run has no state yet.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
+    """
+    target = _place_of_state(folder, data or places.repository() / "data")
+    files.remove_leftovers(target, STATE)
+    # The state comes last: a log that is ahead of it is cut, so copying may end after any file.
+    return [files.copy(folder / name, target / name) for name in STATE]
+
+
+def _place_of_state(folder: Path, data: Path) -> Path:
+    """Where a run's state is kept; raises what :func:`keep_state` does."""
+    if not (folder / "state.safetensors").exists():
+        raise FileNotFoundError(f"{folder} has no state.safetensors; train it first: python -m mamlkit run NAME")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    _refuse_rough(folder, run)
+    target = data / "partial" / run["name"] / f"seed{run['seed']}"
+    if (target / "run.json").exists():
+        settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
+        here, there = iterations_done(folder), iterations_done(target)
+        if settings == run["settings"] and there > here:
+            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} away if you mean to replace it")
+    return target
+
+
+def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
+    """``ValueError`` for a run that is not to be committed."""
+    if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
+        raise ValueError(f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only runs at the paper scale, without TF32, are kept")
+
+
+def keep(folder: Path, data: Path | None = None) -> list[Path]:
+    """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
+
+    The state of a finished run is removed from ``data/partial``. Returns the files written.
+
+    Raises:
+        FileNotFoundError: the run has no result yet.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
+    """
+    data = data or places.repository() / "data"
+    if not (folder / "result.json").exists():
+        raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    _refuse_rough(folder, result)
+    name, seed = result["name"], f"seed{result['seed']}"
+    kept = data / "results" / name
+    if (kept / f"{seed}.json").exists():
+        earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
+        if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
+            further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
+            raise ValueError(f"the result in {kept} {further}; move {kept / seed}.json away if you mean to replace it")
+    unfinished = result["iterations_done"] < result["settings"]["iterations"]
+    if unfinished:
+        _place_of_state(folder, data)  # what it refuses is refused before anything is written
+    log, *parts = targets = [kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")]
+    files.remove_leftovers(kept, [target.name for target in targets])
+    written = []
+    if (folder / "metrics.csv").exists():
+        files.write_text(log, logs.thinned(folder / "metrics.csv"))
+        written.append(log)
+    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]  # the result last, as in the run
+    if unfinished:
+        return written + keep_state(folder, data)
+    shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)
+    return written

@@ -1,0 +1,203 @@
+"""What the queue has to do: which runs are not finished, how far they are, and how long they take."""
+
+__all__ = ["Job", "find", "jobs", "place", "seconds_per_iteration", "table", "trainer"]
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mamlkit import places
+from mamlkit.experiments import paper
+from mamlkit.report import results
+from mamlkit.runs import folders, supervised
+from mamlkit.experiments.rows import Experiment, PolicyRow
+
+PROBE_ITERATIONS = 10
+PROBE_SECONDS = 30.0  # of a trial, after which it ends with fewer iterations, but at least one
+RATE_LINES = 20  # of a log, the last ones, that say how fast a run is
+
+
+def trainer(row: Experiment) -> ModuleType:
+    """The module whose ``fit`` and ``evaluate_row`` are for this kind of row."""
+    if isinstance(row, PolicyRow):
+        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+
+        return policies
+    return supervised
+
+
+def place(row: Experiment, device: torch.device, threads: int | None) -> dict[str, Any]:
+    """Where a row is computed, as its ``fit`` and ``evaluate_row`` take it: simulations have threads of their own."""
+    return {"device": device} | ({"threads": threads} if isinstance(row, PolicyRow) else {})
+
+
+class Job(NamedTuple):
+    """A run that is not finished.
+
+    Args:
+        row: the experiment.
+        seed: of the run.
+        done: iterations that its state has.
+        tested: iterations that its committed result has.
+        seconds: per iteration as its own log has it, or the log of another seed; None where neither says.
+        measured: whose log that is.
+    """
+
+    row: Experiment
+    seed: int
+    done: int
+    tested: int
+    seconds: float | None
+    measured: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def hours(self) -> float:
+        """What is left at that speed; NaN where it is not known."""
+        left = self.row.iterations - self.done
+        return left * self.seconds / 3600 if self.seconds is not None else 0.0 if left == 0 else math.nan
+
+
+def jobs(only: str = "*", seeds: Sequence[int] = (0, 1, 2), *, base: Path = Path("runs")) -> list[Job]:
+    """The runs that are not finished, in the order in which the queue takes them.
+
+    Args:
+        only: pattern of the rows' names, as for files: ``"omniglot-*"``.
+        seeds: of the runs.
+        base: where run folders lie.
+
+    Raises:
+        ValueError: no row of the queue has such a name.
+    """
+    names = [name for name in paper.QUEUE if fnmatch(name, only)]
+    if not names:
+        known = ", ".join(paper.QUEUE)
+        raise ValueError(f"only={only!r}, but no experiment of the queue has such a name; they are {known}")
+    found = (_planned(paper.get(name), seed, base) for seed in seeds for name in names)
+    return [job for job in found if job is not None]
+
+
+def _planned(row: Experiment, seed: int, base: Path) -> Job | None:
+    """As :func:`find`; what is damaged counts as not begun: the queue says what it is when its turn comes."""
+    try:
+        return find(row, seed, base)
+    except Exception:
+        return Job(row, seed, 0, 0, None, "")
+
+
+def find(row: Experiment, seed: int, base: Path) -> Job | None:
+    """How far a run has come; None if its result is committed and whole.
+
+    Raises:
+        ValueError: it is trained to its end, but its tests have changed since; or its result is damaged.
+    """
+    trained = {r["seed"]: r for r in results.load(row.name) if r["fingerprint"] == row.fingerprint}
+    tested = trained[seed]["iterations_done"] if seed in trained else 0
+    if tested >= row.iterations and seed in trained:
+        if changed := results.stale(trained[seed]):
+            raise ValueError(
+                f"the result of {row.name}, seed {seed}, is of other tests ({', '.join(changed)}); "
+                "undo the change, or move the result away to train it again"
+            )
+        return None
+    data = places.repository() / "data"
+    found = [place / row.name / f"seed{seed}" for place in (base, data / "partial")]
+    furthest = max(found, key=_iterations_done)
+    seconds, measured = _speed(_log(furthest / "metrics.csv")), "this run"
+    if seconds is None:
+        others = [_log(data / "results" / row.name / f"seed{other}.metrics.csv") for other in trained]
+        known = [speed for speed in map(_speed, others) if speed is not None]
+        seconds, measured = (known[0], "another seed") if known else (None, "")
+    return Job(row, seed, _iterations_done(furthest), tested, seconds, measured)
+
+
+def _iterations_done(folder: Path) -> int:
+    """How far a state has come; 0 for one that is damaged, which is refused when its run begins."""
+    try:
+        return folders.iterations_done(folder)
+    except (OSError, ValueError):
+        return 0
+
+
+def _log(path: Path) -> pd.DataFrame:
+    """Iterations and seconds of a log, as far as they can be read: a damaged one is refused when its run begins."""
+    try:
+        found = pd.read_csv(path, usecols=["iteration", "seconds"])
+    except (OSError, ValueError):
+        found = pd.DataFrame({"iteration": [], "seconds": []})
+    return found.apply(pd.to_numeric, errors="coerce").dropna()
+
+
+def _speed(log: pd.DataFrame) -> float | None:
+    """Seconds per iteration at the end of a log: a median, since a machine is sometimes busy with other things."""
+    last = log.tail(RATE_LINES + 1).diff().dropna()
+    return float((last.seconds / last.iteration).median()) if len(last) else None
+
+
+def seconds_per_iteration(row: Experiment, **where: Any) -> float:
+    """A short trial: :data:`PROBE_ITERATIONS` iterations after a first one, or as many as :data:`PROBE_SECONDS` allow.
+
+    Args:
+        row: the experiment.
+        where: ``device`` and, for policies, ``threads``.
+    """
+    times: list[float] = []
+
+    def enough() -> bool:
+        times.append(time.perf_counter())
+        return len(times) > 1 + PROBE_ITERATIONS or len(times) > 1 and times[-1] - times[0] > PROBE_SECONDS
+
+    trainer(row).fit(row, stop=enough, **where)
+    return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
+
+
+def table(
+    found: Sequence[Job], device: torch.device, threads: int | None = None, say: Callable[[str], None] = print
+) -> str:
+    """The jobs as a table: how far, how fast, how long still; what no log tells is tried out.
+
+    Args:
+        found: see :func:`jobs`.
+        device, threads: where the trials run.
+        say: takes a line of progress.
+    """
+    lines, probes, missing = [], {}, {}
+    for job in found:
+        name = job.row.name
+        if job.seconds is None and job.row.iterations and name not in probes:
+            say(f"{name}: trying some iterations")
+            try:
+                probes[name] = seconds_per_iteration(job.row, **place(job.row, device, threads))
+            except Exception as error:  # no data, or too little memory: this row cannot be run here, the others can
+                probes[name], missing[name] = None, error
+        if job.seconds is None and probes.get(name) is not None:
+            job = job._replace(seconds=probes[name], measured="a trial")
+        lines.append((job, "cannot run" if name in missing else job.measured))
+    shown = pd.DataFrame(
+        {
+            "experiment": job.row.name,
+            "seed": job.seed,
+            "done": f"{job.done:,}",
+            "of": f"{job.row.iterations:,}",
+            "s / iteration": "" if job.seconds is None else f"{job.seconds:.3g}",
+            "measured in": measured,
+            "hours left": "" if math.isnan(job.hours) else f"{job.hours:.1f}",
+        }
+        for job, measured in lines
+    )
+    total = f"{np.nansum([job.hours for job, _ in lines]):.1f} hours in all, for {len(lines)} runs"
+    unknown = sum(math.isnan(job.hours) for job, _ in lines)
+    text = [shown.to_string(index=False) if lines else "nothing is left to do", "", total]
+    text += [f"without the {unknown} whose speed is not known"] * bool(unknown)
+    return "\n".join([*text, *(f"{name} cannot run here: {error}" for name, error in missing.items())])

@@ -1,0 +1,106 @@
+"""Of which run a folder and its state are: read and compared, never written. No torch here."""
+
+__all__ = ["earlier_origins", "identity", "iteration_of", "iterations_done", "metadata", "refuse_another"]
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mamlkit.experiments.rows import Experiment
+
+ADVICE = "restore it, or move it away to start again"
+
+
+def metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors; an empty dictionary if that is nothing.
+
+    Args:
+        content: of the file. It begins with the length of its header, which is JSON.
+
+    Raises:
+        ValueError: it is not such a file.
+    """
+    try:
+        found = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        found = json.loads(found["record"]) if "record" in found else found  # see checkpoints.py
+        return {key: str(value) for key, value in found.items()}
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def iteration_of(path: Path, found: dict[str, str]) -> int:
+    """The iteration of a training state, by its metadata; ``ValueError`` if that is none."""
+    number = found.get("iteration", "missing")
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{path} is not a training state: its iteration is {number}; {ADVICE}")
+    return int(number)
+
+
+def _metadata_of(path: Path) -> dict[str, str]:
+    try:
+        return metadata(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); {ADVICE}") from error
+
+
+def iterations_done(folder: Path) -> int:
+    """How far the state in a run folder, or in one under ``data/partial``, has come; 0 without one.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+    path = folder / "state.safetensors"
+    return iteration_of(path, _metadata_of(path)) if path.exists() else 0
+
+
+def identity(row: Experiment, seed: int) -> dict[str, str]:
+    """What a state says of its run. Scales differ in their settings, and so in the fingerprint."""
+    return {"name": row.name, "seed": str(seed), "fingerprint": row.fingerprint}
+
+
+def refuse_another(path: Path, row: Experiment, seed: int) -> None:
+    """``ValueError`` if a state is not one of this run.
+
+    States did not always say of which run they are. One of those needs a ``run.json`` beside it that does.
+    """
+    found, wanted = _metadata_of(path), identity(row, seed)
+    if (iteration := iteration_of(path, found)) > row.iterations:
+        said = f"is of iteration {iteration:,}, but {row.name} has {row.iterations:,}"
+        raise ValueError(f"{path} {said}; {ADVICE}")
+    away, record = f"move {path.parent} away", path.with_name("run.json")
+    if found.keys() & wanted.keys():
+        differ = [key for key in wanted if found.get(key) != wanted[key]]
+        if changes := ", ".join(f"{key} was {found.get(key)}, is {wanted[key]}" for key in differ):
+            raise ValueError(f"{path} is the state of another run ({changes}); {away}, or choose another place")
+    elif not record.exists():
+        said = "does not say of which run it is, and there is no run.json beside it"
+        raise ValueError(f"{path} {said}; restore that, or {away}")
+    else:
+        earlier_origins(record, {"name": row.name, "seed": seed, "settings": row.settings})
+
+
+def earlier_origins(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The machines that have worked on a run, by its ``run.json``.
+
+    Args:
+        path: of that file.
+        record: what it must say, but for the machines: name, seed, settings, perhaps scale.
+
+    Raises:
+        ValueError: it is damaged, or of another run; the message names the fields that differ.
+    """
+    advice = f"move {path.parent} away to start again"
+    keys = [key for key in ("name", "scale", "seed") if key in record]
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        was, now = ({key: run[key] for key in keys} | dict(run["settings"]) for run in (earlier, record))
+        origins = list(earlier["origin"])
+        origins[-1]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or {advice}") from error
+    fields = [key for key in now | was if now.get(key) != was.get(key)]
+    if fields:
+        changes = ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in fields)
+        said = f"holds a run of other settings ({changes})"
+        raise ValueError(f"{path.parent} {said}; move it away, or undo the change")
+    return origins

@@ -1,0 +1,216 @@
+"""The book's own configuration fails the build on each kind of fault; the execution cache notices every change.
+
+Each fixture is a tiny book in a temporary folder, built by the command of the Makefile. They are
+built side by side, since most of a small build is start-up time.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import made_clone
+import mamlbook
+import nbformat
+import pytest
+
+from mamlkit import places
+
+ROOT = Path(__file__).parents[2]
+
+CLEAN = """\
+import matplotlib.pyplot as plt
+import mamlkit
+print("printed by", mamlkit.SAID)
+11111**2
+plt.plot([0, 1])
+plt.show()"""
+# name: (code of the notebook if there is one, Markdown of the page, what the log says when the build fails)
+BOOKS = {
+    "clean": (CLEAN, "{eq}`eq-x` and {numref}`tab-ours`\n\n```{from-package} fixture:table\n```", None),
+    "failing-cell": ("1 / 0", "", "ZeroDivisionError"),
+    "timeout": ("import time; time.sleep(60)", "", "CellTimeoutError"),
+    "dead-kernel": ("import os; os._exit(1)", "", "DeadKernelError"),
+    "stderr": ("import sys; print('oops', file=sys.stderr)", "", "stderr was found"),
+    "dangling-reference": ("", "{numref}`fig-nowhere`", "fig-nowhere"),
+    "missing-glue": ("x = 1", "{glue:text}`../notebooks/note.ipynb::nothing:.3f`", "Glue reference 'nothing' not found"),
+    "package-raises": ("", "```{from-package} fixture:broken\n```", "no results here"),
+}
+FIXTURE = """\
+import mamlkit
+
+def table():
+    return "```{table} Ours.\\n:name: tab-ours\\n| K | loss |\\n|--:|--:|\\n| 5 | *" + mamlkit.SAID + "* |\\n```\\n"
+
+def broken():
+    raise ValueError("no results here")
+"""
+
+
+def write_book(folder, code, text, cell_timeout):
+    """A book of one page, and a notebook where there is code, with the configuration of the real one."""
+    made_clone.clone(folder)
+    (folder / "book" / "_ext" / "fixture.py").write_text(FIXTURE)
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    (folder / "book" / "index.md").write_text(f"# A book\n\n$$x$$ (eq-x)\n\n{text}\n")
+    if not code:
+        return
+    with (folder / "_toc.yml").open("a") as toc:
+        toc.write("chapters:\n- file: notebooks/note\n")
+    cells = [nbformat.v4.new_markdown_cell("# A note"), nbformat.v4.new_code_cell(code)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "x"}, "execution": {"timeout": cell_timeout}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / "note.ipynb")
+
+
+def build(folder, environment):
+    """Build as the Makefile does."""
+    script = Path(sys.executable).parent / "jupyter-book"
+    command = [sys.executable, script, "build", ".", "-n", "-W", "--keep-going", "--all"]
+    environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200
+    )
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    """Every fixture book and its build in progress; the clean one is that of a difficult user, in a folder of an odd name."""
+    user = tmp_path_factory.mktemp("user")
+    difficult = made_clone.difficult(user) | made_clone.foreign(user)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        started = {}
+        for name, (code, text, _) in BOOKS.items():
+            folder = tmp_path_factory.mktemp("a%20b?c#d" if name == "clean" else name)
+            write_book(folder, code, text, cell_timeout=3 if name == "timeout" else 600)
+            started[name] = (folder, pool.submit(build, folder, difficult if name == "clean" else os.environ))
+        yield started
+
+
+def test_makefile_builds_with_the_options_tested_here():
+    assert "jupyter-book build . -n -W --keep-going --all" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in BOOKS if name != "clean"])
+def test_a_fault_fails_the_build(builds, name):
+    outcome = builds[name][1].result()
+    assert outcome.returncode != 0, outcome.stdout
+    assert BOOKS[name][2] in outcome.stdout
+
+
+def test_a_clean_book_builds_and_needs_no_network(builds):
+    folder, future = builds["clean"]
+    outcome = future.result()
+    assert outcome.returncode == 0, outcome.stdout
+    site = folder / "_build" / "html"
+    note = (site / "notebooks" / "note.html").read_text()
+    assert "printed by this clone" in note and "hello" not in note
+    assert str(11111**2) not in note and ".png" in note  # values in the middle of a cell are not shown
+    front = (site / "book" / "index.html").read_text()
+    assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/tex-svg-full.js" in front
+    assert (site / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 1_000_000
+    assert len(list((folder / "_build" / ".jupyter_cache").iterdir())) == 1
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository and a data folder, as small as can be, and libraries of which one needs another."""
+    for name in ("repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json", "sets/omniglot/a.zip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("old")
+    (tmp_path / "repo/data/cache").mkdir()
+    extras = 'optional-dependencies = {book = ["ipykernel>=7"]}'
+    (tmp_path / "repo/pyproject.toml").write_text(f'[project]\ndependencies = ["torch>=2", "mujoco"]\n{extras}\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MAMLKIT_DATA", str(tmp_path / "sets"))
+    monkeypatch.delenv("MAMLKIT_CACHE", raising=False)
+    monkeypatch.setattr(places, "clone", lambda: tmp_path / "repo")
+    monkeypatch.setattr(mamlbook, "device", lambda: "cpu")
+    installed(monkeypatch)
+    return tmp_path
+
+
+def installed(monkeypatch, **others):
+    """Let libraries be installed in version 1, or in others."""
+    needs = {"torch": ["sympy (>=1)", "torch-onnx; extra == 'onnx'"], "sympy": ["torch"]}
+    known = {"torch": "1", "mujoco": "1", "ipykernel": "1", "sympy": "1", "torch-onnx": "1"} | others
+    monkeypatch.setattr(mamlbook, "distribution", lambda name: SimpleNamespace(version=known[name], requires=needs.get(name)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json", "repo/data/new.npz",
+     "repo/book/films/ant.gif", "repo/book/_ext/surroundings.py",
+     "sets/omniglot/a.zip", "sets/omniglot/halves/b.zip", "repo/data/cache/omniglot/c.zip"],
+)  # fmt: skip
+def test_cache_key_changes_with_a_file(project, path):
+    before = mamlbook.digest(project / "repo")
+    assert before == mamlbook.digest(project / "repo")
+    (project / path).parent.mkdir(parents=True, exist_ok=True)
+    (project / path).write_text("newer")
+    assert before != mamlbook.digest(project / "repo")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["repo/data/cache/drawn.npz", "repo/mamlkit/__pycache__/maml.pyc", "repo/runs/log.csv", "repo/data/.DS_Store",
+     "repo/mamlkit/._maml.py", "repo/mamlkit/.maml.py.swp", "repo/mamlkit/maml.py~", "repo/data/results/row.json.tmp",
+     "repo/mamlkit/.ipynb_checkpoints/maml.py", "sets/omniglot/.DS_Store", "sets/omniglot/._a.zip", "sets/.Trash/b.zip"],
+)  # fmt: skip
+def test_cache_key_ignores_what_notebooks_do_not_read(project, path):
+    before = mamlbook.digest(project / "repo")
+    (project / path).parent.mkdir(exist_ok=True)
+    (project / path).write_text("newer")
+    assert before == mamlbook.digest(project / "repo")
+
+
+def test_cache_key_reads_the_data_folder_as_the_package_does(project, monkeypatch):
+    (project / "link").symlink_to("sets")
+    (project / "linked").mkdir()
+    (project / "linked" / "omniglot").symlink_to("../sets/omniglot")
+    (project / "sets" / "omniglot" / "more").symlink_to("../../other")
+    (project / "sets" / "omniglot" / "itself").symlink_to("..")  # a circle
+    (project / "other").mkdir()
+    monkeypatch.chdir(project)
+    places = [str(project / "sets"), "~/sets", f"  {project / 'sets'} ", "sets", "link", "linked"]
+    keys = []
+    for number in range(2):
+        for path in ("sets/omniglot/a.zip", "other/b.zip"):
+            (project / path).write_text(path * (number + len(keys)))
+            for place in places:
+                monkeypatch.setenv("MAMLKIT_DATA", place)
+                keys.append(mamlbook.digest(project / "repo"))
+    each_time = [keys[i : i + len(places)] for i in range(0, len(keys), len(places))]
+    assert all(len(set(same_place[:4])) == 1 for same_place in each_time)  # four spellings of one folder
+    assert all(len(set(over_time)) == len(each_time) for over_time in zip(*each_time))
+
+
+def test_cache_key_changes_with_data_device_and_versions(project, monkeypatch):
+    keys = [mamlbook.digest(project / "repo")]
+    monkeypatch.setattr(mamlbook, "device", lambda: "cuda")
+    keys.append(mamlbook.digest(project / "repo"))
+    monkeypatch.setenv("MAMLKIT_DATA", "none")
+    keys.append(mamlbook.digest(project / "repo"))
+    monkeypatch.delenv("MAMLKIT_DATA")
+    keys.append(mamlbook.digest(project / "repo"))
+    (project / "repo/data/cache/omniglot").mkdir()
+    (project / "repo/data/cache/omniglot/x.zip").write_text("fetched")
+    keys.append(mamlbook.digest(project / "repo"))
+    for name in ("torch", "mujoco", "ipykernel", "sympy"):
+        installed(monkeypatch, **{name: "2"})
+        keys.append(mamlbook.digest(project / "repo"))
+    assert len(set(keys)) == len(keys)
+    before = keys[-1]
+    installed(monkeypatch, sympy="2", **{"torch-onnx": "2"})  # which nobody asks for
+    assert before == mamlbook.digest(project / "repo")
+
+
+def test_cache_key_covers_what_the_package_and_the_notebooks_are_installed_with():
+    found = {line.partition(" ")[0] for line in mamlbook.libraries(ROOT)}
+    assert {"torch", "numba", "llvmlite", "mujoco", "gymnasium", "scipy", "safetensors", "ipykernel", "ipython", "nbclient"} <= found
+
+
+def test_device_is_the_cpu_when_the_gpu_is_hidden(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert mamlbook.device() == "cpu"

@@ -1,0 +1,111 @@
+"""Every notebook is a pair: percent source and executed twin, equal and clean."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import refresh
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SOURCES = sorted(NOTEBOOKS.glob("[!.]*.py"))
+
+SMALL = """\
+# %% [markdown]
+# # A small notebook
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+fig, ax = plt.subplots(figsize=(2, 1))
+ax.plot([0, 1], [0, 1])
+plt.show()
+
+# %%
+import os
+print(os.environ["MAMLKIT_DATA"], repr(os.environ["CUDA_VISIBLE_DEVICES"]))
+
+# %%
+print("twice")
+
+# %%
+print("twice")
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    source = tmp_path / "00-small.py"
+    source.write_text(SMALL)
+    return source
+
+
+def test_notebooks_and_twins_come_in_pairs():
+    assert SOURCES
+    assert {p.stem for p in SOURCES} == {p.stem for p in NOTEBOOKS.glob("[!.]*.ipynb")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_twin_equals_its_source(source):
+    twin = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert refresh.essence(twin) == refresh.essence(jupytext.read(source)), "run `make twins`"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_twin_is_executed_and_clean(source):
+    path = source.with_suffix(".ipynb")
+    twin = nbformat.read(path, as_version=4)
+    nbformat.validate(twin)
+    assert refresh.faults(twin) == []
+    assert len({cell["id"] for cell in twin.cells}) == len(twin.cells)
+    assert path.stat().st_size < 1_000_000
+    assert "widgets" not in twin.metadata
+    assert twin.metadata["kernelspec"]["name"] == "python3"
+    assert "version" not in twin.metadata["language_info"]
+
+
+def test_refreshing_twice_gives_the_same_bytes(small):
+    assert not refresh.is_current(small)
+    twin = refresh.refresh(small)
+    first = twin.read_bytes()
+    assert b"image/png" in first and b"none ''" in first
+    assert refresh.is_current(small)
+    refresh.main([str(small), "--force"])
+    assert twin.read_bytes() == first
+
+
+def test_a_changed_source_is_out_of_date(small):
+    twin = refresh.refresh(small)
+    small.write_text(SMALL.replace('tags=["hide-input"]', 'tags=["hide-cell"]'))
+    assert not refresh.is_current(small)
+    stamp = twin.stat().st_mtime_ns
+    refresh.main([str(small)])
+    assert refresh.is_current(small) and twin.stat().st_mtime_ns > stamp
+    stamp = twin.stat().st_mtime_ns
+    refresh.main([str(small)])
+    assert twin.stat().st_mtime_ns == stamp
+
+
+def test_stderr_is_refused_and_the_old_twin_stays(small):
+    small.write_text('# %%\nimport sys\nprint("oops", file=sys.stderr)\n')
+    with pytest.raises(ValueError, match="cell 1: stderr: oops"):
+        refresh.refresh(small)
+    assert not small.with_suffix(".ipynb").exists()
+
+
+def test_faults_names_each_one():
+    good = nbformat.v4.new_code_cell("1", execution_count=1)
+    bad = nbformat.v4.new_code_cell("2", execution_count=3, metadata={"execution": {}})
+    bad.outputs = [
+        nbformat.v4.new_output("error", ename="KeyError"),
+        nbformat.v4.new_output("stream", name="stderr", text="oops"),
+        nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}),
+    ]
+    assert refresh.faults(nbformat.v4.new_notebook(cells=[good])) == []
+    assert refresh.faults(nbformat.v4.new_notebook(cells=[good, bad])) == [
+        "execution counts are [1, 3], not 1..2",
+        "cell 2: timing metadata",
+        "cell 2: KeyError",
+        "cell 2: stderr: oops",
+        "cell 2: a widget",
+    ]

@@ -1,0 +1,282 @@
+"""What does not fit a network is refused in words, before any loop sees it, whichever way is taken."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import small_problem, ways
+from mamlkit import methods, models
+from mamlkit.maml import Task
+from mamlkit.models import Layer
+
+LOSS = "cross-entropy, mean"
+
+
+def refused(learner, params, tasks, words=None):
+    for way in ways(learner, params, tasks):
+        with pytest.raises(ValueError, match=words):
+            way()
+
+
+def random_problem(model, loss, points=(3, 2), tasks=3, dtype=torch.float32, inputs=(1,), outputs=1):
+    generator = torch.Generator().manual_seed(0)
+    random = lambda *shape: torch.randn(*shape, generator=generator).to(dtype)
+    labels = lambda n: torch.arange(n).remainder(outputs).repeat(tasks, 1)
+    part = lambda n: (random(tasks, n, *inputs), random(tasks, n, outputs) if loss == "mse" else labels(n))
+    params = {name: value.to(dtype) for name, value in model.init(generator).items()}
+    return methods.Learner(model, loss, 0.1, 1, 1), params, Task(*map(part, points))
+
+
+OTHER_TYPES = ("float16", "float32", "complex64", "int64", "int32", "uint8", "bool")
+CHANGES = {
+    "longer": lambda t, axis: torch.cat([t, t.narrow(axis, 0, 1)], axis),
+    "shorter": lambda t, axis: t.narrow(axis, 1, t.shape[axis] - 1),
+    "empty": lambda t, axis: t.narrow(axis, 0, 0),
+    "turned": lambda t, axis: t.transpose(axis, axis - 1),
+    "one axis more": lambda t, axis: t.unsqueeze(axis),
+    "one axis less": lambda t, axis: t.select(axis, 0),
+    "on no device": lambda t, axis: t.to("meta"),
+    "an array": lambda t, axis: t.numpy(),
+    "a list": lambda t, axis: t.tolist(),
+    "sparse": lambda t, axis: t.to_sparse(),
+    "nothing": lambda t, axis: None,
+    **{name: lambda t, axis, name=name: t.to(getattr(torch, name)) for name in OTHER_TYPES},
+}
+
+
+@settings(max_examples=300)
+@given(
+    data=st.data(),
+    kind=st.sampled_from(["mlp", "conv-stride", "conv-max"]),
+    change=st.sampled_from(list(CHANGES)),
+)
+def test_no_misfit_crashes_or_passes_in_silence(data, kind, change):
+    learner, params, tasks = small_problem(kind, steps=data.draw(st.integers(0, 1)))
+    place = data.draw(st.sampled_from([*params, "support 0", "support 1", "query 0", "query 1"]))
+    part, _, index = place.partition(" ")
+    tensor = getattr(tasks, part)[int(index)] if index else params[place]
+    changed = CHANGES[change](tensor, data.draw(st.integers(0, tensor.dim() - 1)))
+    if change in ("turned", "one axis more", *OTHER_TYPES):  # which may be no misfit
+        same = changed.shape == tensor.shape and changed.dtype == tensor.dtype
+        flat = kind == "mlp" and place in ("support 0", "query 0") and changed.shape == (*tensor.shape, 1)
+        if same or flat:
+            return
+    if index:
+        pair = list(getattr(tasks, part))
+        pair[int(index)] = changed
+        tasks = tasks._replace(**{part: tuple(pair)})
+    else:
+        params = {**params, place: changed}
+    refused(learner, params, tasks)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride"])
+def test_names_are_those_of_the_network(kind):
+    learner, params, tasks = small_problem(kind)
+    first, *rest = params
+    refused(learner, {name: params[name] for name in rest}, tasks, f"lack \\['{first}'\\]")
+    refused(learner, {**params, "head2": params[first]}, tasks, r"\['head2'\] too much")
+    refused(learner, {"other": params[first]} | {name: params[name] for name in rest}, tasks, "'other'")
+    refused(learner, list(params.values()), tasks, "parameters are a list")
+    frozen = dataclasses.replace(learner, model=learner.model._replace(frozen=frozenset(["haed"])))
+    refused(frozen, params, tasks, r"frozen=\['haed'\], but this network's parameters are")
+    refused(learner, params, tuple(tasks), "a Task of two pairs")
+    refused(learner, params, tasks._replace(query=tasks.query[0]), "a Task of two pairs")
+
+
+def of(filters, **options):
+    return models.conv4(5, filters=filters, **options).init(torch.Generator().manual_seed(0))
+
+
+def with_kernels_of(side):
+    return {
+        name: torch.zeros(*value.shape[:2], side, side) if value.dim() == 4 else value
+        for name, value in of(16).items()
+    }
+
+
+@pytest.mark.parametrize("pooling", ["stride", "max"])
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (lambda: of(64), r"'conv0' is \(64, 1, 3, 3\), but this network takes \(16, 1, 3, 3\)"),
+        (lambda: of(4), r"'conv0' is \(4, 1, 3, 3\)"),
+        (lambda: of(16, channels=3), r"'conv0' is \(16, 3, 3, 3\)"),
+        (lambda: with_kernels_of(5), r"\(16, 1, 5, 5\), but this network takes \(16, 1, 3, 3\)"),
+        (lambda: of(16) | {"shift0": torch.zeros(3)}, r"'shift0' is \(3,\), but this network takes \(16,\)"),
+        (lambda: of(16) | {"head": torch.zeros(5, 17)}, r"'head' is \(5, 17\)"),
+    ],
+)
+def test_parameters_of_another_network_are_refused(params, words, pooling):
+    model = models.conv4(5, filters=16, size=16, pooling=pooling)
+    learner, _, tasks = random_problem(model, LOSS, (5, 5), inputs=(1, 16, 16), outputs=5)
+    refused(learner, params(), tasks, words)
+    refused(dataclasses.replace(learner, inner_steps=0), params(), tasks, words)
+
+
+def test_images_of_another_form_are_refused():
+    model = models.conv4(3, filters=2, size=16, channels=3)
+    for shape in ((16, 16, 3), (3, 15, 16), (16, 16), (3 * 16 * 16,), (1, 3, 16, 16)):
+        learner, params, tasks = random_problem(model, LOSS, inputs=shape, outputs=3)
+        refused(learner, params, tasks, "but this network takes")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "targets"),
+    [
+        (1, (3, 3, 1), (3, 3)),  # would be stretched to every pair of points
+        (1, (3, 3, 1), (3, 1, 1)),
+        (2, (3, 3, 1), (3, 3, 1)),
+        (2, (3, 3, 1), (3, 3)),
+        (1, (3, 3, 1), (3, 3, 2)),
+    ],
+)
+def test_targets_are_one_for_each_output(outputs, inputs, targets):
+    model = models.mlp(1, (4,), outputs, std=0.5)
+    learner, params, tasks = random_problem(model, "mse", (3, 3), outputs=outputs)
+    pair = torch.ones(inputs), torch.ones(targets)
+    for part in Task._fields:
+        refused(learner, params, tasks._replace(**{part: pair}), "one target")
+
+
+@pytest.mark.parametrize("label", [-1, 3, 10**12])
+def test_labels_are_those_of_classes(label):
+    model = models.mlp(4, (5,), 3)
+    learner, params, tasks = random_problem(model, LOSS, inputs=(4,), outputs=3)
+    images, labels = tasks.query
+    labels[1, 1] = label
+    refused(learner, params, tasks, rf"query labels lie between .*{label}.*from 0 to 3 less 1")
+    refused(learner, params, tasks._replace(query=(images, labels.float())), "must be whole numbers")
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "points"),
+    [
+        (models.mlp(4, (5,), 3, batch_norm_shifts=True), (4,), 1),
+        (models.conv4(3, filters=2, size=16), (1, 16, 16), 1),  # of which one pixel is left
+        (models.mlp(4, (5,), 3), (4,), 0),
+        (models.conv4(3, filters=2, size=16, pooling="max"), (1, 16, 16), 0),
+    ],
+)
+def test_too_few_points_are_refused(model, inputs, points):
+    words = "one point in each task, but the batch normalisation" if points else "at least one of both"
+    for counts in ((points, 3), (3, points)):
+        refused(*random_problem(model, LOSS, counts, inputs=inputs, outputs=3), words)
+
+
+def test_one_point_is_enough_where_its_pixels_have_a_variance():
+    model = models.conv4(3, filters=2, size=16, pooling="max")
+    shape = {"inputs": (1, 16, 16), "outputs": 3, "dtype": torch.float64}
+    learner, params, tasks = random_problem(model, LOSS, (1, 1), **shape)
+    fast, outputs, general, wanted = (way() for way in ways(learner, params, tasks))
+    assert torch.allclose(fast[1], general[1], rtol=1e-9) and torch.allclose(outputs, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride", "conv-max"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(kind, dtype):
+    refused(*small_problem(kind, dtype=dtype), f"{dtype} on cpu came, but it must be torch.float32 or")
+
+
+def test_bytes_and_arrays_are_refused_with_what_to_do():
+    learner, params, tasks = small_problem("conv-stride")
+    images = (tasks.support[0] * 255).to(torch.uint8)
+    in_bytes = tasks._replace(support=(images, tasks.support[1]))
+    refused(learner, params, in_bytes, r"torch.uint8.*use .to\(torch.float64\)")
+    arrays = Task(*(tuple(np.asarray(t) for t in pair) for pair in tasks))
+    refused(learner, params, arrays, "support inputs: <class 'numpy.ndarray'> came.*from_numpy")
+
+
+MLP, CONV = models.mlp(3, (4,), 2, batch_norm_shifts=True), models.conv4(2, filters=2, size=28)
+WINDOW = CONV.layers[0].window
+
+
+BLOCKS = tuple(layer._replace(mean=False) for layer in CONV.layers[:-1])  # without a head pixels are left
+
+
+def blocks(generator):
+    return {name: value for name, value in CONV.init(generator).items() if not name.startswith("head")}
+
+
+def first(model, **changes):
+    return model._replace(layers=(model.layers[0]._replace(**changes), *model.layers[1:]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        CONV._replace(init=models.conv4(2, filters=4, size=28).init),
+        CONV._replace(layers=CONV.layers[:-1]),
+        CONV._replace(layers=(*BLOCKS, CONV.layers[4])),
+        first(CONV, window=WINDOW._replace(stride=3)),
+        first(CONV, window=WINDOW._replace(out=20)),
+        first(CONV, window=WINDOW._replace(channels=2)),
+        first(CONV, window=WINDOW._replace(size=16)),
+        first(CONV, pool=2),
+        first(CONV, relu=False),
+        first(MLP, pool=2),
+        first(MLP, relu=False),
+        first(MLP, shift=None),
+        first(models.conv4(2, filters=2, size=28, pooling="max"), shift=None),
+        models.Model(blocks, None, CONV.frozen, BLOCKS),
+        MLP._replace(layers=(MLP.layers[1], MLP.layers[0])),
+        MLP._replace(layers=(Layer("weight0", "bias0"), Layer("weight1", "bias1", "shift0"))),
+    ],
+)
+def test_layers_that_are_another_network_are_refused(model):
+    shape = (3,) if "weight0" in model.shapes else (1, 28, 28)
+    refused(
+        *random_problem(model, LOSS, inputs=shape, outputs=2),
+        "layers name|is not what the engine has|last layer leaves",
+    )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride", "conv-max"])
+def test_layers_of_another_function_are_refused(kind):
+    learner, params, tasks = small_problem(kind)
+    model = learner.model
+    other = model._replace(apply=lambda params, inputs: model.apply(params, inputs).tanh())
+    words = "layers give other outputs than its apply"
+    refused(dataclasses.replace(learner, model=other), params, tasks, words)
+
+
+@pytest.mark.parametrize("widths", [((0,), 1), ((3,), 0)])
+def test_layers_without_outputs_are_refused(widths):
+    refused(*random_problem(models.mlp(1, *widths), "mse", outputs=widths[1]), "is not what the engine has")
+
+
+def test_layers_and_frozen_names_may_come_in_lists():
+    learner, params, tasks = small_problem("conv-stride")
+    model = learner.model._replace(frozen=list(learner.model.frozen), layers=list(learner.model.layers))
+    lists = dataclasses.replace(learner, model=model)
+    for one, other in zip(ways(lists, params, tasks), ways(learner, params, tasks)):
+        one, other = (r if isinstance(r, torch.Tensor) else r[1] for r in (one(), other()))
+        assert torch.equal(one, other)
+
+
+@dataclasses.dataclass
+class Embedding:
+    """How to draw a network that no layers describe; not hashable."""
+
+    words: int
+
+    def __call__(self, generator):
+        return {"table": torch.randn(self.words, 2, generator=generator)}
+
+
+def test_a_network_without_layers_may_take_whole_numbers():
+    init = Embedding(7)
+    model = models.Model(init, lambda params, words: params["table"][words])
+    params = init(torch.Generator().manual_seed(0))
+    words, targets = torch.arange(12).remainder(7).view(3, 4), torch.ones(3, 4, 2)
+    learner, tasks = methods.Learner(model, "mse", 0.1, 1, 1), Task((words, targets), (words, targets))
+    fast, _, general, _ = (way() for way in ways(learner, params, tasks))
+    assert torch.equal(fast[1], general[1]) and (fast[1] > 0).all()
+    refused(learner, {"table": params["table"].half()}, tasks, "must be torch.float32")
+    targets = targets.double()
+    tasks = Task((words, targets), (words, targets))
+    refused(learner, params, tasks, "targets: torch.float64, but parameters")

@@ -1,0 +1,88 @@
+"""The CPU's convolutions give the numbers of an unfolding and one product, and memory is used again only when nobody holds it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from conftest import forget_offsets
+from mamlkit.engine import kernels_cpu, kernels_torch
+from mamlkit.engine.kernels_cpu import memory, vectors
+from mamlkit.models import Window
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 17),
+    stride=st.integers(1, 2),
+    channels=st.sampled_from([1, 3, 16, 33]),
+    filters=st.sampled_from([1, 5, 32, 40]),
+    points=st.integers(1, 4),
+    group=st.sampled_from([1, 20_000, 1 << 20]),
+    shared=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_a_convolution_and_its_adjoints_whatever_the_shapes(size, stride, channels, filters, points, group, shared, dtype, seed):
+    out = -(-size // stride)
+    border = max((out - 1) * stride + 3 - size, 0)  # TensorFlow's SAME: the odd zero comes last
+    window = Window(size=size, channels=channels, stride=stride, before=border // 2, after=border - border // 2, out=out)
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
+    x, d, z = random(2, points, size, size, channels), random(2, points, out, out, filters), random(2, points, out, out, filters)
+    kernel, other = random(*([] if shared else [2]), 9 * channels, filters), random(2, 9 * channels, filters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels_cpu.offsets, "GROUP_BYTES", group)
+        forget_offsets()
+        for terms in ([(d, kernel)], [(d, kernel), (z, other)]):
+            close(*(k.input_gradient(terms, window) for k in (kernels_cpu, kernels_torch)))
+        for k_out, g_out in ((None, None), (z, other)):
+            given_out = lambda value: None if value is None else value.clone()
+            close(*(k.product(x, kernel, window, given_out(k_out)) for k in (kernels_cpu, kernels_torch)))
+            close(*(k.weight_gradient(d, x, window, given_out(g_out)) for k in (kernels_cpu, kernels_torch)))
+    forget_offsets()
+
+
+def close(ours, wanted):
+    assert ours.shape == wanted.shape and ours.is_contiguous()
+    tolerance = 1e-4 if ours.dtype == torch.float32 else 1e-12
+    assert (ours - wanted).norm() <= tolerance * (1 + wanted.norm())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_do_what_they_say(dtype):
+    @njit
+    def into(x, y, out):
+        vectors.store(out, np.uint64(1), vectors.add_scaled(vectors.load(y, np.uint64(0)), dtype(3), vectors.load(x, np.uint64(2))))
+        vectors.store(out, np.uint64(lanes + 1), vectors.zero(x))
+
+    lanes = vectors.LANES[np.dtype(dtype)]
+    x, y = np.arange(lanes + 2, dtype=dtype), np.linspace(0, 1, lanes, dtype=dtype)
+    out = np.full(2 * lanes + 2, 7, dtype)
+    into(x, y, out)
+    assert np.allclose(out[1 : lanes + 1], y + 3 * x[2:]) and not out[lanes + 1 : -1].any()
+    assert out[0] == out[-1] == 7  # nothing beside it is touched
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    size = memory.SMALL_BYTES  # in numbers, so well above in bytes
+    first = memory.empty(torch.float32, size)
+    place, view = first.data_ptr(), first[5:].view(-1, 1)
+    del first
+    assert memory.empty(torch.float32, size).data_ptr() != place  # a view holds it, too
+    del view
+    again = memory.empty(torch.float32, size // 2, 2)
+    assert again.data_ptr() == place and again.shape == (size // 2, 2)
+
+
+def test_tensors_in_use_never_share_memory():
+    held = [memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(i) for i in range(5)]
+    elsewhere = []
+    thread = threading.Thread(target=lambda: elsewhere.append(memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(9)))
+    thread.start()
+    thread.join()
+    assert [set(t.flatten().tolist()) for t in (*held, *elsewhere)] == [{0.0}, {1.0}, {2.0}, {3.0}, {4.0}, {9.0}]

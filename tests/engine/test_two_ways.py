@@ -1,0 +1,142 @@
+"""The fast way and the general way give the same, over everything that a learner can be."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import General, small_problem, ways
+from mamlkit import maml, methods, models
+from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
+from mamlkit.maml import Task
+
+
+@st.composite
+def problems(draw):
+    """A learner, its parameters and a meta-batch in float64: random in all that they are made of."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    tasks, outputs = draw(st.integers(1, 3)), draw(st.integers(2, 4))
+    loss = draw(st.sampled_from(list(methods.LOSSES)))
+    if draw(st.booleans()):
+        features, hidden = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 6), max_size=3))
+        outputs = draw(st.integers(1, 3)) if loss == "mse" else outputs
+        model = models.mlp(features, hidden, outputs, batch_norm_shifts=draw(st.booleans()), std=0.7)
+        shape = features, *draw(st.sampled_from([(), (1,)]))
+    else:
+        pooling, channels = draw(st.sampled_from(["stride", "max"])), draw(st.integers(1, 2))
+        size = draw(st.integers(16, 18) if pooling == "max" else st.integers(3, 9))
+        filters = draw(st.integers(1, 4))
+        model = models.conv4(outputs, filters=filters, size=size, channels=channels, pooling=pooling)
+        shape = channels, size, size
+    params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
+    frozen = draw(st.sets(st.sampled_from(list(params))))
+    if draw(st.booleans()):
+        frozen |= model.frozen
+
+    def part():
+        points = draw(st.integers(2, 5))
+        labels = torch.randint(outputs, (tasks, points), generator=generator)
+        return random(tasks, points, *shape), random(tasks, points, outputs) if loss == "mse" else labels
+
+    numbers = draw(st.sampled_from([0.01, 0.1])), draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    learner = methods.Learner(model._replace(frozen=frozenset(frozen)), loss, *numbers)
+    return learner, params, Task(part(), part())
+
+
+@settings(max_examples=150)
+@given(
+    problem=problems(),
+    method=st.sampled_from(list(methods.METHODS)),
+    kernels=st.sampled_from([kernels_cpu, kernels_torch]),
+)
+def test_the_engine_is_the_general_way_whatever_the_learner(problem, method, kernels):
+    learner, params, tasks = problem
+    objective = methods.METHODS[method](learner)
+    wanted, wanted_losses = maml.meta_gradient(objective, params, tasks)
+    general = General(*(getattr(objective, field.name) for field in dataclasses.fields(objective)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meta_batch, "_kernels", lambda device: kernels)
+        gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
+        outputs = meta_batch.predictions(objective, params, tasks)
+    assert list(gradient) == list(params)
+    for name, value in wanted.items():  # each by itself, so that no large one hides a small one
+        assert (gradient[name] - value).norm() <= 1e-9 * value.norm() + 1e-10 * largest(wanted)
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+    assert torch.allclose(outputs, meta_batch.predictions(general, params, tasks), rtol=1e-9, atol=1e-9)
+
+
+def largest(params):
+    return max(float(value.norm()) for value in params.values())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride", "conv-max"])
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_the_modes_of_a_caller_change_nothing(kind, made_inside):
+    learner, params, tasks = small_problem(kind, dtype=torch.float32)  # autocast leaves float64 alone
+    wanted = [way() for way in ways(learner, params, tasks)]
+    with torch.inference_mode(), torch.autocast("cpu"):
+        if made_inside:
+            params = {name: value.clone() for name, value in params.items()}
+            tasks = Task(*(tuple(t.clone() for t in pair) for pair in tasks))
+        found = [way() for way in ways(learner, params, tasks)]
+        assert torch.is_inference_mode_enabled() and torch.is_autocast_enabled("cpu")  # the caller's again
+    for one, other in zip(found, wanted):
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(one, other)
+        else:
+            assert torch.equal(one[1], other[1]) and all(torch.equal(one[0][k], other[0][k]) for k in params)
+
+
+def test_leaves_of_a_graph_give_what_plain_tensors_give():
+    learner, params, tasks = small_problem("conv-stride")
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    for one, other in zip(ways(learner, leaves, tasks), ways(learner, params, tasks)):
+        one, other = (
+            [r] if isinstance(r, torch.Tensor) else [*r[0].values(), r[1]] for r in (one(), other())
+        )
+        assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(one, other))
+
+
+class Decayed(methods.Learner):
+    """A learner with a loss of its own."""
+
+    def loss_fn(self, params, examples):
+        return super().loss_fn(params, examples) + sum((value**2).sum() for value in params.values())
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_a_learner_with_a_loss_of_its_own_is_asked_for_it(method):
+    learner, params, tasks = small_problem("mlp")
+    objective = methods.METHODS[method](Decayed(**vars(learner)))
+    assert torch.equal(
+        meta_batch.meta_gradient(objective, params, tasks)[1], maml.meta_gradient(objective, params, tasks)[1]
+    )
+    own = meta_batch.predictions(objective, params, tasks)
+    plain = meta_batch.predictions(General(learner), params, tasks)
+    assert torch.equal(own[0], plain[0]) and not torch.allclose(own[1], plain[1])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, targets, shots: (outputs - targets).abs().mean(),  # of one task, not of each of many
+        lambda outputs, targets, shots: (outputs * targets).mean(),  # linear: its gradient has no derivative
+    ],
+)
+def test_a_loss_of_ones_own_may_know_one_task_only(loss, monkeypatch):
+    monkeypatch.setitem(methods.LOSSES, "own", loss)
+    learner, params, tasks = small_problem("mlp", loss="own")
+    fast, outputs, general, wanted = (way() for way in ways(learner, params, tasks))
+    assert torch.allclose(fast[1], general[1]) and torch.allclose(outputs, wanted)
+
+
+def test_a_minus_sign_that_is_still_to_come_counts(kind):
+    learner, params, tasks = small_problem(kind)
+    late = lambda t: torch._neg_view(-t)  # as the imaginary part of a conjugate has it
+    same = {name: late(value) for name, value in params.items()}, Task(*(tuple(map(late, p)) for p in tasks))
+    for one, other in zip(ways(learner, *same), ways(learner, params, tasks)):
+        one, other = (r if isinstance(r, torch.Tensor) else r[1] for r in (one(), other()))
+        assert torch.allclose(one, other, rtol=1e-9)

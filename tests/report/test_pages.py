@@ -1,0 +1,362 @@
+"""The prose pages: what they show comes from the results, what they name exists, what they type is not ours."""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_results import commit, repository  # noqa: F401 (a fixture)
+
+from mamlkit import __main__
+from mamlkit.experiments import paper
+from mamlkit.report import effects, inventory, notebook, pages, results
+
+ROOT = Path(__file__).parents[2]
+BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
+MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
+HELPERS = {"badge", "decimals", "group", "number", "numbered", "printed_table", "side_by_side", "state_of", "step_words"}  # all else is shown on a page
+SHOWN = sorted(f"{m.__name__.removeprefix('mamlkit.')}:{name}" for m in (effects, inventory, pages) for name in set(m.__all__) - HELPERS)
+function = lambda place: getattr(importlib.import_module(f"mamlkit.{place.split(':')[0]}"), place.split(":")[1])
+directives = lambda text: re.findall(r"^```\{from-package\} mamlkit\.(report\.\w+:\w+)$", text, re.M)
+
+
+def prose(text: str) -> str:
+    """A page without fenced blocks and inline code."""
+    text = re.sub(r"^(`{3,}).*?^\1`*$", "", text, flags=re.M | re.S)
+    return re.sub(r"(`+).+?\1", "", text)
+
+
+def states(repository):
+    """The repository as it is, then with a whole, a partial and a second result, then with stale ones."""
+    yield "empty"
+    low = np.full((400, 11), 0.35) + np.linspace(0, 0.1, 400)[:, None]
+    low[3, 5:] = 1e9
+    with np.errstate(over="ignore"):
+        commit(repository, "sinusoid-maml", errors=low)
+        commit(repository, "sinusoid-maml", errors=low + 0.01, seed=1)
+    for name in ("sinusoid-pretrained", "sinusoid-random", "sinusoid-2pi-maml", "sinusoid-2pi-pretrained"):
+        commit(repository, name)
+    commit(repository, "omniglot-5way-1shot", errors=np.full((400, 11), 98.0), done=10_000)
+    for name in ("random", "maml", "maml-ratios", "maml-unclipped"):
+        commit(repository, f"ant-direction-{name}", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    yield "some"
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+
+
+# -- from the results to the page
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-4, 1e2))
+def test_a_number_is_printed_to_within_its_interval(value, ci95):
+    text = pages.number(value, ci95).replace("−", "-")
+    shown, interval = map(float, text.split(" ± "))
+    assert abs(shown - value) <= 0.5 * ci95 + 1e-9 and abs(interval - ci95) <= 0.2 * ci95
+
+
+def test_every_table_holds_in_every_state(repository, monkeypatch):  # noqa: F811
+    for state in states(repository):
+        for name in SHOWN:
+            text = function(name)()
+            assert not re.search(r"\bnan\b|None|<NA>", text), (state, name)
+            assert all(len(line) == len(part[0]) for part in map(cells, text.split("```{table}")) for line in part), (state, name)
+    row = paper.ROWS["sinusoid-maml"]
+    monkeypatch.setitem(paper.ROWS, row.name, replace(row, inner_lr=0.5))
+    assert "[stale]{.verdict-stale}" in inventory.front_page()
+    assert all(isinstance(function(name)(), str) for name in SHOWN)
+
+
+def test_the_results_page_has_every_published_number(repository):  # noqa: F811
+    published = pages.printed_table()
+    for _ in states(repository):
+        shown = "\n".join(function(name)() for name in directives(BOOK["results"]))
+        shown = shown.replace("\N{NO-BREAK SPACE}", " ")
+        for name in pages.GROUPS:
+            part = pages.group(published, name)
+            assert len(part), name
+            for printed in part.printed:
+                assert f"| {printed} |" in shown, printed
+    assert sum(len(pages.group(published, name)) for name in pages.GROUPS) == len(published)
+
+
+def test_lines_follow_the_results(repository):  # noqa: F811
+    list(states(repository))
+    head, _, *lines = cells(pages.table_2())
+    line = dict(zip(head, next(line for line in lines if line[:2] == ["MAML", "10"])))
+    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.ci95)
+    assert line["over seeds"] == f"{ours.seed_sd:.{pages.decimals(ours.ci95)}f}" and line["diverged"] == "2 of 800"
+    wanted = next(v for _, v in results.table().iterrows() if v.method == "MAML" and v.step == 10 and v.place == "Table 2")
+    assert line["verdict"] == pages.badge(wanted.verdict) and line["origin"] == "`sinusoid-maml`"
+    assert ["multi-task, no regularisation", "4.19", "3.85", "3.69", "[not run]{.verdict-not-run}"] in lines
+    assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
+
+
+def test_the_front_page_has_every_experiment_of_the_paper(repository):  # noqa: F811
+    printed = results.published()
+    settings = {s for s in printed[printed.method.str.startswith("MAML")].setting}
+    assert settings == {s for s in printed.setting}
+    lines = cells(inventory.front_page())[2:]
+    assert len(lines) == printed[printed.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
+    assert all(line[-1] == "[not run]{.verdict-not-run}" for line in lines)
+    list(states(repository))
+    assert "[partial]{.verdict-partial} 10,000 of 60,000" in inventory.front_page()
+
+
+def test_the_front_page_links_only_to_chapters_in_the_book(repository):  # noqa: F811
+    assert "chapter" not in inventory.front_page()
+    (repository / "notebooks").mkdir()
+    (repository / "notebooks" / "02-sinusoid.ipynb").write_text("")
+    (repository / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    assert "chapter" not in inventory.front_page()
+    (repository / "_toc.yml").write_text("chapters:\n- file: notebooks/02-sinusoid")
+    assert inventory.front_page().count("[chapter 2](../notebooks/02-sinusoid.ipynb)") == 1
+
+
+def test_the_tally_counts_every_number_once(repository):  # noqa: F811
+    for _ in states(repository):
+        head, _, *lines = cells(inventory.tally())
+        assert sum(int(cell) for line in lines for cell in line[1:]) == len(results.published())
+        assert {"reproduced", "consistent", "differs", "not run", "quoted"} <= set(head)
+
+
+def test_origins_name_every_result(repository):  # noqa: F811
+    assert "No result" in inventory.origins()
+    list(states(repository))
+    head, _, *lines = cells(inventory.origins())
+    assert [line[head.index("experiment")] for line in lines] == [
+        f"`{name}`" for name in paper.ROWS if (repository / "data" / "results" / name).exists()
+    ]
+    first = lines[0]
+    assert first[head.index("seeds")] == "0, 1" and first[head.index("device")] == "a device"
+    assert first[head.index("time")] == "60 s, 60 s"
+
+
+def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # noqa: F811
+    printed = results.published()
+    pairs = {(r.name, e.name) for r in paper.ROWS.values() for e in r.evaluations}
+    beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())
+    shown = [line for line in beyond if line[0] != "experiment" and not line[0].startswith(":")]
+    assert len(shown) == len(pairs - set(zip(printed.row, printed.evaluation)))
+
+
+def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):  # noqa: F811
+    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    found, printed = pages.side_by_side("Fig. 5", last_step=1), results.published()
+    assert len(found) == ((printed.place == "Fig. 5") & (printed.step <= 1)).sum() and set(found.steps) == {"0", "1"}
+    line = found[(found.setting == "Ant direction") & (found.method == "random") & (found.steps == "0")].iloc[0]
+    assert line.paper == "3.11 ± 4.12" and line.ours.startswith("−2.0") and line.difference.startswith("−5.1")
+    commit(repository, "ant-direction-maml-ratios", errors=np.tile([-2.0, 299.0, 300.0, 301.0], (40, 1)))
+    more = pages.side_by_side("Fig. 5", last_step=1, variants={"ratios": "-ratios"})
+    first = list(more.method).index("MAML, ratios")
+    assert len(more) == len(found) + 2 and list(more.method[first - 1 : first + 3]) == ["MAML", "MAML, ratios"] * 2
+    line = more[(more.method == "MAML, ratios") & (more.steps == "1")].iloc[0]
+    assert line.paper == "499.15 ± 32.51" and line.ours.startswith("299.0") and "differs" in line.verdict
+    assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set("0123")
+
+
+def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():
+    curves = {"MAML": pd.DataFrame({"value": [1.0, 3.0]}), "oracle": pd.DataFrame({"value": []})}
+    assert notebook.answer(lambda r: r["MAML"][1] > r["MAML"][0], curves) == "yes"
+    assert notebook.answer(lambda r: r["MAML"][1] < r["MAML"][0], curves) == "no"
+    assert notebook.answer(lambda r: r["MAML"][2] > 0, curves) == "not run"
+    assert notebook.answer(lambda r: max(r["oracle"]) > 0, curves, "–") == "–"
+    with pytest.raises(KeyError):  # a misspelt method is a mistake, and not a number that is missing
+        notebook.answer(lambda r: r["MAMl"][0] > 0, curves)
+
+
+def test_effects_speak_only_of_what_was_run(repository):  # noqa: F811
+    every = [getattr(effects, name) for name in effects.__all__]
+    assert all("not measured yet" in effect() for effect in every)
+    list(states(repository))
+    assert all("not measured yet" not in effect() for effect in every)
+    assert "1e+09" not in effects.divergence() and "2.5e+06" in effects.divergence()
+
+
+def test_the_numbers_behind_the_intervals_over_600_tasks(repository):  # noqa: F811
+    assert "not measured yet" in pages.table_2_intervals()
+    commit(repository, "sinusoid-maml", errors=np.tile(np.array([0.0, 1.0] * 200)[:, None], (1, 11)))
+    half = 1.96 * 0.5 / 600**0.5
+    assert f"± {half:.2f} to ± {half:.2f} for MAML" in pages.table_2_intervals()
+
+
+def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
+    assert "no number" in inventory.where_seeds_matter()
+    for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
+        commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
+    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step (differs), 0.2 after 5 steps (differs), 0.4 after 10 steps (differs)" in inventory.where_seeds_matter()
+
+
+# -- verdicts
+
+
+def test_verdicts_are_worded_as_the_function_defines_them():
+    plain = lambda text: re.sub(r"\s+", " ", re.sub(r"\[([\w ]+)\]\{\.[\w-]+\}", r"\1", text))
+    document, shown = plain(inspect.getdoc(results.verdict)), plain(inventory.verdicts())
+    defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
+    assert list(defined) == ["reproduced", "consistent", "differs"]
+    assert "an interval of the difference (ours less the paper's)" in document
+    assert defined["reproduced"] == "it lies inside the margin"
+    assert "reproduced | the 95 % interval of the difference (ours less the paper's) lies inside the margin" in shown
+    assert f"consistent | {defined['consistent']}" in shown and f"differs | {defined['differs']}" in shown
+
+
+def test_margins_are_stated_from_the_code(monkeypatch):
+    assert "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of" in inventory.verdicts()
+    monkeypatch.setattr(results, "MSE_MARGIN", 0.2)
+    assert "20 % of a mean squared error" in inventory.verdicts()
+
+
+@pytest.mark.parametrize("word", inventory.OWN_VERDICTS)
+def test_every_verdict_is_defined_once_and_has_a_badge(word):
+    assert inventory.verdicts().count(f"| {pages.badge(word)} |") == 1
+    assert sum(f"from-package}} mamlkit.report.inventory:verdicts" in text for text in BOOK.values()) == 1
+    sheet = (ROOT / "book" / "_static" / "book.css").read_text()
+    assert f".verdict-{word.replace(' ', '-')}" in sheet or '[class*="verdict-"]' in sheet
+
+
+# -- from the page to the package
+
+
+def test_every_page_function_is_shown_and_every_directive_resolves():
+    used = [name for text in BOOK.values() for name in directives(text)]
+    assert sorted(used) == SHOWN
+    every = [name for text in BOOK.values() for name in re.findall(r"\{from-package\} (\S+)", text)]
+    for place in every:
+        module, _, name = place.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("page", MINE)
+def test_what_a_page_names_exists(page):
+    for name in re.findall(r"`(mamlkit(?:\.\w+)+)`", BOOK[page]):
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            try:
+                thing = importlib.import_module(".".join(parts[:length]))
+                break
+            except ModuleNotFoundError:
+                continue
+        for part in parts[length:]:
+            thing = getattr(thing, part)
+
+
+@pytest.mark.parametrize("page", MINE)
+def test_examples_on_a_page_are_python(page):
+    for code in re.findall(r"^```python\n(.*?)^```", BOOK[page], re.M | re.S):
+        ast.parse(code if "def " in code else f"_ = {{{code}}}" if ":" in code.split("(")[0] else f"_ = [{code}]")
+
+
+def test_how_to_has_every_command_and_option():
+    parser = __main__._parser()
+    (commands,) = [action.choices for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
+    for command in commands:
+        assert f"python -m mamlkit {command}" in BOOK["how-to"]
+    actions = [action for name in ("run", "paper") for action in commands[name]._actions]
+    options = {o for action in actions for o in action.option_strings if o.startswith("--")} - {"--help"}
+    assert set(re.findall(r"^\| `(--[\w-]+)", BOOK["how-to"], re.M)) == options
+
+
+def test_how_to_has_every_target_of_the_makefile():
+    targets = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()) - {"help"}
+    assert set(re.findall(r"`make (\w+)`", BOOK["how-to"])) == targets
+
+
+def test_how_to_explains_every_field_of_a_result(repository):  # noqa: F811
+    commit(repository, "sinusoid-maml")
+    (result,) = results.load("sinusoid-maml")
+    section = BOOK["how-to"].split("## Where results lie")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", section))
+    statistics = result["evaluations"]["K=5"]["mse"].keys()
+    assert result.keys() | result["origin"][0].keys() | statistics <= named
+
+
+def test_settings_that_the_how_to_names_are_read_by_the_package():
+    source = "\n".join(path.read_text() for path in (ROOT / "mamlkit").rglob("*.py"))
+    for setting in set(re.findall(r"MAMLKIT_\w+", BOOK["how-to"])):
+        assert f'"{setting}"' in source
+
+
+def test_every_disagreement_is_listed_with_sides_and_effect():
+    items = re.split(r"^### ", BOOK["deviations"].split("## Where we differ")[0], flags=re.M)[1:]
+    numbered = [item for item in items if re.match(r"\d+\. ", item)]
+    assert [int(item.split(".")[0]) for item in numbered] == list(range(1, 19))
+    for item in numbered:
+        assert re.search(r"^Paper(, slides)?\n: ", item, re.M) and re.search(r"^Code\n: ", item, re.M)
+        assert re.search(r"^This book\n: ", item, re.M)
+        assert "Effect not measured yet." in item or "{from-package} mamlkit.report.effects:" in item
+        assert "Set in\n: " in item or "ot yet in this book" in item
+
+
+# -- numbers in prose
+
+# Numbers of the sources or of arithmetic that stand in prose. A number that we measured never belongs here: let a
+# function of mamlkit.report.pages or mamlkit.report.effects show it.
+TYPED = {
+    "0.25": "later inner steps in 2D navigation (code)",
+    "0.5": "first inner step in 2D navigation (code); learn2learn's default",
+    "0.02": "KL bound of one plotted run (code)",
+    "0.003": "outer step of a learn2learn script",
+    "1.96": "standard errors of a 95 % interval",
+    "2.0": "0.4 x 5 = 0.1 x 20",
+    "3.0": "where the paper's curves start",
+    "3.006": "least error without knowing the task (mamlkit.tasks.sinusoid.task_blind_mse)",
+    "4.252": "the same for phases in [0, 2 pi]",
+}
+
+
+def allowed() -> set[str]:
+    """The paper's numbers, and the settings of the rows."""
+    text = (ROOT / "data" / "published.csv").read_text()
+    settings = json.dumps([row.settings for row in paper.ROWS.values()])
+    return set(re.findall(r"\d+\.\d+", text + settings)) | TYPED.keys()
+
+
+@pytest.mark.parametrize("page", MINE)
+def test_prose_types_no_number_of_ours(page):
+    text = prose(BOOK[page])
+    assert set(re.findall(r"(?<![\d.])\d+\.\d+(?!\.?\d)", text)) <= allowed()
+    beside = re.findall(r"(\d[\d.,]*)\s*(?:%|±)", text)
+    assert set(beside) <= {"95", "68"} | allowed()  # 68 % is the band of the paper's figures
+    assert not re.search(r"±\s*\d", text)
+
+
+def test_the_typed_numbers_are_all_in_use():
+    text = "\n".join(prose(BOOK[page]) for page in MINE)
+    assert all(number in text for number in TYPED)
+
+
+def test_pages_stay_within_their_language():
+    for page in MINE:
+        assert not re.search(r"\{glue|\bTODO\b", BOOK[page]), page
+
+
+def test_the_effect_of_curvature_compares_both_inner_losses(repository):  # noqa: F811
+    commit(repository, "ant-direction-maml", errors=np.tile([1.0, 50.0, 60.0, 70.0], (40, 1)))
+    assert effects.curvature() == "Effect not measured yet.\n"
+    commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
+    found = effects.curvature()
+    assert "Ant direction, return after one gradient step: 50" in found and "with log-densities, 90" in found
+    assert "with ratios ([partial]{.verdict-partial} 20 of 500)." in found and "first order" not in found
+    assert effects.baseline_clip() == "Effect not measured yet.\n"
+    commit(repository, "ant-direction-maml-unclipped", errors=np.tile([1.0, 80.0, 95.0, 99.0], (40, 1)))
+    assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
+
+
+def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa: F811
+    assert effects.physics() == "Effect not measured yet.\n"
+    commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    assert "Ant direction: 7.0, in the paper 23.0." in effects.physics()
+    assert "HalfCheetah" not in effects.physics() and "racles" not in effects.physics()
+    commit(repository, "half-cheetah-velocity-oracle", errors=np.tile([-55.0], (40, 1)))
+    assert "HalfCheetah velocity: −55.0" in effects.physics() and "in the paper −54.47 ± 7.02." in effects.physics()

@@ -1,0 +1,366 @@
+"""The committed results, and what is made of results: verdicts, intervals, lines of the table."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_results import commit, repository  # noqa: F401 (a fixture)
+
+from mamlkit import measures, places
+from mamlkit.experiments import paper, rows
+from mamlkit.report import inventory, pages, results
+from mamlkit.runs import checkpoints, logs, supervised
+from mamlkit.runs import policies as rl_train
+
+COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
+ids = lambda path: f"{path.parent.name}-{path.stem}"
+numbers = st.floats(-1e6, 1e6)
+widths = st.floats(0, 1e6)
+margins = st.floats(1e-6, 1e6)
+
+
+# -- verdicts
+
+
+@pytest.mark.parametrize(
+    ("difference", "ci95", "wanted"),
+    [
+        (0.0, 0.0, "reproduced"),
+        (0.0, 1.0, "reproduced"),  # the interval touches the margin
+        (0.0, 1.0 + 1e-9, "consistent"),
+        (0.5, 0.5, "reproduced"),
+        (-0.5, 0.5, "reproduced"),
+        (0.6, 0.5, "differs"),  # beyond the margin, and without zero
+        (0.6, 0.6, "consistent"),  # beyond the margin, but just with zero
+        (-0.6, 0.6, "consistent"),
+        (1.0, 0.0, "reproduced"),
+        (1.0 + 1e-9, 0.0, "differs"),
+        (-5.0, 0.1, "differs"),
+    ],
+)
+def test_verdict_at_its_boundaries(difference, ci95, wanted):
+    assert results.verdict(difference, ci95, 1.0) == wanted
+
+
+@given(numbers, widths, margins)
+def test_verdict_is_one_of_three_and_follows_its_definition(difference, ci95, margin):
+    low, high = difference - ci95, difference + ci95
+    inside, has_zero = -margin <= low and high <= margin, low <= 0 <= high
+    assert results.verdict(difference, ci95, margin) == ("reproduced" if inside else "consistent" if has_zero else "differs")
+
+
+@given(numbers, widths, margins)
+def test_verdict_does_not_depend_on_the_sign(difference, ci95, margin):
+    assert results.verdict(difference, ci95, margin) == results.verdict(-difference, ci95, margin)
+
+
+@given(numbers, widths, margins, st.floats(0, 10))
+def test_a_wider_margin_never_unmakes_a_reproduction(difference, ci95, margin, more):
+    if results.verdict(difference, ci95, margin) == "reproduced":
+        assert results.verdict(difference, ci95, margin + more) == "reproduced"
+
+
+@given(numbers, widths, margins, st.floats(0, 10))
+def test_more_uncertainty_never_reproduces_nor_makes_a_difference(difference, ci95, margin, more):
+    before, after = (results.verdict(difference, c, margin) for c in (ci95, ci95 + more))
+    assert after != "reproduced" or before == "reproduced"
+    assert after != "differs" or before in ("reproduced", "differs")
+
+
+@pytest.mark.parametrize("arguments", [(math.nan, 0.1, 1), (math.inf, 0.1, 1), (0, -0.1, 1), (0, math.nan, 1), (0, 0.1, 0)])
+def test_verdict_refuses_what_is_no_interval(arguments):
+    with pytest.raises(ValueError, match="must be finite"):
+        results.verdict(*arguments)
+
+
+# -- margins
+
+
+def test_margins_are_those_stated():
+    printed = results.published()
+    pick = lambda **keys: next(line for _, line in printed.iterrows() if all(line[k] == v for k, v in keys.items()))
+    assert results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), printed) == 1.0
+    assert results.margin(pick(place="Table 2", method="MAML", step=1), printed) == pytest.approx(0.067)
+    navigation = 0.1 * (40.41 - 11.68)
+    assert results.margin(pick(place="Fig. 4", method="random", step=3), printed) == pytest.approx(navigation)
+    assert results.margin(pick(place="Table 4", step=0), printed) == pytest.approx(navigation)
+    own = 0.1 * (6.86 - 1.27)  # far less than MAML gains there
+    assert results.margin(pick(setting="Ant direction", method="pretrained"), printed) == pytest.approx(own)
+    assert results.margin(pick(setting="Ant velocity", method="oracle"), printed) == pytest.approx(0.1 * (96.74 - 30.58))
+
+
+def test_every_published_number_has_a_positive_margin():
+    printed = results.published()
+    assert all(results.margin(line, printed) > 0 for _, line in printed.iterrows())
+
+
+# -- published.csv
+
+
+def test_published_numbers_name_experiments_that_exist():
+    printed = results.published()
+    for _, line in printed[printed.row != ""].iterrows():
+        row = paper.ROWS[line.row]
+        evaluation = {e.name: e for e in row.evaluations}[line.evaluation]
+        assert 0 <= line.step <= evaluation.inner_steps
+        assert line.metric == row.metric
+    assert (printed[printed.row == ""].evaluation == "").all()
+    assert not printed.duplicated(["place", "setting", "method", "step", "metric"]).any()
+    assert set(printed.metric) <= results.UNITS.keys()
+
+
+def test_classification_is_compared_at_the_headline_step():
+    printed = results.published()
+    for _, line in printed[(printed.row != "") & (printed.metric == "accuracy")].iterrows():
+        headline = next(e for e in paper.ROWS[line.row].evaluations if e.name == line.evaluation).headline_step
+        assert line.step == headline
+
+
+# -- lines of the table, from results made up in a repository of their own
+
+
+def line(place="Table 2", method="MAML", step=10, **keys):
+    found = results.table()
+    mask = (found.place == place) & (found.method == method) & (found.step == step)
+    for key, value in keys.items():
+        mask &= found[key] == value
+    (only,) = [entry for _, entry in found[mask].iterrows()]
+    return only
+
+
+def test_without_results_everything_is_not_run(repository):
+    assert set(results.table().verdict) == {"not run"}
+    assert results.summary("sinusoid-maml", "K=5", 10, "mse") is None
+    assert "not run" in results.table_text()
+
+
+def test_one_seed_by_hand(repository):
+    errors = np.tile(np.linspace(0.1, 0.6, 400)[:, None], (1, 11))
+    commit(repository, "sinusoid-maml", errors=errors)
+    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert ours.value == pytest.approx(0.35, abs=1e-5)
+    sd = math.sqrt(sum((e - 0.35) ** 2 for e in errors[:, 0]) / 400)
+    assert ours.ci95 == pytest.approx(1.96 * sd / 20, rel=1e-3)
+    assert (ours.seeds, ours.tasks, ours.diverged, math.isnan(ours.seed_sd)) == ((0,), 400, 0, True)
+    entry = line()
+    assert entry.difference == pytest.approx(0.0, abs=1e-5)
+    assert entry.difference_ci95 == entry.ours_ci95  # the paper prints none
+    assert entry.verdict == "reproduced"
+    assert "sinusoid-maml, seed 0, commit" in entry.origin
+
+
+def test_two_seeds_by_hand(repository):
+    one = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
+    other = 1.0 - one  # the tasks' means over the seeds are all the same: no uncertainty over tasks is left
+    commit(repository, "sinusoid-maml", seed=0, errors=one)
+    commit(repository, "sinusoid-maml", seed=1, errors=other)
+    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert ours.value == pytest.approx(0.5, abs=1e-5)
+    assert ours.ci95 == pytest.approx(0, abs=1e-4)
+    assert ours.seed_sd == pytest.approx(abs(0.7 - 0.3) / math.sqrt(2), abs=1e-5)
+    assert ours.seeds == (0, 1)
+    # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi); the paper prints no interval.
+    assert ours.seed_ci95 == pytest.approx(math.tan(0.475 * math.pi) * ours.seed_sd / math.sqrt(2))
+    assert line().difference_ci95 == pytest.approx(ours.seed_ci95) and line().verdict == "consistent"
+
+
+def test_the_difference_combines_both_intervals(repository):
+    errors = 98.0 + np.tile(np.array([-2.0, 2.0] * 200)[:, None], (1, 11))
+    commit(repository, "omniglot-5way-1shot", errors=errors)
+    entry = line("Table 1", "MAML", 3, setting="Omniglot 5-way 1-shot")
+    assert entry.ours_ci95 == pytest.approx(1.96 * 2 / 20)
+    assert entry.difference == pytest.approx(98.0 - 98.7)
+    assert entry.difference_ci95 == pytest.approx(math.sqrt((1.96 * 2 / 20) ** 2 + 0.4**2))
+    assert entry.verdict == results.verdict(entry.difference, entry.difference_ci95, 1.0) == "differs"
+
+
+def test_diverged_tasks_are_left_out_and_counted(repository):
+    errors = np.full((400, 11), 0.35)
+    errors[7, 5:] = 1e9
+    errors[8, 10] = np.nan
+    with np.errstate(over="ignore"):
+        commit(repository, "sinusoid-maml", errors=errors)
+    assert [line(step=s).diverged for s in (1, 5, 10)] == [0, 1, 2]
+    assert line().ours == pytest.approx(0.35) and line().ours_ci95 == pytest.approx(0, abs=1e-9)
+    assert line().verdict == "reproduced"
+
+
+def test_seeds_of_unlike_numbers_of_tasks_are_named(repository):
+    for seed, tasks in ((0, 400), (1, 20)):
+        commit(repository, "sinusoid-maml", seed=seed, tasks=tasks)
+    with pytest.raises(ValueError, match=r"sinusoid-maml: the committed mses of test K=5 are \[400, 5\] of seed 0, \[20, 5\] of seed 1"):
+        results.summary("sinusoid-maml", "K=5", 1, "mse")
+
+
+def test_an_unfinished_run_is_partial_whatever_its_number(repository):
+    commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35), done=12_000)
+    assert line().verdict == "partial (12,000 of 70,000)"
+    commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 0.45), done=20_000)
+    assert line().verdict == "partial (12,000 of 70,000)"  # the least advanced seed decides
+    assert (repository / "data" / "partial" / "sinusoid-maml" / "seed0" / "run.json").exists()
+
+
+def test_a_run_under_way_takes_nothing_from_those_that_are_finished(repository):
+    commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35))
+    before = line()
+    commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 3.0), done=12_000)
+    assert line().equals(before) and line().seeds == 1 and inventory.state_of("sinusoid-maml") == "complete"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"inner_lr": 0.02}, ["inner_lr"]),
+        ({"clip": 10.0, "iterations": 5}, ["iterations", "clip"]),
+        ({"evaluations": ()}, ["evaluation K=5", "evaluation K=10", "evaluation K=20"]),
+    ],
+)
+def test_a_result_of_other_settings_is_stale(repository, monkeypatch, change, named):
+    commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35))
+    row = paper.ROWS["sinusoid-maml"]
+    (result,) = results.load("sinusoid-maml")
+    assert results.stale(result) == []
+    if "evaluations" in change:  # the tests themselves changed: other numbers of tasks
+        change = {"evaluations": tuple(replace(e, tasks=e.tasks + 1) for e in row.evaluations)}
+    monkeypatch.setitem(paper.ROWS, row.name, replace(row, **change))
+    assert results.stale(result) == named
+    assert line().verdict == "stale"
+
+
+def test_a_result_of_an_unknown_experiment_or_fingerprint_is_stale(repository):
+    commit(repository, "sinusoid-maml")
+    (result,) = results.load("sinusoid-maml")
+    assert results.stale(result | {"name": "gone"}) == ["name"]
+    assert results.stale(result | {"fingerprint": "0"}) == ["fingerprint"]
+
+
+def test_words_of_a_row_do_not_make_its_results_stale(repository, monkeypatch):
+    commit(repository, "sinusoid-maml")
+    row = paper.ROWS["sinusoid-maml"]
+    monkeypatch.setitem(paper.ROWS, row.name, replace(row, title="other", place="elsewhere", quick={}))
+    assert results.stale(results.load("sinusoid-maml")[0]) == []
+
+
+def test_a_damaged_result_is_named(repository):
+    commit(repository, "sinusoid-maml")
+    path = repository / "data" / "results" / "sinusoid-maml" / "seed0.json"
+    whole = path.read_text()
+    for text in (whole[:100], "{}", "[]"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="seed0.json is not a whole result"):
+            results.load("sinusoid-maml")
+    path.write_text(whole)
+    tasks = path.with_name("seed0.tasks.npz")
+    tasks.write_bytes(tasks.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="seed0.tasks.npz does not hold the mse of test K=5"):
+        results.summary("sinusoid-maml", "K=5", 1, "mse")
+
+
+def test_a_test_that_has_come_later_or_has_more_steps_makes_a_result_stale_and_no_page_fails(repository, monkeypatch):
+    row = paper.ROWS["sinusoid-maml"]
+    commit(repository, row.name)
+    more = replace(row.evaluations[0], name="K=40"), replace(row.evaluations[0], inner_steps=20, headline_step=20)
+    for evaluations in ((*row.evaluations, more[0]), (more[1], *row.evaluations[1:])):
+        monkeypatch.setitem(paper.ROWS, row.name, replace(row, evaluations=evaluations))
+        assert results.summary(row.name, "K=5", 1, "mse") is None and line().verdict == "stale"
+        assert "[stale]" in inventory.beyond_evaluations() and "[stale]" in pages.table_2()
+
+
+def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(repository):
+    with np.errstate(over="ignore"):
+        commit(repository, "sinusoid-maml", errors=np.full((400, 11), 1e9))
+    found = line()
+    assert math.isnan(found.ours) and found.verdict == "differs" and found.diverged == 400
+    assert "sinusoid" in results.table_text() and "differs" in pages.table_2()
+
+
+def test_the_listing_has_every_experiment(repository):
+    commit(repository, "sinusoid-maml", seed=3)
+    listing = results.listing().set_index("name")
+    assert list(listing.index) == list(paper.ROWS)
+    assert listing.done["sinusoid-maml"] == "seed 3: 70,000"
+    assert listing.done["omniglot-5way-1shot"] == "not run"
+
+
+# -- what is committed
+
+
+def untrained(name):
+    """Parameters of the shapes that the experiment of this name has."""
+    row = paper.get(name)
+    model = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.build(row).model
+    return model.init(supervised.generator(0, "init"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=ids)
+def test_committed_result_is_current(path):
+    result = json.loads(path.read_text())
+    assert result["name"] == path.parent.name and f"seed{result['seed']}" == path.stem
+    assert results.stale(result) == [], "run it again, or undo the change of its row"
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=ids)
+def test_committed_result_says_where_it_comes_from(path):
+    result = json.loads(path.read_text())
+    assert isinstance(result["seed"], int) and result["scale"] == "paper" and result["seconds"] >= 0
+    assert 0 <= result["iterations_done"] <= result["settings"]["iterations"]
+    assert result["origin"]
+    for origin in result["origin"]:
+        assert {"commit", "date", "device", "processor", "versions"} <= origin.keys()
+        assert len(origin["commit"].removesuffix("+changes")) == 40 and all(origin.values())
+        assert {"python", "torch", "numpy"} <= origin["versions"].keys()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=ids)
+def test_committed_means_are_those_of_the_committed_tasks(path):
+    result = json.loads(path.read_text())
+    evaluations = {e.name: e for e in paper.get(result["name"]).evaluations}
+    for name, evaluation in result["evaluations"].items():
+        for metric in evaluation.keys() - {"settings"}:
+            stored = evaluation[metric]
+            assert stored["tasks"] == evaluations[name].tasks
+            kept = results.per_task_errors(result["name"], result["seed"], name, metric)
+            last = evaluations[name].inner_steps
+            steps = range(last + 1) if metric == "return" else [s for s in measures.STEPS_KEPT if s <= last]
+            assert kept.shape == (stored["tasks"], len(steps))
+            for column, step in enumerate(steps):
+                # Half precision rounds a value by at most 2^-11 of it, and so a mean of positive values. It may also
+                # move one down onto the threshold: read as on it or above it, their number must come out.
+                readings = (kept, np.where(kept == measures.DIVERGED_MSE, measures.DIVERGED_MSE + 1, kept)) if metric == "mse" else ()
+                masks = [measures.diverged(reading)[:, column] for reading in readings] or [np.zeros(len(kept), bool)]
+                errors = kept[:, column][~next(mask for mask in masks if mask.sum() == stored["diverged"][step])]
+                assert errors.mean() == pytest.approx(stored["mean"][step], rel=2**-11, abs=1e-6)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=ids)
+def test_committed_parameters_and_log_lie_beside_the_result(path):
+    result = json.loads(path.read_text())
+    params = checkpoints.load_params(path.with_suffix(".safetensors"), like=untrained(result["name"]))
+    assert all(value.isfinite().all() for value in params.values())
+    done = result["iterations_done"]  # of an interrupted run any number, while the log has a line per LOG_EVERY
+    log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
+    policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
+    every = math.ceil(done / logs.ROWS_KEPT) if policies else supervised.LOG_EVERY
+    assert done == 0 or log.iloc[-1] == done - done % every
+
+
+def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
+    for path in (places.repository() / "data" / "partial").glob("*/seed*/run.json"):
+        run = json.loads(path.read_text())
+        assert run["settings"] == paper.get(path.parts[-3]).settings
+        found = [r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2]]
+        params = untrained(path.parts[-3])
+        adam = torch.optim.Adam(params.values()) if isinstance(paper.get(path.parts[-3]), rows.Row) else None
+        iteration, _ = checkpoints.load_state(path.with_name("state.safetensors"), params, adam)
+        assert checkpoints.finite(params, adam)
+        for result in found:  # none before a run's first test; then of its last, from which the state may have gone on
+            assert result["iterations_done"] <= iteration
+            committed = checkpoints.load_params(results.checkpoint(path.parts[-3], result["seed"]))
+            equal = all(torch.equal(params[name], committed[name]) for name in params)
+            assert equal == (result["iterations_done"] == iteration)

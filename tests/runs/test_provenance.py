@@ -1,0 +1,60 @@
+"""The commit that a run records is that of the code that ran, or unknown."""
+
+import importlib.util
+import shutil
+import subprocess
+
+import pytest
+
+from mamlkit.runs import provenance
+
+
+@pytest.fixture
+def other(tmp_path, monkeypatch):
+    """A repository of somebody else with one commit."""
+    monkeypatch.delenv("MAMLKIT_COMMIT", raising=False)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "somebody")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "somebody@example.org")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "something else")
+    return tmp_path
+
+
+def git(folder, *words):
+    return subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def installed(folder):
+    """The module as it is loaded from another folder."""
+    folder.mkdir(parents=True)
+    spec = importlib.util.spec_from_file_location("installed", shutil.copy(provenance.__file__, folder))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_package_installed_within_another_repository_has_not_its_commit(ignored, other):
+    if ignored:
+        (other / ".gitignore").write_text(".venv/\n")
+    assert installed(other / ".venv" / "lib" / "python3.12" / "site-packages" / "mamlkit").provenance("cpu")["commit"] == "unknown"
+
+
+def test_a_clone_has_its_own_commit_and_says_when_it_was_changed(other, monkeypatch):
+    module = installed(other / "mamlkit")
+    git(other, "add", "mamlkit")
+    git(other, "commit", "-q", "-m", "ours")
+    commit = git(other, "rev-parse", "HEAD")
+    assert module.provenance("cpu")["commit"] == commit
+    monkeypatch.setenv("GIT_DIR", str(other / "nowhere"))  # as in a hook of another repository
+    assert module.provenance("cpu")["commit"] == commit
+    with open(module.__file__, "a") as file:
+        file.write("\n")
+    assert module.provenance("cpu")["commit"] == commit + "+changes"
+
+
+def test_without_git_the_commit_is_unknown(other, monkeypatch):
+    module = installed(other / "mamlkit")
+    monkeypatch.setenv("PATH", str(other / "empty"))
+    assert module.provenance("cpu")["commit"] == "unknown"

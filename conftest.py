@@ -13,7 +13,8 @@ collect_ignore_glob = ["*/._*"]
 
 
 def pytest_configure(config):
-    """Give nbval its sanitising file by absolute path: a relative one breaks when pytest starts in a subfolder."""
+    """Give nbval its sanitising file by absolute path: a relative one breaks when pytest starts in a
+    subfolder."""
     if getattr(config.option, "nbval_sanitize_with", "") is None:
         config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval_sanitize.cfg")
 
@@ -42,6 +43,8 @@ def pytest_terminal_summary(terminalreporter, config):
     """Say what "too slow" means and what to do."""
     for report in terminalreporter.getreports("too slow"):
         terminalreporter.write_line(
-            f"too slow: {report.nodeid} did not end in {config.option.nbval_cell_timeout:g} s, so its output was "
-            "not compared. Repeat it on a quiet machine, or give it more time with --nbval-cell-timeout=SECONDS."
+            f"too slow: {report.nodeid} did not end in {config.option.nbval_cell_timeout:g} s, "
+            f"so its output was "
+            "not compared. Repeat it on a quiet machine, or give it more time with "
+            "--nbval-cell-timeout=SECONDS."
         )

@@ -1,6 +1,7 @@
 """How time and memory of a meta-gradient grow, and what a whole training costs beside it.
 
-    python benchmarks/growth.py WAY DEVICE THREADS PROBLEM  # prints one peak of memory; meta_gradient.py asks for them all
+python benchmarks/growth.py WAY DEVICE THREADS PROBLEM  # prints one peak of memory; meta_gradient.py asks
+for them all
 """
 
 import dataclasses
@@ -29,7 +30,8 @@ TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all ways take turns."""
+    """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all
+    ways take turns."""
     lines = []
     for quantity, values in SCALING.items():
         points, calls = [], []
@@ -68,7 +70,8 @@ def memory(way: str, words: dict[str, int], device: torch.device) -> float:
 
 
 def _forget_peak() -> None:
-    """Let the peak be what the process holds now, where the system can (Linux); importing the libraries may have taken more."""
+    """Let the peak be what the process holds now, where the system can (Linux); importing the libraries may
+    have taken more."""
     if (switch := Path("/proc/self/clear_refs")).exists():
         switch.write_text("5")
 
@@ -92,30 +95,50 @@ def memories(names: list[str], device: str, threads: int) -> list[dict[str, Any]
     """Peak megabytes of every way on the Mini-ImageNet shape, against inner steps."""
     pairs = [(steps, name) for steps in STEPS for name in names]
     bar = tqdm(pairs, desc="memory, Mini-ImageNet", leave=False)
-    return [{"way": name, "steps": steps, "MB": _memory(name, {"inner_steps": steps}, device, threads)} for steps, name in bar]
+    return [
+        {"way": name, "steps": steps, "MB": _memory(name, {"inner_steps": steps}, device, threads)}
+        for steps, name in bar
+    ]
 
 
 def memory_scaling(device: str, threads: int) -> list[dict[str, Any]]:
     """Peak megabytes against what :func:`scaling` varies."""
-    points = [(quantity, value, name) for quantity, values in SCALING.items() for value in values for name in GROWN]
+    points = [
+        (quantity, value, name) for quantity, values in SCALING.items() for value in values for name in GROWN
+    ]
     bar = tqdm(points, desc="memory, scaling", leave=False)
-    return [{"quantity": q, "value": v, "way": name, "MB": _memory(name, BASE | {q: v}, device, threads)} for q, v, name in bar]
+    return [
+        {"quantity": q, "value": v, "way": name, "MB": _memory(name, BASE | {q: v}, device, threads)}
+        for q, v, name in bar
+    ]
 
 
 def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """Median milliseconds of an iteration of a training, and of its meta-gradients alone, taken in turns.
 
-    An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate of a whole run.
+    An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate
+    of a whole run.
     """
     row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * supervised.LOG_EVERY)
     learner, params, batch = problem(TRAINED, device)
     objective, test = methods.maml(learner), row.evaluations[0]
     times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
     for _ in tqdm(range(repeats), desc="training", leave=False):
-        seconds = supervised.fit(row, device=device, validate=False).log.seconds  # a line at half time, when all is warm
-        look, _ = timed(lambda: supervised.evaluate(row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device), device)
-        times["training"].append((seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY)
-        alone, _ = timed(lambda: [meta_batch.meta_gradient(objective, params, batch) for _ in range(supervised.LOG_EVERY)], device)
+        # a line at half time, when all is warm
+        seconds = supervised.fit(row, device=device, validate=False).log.seconds
+        look, _ = timed(
+            lambda: supervised.evaluate(
+                row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
+            ),
+            device,
+        )
+        times["training"].append(
+            (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
+        )
+        alone, _ = timed(
+            lambda: [meta_batch.meta_gradient(objective, params, batch) for _ in range(supervised.LOG_EVERY)],
+            device,
+        )
         times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
     return [{"way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()]
 

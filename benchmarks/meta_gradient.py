@@ -1,12 +1,15 @@
-"""Time and memory of one meta-gradient: ours beside what else there is, in one run, and beside the hardware's limit.
+"""Time and memory of one meta-gradient: ours beside what else there is, in one run, and beside the hardware's
+limit.
 
-    python benchmarks/meta_gradient.py              # time, a table per shape
-    python benchmarks/meta_gradient.py --save       # the same, growth, memory and a training too, kept under data/benchmarks/cpu (or cuda)
-    python benchmarks/meta_gradient.py --save NAME  # the same under another name, for one more machine
+    python benchmarks/meta_gradient.py              # time, a table per shape python
+    benchmarks/meta_gradient.py --save       # the same, growth, memory and a training too, kept under
+    data/benchmarks/cpu (or cuda) python benchmarks/meta_gradient.py --save NAME  # the same under another
+    name, for one more machine
 
-Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No table
-is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for nothing. The limit is the time of the matrix
-products alone at the rate of a large batched product measured in the same run.
+Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No
+table is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for
+nothing. The limit is the time of the matrix products alone at the rate of a large batched product measured in
+the same run.
 """
 
 import argparse
@@ -45,8 +48,8 @@ def importable(names: list[str], learner: Learner, params: Params) -> dict[str, 
 def errors(names: list[str], learner: Learner, params: Params, batch: Task, shape: str) -> dict[str, float]:
     """Relative error of each way's float32 gradient; stops unless in float64 all ways give the same.
 
-    Four tasks are enough. The ways are compared in float64, since a float32 that rounds across the kink of a ReLU
-    moves the gradient of a whole task: on five steps that is the larger part of the error reported here.
+    Four tasks are enough. The ways are compared in float64, since a float32 that rounds across the kink of a
+    ReLU moves the gradient of a whole task: on five steps that is the larger part of the error reported here.
     """
     batch = Task(*(tuple(t[:4] for t in pair) for pair in batch))
     double = lambda t: t.double() if t.is_floating_point() else t
@@ -59,7 +62,9 @@ def errors(names: list[str], learner: Learner, params: Params, batch: Task, shap
         apart = norm({k: gradient[k] - wanted[k] for k in wanted}) / norm(wanted)
         distance = max(apart, float((losses / wanted_losses - 1).abs().max()))
         if not distance < TOLERANCE:
-            raise SystemExit(f"{shape}: {name} and loop differ by {distance:.1e}, more than {TOLERANCE}; no table")
+            raise SystemExit(
+                f"{shape}: {name} and loop differ by {distance:.1e}, more than {TOLERANCE}; no table"
+            )
         single, _ = WAYS[name](learner, params)(batch)
         found[name] = norm({k: single[k].double() - wanted[k] for k in wanted}) / norm(wanted)
     return found
@@ -72,12 +77,23 @@ def compare(shape: str, device: torch.device, repeats: int) -> list[dict[str, An
     error = errors(list(ways), learner, params, batch, shape)
     times = in_turns([partial(way, batch) for way in ways.values()], device, repeats, shape)
     lines = [{"shape": shape, "way": name, "ms": ms, "error": error[name]} for name, ms in zip(ways, times)]
-    return [*lines, {"shape": shape, "way": "matrix-product limit", "ms": 1e3 * flops(learner, params, batch) / product_rate(device)}]
+    return [
+        *lines,
+        {
+            "shape": shape,
+            "way": "matrix-product limit",
+            "ms": 1e3 * flops(learner, params, batch) / product_rate(device),
+        },
+    ]
 
 
 def tables(lines: list[dict[str, Any]]) -> pd.DataFrame:
     """One line per shape: milliseconds of every way, and how many times the fastest peer's rate ours is."""
-    table = pd.DataFrame(lines).pivot(index="shape", columns="way", values="ms").loc[list(dict.fromkeys(l["shape"] for l in lines))]
+    table = (
+        pd.DataFrame(lines)
+        .pivot(index="shape", columns="way", values="ms")
+        .loc[list(dict.fromkeys(l["shape"] for l in lines))]
+    )
     peers = [name for name in ("loop", "learn2learn", "higher", "torchopt") if name in table]
     table["fastest peer / mamlkit"] = table[peers].min(axis=1) / table["mamlkit"]
     return table
@@ -88,16 +104,34 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--shape", choices=SHAPES, action="append", help="only this shape (may be given again)")
-    parser.add_argument("--save", nargs="?", const="", metavar="NAME", help="keep tables under data/benchmarks/NAME, by default the device's")
-    parser.add_argument("--part", choices=PARTS, action="append", help="measure only this (may be given again); all with --save, else time")
+    parser.add_argument(
+        "--shape", choices=SHAPES, action="append", help="only this shape (may be given again)"
+    )
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="keep tables under data/benchmarks/NAME, by default the device's",
+    )
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        action="append",
+        help="measure only this (may be given again); all with --save, else time",
+    )
     options = parser.parse_args()
     if options.save is not None and options.shape:
         parser.error("--save keeps tables of all shapes; leave --shape out")
     device = supervised.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
-    origin = folders.provenance(where) | {"repeats": options.repeats, "GFLOP/s": round(product_rate(device) / 1e9)}
-    origin["versions"] |= {name: version for name in ("higher", "torchopt", "learn2learn") if (version := _version(name))}
+    origin = folders.provenance(where) | {
+        "repeats": options.repeats,
+        "GFLOP/s": round(product_rate(device) / 1e9),
+    }
+    origin["versions"] |= {
+        name: version for name in ("higher", "torchopt", "learn2learn") if (version := _version(name))
+    }
     lines = []
     for part in options.part or (PARTS if options.save is not None else PARTS[:1]):
         found: dict[str, list[dict[str, Any]]] = {}
@@ -118,7 +152,9 @@ def main() -> None:
             keep(options.save, device, name, content, origin)
 
 
-def keep(name: str | None, device: torch.device, table: str, lines: list[dict[str, Any]], origin: dict[str, Any]) -> None:
+def keep(
+    name: str | None, device: torch.device, table: str, lines: list[dict[str, Any]], origin: dict[str, Any]
+) -> None:
     """Write a table and its origin; without a name print it (but for the times, which are printed already)."""
     frame = pd.DataFrame(lines).round({"ms": 3})
     if name is None:

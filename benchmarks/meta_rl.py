@@ -1,11 +1,13 @@
-"""Time of one meta-iteration of Algorithm 3: physics, our sampling, the update, and what else there is, in one run.
+"""Time of one meta-iteration of Algorithm 3: physics, our sampling, the update, and what else there is, in
+one run.
 
     python benchmarks/meta_rl.py              # both robots at the paper's size
     python benchmarks/meta_rl.py --save       # the same, kept under data/benchmarks/
 
-Each part runs several times, a turn each, and medians are reported. The physics rate is that of bare ``mujoco.rollout``,
-without and with the forward pass at the new state, which observations and rewards need. The limit of the update is the
-time of its matrix products at the rate of a large batched product measured in the same run.
+Each part runs several times, a turn each, and medians are reported. The physics rate is that of bare
+``mujoco.rollout``, without and with the forward pass at the new state, which observations and rewards need.
+The limit of the update is the time of its matrix products at the rate of a large batched product measured in
+the same run.
 """
 
 import argparse
@@ -38,18 +40,27 @@ PEER_STEPS = 50  # of each environment, timed
 def update_flops(row: PolicyRow, params: dict[str, torch.Tensor], tries: int) -> float:
     """Operations of the products of one meta-update on full episodes, layer by layer.
 
-    A Hessian product needs 6 products for each weight matrix (2 for the first, whose input does not move), a Fisher
-    product 4 (2 for the first); a gradient 3 (2); judging a step length 4 (3), the surrogate after an inner step.
+    A Hessian product needs 6 products for each weight matrix (2 for the first, whose input does not move), a
+    Fisher product 4 (2 for the first); a gradient 3 (2); judging a step length 4 (3), the surrogate after an
+    inner step.
     """
     points = row.meta_batch_size * row.rollouts * 200
     first, *others = (2.0 * points * params[f"weight{layer}"].numel() for layer in range(3))
     count = lambda of_first, of_others: of_first * first + of_others * sum(others)
     through, fisher, gradient, judged = count(2, 6), count(2, 4), count(2, 3), count(3, 4)
-    return gradient + count(1, 1) + (tries + 1) * judged + count(1, 2) + through + CG_ITERATIONS * (2 * through + fisher)
+    return (
+        gradient
+        + count(1, 1)
+        + (tries + 1) * judged
+        + count(1, 2)
+        + through
+        + CG_ITERATIONS * (2 * through + fisher)
+    )
 
 
 def peer_rate(name: str, num_envs: int) -> float:
-    """Environment steps per second of ``AsyncVectorEnv`` over the registered environments, a process each, and the same policy."""
+    """Environment steps per second of ``AsyncVectorEnv`` over the registered environments, a process each,
+    and the same policy."""
     kind = envs.ENVIRONMENTS[name].gymnasium_id
     peer = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(kind)] * num_envs)
     _, policy = policies.build(get(f"{name}-maml"), 1, 1)
@@ -66,7 +77,8 @@ def peer_rate(name: str, num_envs: int) -> float:
 
 
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Medians for one robot at the size that the paper states: 40 tasks, 20 rollouts, 200 steps, before and after."""
+    """Medians for one robot at the size that the paper states: 40 tasks, 20 rollouts, 200 steps, before and
+    after."""
     row = dataclasses.replace(get(f"{name}-maml"), rollouts=20)
     env, policy = policies.build(row, row.meta_batch_size, row.rollouts, threads=threads)
     params = policy.init(policies.generator(0, "init"))
@@ -84,18 +96,31 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
 
     for turn in tqdm(range(repeats), desc=name, leave=False):
         for forward in (False, True):
-            rate = locomotion.physics_rate(ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward)
+            rate = locomotion.physics_rate(
+                ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward
+            )
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         products.append(product_rate(torch.device("cpu")))
         key = (0, policies.TRAIN, turn)
-        rollouts = timed("sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals))
-        rates.setdefault("our sampling before", []).append(rollouts.valid.sum() / times["sampling before"][-1])
+        rollouts = timed(
+            "sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals)
+        )
+        rates.setdefault("our sampling before", []).append(
+            rollouts.valid.sum() / times["sampling before"][-1]
+        )
         before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
         adapted = timed("adaptation", lambda: maml_rl.adapt_each(policy, everyone, before, row.inner_lr))
-        rollouts = timed("sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals))
+        rollouts = timed(
+            "sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals)
+        )
         rates.setdefault("our sampling after", []).append(rollouts.valid.sum() / times["sampling after"][-1])
         after = timed("advantages after", lambda: to_steps(rollouts, row.discount))
-        _, step = timed("update", lambda: maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl))
+        _, step = timed(
+            "update",
+            lambda: maml_rl.meta_update(
+                policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl
+            ),
+        )
     env.close()
     for count in (threads, row.meta_batch_size):
         rates[f"AsyncVectorEnv, {count} processes"] = [peer_rate(name, count) for _ in range(repeats)]

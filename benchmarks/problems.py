@@ -31,7 +31,12 @@ SHAPES = {  # and their rows in mamlkit.experiments.paper
     MINI: None,
 }
 BASE = {"shots": 1, "queries": 1, "tasks": 32, "steps": 1, "filters": 64}  # what the scaling varies
-SCALING = {"tasks": (4, 8, 16, 32, 64), "shots": (1, 2, 5, 10), "steps": (1, 2, 5, 10), "filters": (16, 32, 64, 128)}
+SCALING = {
+    "tasks": (4, 8, 16, 32, 64),
+    "shots": (1, 2, 5, 10),
+    "steps": (1, 2, 5, 10),
+    "filters": (16, 32, 64, 128),
+}
 
 Problem = tuple[Learner, Params, Task]
 
@@ -43,7 +48,9 @@ def problem(shape: str, device: torch.device) -> Problem:
         family = "sinusoid" if row.family == "sinusoid" else "glyphs"
         return _problem(supervised.build(row), family, row.ways, row.queries, row.meta_batch_size, device)
     # Settings of the paper's section 5.2, whose chapter is still to come; noise stands in for the images.
-    learner = methods.Learner(models.conv4(5, filters=32, size=84, channels=3, pooling="max"), LOSS, 0.01, 5, 1)
+    learner = methods.Learner(
+        models.conv4(5, filters=32, size=84, channels=3, pooling="max"), LOSS, 0.01, 5, 1
+    )
     return _problem(learner, "noise", 5, 15, 4, device)
 
 
@@ -54,7 +61,9 @@ def scaled(device: torch.device, **changes: int) -> Problem:
     return _problem(learner, "glyphs", 5, s["queries"], s["tasks"], device)
 
 
-def _problem(learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device) -> Problem:
+def _problem(
+    learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device
+) -> Problem:
     generator = supervised.generator(0, "benchmark")
     params = {k: v.to(device) for k, v in learner.model.init(generator).items()}
     if family != "noise":
@@ -69,11 +78,15 @@ def _problem(learner: Learner, family: str, ways: int, queries: int, count: int,
 
 
 def flops(learner: Learner, params: Params, batch: Task) -> float:
-    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per query.
+    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per
+    query.
 
     The first layer has no gradient and no tangent of its inputs, which leaves 4 and 2.
     """
-    per_image = [2 * params[layer.weight].numel() * (layer.window.out**2 if layer.window else 1) for layer in learner.model.layers]
+    per_image = [
+        2 * params[layer.weight].numel() * (layer.window.out**2 if layer.window else 1)
+        for layer in learner.model.layers
+    ]
     first, others = per_image[0], sum(per_image[1:])
     support, query = (targets.shape[1] for _, targets in batch)
     steps = support * learner.inner_steps
@@ -87,7 +100,9 @@ def product_rate(device: torch.device) -> float:
     return 2 * 16 * 1024**3 / min(times)
 
 
-def in_turns(calls: Sequence[Callable[[], Any]], device: torch.device, repeats: int, what: str) -> list[float]:
+def in_turns(
+    calls: Sequence[Callable[[], Any]], device: torch.device, repeats: int, what: str
+) -> list[float]:
     """Median milliseconds of each call; all take turns, and the first turn counts for nothing."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in tqdm(range(repeats + 1), desc=what, leave=False):

@@ -31,7 +31,9 @@ class Net(torch.nn.Module):
         for name, value in params.items():
             part = self.fixed if name in learner.model.frozen else self.adapted
             part.register_parameter(name, torch.nn.Parameter(value.clone()))
-        self.names = {part: [n for n in params if hasattr(getattr(self, part), n)] for part in ("adapted", "fixed")}
+        self.names = {
+            part: [n for n in params if hasattr(getattr(self, part), n)] for part in ("adapted", "fixed")
+        }
 
     def forward(self, inputs: Tensor) -> Tensor:
         params = {n: getattr(getattr(self, part), n) for part, names in self.names.items() for n in names}
@@ -103,7 +105,10 @@ def torchopt(learner: Learner, params: Params) -> Way:
     inner = library.MetaSGD(net.adapted, lr=learner.inner_lr)
 
     def query_loss(task: Task) -> Tensor:
-        before = library.extract_state_dict(net.adapted, by="reference"), library.extract_state_dict(inner, by="reference")
+        before = (
+            library.extract_state_dict(net.adapted, by="reference"),
+            library.extract_state_dict(inner, by="reference"),
+        )
         for _ in range(learner.inner_steps):
             inner.step(_loss(learner, net(task.support[0]), task.support[1]))
         loss = _loss(learner, net(task.query[0]), task.query[1])

@@ -2,8 +2,9 @@
 
     python book/films.py sinusoid      ->  book/films/sinusoid.gif
 
-An animation uses the committed checkpoints; where a row has none yet, it is trained at the quick scale first, and a line
-on stderr says so. The robots are drawn off screen: on Linux through EGL (libegl1) unless MUJOCO_GL says otherwise.
+An animation uses the committed checkpoints; where a row has none yet, it is trained at the quick scale first,
+and a line on stderr says so. The robots are drawn off screen: on Linux through EGL (libegl1) unless MUJOCO_GL
+says otherwise.
 """
 
 import math
@@ -48,7 +49,10 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     path = results.checkpoint(name, seed)
     if path.exists():
         return checkpoints.load_params(path)
-    print(f"{name} has no committed run: the film shows a quick one and is not fit for the book", file=sys.stderr)
+    print(
+        f"{name} has no committed run: the film shows a quick one and is not fit for the book",
+        file=sys.stderr,
+    )
     row = paper.get(name).at("quick")
     if isinstance(row, rows.PolicyRow):
         return rl.fit(row, seed=seed).params
@@ -66,7 +70,11 @@ def sinusoid(target: Path) -> None:
         test = row.evaluations[0]
         learner = supervised.build(row, test)
         path = maml.adaptation_path(
-            learner.loss_fn, parameters(name), (points, wave(points)), inner_lr=test.inner_lr, inner_steps=test.inner_steps
+            learner.loss_fn,
+            parameters(name),
+            (points, wave(points)),
+            inner_lr=test.inner_lr,
+            inner_steps=test.inner_steps,
         )
         outputs[method] = [learner.model.apply(fast, x).detach()[:, 0] for fast in path]
         errors[method] = [float(((y - wave(x)[:, 0]) ** 2).mean()) for y in outputs[method]]
@@ -83,9 +91,18 @@ def sinusoid(target: Path) -> None:
             for earlier in range(frame):
                 ax.plot(x, outputs[method][earlier], color=style["color"], linewidth=0.8, alpha=0.25)
             ax.plot(x, outputs[method][frame], color=style["color"], linewidth=2.2)
-            ax.plot(points, wave(points), "^", color=plots.COLOURS["purple"], markersize=8, markeredgecolor="black")
+            ax.plot(
+                points,
+                wave(points),
+                "^",
+                color=plots.COLOURS["purple"],
+                markersize=8,
+                markeredgecolor="black",
+            )
             ax.set(xlabel="x (rad)", xlim=(-5, 5), ylim=(-6, 6))
-            ax.set_title(f"{method}, α = {steps[method]}: step {frame:2d}, error {errors[method][frame]:5.2f}")
+            ax.set_title(
+                f"{method}, α = {steps[method]}: step {frame:2d}, error {errors[method][frame]:5.2f}"
+            )
         axes[0].set_ylabel("y")
 
     frames = [0, 0, *range(1, len(outputs["MAML"])), *[len(outputs["MAML"]) - 1] * 3]
@@ -98,7 +115,8 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def robot(target: Path, name: str, goal: float, reach: float) -> None:
-    """A robot with one goal: an episode before, beside one after a single gradient step on rollouts of its own.
+    """A robot with one goal: an episode before, beside one after a single gradient step on rollouts of its
+    own.
 
     ``reach`` is how far, in m, the ruler under a picture extends each way.
     """
@@ -107,21 +125,35 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
     env, policy = rl.build(row, 1, test.rollouts)
     before, goals = rl.spread(parameters(name), 1), np.array([goal])
     tries = sample(env, policy, before, test.rollouts, (seed, 0), goals, drop_unfinished=True)
-    after = maml_rl.adapt_each(policy, before, to_steps(tries, row.discount, clip=row.baseline_clip), test.inner_lrs[0])
+    after = maml_rl.adapt_each(
+        policy, before, to_steps(tries, row.discount, clip=row.baseline_clip), test.inner_lrs[0]
+    )
     again = sample(env, policy, after, test.rollouts, (seed, 1), goals, drop_unfinished=True)
     env.close()
     takes = [film(row, policy, params, goal) for params in (before, after)]
-    words = [f"before: return {mean_returns(tries)[0]:.0f}", f"after one step: return {mean_returns(again)[0]:.0f}"]
+    words = [
+        f"before: return {mean_returns(tries)[0]:.0f}",
+        f"after one step: return {mean_returns(again)[0]:.0f}",
+    ]
     sheets = []
     for pair in zip(*takes):
         sheet = Image.new("RGB", (2 * WIDTH + 12, HEIGHT + 56), "white")
         for column, ((picture, x, aim), text) in enumerate(zip(pair, words)):
-            sheet.paste(scene(picture, x, aim, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0))
+            sheet.paste(
+                scene(picture, x, aim, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0)
+            )
         sheets.append(sheet)
     palette = colours(sheets[::20])
     frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
     each = round(1000 / FPS)
-    frames[0].save(target, save_all=True, append_images=frames[1:], duration=[each] * (len(frames) - 1) + [1200], loop=0, optimize=True)
+    frames[0].save(
+        target,
+        save_all=True,
+        append_images=frames[1:],
+        duration=[each] * (len(frames) - 1) + [1200],
+        loop=0,
+        optimize=True,
+    )
 
 
 def colours(sheets: list[Image.Image]) -> Image.Image:
@@ -132,10 +164,14 @@ def colours(sheets: list[Image.Image]) -> Image.Image:
     return Image.fromarray(weighted[None]).quantize(24)
 
 
-def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float) -> list[tuple[np.ndarray, float, float]]:
-    """Pictures of an episode, where along x the robot is, and where it should be, in m; a fallen robot stays as it is.
+def film(
+    row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float
+) -> list[tuple[np.ndarray, float, float]]:
+    """Pictures of an episode, where along x the robot is, and where it should be, in m; a fallen robot stays
+    as it is.
 
-    It should be where the goal velocity would have taken it by then, or as far as it gets in the goal direction.
+    It should be where the goal velocity would have taken it by then, or as far as it gets in the goal
+    direction.
     """
     env = envs.make(row.environment, np.array([goal]), threads=1)
     env.model.mat_reflectance[:] = 0  # a mirror image on the floor would cost a third of the file
@@ -146,15 +182,20 @@ def film(row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: flo
     for step in range(env.horizon):
         if step % EVERY == 0:
             aim = goal * step * env.model.opt.timestep if isinstance(env.task, Velocity) else goal * math.inf
-            frames.append((env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0]), aim))
-        mean = policy.mean({k: v[0] for k, v in params.items()}, torch.from_numpy(observations).float()).numpy()
+            frames.append(
+                (env.frame(0, width=WIDTH, height=HEIGHT + SKY)[SKY:], float(env.states[0, 0]), aim)
+            )
+        mean = policy.mean(
+            {k: v[0] for k, v in params.items()}, torch.from_numpy(observations).float()
+        ).numpy()
         observations, *_ = env.step(mean + std * noise.standard_normal(mean.shape))
     env.close()
     return frames
 
 
 def scene(picture: np.ndarray, way: float, aim: float, goal: float, reach: float, text: str) -> Image.Image:
-    """A picture, a line of text above it, and below a ruler with the way that the robot has come, and should have come, in m."""
+    """A picture, a line of text above it, and below a ruler with the way that the robot has come, and should
+    have come, in m."""
     whole = Image.new("RGB", (WIDTH, HEIGHT + 56), "white")
     whole.paste(Image.fromarray(picture), (0, 24))
     draw, font, small = ImageDraw.Draw(whole), ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 10)
@@ -190,7 +231,10 @@ def main(names: list[str]) -> int:
         size = path.stat().st_size
         print(f"{path}: {size / 1000:.0f} kB")
         if size > LIMIT:
-            print(f"{path} is larger than {LIMIT / 1000:.0f} kB; use fewer frames or a smaller figure", file=sys.stderr)
+            print(
+                f"{path} is larger than {LIMIT / 1000:.0f} kB; use fewer frames or a smaller figure",
+                file=sys.stderr,
+            )
             return 1
     return 0
 

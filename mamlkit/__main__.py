@@ -28,10 +28,15 @@ def _at_least(bound: int) -> Callable[[str], int]:
 def _seeds(words: str) -> tuple[int, ...]:
     """The type of an option that is a set of seeds: ``0-2``, ``0,3``."""
     ranges = [word.split("-") for word in words.split(",")]
-    if not all(len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1]) for ends in ranges):
+    if not all(
+        len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1])
+        for ends in ranges
+    ):
         raise argparse.ArgumentTypeError(f"{words!r} are no seeds; use numbers and ranges such as 0-2 or 0,3")
     if sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges) > MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"{words!r} are more than {MOST_SEEDS} seeds; use fewer, such as 0-2")
+        raise argparse.ArgumentTypeError(
+            f"{words!r} are more than {MOST_SEEDS} seeds; use fewer, such as 0-2"
+        )
     return tuple(dict.fromkeys(seed for ends in ranges for seed in range(int(ends[0]), int(ends[-1]) + 1)))
 
 
@@ -51,16 +56,37 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=_at_least(0), default=0)
     run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
     run.add_argument("--scale", choices=["quick", "paper"], default="paper")
-    run.add_argument("--until", type=_at_least(0), help="stop after this many iterations; the same command goes on from there")
-    run.add_argument("--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)")
-    run.add_argument("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
+    run.add_argument(
+        "--until",
+        type=_at_least(0),
+        help="stop after this many iterations; the same command goes on from there",
+    )
+    run.add_argument(
+        "--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)"
+    )
+    run.add_argument(
+        "--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number"
+    )
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
-    queue = commands.add_parser("paper", help="train what the paper still lacks, run after run, for as long as it is given")
-    queue.add_argument("--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)")
-    queue.add_argument("--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes")
-    queue.add_argument("--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'")
-    queue.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)")
+    queue = commands.add_parser(
+        "paper", help="train what the paper still lacks, run after run, for as long as it is given"
+    )
+    queue.add_argument(
+        "--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)"
+    )
+    queue.add_argument(
+        "--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes"
+    )
+    queue.add_argument(
+        "--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'"
+    )
+    queue.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=(0, 1, 2),
+        help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)",
+    )
     queue.add_argument("--device", default="auto", help="as for run")
     queue.add_argument("--threads", type=_at_least(1), help="as for run")
     queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
@@ -86,9 +112,14 @@ def _run(options: argparse.Namespace) -> None:
         places.repository()  # without one there is nowhere to keep it
     row = paper.get(options.name).at(options.scale)
     device = supervised.set_up(options.device, tf32=options.tf32, threads=options.threads)
-    where, words = plan.place(row, device, options.threads), supervised.described(device) + (", TF32" if options.tf32 else "")
+    where, words = (
+        plan.place(row, device, options.threads),
+        supervised.described(device) + (", TF32" if options.tf32 else ""),
+    )
     with folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
-        fit = plan.trainer(row).fit(row, seed=options.seed, folder=folder, until=options.until, progress=True, **where)
+        fit = plan.trainer(row).fit(
+            row, seed=options.seed, folder=folder, until=options.until, progress=True, **where
+        )
         evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():
@@ -115,7 +146,8 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 1 after an error that a user can mend)."""
+    """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 1 after an error that a user
+    can mend)."""
     options = _parser().parse_args(words)
     try:
         if options.command == "run":

@@ -19,10 +19,12 @@ LEFT_OVER = 24 * 3600.0  # seconds after which a temporary file is taken for tha
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to: once whole it takes the place of ``path``, else it is gone.
 
-    A process that is killed leaves its temporary file behind; one older than a day is removed when ``path`` is next written.
+    A process that is killed leaves its temporary file behind; one older than a day is removed when ``path``
+    is next written.
 
     Raises:
-        OSError: it cannot be written, for example because the disk is full; what was at ``path`` is still there.
+        OSError: it cannot be written, for example because the disk is full; what was at ``path`` is still
+            there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # on the disk before it has the name, or a power cut leaves an empty file
+                # on the disk before it has the name, or a power cut leaves an empty file
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -66,16 +69,21 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
-    """Remove what processes that were killed while they wrote have left; what cannot be removed only takes room.
+    """Remove what processes that were killed while they wrote have left; what cannot be removed only takes
+    room.
 
     Args:
         folder: where to look.
         names: of the files that were to be written.
         older_than: seconds; 0 only where no other process can be writing now.
     """
-    ours = re.compile(f"({'|'.join(map(re.escape, names))})" + r"\.?[0-9a-z_]{8,16}\.tmp")  # also the shorter names of before
+    # also the shorter names of before
+    ours = re.compile(f"({'|'.join(map(re.escape, names))})" + r"\.?[0-9a-z_]{8,16}\.tmp")
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if ours.fullmatch(entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than:
+            if (
+                ours.fullmatch(entry.name)
+                and time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than
+            ):
                 with suppress(OSError):  # another process may be quicker
                     os.unlink(entry.path)

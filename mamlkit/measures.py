@@ -1,4 +1,5 @@
-"""Errors and returns of test tasks over inner steps: their means, and which tasks have diverged. No torch here."""
+"""Errors and returns of test tasks over inner steps: their means, and which tasks have diverged. No torch
+here."""
 
 __all__ = ["DIVERGED_MSE", "EXPLODED_MSE", "STEPS_KEPT", "diverged", "statistics"]
 
@@ -15,8 +16,8 @@ STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper repor
 def diverged(errors: np.ndarray) -> np.ndarray:
     """Where gradient descent on a regression task has diverged: a mask of the shape of ``errors``.
 
-    It diverges on up to a few tasks in a thousand, to errors that swamp any mean: whether a sample holds such a
-    task would decide the number. A task has diverged at a step if its error there is above
+    It diverges on up to a few tasks in a thousand, to errors that swamp any mean: whether a sample holds such
+    a task would decide the number. A task has diverged at a step if its error there is above
     :data:`EXPLODED_MSE`, or above :data:`DIVERGED_MSE` there and at the last step as well. One that
     overshoots and comes back has not.
 
@@ -31,7 +32,8 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
 
     ``mean`` and ``sd`` leave the diverged out (see :func:`diverged`), ``diverged`` counts them, and
-    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks, returns where they are NaN.
+    ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks, returns
+    where they are NaN.
 
     Args:
         metric: ``"mse"``, or another, of which a task is left out only where it is not finite.
@@ -49,5 +51,7 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
         "sd": rounded(kept.std(0)),
         "tasks": len(values),
         "diverged": out.sum(0).tolist(),
-        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in values.mean(0, dtype=float).tolist()],
+        "mean_of_all": [
+            round(v, DECIMALS) if np.isfinite(v) else None for v in values.mean(0, dtype=float).tolist()
+        ],
     }

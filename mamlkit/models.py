@@ -80,7 +80,9 @@ def shapes(init: Callable[[Generator], Params]) -> Mapping[str, torch.Size]:
 
 def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:
     """Normal values, redrawn until within two standard deviations (the authors' initialiser)."""
-    return torch.nn.init.trunc_normal_(torch.empty(*shape), std=std, a=-2 * std, b=2 * std, generator=generator)
+    return torch.nn.init.trunc_normal_(
+        torch.empty(*shape), std=std, a=-2 * std, b=2 * std, generator=generator
+    )
 
 
 def xavier_uniform(shape: Sequence[int], generator: Generator) -> Tensor:
@@ -105,7 +107,9 @@ def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
 def check_features(came: int, wanted: int) -> None:
     """``ValueError`` for inputs of another size than a network takes."""
     if came != wanted:
-        raise ValueError(f"inputs have {came} features, but this network takes {wanted}; check the task family")
+        raise ValueError(
+            f"inputs have {came} features, but this network takes {wanted}; check the task family"
+        )
 
 
 def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
@@ -114,7 +118,9 @@ def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         raise ValueError(f"images are {came}, but this network takes {wanted}")
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: bool = False, std: float = 0.01) -> Model:
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: bool = False, std: float = 0.01
+) -> Model:
     """A fully connected ReLU network; the paper's sinusoid net is ``mlp(1, (40, 40), 1)``.
 
     Paper: section 5.1 (sizes); section 5.2 for the non-convolutional Omniglot net
@@ -153,7 +159,8 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, batch_norm_shifts: 
         return x
 
     layers = tuple(
-        Layer(f"weight{i}", f"bias{i}", f"shift{i}" if i in normalised else None, relu=i < last) for i in range(last + 1)
+        Layer(f"weight{i}", f"bias{i}", f"shift{i}" if i in normalised else None, relu=i < last)
+        for i in range(last + 1)
     )
     return Model(init, apply, frozenset(f"shift{layer}" for layer in normalised), layers)
 
@@ -168,13 +175,15 @@ def same_padding(size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, pooling: str = "stride") -> Model:
+def conv4(
+    ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, pooling: str = "stride"
+) -> Model:
     """Four 3x3 convolutions, each batch-normalised and rectified, and a linear head.
 
     Paper: section 5.2. Two variants:
 
-    * ``pooling="stride"`` (Omniglot): stride 2, then the mean over the remaining pixels; head drawn from N(0, 1).
-    * ``pooling="max"`` (Mini-ImageNet): stride 1 and 2x2 max-pooling, then all pixels; Xavier head.
+    * ``pooling="stride"`` (Omniglot): stride 2, then the mean over the remaining pixels; head drawn from N(0,
+    1). * ``pooling="max"`` (Mini-ImageNet): stride 1 and 2x2 max-pooling, then all pixels; Xavier head.
 
     Args:
         ways: classes.
@@ -186,13 +195,17 @@ def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, po
     Deviation: none known; asymmetric padding at stride 2 and the initialisers follow the authors' code.
     """
     if pooling not in ("stride", "max"):
-        raise ValueError(f"pooling={pooling!r}, but conv4 knows 'stride' (Omniglot) and 'max' (Mini-ImageNet)")
+        raise ValueError(
+            f"pooling={pooling!r}, but conv4 knows 'stride' (Omniglot) and 'max' (Mini-ImageNet)"
+        )
     stride = 2 if pooling == "stride" else 1
     sizes = [size]
     for _ in range(4):
         sizes.append(math.ceil(sizes[-1] / 2) if stride == 2 else sizes[-1] // 2)
     if sizes[-1] < 1:
-        raise ValueError(f"size={size}, but four poolings need at least 16 pixels; use larger images or pooling='stride'")
+        raise ValueError(
+            f"size={size}, but four poolings need at least 16 pixels; use larger images or pooling='stride'"
+        )
     features = filters if pooling == "stride" else filters * sizes[-1] ** 2
 
     def init(generator: Generator) -> Params:
@@ -224,7 +237,9 @@ def conv4(ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, po
 
     layers = []
     for block, depth in enumerate([channels, filters, filters, filters]):
-        window = Window(sizes[block], depth, stride, *same_padding(sizes[block], stride), math.ceil(sizes[block] / stride))
+        window = Window(
+            sizes[block], depth, stride, *same_padding(sizes[block], stride), math.ceil(sizes[block] / stride)
+        )
         pool, mean = (2, False) if pooling == "max" else (1, block == 3)
         layers.append(Layer(f"conv{block}", f"bias{block}", f"shift{block}", window, pool=pool, mean=mean))
     layers.append(Layer("head", "head_bias", relu=False))

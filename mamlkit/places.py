@@ -83,7 +83,8 @@ def repository() -> Path:
     root = Path(__file__).resolve().parents[1]
     if not (root / "data" / "published.csv").exists():
         raise FileNotFoundError(
-            "the committed results and the test goals lie in the repository's data/ folder, and this mamlkit was installed "
+            "the committed results and the test goals lie in the repository's data/ folder, "
+            "and this mamlkit was installed "
             "without it; clone the repository and run from there: pip install -e ."
         )
     return root

@@ -206,8 +206,12 @@ for _ in range(200):
     errors.append([loss(fast, query).item() for fast in path])
 statistics = measures.statistics("mse", np.array(errors))
 error = statistics["mean"]
-notebook.check("on 200 new tasks one step more than halves the error", error[1] < error[0] / 2)
-notebook.check("and ten steps leave less than a quarter of it", error[10] < error[0] / 4)
+notebook.check(
+    "on 200 new tasks one step more than halves the error", error[1] < error[0] / 2
+)
+notebook.check(
+    "and ten steps leave less than a quarter of it", error[10] < error[0] / 4
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Live run of the twenty lines. Left: meta-loss of each meta-batch of ten tasks (light) and its running mean. Right: mean squared error on the query points of 200 new tasks after 0 to 10 inner steps; the band is the 95 % interval over tasks.", "name": "fig-twenty-lines"}, "image": {"alt": "Left, the meta-loss falls steeply and then levels off within 800 iterations. Right, the query error falls steeply at the first inner step and slowly at the nine that follow."}}
 ci95 = 1.96 * np.array(statistics["sd"]) / math.sqrt(200)
@@ -311,7 +315,11 @@ def toy(inner_lr, inner_steps=1, first_order=False):
 
 
 # %%
-toys = {"pretraining": toy(0), "first order": toy(size, first_order=True), "MAML": toy(size)}
+toys = {
+    "pretraining": toy(0),
+    "first order": toy(size, first_order=True),
+    "MAML": toy(size),
+}
 ends = {}
 for p, (name, objective) in enumerate(toys.items()):
     params = {"theta": torch.tensor(1.5).double()}
@@ -325,20 +333,51 @@ for p, (name, objective) in enumerate(toys.items()):
     notebook.check(claim, abs(ends[name] - mean) < 1e-9)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Two quadratic tasks, $a = 1, 4$, $c = -1, +1$, $\\alpha = 0.2$. Left: the loss of each task at $\\theta$ (dashed) and after an inner step from $\\theta$ (solid). Right: the meta-loss, with the point where each method ends and, at $\\theta = 0$, the slope that the first-order gradient reports (dashed: none) beside the true one (solid).", "name": "fig-second-order"}, "image": {"alt": "Left, two parabolas, one with its minimum at minus one and one, steeper, with its minimum at plus one. After an inner step the first is a little flatter, the second almost flat. Right, the meta-loss is a parabola with its minimum at minus 0.6, where MAML ends. First order ends at zero, pretraining at plus 0.6. At zero a horizontal dashed line is the first-order slope and a rising solid line the true one."}}
-grid, at_zero = torch.linspace(-2, 2, 201).double(), {"theta": torch.tensor(0.0).double()}
+grid, at_zero = (
+    torch.linspace(-2, 2, 201).double(),
+    {"theta": torch.tensor(0.0).double()},
+)
 meta = lambda theta: maml.meta_loss(toys["MAML"], {"theta": theta}, two_tasks)[0]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.7))
-for a, c, name, colour in zip(curvature, optimum, ("flat task", "steep task"), ("green", "orange")):
-    left.plot(grid, a * (grid - c) ** 2 / 2, "--", color=plots.COLOURS[colour], label=f"{name}, at θ")
+for a, c, name, colour in zip(
+    curvature, optimum, ("flat task", "steep task"), ("green", "orange")
+):
+    left.plot(
+        grid,
+        a * (grid - c) ** 2 / 2,
+        "--",
+        color=plots.COLOURS[colour],
+        label=f"{name}, at θ",
+    )
     adapted = (1 - size * a) ** 2 * a * (grid - c) ** 2 / 2
     left.plot(grid, adapted, color=plots.COLOURS[colour], label=f"{name}, adapted")
-right.plot(grid, [meta(value) for value in grid], color=plots.COLOURS["black"], label="meta-loss")
+right.plot(
+    grid,
+    [meta(value) for value in grid],
+    color=plots.COLOURS["black"],
+    label="meta-loss",
+)
 near = torch.tensor([-0.7, 0.7]).double()
-for (name, end), look, colour in zip(ends.items(), ("^", "s--", "o-"), ("vermillion", "sky", "blue")):
+for (name, end), look, colour in zip(
+    ends.items(), ("^", "s--", "o-"), ("vermillion", "sky", "blue")
+):
     slope, _ = maml.meta_gradient(toys[name], at_zero, two_tasks)
-    right.plot(end, meta(torch.tensor(end)), look[0], color=plots.COLOURS[colour], markersize=8, label=f"end of {name}")
+    right.plot(
+        end,
+        meta(torch.tensor(end)),
+        look[0],
+        color=plots.COLOURS[colour],
+        markersize=8,
+        label=f"end of {name}",
+    )
     if look[1:]:
-        right.plot(near, meta(at_zero["theta"]) + slope["theta"] * near, look[1:], color=plots.COLOURS[colour], linewidth=2.2)
+        right.plot(
+            near,
+            meta(at_zero["theta"]) + slope["theta"] * near,
+            look[1:],
+            color=plots.COLOURS[colour],
+            linewidth=2.2,
+        )
 left.set(xlabel="initialisation θ", ylabel="loss of the task", ylim=(0, 4))
 right.set(xlabel="initialisation θ", ylabel="meta-loss", ylim=(0, 1))
 for ax in (left, right):
@@ -482,6 +521,7 @@ notebook.check("without the graph it is first-order MAML", same)
 # tends to the optimum of the task that adapts most slowly. For $\alpha > 2 / a_i$ adaptation diverges,
 # $|1 - \alpha a_i| > 1$, and $\theta^*$ tends to the optimum of *that* task: the only safe place to
 # start a divergent descent is where it stays.
+
 
 # %%
 def closed_form(steps):

@@ -104,11 +104,23 @@ for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
 x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
-    family = Sinusoid(phase=(0, end * math.pi), show_task=True)  # inputs are (x, A, phase)
+    family = Sinusoid(
+        phase=(0, end * math.pi), show_task=True
+    )  # inputs are (x, A, phase)
     task = family.sample(supervised.generator(0, "figure"), 12)
     for _, amplitude, phase in task.support[0][:, 0]:
-        ax.plot(x, amplitude * torch.sin(x - phase), color=plots.COLOURS["sky"], linewidth=0.7)
-    ax.plot(x, (end == 1) * -2 / math.pi * 2.55 * x.cos(), color=plots.COLOURS["blue"], linewidth=3)
+        ax.plot(
+            x,
+            amplitude * torch.sin(x - phase),
+            color=plots.COLOURS["sky"],
+            linewidth=0.7,
+        )
+    ax.plot(
+        x,
+        (end == 1) * -2 / math.pi * 2.55 * x.cos(),
+        color=plots.COLOURS["blue"],
+        linewidth=3,
+    )
     ax.set(xlabel="x (rad)", title=f"phase in {name}")
 axes[0].set_ylabel("y")
 plt.show()
@@ -144,14 +156,23 @@ quick = {}
 for method in ("MAML", "pretrained"):
     quick_row = paper.get(ROWS[method]).at("quick")
     quick[method] = supervised.fit(quick_row, seed=0, validate=False)
-print("trained:", ", ".join(f"{method} for {fit.iteration:,} iterations" for method, fit in quick.items()))
+print(
+    "trained:",
+    ", ".join(
+        f"{method} for {fit.iteration:,} iterations" for method, fit in quick.items()
+    ),
+)
 
 
 # %%
 def curve_of(errors):
     """Mean and 95 % interval over tasks, from errors [tasks, inner steps + 1]."""
     found = measures.statistics("mse", errors)
-    ci95 = 1.96 * np.array(found["sd"]) / np.sqrt(len(errors) - np.array(found["diverged"]))
+    ci95 = (
+        1.96
+        * np.array(found["sd"])
+        / np.sqrt(len(errors) - np.array(found["diverged"]))
+    )
     return pd.DataFrame({"value": found["mean"], "ci95": ci95})
 
 
@@ -169,9 +190,13 @@ notebook.check(claim, one_step["MAML"] < 0.75 * one_step["pretrained"])
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run. Left: meta-loss in training, which for pretraining is the loss before any adaptation. Right: mean squared error on the query points of 300 test tasks with $K = 10$; bands are 95 % intervals over tasks.", "name": "fig-sinusoid-quick"}, "image": {"alt": "Left, the pretraining loss falls to about three and stays, MAML's falls below it. Right, both start near three or higher; MAML's error falls steeply at the first inner step, that of the pretrained network only a little."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))
 for method, fit in quick.items():
-    plots.learning_curve(left, fit.log, method, quantity="meta-loss (mean squared error)")
+    plots.learning_curve(
+        left, fit.log, method, quantity="meta-loss (mean squared error)"
+    )
     plots.adaptation_curve(right, method, quick_curves[method])
-left.axhline(task_blind_mse(), color=plots.COLOURS["black"], linewidth=0.8, linestyle=":")
+left.axhline(
+    task_blind_mse(), color=plots.COLOURS["black"], linewidth=0.8, linestyle=":"
+)
 left.set_ylim(0, None)
 right.set(ylabel="query error (mean squared error)", ylim=(0, None))
 plt.show()
@@ -191,18 +216,26 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 ours = results.table()
-ours = ours[(ours.place == "Table 2") & ours.method.isin(["MAML", "pretrained on all tasks"])]
+ours = ours[
+    (ours.place == "Table 2") & ours.method.isin(["MAML", "pretrained on all tasks"])
+]
 lines = []
 for line in ours.itertuples():
     method = line.method.removesuffix(" on all tasks")
     found = results.load(ROWS[method])
     entry = {"method": method, "steps": str(line.step), "paper": f"{line.paper:.2f}"}
     if found:
-        entry["paper"] += f" (± {line.ours_ci95 * math.sqrt(line.tasks / line.seeds / 600):.2f})"
+        entry["paper"] += (
+            f" (± {line.ours_ci95 * math.sqrt(line.tasks / line.seeds / 600):.2f})"
+        )
         entry["ours"] = pages.number(line.ours, line.ours_ci95)
-        entry["difference"] = f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
+        entry["difference"] = (
+            f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
+        )
     lines.append(entry | {"verdict": pages.badge(line.verdict)})
-caption = "Table 2 of the paper, $K = 5$: mean squared error after 1, 5 and 10 inner steps."
+caption = (
+    "Table 2 of the paper, $K = 5$: mean squared error after 1, 5 and 10 inner steps."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-table2")
 
 # %% [markdown]
@@ -220,7 +253,9 @@ fig, axes = plt.subplots(1, 3, figsize=(8.4, 4.0), sharey=True)
 for ax, shots in zip(axes, (5, 10, 20)):
     for method, found in committed.items():
         plots.adaptation_curve(ax, method, plots.mean_curve(found, f"K={shots}", "mse"))
-    ax.axhline(task_blind_mse(), color=plots.COLOURS["black"], linewidth=0.8, linestyle=":")
+    ax.axhline(
+        task_blind_mse(), color=plots.COLOURS["black"], linewidth=0.8, linestyle=":"
+    )
     ax.set(yscale="log", title=f"K = {shots}", ylabel="")
     ax.yaxis.set_major_formatter("{x:g}")
 star = plots.METHOD_STYLES["paper"] | {"markersize": 9, "zorder": 6}
@@ -236,7 +271,9 @@ for method, name in ROWS.items():
         line = {"method": method, "K": str(shots)}
         for step in (0, 1, 5, 10):
             number = results.summary(name, f"K={shots}", step, "mse")
-            line[f"step {step}"] = pages.number(number.value, number.ci95) if number else "not run"
+            line[f"step {step}"] = (
+                pages.number(number.value, number.ci95) if number else "not run"
+            )
         lines.append(line)
 caption = "The same curves in numbers: mean squared error on query points."
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-curves")
@@ -278,7 +315,10 @@ for shots in (5, 10, 20):
 # %%
 for shots in (5, 10, 20):
     for step, text, behind in ((1, "behind", True), (10, "not behind", False)):
-        first_order, maml_itself = error("MAML, first order", shots, step), error("MAML", shots, step)
+        first_order, maml_itself = (
+            error("MAML, first order", shots, step),
+            error("MAML", shots, step),
+        )
         text = f"K = {shots}, step {step}: first order is {text}"
         claim(text, first_order, maml_itself, holds=lambda a, b: (a > b) == behind)
 
@@ -314,7 +354,9 @@ lines = []
 for method in ("MAML", "pretrained"):
     for result in committed[method]:
         seed, curve = result["seed"], result["evaluations"]["K=5"]["mse"]["mean"]
-        line = {"method": method, "seed": str(seed)} | {f"step {k}": f"{curve[k]:.3f}" for k in (1, 5, 10)}
+        line = {"method": method, "seed": str(seed)} | {
+            f"step {k}": f"{curve[k]:.3f}" for k in (1, 5, 10)
+        }
         p = checkpoints.load_params(results.checkpoint(ROWS[method], seed))
         first = torch.relu(points @ p["weight0"].T + p["bias0"])
         second = torch.relu(first @ p["weight1"].T + p["bias1"])
@@ -322,14 +364,18 @@ for method in ("MAML", "pretrained"):
             line[f"live units, {name} layer"] = f"{int((units > 0).any(0).sum())} of 40"
         lines.append(line)
 lines = lines or [{"method": "MAML", "seed": "not run"}]
-caption = "Every seed: mean squared error with $K = 5$, and hidden units that are not dead."
+caption = (
+    "Every seed: mean squared error with $K = 5$, and hidden units that are not dead."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-seeds")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Meta-loss over the 70,000 iterations, running mean of 2,000, one line per seed. For pretraining it is the loss without adaptation, whose floor {eq}`eq-floor` is dotted.", "name": "fig-sinusoid-training"}, "image": {"alt": "The lines of pretraining reach three, one of them late, and stay. Those of MAML fall to below one within the first tenth, then slowly further, and end at different heights."}}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for method in ("MAML", "pretrained"):
     for result in committed[method]:
-        path = results.checkpoint(ROWS[method], result["seed"]).with_suffix(".metrics.csv")
+        path = results.checkpoint(ROWS[method], result["seed"]).with_suffix(
+            ".metrics.csv"
+        )
         log = pd.read_csv(path).set_index("iteration").meta_loss
         style = plots.METHOD_STYLES[method] | {"marker": "", "linewidth": 1.2}
         label = f"{method}, seeds" if result is committed[method][0] else None
@@ -360,11 +406,18 @@ for method in ("MAML", "pretrained"):
         if ours:
             line["diverged"] = f"{ours.diverged} of {ours.tasks * len(ours.seeds):,}"
             line["mean without them"] = f"{ours.value:.3f}"
-            found = [r["evaluations"][f"K={shots}"]["mse"]["mean_of_all"][10] for r in committed[method]]
+            found = [
+                r["evaluations"][f"K={shots}"]["mse"]["mean_of_all"][10]
+                for r in committed[method]
+            ]
             finite = all(mean is not None and mean < 1e6 for mean in found)
-            line["mean of all"] = f"{np.mean(found):.3f}" if finite else "beyond a million"
+            line["mean of all"] = (
+                f"{np.mean(found):.3f}" if finite else "beyond a million"
+            )
         lines.append(line)
-caption = "Tasks that have diverged at step 10, all seeds, and what they do to the mean."
+caption = (
+    "Tasks that have diverged at step 10, all seeds, and what they do to the mean."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-diverged")
 
 # %% [markdown]
@@ -381,13 +434,20 @@ for family, end, infix in (("[0, π]", 1, ""), ("[0, 2π]", 2, "2pi-")):
         line["floor at step 0"] = f"{task_blind_mse(phase=(0, end * math.pi)):.3f}"
         for step in (0, 1, 10):
             number = results.summary(f"sinusoid-{infix}{method}", "K=10", step, "mse")
-            line[f"step {step}"] = pages.number(number.value, number.ci95) if number else "not run"
+            line[f"step {step}"] = (
+                pages.number(number.value, number.ci95) if number else "not run"
+            )
         lines.append(line)
-caption = "Mean squared error with $K = 10$ for the phases of the paper and of the slides."
+caption = (
+    "Mean squared error with $K = 10$ for the phases of the paper and of the slides."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-phase")
 
 # %%
-ROWS |= {"2 pi, MAML": "sinusoid-2pi-maml", "2 pi, pretrained": "sinusoid-2pi-pretrained"}
+ROWS |= {
+    "2 pi, MAML": "sinusoid-2pi-maml",
+    "2 pi, pretrained": "sinusoid-2pi-pretrained",
+}
 text = "with phases to 2 pi, pretraining starts within 0.1 of 4.252"
 start = error("2 pi, pretrained", 10, 0)
 claim(text, start, holds=lambda start: abs(start - 4.252) < 0.1)
@@ -432,12 +492,17 @@ def wave(points, amplitude=4.0, phase=1.2):
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One task, $A = 4$, $\\varphi = 1.2$ rad, from five (top) and ten points (bottom): MAML on the left, the pretrained network with its tuned step on the right.", "name": "fig-sinusoid-fits"}, "image": {"alt": "Four panels with the same sine wave. Left, MAML: the dotted curve before adaptation is far from the wave, one step brings it close, ten steps closer, with five as with ten points. Right, the pretrained network: one step and ten steps bend the curve towards the support points but it does not become the wave."}}
-few, many = [-4.2, -2.9, -0.3, 1.5, 3.6], [-4.8, -4.0, -3.1, -2.2, -1.0, 0.2, 1.1, 2.4, 3.3, 4.6]
+few, many = (
+    [-4.2, -2.9, -0.3, 1.5, 3.6],
+    [-4.8, -4.0, -3.1, -2.2, -1.0, 0.2, 1.1, 2.4, 3.3, 4.6],
+)
 fig, axes = plt.subplots(2, 2, figsize=(6.8, 4.5), sharex=True, sharey=True)
 for line, points in zip(axes, (few, many)):
     for ax, method in zip(line, params):
         support = wave(points)
-        plots.regression_fits(ax, grid, wave(grid[:, 0])[1], support, fits(method, support))
+        plots.regression_fits(
+            ax, grid, wave(grid[:, 0])[1], support, fits(method, support)
+        )
         ax.set(title=f"{method}, K = {len(points)}", ylim=(-6, 6))
         ax.label_outer()
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -450,13 +515,18 @@ plt.show()
 # only have from meta-training.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same task from five (top) and ten points (bottom) in the right half of the range only.", "name": "fig-sinusoid-half"}, "image": {"alt": "Four panels with the same sine wave and support points to the right of zero. Left, MAML: after one and ten steps the curve follows the wave on the right and keeps its shape on the left, where there are no points. Right, the pretrained network fits some points on the right and is far from the wave on the left."}}
-few, many = [0.4, 1.5, 2.6, 3.5, 4.7], [0.2, 0.6, 1.1, 1.7, 2.2, 2.9, 3.3, 3.9, 4.4, 4.8]
+few, many = (
+    [0.4, 1.5, 2.6, 3.5, 4.7],
+    [0.2, 0.6, 1.1, 1.7, 2.2, 2.9, 3.3, 3.9, 4.4, 4.8],
+)
 fig, axes = plt.subplots(2, 2, figsize=(6.8, 4.5), sharex=True, sharey=True)
 for line, points in zip(axes, (few, many)):
     for ax, method in zip(line, params):
         support = wave(points)
         ax.axvspan(-5, 0, color="#F0F0F0", zorder=0)
-        plots.regression_fits(ax, grid, wave(grid[:, 0])[1], support, fits(method, support))
+        plots.regression_fits(
+            ax, grid, wave(grid[:, 0])[1], support, fits(method, support)
+        )
         ax.set(title=f"{method}, K = {len(points)}", ylim=(-6, 6))
         ax.label_outer()
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -495,12 +565,16 @@ left = {}
 for shots in (5, 10):
     for method in params:
         left[method, shots] = errors_along(method, shots, half_range(shots))
-    ours, baseline = (curve_of(left[method, shots]).value for method in ("MAML", "pretrained"))
+    ours, baseline = (
+        curve_of(left[method, shots]).value for method in ("MAML", "pretrained")
+    )
     text = f"K = {shots}: one step on the right halves MAML's error on the left"
     notebook.check(text, ours[1] < ours[0] / 2)
     text = f"K = {shots}: ten steps do not reduce the pretrained network's at all"
     notebook.check(text, baseline[10] > baseline[0])
-lost = max(measures.statistics("mse", errors)["diverged"][10] for errors in left.values())
+lost = max(
+    measures.statistics("mse", errors)["diverged"][10] for errors in left.values()
+)
 notebook.check("of 1,000 tasks fewer than 20 have diverged", lost < 20)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Error on query points in $[-5, 0]$ after adaptation to support points in $[0, 5]$; bands are 95 % intervals over 1,000 tasks, less the few that have diverged.", "name": "fig-sinusoid-half-curve"}, "image": {"alt": "Two panels, for five and ten support points. The error of MAML on the left half falls steeply at the first step and then stays low. That of the pretrained network rises."}}
@@ -538,10 +612,14 @@ def standard_errors(name, shots, n_tasks=200, seed=1):
     test_row = paper.get(name)
     test = {e.shots: e for e in test_row.evaluations}[shots]
     theta = checkpoints.load_params(results.checkpoint(name))
-    errors = supervised.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)["mse"]
+    errors = supervised.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)[
+        "mse"
+    ]
     new = measures.statistics("mse", errors)
     old = results.load(name)[0]["evaluations"][test.name]["mse"]
-    variance = [new["sd"][k] ** 2 / n_tasks + old["sd"][k] ** 2 / old["tasks"] for k in (1, 10)]
+    variance = [
+        new["sd"][k] ** 2 / n_tasks + old["sd"][k] ** 2 / old["tasks"] for k in (1, 10)
+    ]
     distance = [abs(new["mean"][k] - old["mean"][k]) for k in (1, 10)]
     return max(d / math.sqrt(v) for d, v in zip(distance, variance))
 
@@ -618,11 +696,18 @@ test_row = paper.get("sinusoid-pretrained")
 after_ten = {}
 for size in (0.002, 0.005, 0.01, 0.02, 0.05):
     test = dataclasses.replace(test_row.evaluations[1], inner_lr=size)
-    errors = supervised.evaluate(test_row, params["pretrained"], test, n_tasks=300, seed=2)["mse"]
+    errors = supervised.evaluate(
+        test_row, params["pretrained"], test, n_tasks=300, seed=2
+    )["mse"]
     after_ten[size] = measures.statistics("mse", errors)["mean"][10]
-maml_errors = supervised.evaluate(row, params["MAML"], row.evaluations[1], n_tasks=300, seed=2)["mse"]
+maml_errors = supervised.evaluate(
+    row, params["MAML"], row.evaluations[1], n_tasks=300, seed=2
+)["mse"]
 one_step = measures.statistics("mse", maml_errors)["mean"][1]
-notebook.check("0.02 is the best of these sizes, 0.05 the worst", sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05])
+notebook.check(
+    "0.02 is the best of these sizes, 0.05 the worst",
+    sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05],
+)
 text = "ten fine-tuning steps of any of these sizes leave over twice the error of one MAML step"
 notebook.check(text, min(after_ten.values()) > 2 * one_step)
 
@@ -651,7 +736,9 @@ amplitude = shown.support[0][:, 0, 1].numpy()
 hidden = maml.Task(*((inputs[..., :1], targets) for inputs, targets in shown))
 errors = errors_along("MAML", 10, hidden)[:, :2]  # steps 0 and 1
 share = errors[amplitude > 0.1 + 4.9 * 2 / 3].sum(0) / errors.sum(0)
-notebook.check("a third of the tasks makes more than half of the error", min(share) > 0.5)
+notebook.check(
+    "a third of the tasks makes more than half of the error", min(share) > 0.5
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -692,13 +779,24 @@ support = Sinusoid().sample(supervised.generator(0, "curvature"), 100).support
 sharpness = {}
 for method in params:
     seeds = [r["seed"] for r in results.load(ROWS[method])]
-    networks = [checkpoints.load_params(results.checkpoint(ROWS[method], seed)) for seed in seeds] or [params[method]]
-    of_tasks = [torch.func.vmap(lambda s: curvature(method, start, s))(support) for start in networks]
+    networks = [
+        checkpoints.load_params(results.checkpoint(ROWS[method], seed))
+        for seed in seeds
+    ] or [params[method]]
+    of_tasks = [
+        torch.func.vmap(lambda s: curvature(method, start, s))(support)
+        for start in networks
+    ]
     sharpness[method] = [float(row.inner_lr * values.median()) for values in of_tasks]
 for method, values in sharpness.items():
     low, high = sum(value < 1 for value in values), sum(value > 2 for value in values)
-    print(f"{method}, the median of alpha lambda: of {len(values)} seeds {low} below 1, {high} beyond 2")
-notebook.check("MAML: between 1.5 and 2.5 for every seed", all(1.5 < value < 2.5 for value in sharpness["MAML"]))
+    print(
+        f"{method}, the median of alpha lambda: of {len(values)} seeds {low} below 1, {high} beyond 2"
+    )
+notebook.check(
+    "MAML: between 1.5 and 2.5 for every seed",
+    all(1.5 < value < 2.5 for value in sharpness["MAML"]),
+)
 
 # %% [markdown]
 # ```{solution-end}

@@ -67,7 +67,11 @@ with_glyphs = """This page was built without Omniglot. What it trains and measur
 in as many hands, drawn by a program (`mamlkit.tasks.glyphs`). Live numbers therefore say how MAML does, not
 whether the paper's are right. Committed results, and the tables that hold them, are always Omniglot.
 To have it here: `make data`, then `make book`."""
-notebook.box(with_omniglot if real else with_glyphs, "note" if real else "warning", "Data of this page")
+notebook.box(
+    with_omniglot if real else with_glyphs,
+    "note" if real else "warning",
+    "Data of this page",
+)
 
 # %% [markdown]
 # ## The data
@@ -88,7 +92,9 @@ names = [set(bank.names) for bank in banks.values()]
 values = set(banks["test"].images.unique().tolist())
 sizes = {"train": 1100, "val": 100, "test": 423}
 notebook.check("1,100, 100 and 423 characters", counts == sizes)
-notebook.check("no character is in two splits", len(set.union(*names)) == sum(sizes.values()))
+notebook.check(
+    "no character is in two splits", len(set.union(*names)) == sum(sizes.values())
+)
 notebook.check("every pixel is paper (0) or ink (255)", values == {0, 255})
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -97,9 +103,15 @@ for split, bank in banks.items():
     characters, drawings, _, height, width = bank.images.shape
     ink = f"{(bank.images > 0).float().mean():.1%}".replace("%", " %")
     size = f"{height} × {width}"
-    line = {"split": split, "characters": f"{characters:,}", "drawings of each": drawings}
+    line = {
+        "split": split,
+        "characters": f"{characters:,}",
+        "drawings of each": drawings,
+    }
     lines.append(line | {"pixels": size, "ink": ink})
-notebook.table(pd.DataFrame(lines), "The data of this page by split.", "tab-omniglot-splits")
+notebook.table(
+    pd.DataFrame(lines), "The data of this page by split.", "tab-omniglot-splits"
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test characters (rows), each in eight hands.", "name": "fig-omniglot-drawings"}, "image": {"alt": "A sheet of black line drawings on white, four rows of eight. Each row is one character of a few pen strokes; the eight versions differ in size, slant, place and how the strokes bend.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.4, 3.3))
@@ -159,13 +171,23 @@ kinds = {"conv": "convolution", "bias": "its bias", "shift": "shift of batch nor
 kinds |= {"head": "head", "head_bias": "its bias"}
 lines = []
 for kind, words in kinds.items():
-    group = {name: value for name, value in params.items() if name.rstrip("0123") == kind}
-    shapes = ", ".join(dict.fromkeys(" × ".join(map(str, value.shape)) for value in group.values()))
+    group = {
+        name: value for name, value in params.items() if name.rstrip("0123") == kind
+    }
+    shapes = ", ".join(
+        dict.fromkeys(" × ".join(map(str, value.shape)) for value in group.values())
+    )
     line = {"parameter": words, "how many": len(group), "shape": shapes}
     line["values"] = f"{sum(value.numel() for value in group.values()):,}"
-    line["inner step"] = "leaves it" if group.keys() <= paper_model.frozen else "adapts it"
+    line["inner step"] = (
+        "leaves it" if group.keys() <= paper_model.frozen else "adapts it"
+    )
     lines.append(line)
-notebook.table(pd.DataFrame(lines), "Parameters of the 5-way network at the paper's width.", "tab-omniglot-parameters")
+notebook.table(
+    pd.DataFrame(lines),
+    "Parameters of the 5-way network at the paper's width.",
+    "tab-omniglot-parameters",
+)
 
 # %% [markdown]
 # **Padding.** TensorFlow's "SAME" padding of a 3 × 3 window at stride 2 adds a pixel *after* an image of even size
@@ -182,7 +204,9 @@ moved = F.conv2d(image.roll((-1, -1), (-2, -1)), kernel, stride=2, padding=1)
 notebook.check("both give 14 x 14 pixels", same.shape == usual.shape == (1, 1, 14, 14))
 
 same, usual, moved = (image[0, 0, 1:-1, 1:-1] for image in (same, usual, moved))
-notebook.check("padding=1 gives other values", not torch.allclose(same, usual, atol=0.1))
+notebook.check(
+    "padding=1 gives other values", not torch.allclose(same, usual, atol=0.1)
+)
 equal = torch.allclose(same, moved, atol=1e-5)
 notebook.check("but the same if the image is moved by one pixel", equal)
 print("SAME by size:", {size: models.same_padding(size, 2) for size in (28, 14, 7, 4)})
@@ -201,7 +225,9 @@ with torch.no_grad():
     logits = vmap(paper_model.apply, in_dims=(None, 0))(params, batch.query[0])
 untrained_loss = float(F.cross_entropy(logits.flatten(0, 1), batch.query[1].flatten()))
 excess = untrained_loss / math.log(5)
-notebook.check("untrained, the mean cross-entropy is above 1.2 times ln 5", excess > 1.2)
+notebook.check(
+    "untrained, the mean cross-entropy is above 1.2 times ln 5", excess > 1.2
+)
 
 # %% [markdown]
 # **Batch normalisation.** There is a shift but no scale, $\varepsilon$ is 0.001, and there are no running averages: every
@@ -267,17 +293,27 @@ notebook.check("step 0.4 on the mean moves the head a fifth as far", fifth)
 quick = row.at("quick")
 settings = {"paper": row, "quick": quick}
 lines = {
-    "filters of each convolution": {k: str(r.network[1]["filters"]) for k, r in settings.items()},
+    "filters of each convolution": {
+        k: str(r.network[1]["filters"]) for k, r in settings.items()
+    },
     "meta-batch, tasks": {k: str(r.meta_batch_size) for k, r in settings.items()},
     "outer step β": {k: str(r.outer_lr) for k, r in settings.items()},
     "iterations": {k: f"{r.iterations:,}" for k, r in settings.items()},
-    "tasks seen": {k: f"{r.iterations * r.meta_batch_size:,}" for k, r in settings.items()},
+    "tasks seen": {
+        k: f"{r.iterations * r.meta_batch_size:,}" for k, r in settings.items()
+    },
     "inner step α": {k: str(r.inner_lr) for k, r in settings.items()},
     "inner steps, training": {k: str(r.inner_steps) for k, r in settings.items()},
-    "inner steps, test": {k: str(r.evaluations[0].headline_step) for k, r in settings.items()},
+    "inner steps, test": {
+        k: str(r.evaluations[0].headline_step) for k, r in settings.items()
+    },
 }
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
-notebook.table(frame, "Settings at the paper's scale, and of the live run.", "tab-omniglot-settings")
+notebook.table(
+    frame,
+    "Settings at the paper's scale, and of the live run.",
+    "tab-omniglot-settings",
+)
 
 # %% [markdown]
 # Training stops at a few marks to be measured on validation tasks, and goes on exactly where it was (a run
@@ -288,7 +324,9 @@ follow = dataclasses.replace(quick.evaluations[0], inner_steps=3)
 progress = {}
 with tempfile.TemporaryDirectory() as folder:
     for mark in (0, 25, 50, 100, 200, 300, quick.iterations):
-        theta = supervised.fit(quick, folder=Path(folder), until=mark, validate=False).params
+        theta = supervised.fit(
+            quick, folder=Path(folder), until=mark, validate=False
+        ).params
         measured = supervised.evaluate(quick, theta, follow, split="val", n_tasks=100)
         progress[mark] = measured["accuracy"][:, follow.headline_step]
 print(f"{quick.name}: trained for {mark:,} iterations")
@@ -310,7 +348,9 @@ accuracy = {name: curve[:, test.headline_step] for name, curve in curves.items()
 
 pairs = tasks.make(row.family, "test", ways=5, shots=1, queries=test.queries)
 batch = pairs.sample(supervised.generator(1, "nearest neighbour"), n_tasks)
-accuracy["nearest neighbour on pixels"] = 100 * nearest_neighbour_accuracy(batch).numpy()
+accuracy["nearest neighbour on pixels"] = (
+    100 * nearest_neighbour_accuracy(batch).numpy()
+)
 
 
 # %%
@@ -326,7 +366,10 @@ def curve_of(columns):
 
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-lines = [{"5-way 1-shot": name, "accuracy, %": pages.number(*interval(values))} for name, values in accuracy.items()]
+lines = [
+    {"5-way 1-shot": name, "accuracy, %": pages.number(*interval(values))}
+    for name, values in accuracy.items()
+]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
 caption = f"The live run on {n_tasks} test tasks with one query per class, after {test.headline_step} inner steps."
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-quick")
@@ -348,7 +391,9 @@ notebook.check("MAML: the first step brings 80 % of what ten bring, or more", en
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run. Left: accuracy on 100 validation tasks in the course of training, after three inner steps. Right: accuracy on the test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.", "name": "fig-omniglot-quick"}, "image": {"alt": "Left, accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Right, both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
-plots.accuracy_curves(left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20)
+plots.accuracy_curves(
+    left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20
+)
 by_step = {name: curve_of(dict(enumerate(curve.T))) for name, curve in curves.items()}
 plots.accuracy_curves(right, by_step, chance=20)
 left.set(ylim=(0, 100))
@@ -381,12 +426,20 @@ with torch.no_grad():
     logits = torch.stack([learner.model.apply(fast, one.query[0]) for fast in path])
     before, after, *_ = (float(learner.loss_fn(fast, one.support)) for fast in path)
 probabilities = logits.softmax(-1)
-notebook.check("the first step halves the support loss, or better", after < 0.5 * before)
+notebook.check(
+    "the first step halves the support loss, or better", after < 0.5 * before
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A task before and after one, two and three inner steps. Left: the support. Then its five queries, one of each class, with the probabilities that the network gives to the five classes (columns); the right class is framed, the answer is bold.", "name": "fig-omniglot-steps"}, "image": {"alt": "Two columns of five drawings, support and queries, and four heat maps of five by five probabilities. Before adaptation the bright cells bear no relation to the framed diagonal. After one step most of the framed cells are bright, and further steps make the probabilities more extreme."}}
 fig, axes = plt.subplots(1, 5, figsize=(7.6, 2.4), width_ratios=[0.4, 1, 1, 1, 1])
 sheet = torch.stack([one.support[0], one.query[0]], 1)[:, :, 0]
-plots.drawings(axes[0], sheet, rows=[f"class {n}" for n in range(5)], columns=["support", "query"], gap=4)
+plots.drawings(
+    axes[0],
+    sheet,
+    rows=[f"class {n}" for n in range(5)],
+    columns=["support", "query"],
+    gap=4,
+)
 axes[0].tick_params(axis="x", rotation=90)
 plots.class_probabilities(axes[1:], probabilities, one.query[1])
 plt.show()
@@ -401,18 +454,30 @@ plt.show()
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 table = results.table()
 table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-shown = table[(table.place == "Table 1") & table.setting.str.startswith("Omniglot 5-way")]
+shown = table[
+    (table.place == "Table 1") & table.setting.str.startswith("Omniglot 5-way")
+]
 frame = pd.DataFrame(
     {
         "shots": shown.setting.str.extract(r"(\d)-shot", expand=False),
         "method": shown.method,
-        "paper": [f"{v:.1f}" + ("" if math.isnan(ci) else f" ± {ci:.1f}") for v, ci in zip(shown.paper, shown.paper_ci95)],
+        "paper": [
+            f"{v:.1f}" + ("" if math.isnan(ci) else f" ± {ci:.1f}")
+            for v, ci in zip(shown.paper, shown.paper_ci95)
+        ],
         "ours": [pages.number(v, ci95) for v, ci95 in zip(shown.ours, shown.ours_ci95)],
-        "difference": [pages.number(v, ci95, signed=True) for v, ci95 in zip(shown.difference, shown.difference_ci95)],
+        "difference": [
+            pages.number(v, ci95, signed=True)
+            for v, ci95 in zip(shown.difference, shown.difference_ci95)
+        ],
         "verdict": shown.verdict.where(~shown.note.str.startswith("quoted"), "quoted"),
     }
 ).sort_values("shots", kind="stable")
-notebook.table(frame, "Table 1 of the paper, Omniglot, 5-way: accuracy in %, ± 95 % over test tasks.", "tab-omniglot-5way")
+notebook.table(
+    frame,
+    "Table 1 of the paper, Omniglot, 5-way: accuracy in %, ± 95 % over test tasks.",
+    "tab-omniglot-5way",
+)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 name = "omniglot-5way-1shot"
@@ -431,14 +496,31 @@ notebook.box(text, title="5-way 1-shot at the paper's settings")
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 % intervals over tasks); the star is the paper's number. Without a committed run, the star stands alone.", "name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
 log = pd.DataFrame({"iteration": [], "validation": []})
 if committed:
-    log = pd.read_csv(results.checkpoint(name).with_suffix(".metrics.csv")).dropna(subset=["validation"])
-validation = pd.DataFrame({"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration)
+    log = pd.read_csv(results.checkpoint(name).with_suffix(".metrics.csv")).dropna(
+        subset=["validation"]
+    )
+validation = pd.DataFrame(
+    {"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration
+)
 queries = {"1 query per class": "Q=K", "15 queries per class": "Q=15"}
-tests = {label: plots.mean_curve(committed, key, "accuracy").loc[1:] for label, key in queries.items()}
+tests = {
+    label: plots.mean_curve(committed, key, "accuracy").loc[1:]
+    for label, key in queries.items()
+}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
 plots.accuracy_curves(left, {"MAML": validation}, along="iteration")
 plots.accuracy_curves(right, tests)
-right.errorbar(3, 98.7, yerr=0.4, color="black", marker="*", markersize=9, linestyle="none", label="paper", zorder=5)
+right.errorbar(
+    3,
+    98.7,
+    yerr=0.4,
+    color="black",
+    marker="*",
+    markersize=9,
+    linestyle="none",
+    label="paper",
+    zorder=5,
+)
 left.set(xlim=(0, paper.get(name).iterations), ylim=(70, 100))
 left.set_xticks(range(0, paper.get(name).iterations + 1, 20_000))
 left.xaxis.set_major_formatter("{x:,.0f}")
@@ -458,10 +540,15 @@ plt.show()
 if real and committed:
     headline = dataclasses.replace(row.evaluations[0], inner_steps=3)
     params = checkpoints.load_params(results.checkpoint(name), like=params)
-    fresh = supervised.evaluate(row, params, headline, n_tasks=200, seed=1)["accuracy"][:, 3]
+    fresh = supervised.evaluate(row, params, headline, n_tasks=200, seed=1)["accuracy"][
+        :, 3
+    ]
     stored = committed[0]["evaluations"]["Q=K"]["accuracy"]
     mean, ci95 = interval(fresh)
-    before, before_ci95 = stored["mean"][3], 1.96 * stored["sd"][3] / math.sqrt(stored["tasks"])
+    before, before_ci95 = (
+        stored["mean"][3],
+        1.96 * stored["sd"][3] / math.sqrt(stored["tasks"]),
+    )
     agree = abs(mean - before) < 4 * math.hypot(ci95, before_ci95) / 1.96
     notebook.check("fresh tasks agree with the committed number, within 4 s.e.", agree)
     text = f"""Accuracy on {len(fresh)} fresh tasks: {pages.number(mean, ci95)} %;
@@ -508,15 +595,22 @@ def accuracies(task):
 in_company = dict(zip(companies, vmap(accuracies)(batch).T.numpy()))
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-numbers = {words: pages.number(*interval(values)) for words, values in in_company.items()}
-lines = [{"normalised together with": words, "accuracy, %": number} for words, number in numbers.items()]
+numbers = {
+    words: pages.number(*interval(values)) for words, values in in_company.items()
+}
+lines = [
+    {"normalised together with": words, "accuracy, %": number}
+    for words, number in numbers.items()
+]
 caption = f"The live run's accuracy by the company of a query, on {len(batch.query[0])} test tasks after three inner steps."
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-company")
 
 # %%
 balanced = in_company["one query of each class"]
 mean, ci95 = interval(balanced - in_company["all 75 queries"])
-notebook.check("one of each class: better than all 75 together, beyond 2 s.e.", mean > ci95)
+notebook.check(
+    "one of each class: better than all 75 together, beyond 2 s.e.", mean > ci95
+)
 lost = balanced.mean() - in_company["five queries of one class"].mean()
 notebook.check("five of one class: 30 points are lost, or more", lost > 30)
 alone = in_company["nobody"].mean()
@@ -570,7 +664,9 @@ errors = supervised.evaluate(quick, theta, short, n_tasks=n_tasks, seed=1)
 steps["0.4, mean loss"] = errors["accuracy"]
 frame = {}
 for k in (1, 3, 10):
-    frame[f"after {k}"] = {words: pages.number(*interval(v[:, k])) for words, v in steps.items()}
+    frame[f"after {k}"] = {
+        words: pages.number(*interval(v[:, k])) for words, v in steps.items()
+    }
 frame = pd.DataFrame(frame).rename_axis("inner step").reset_index()
 notebook.table(frame, "Accuracy in % after so many inner steps.", "tab-omniglot-alpha")
 
@@ -604,13 +700,16 @@ notebook.check("after ten steps less is lost than after one", lost_at_ten.mean()
 # The support: five images, one of each class. It is what {cite:t}`nichol2018firstorder` use in their test
 # without transduction.
 
+
 # %% tags=["nbval-ignore-output"]
 @torch.no_grad()
 def with_support(task):
     """Accuracy in percent of one query of each class, normalised with the support."""
     fast = three_steps.adapt(theta, task.support)
     images, labels = task.query
-    batches = [torch.cat([images[n : n + 1], task.support[0]]) for n in range(0, 75, 15)]
+    batches = [
+        torch.cat([images[n : n + 1], task.support[0]]) for n in range(0, 75, 15)
+    ]
     logits = torch.stack([learner.model.apply(fast, six)[0] for six in batches])
     return 100 * (logits.argmax(-1) == labels[::15]).float().mean()
 
@@ -620,7 +719,9 @@ print(f"with the support: {pages.number(*interval(inductive))} %")
 
 # %%
 half_way = (balanced.mean() + in_company["nobody"].mean()) / 2
-notebook.check("the support brings more than half of it back", inductive.mean() > half_way)
+notebook.check(
+    "the support brings more than half of it back", inductive.mean() > half_way
+)
 
 # %% [markdown]
 # ```{solution-end}

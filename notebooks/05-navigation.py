@@ -61,7 +61,12 @@ from torch.func import grad, hessian, vmap
 supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 NAME = "2d-navigation"
-METHODS = {"MAML": "maml", "pretrained": "pretrained", "oracle": "oracle", "random initialisation": "random"}
+METHODS = {
+    "MAML": "maml",
+    "pretrained": "pretrained",
+    "oracle": "oracle",
+    "random initialisation": "random",
+}
 row = paper.get(f"{NAME}-maml")
 
 # %% [markdown]
@@ -101,16 +106,22 @@ position, _ = env.reset(seed=0)
 notebook.check("it starts at the origin", not position.any())
 
 position, reward, *_ = env.step(np.array([1.0, -0.5]))
-notebook.check("an action of (1, -0.5) moves by (0.1, -0.05)", np.allclose(position, [0.1, -0.05]))
+notebook.check(
+    "an action of (1, -0.5) moves by (0.1, -0.05)", np.allclose(position, [0.1, -0.05])
+)
 position, reward, *_ = env.step(np.array([3.0, -0.5]))
 notebook.check("larger actions are clipped", np.allclose(position, [0.2, -0.1]))
 distance = np.linalg.norm(position - goal)
-notebook.check("the reward is minus the distance after the move", np.isclose(reward, -distance))
+notebook.check(
+    "the reward is minus the distance after the move", np.isclose(reward, -distance)
+)
 
 for action in ([0.91, -1.0], [0.0, -1.0], [0.0, -0.91]):
     position, reward, terminated, *_ = env.step(np.array(action))
 near = np.linalg.norm(position - goal) > 0.01 and (np.abs(position - goal) < 0.01).all()
-notebook.check("more than 0.01 away, but within the square: the end", near and terminated)
+notebook.check(
+    "more than 0.01 away, but within the square: the end", near and terminated
+)
 
 # %% [markdown]
 # ### Between which bounds all curves must lie
@@ -144,10 +155,14 @@ test_goals = rl.test_goals(NAME)
 mean_distance = lambda place: np.linalg.norm(test_goals - place, axis=1).mean()
 blind = -100 * minimize(mean_distance, np.zeros(2)).fun
 straight = np.mean([straight_return(goal) for goal in test_goals])
-print(f"the paper's {len(test_goals)} test goals: {blind:.2f} blind, {straight:.2f} straight")
+print(
+    f"the paper's {len(test_goals)} test goals: {blind:.2f} blind, {straight:.2f} straight"
+)
 goals = envs.sample_goals(NAME, np.random.default_rng(0), 100_000)
 distances = np.linalg.norm(goals, axis=1)
-far = abs(100 * distances.mean() - 38.26) / (100 * distances.std() / math.sqrt(len(goals)))
+far = abs(100 * distances.mean() - 38.26) / (
+    100 * distances.std() / math.sqrt(len(goals))
+)
 notebook.check("blind, over all goals: -38.26, within 4 standard errors", far < 4)
 
 # %% [markdown]
@@ -255,11 +270,15 @@ def double(tensors):
 
 
 theta64 = double(theta)
-before64, after64 = (Steps(*(each.double() for each in steps)) for steps in (before, after))
+before64, after64 = (
+    Steps(*(each.double() for each in steps)) for steps in (before, after)
+)
 fast = vmap(adapted, (None, 0))(theta64, before64)
 package = maml_rl.adapt_each(policy, rl.spread(theta64, tasks), before64, alpha)
 close = lambda a, b: bool((a - b).norm() < 1e-10 * b.norm())
-notebook.check("the package adapts alike", all(close(package[k], fast[k]) for k in fast))
+notebook.check(
+    "the package adapts alike", all(close(package[k], fast[k]) for k in fast)
+)
 
 each = vmap(grad(meta_loss), (None, 0, 0, 0))(theta64, before64, after64, fast)
 live = torch.cat([each[name].mean(0).flatten() for name in theta64])
@@ -323,12 +342,15 @@ def inner(i, vector):
 
 
 def divergence(i, vector):
-    return maml_rl.divergence(small, batch.unflatten(vector), sampled[i], one(after64, i))
+    return maml_rl.divergence(
+        small, batch.unflatten(vector), sampled[i], one(after64, i)
+    )
 
 
 def divergence_through(i, vector):
     step = vector - alpha * grad(lambda v: inner(i, v))(vector)
     return divergence(i, step)
+
 
 # %%
 at, eye = batch.vector(tiny), torch.eye(len(batch.vector(tiny)), dtype=torch.float64)
@@ -341,10 +363,14 @@ for i in range(tasks):
     without += F / tasks
 
 products = torch.stack([batch.fisher(e) for e in eye])
-notebook.check("the dense Hessian of the divergence is the formula's", close(formula, dense))
+notebook.check(
+    "the dense Hessian of the divergence is the formula's", close(formula, dense)
+)
 notebook.check("and so are the products of the package", close(products, dense))
 apart = (without - dense).norm() / dense.norm()
-notebook.check("without (I - alpha H) they would be wrong by more than 5 %", apart > 0.05)
+notebook.check(
+    "without (I - alpha H) they would be wrong by more than 5 %", apart > 0.05
+)
 
 # %% [markdown]
 # With the dense matrix the whole update is a few lines, and the package takes the same step:
@@ -369,9 +395,14 @@ for shorter in range(15):
     loss_now, divergence_now = judged(new)
     if loss_now < judged(at)[0] and divergence_now <= row.max_kl:
         break
-package, _ = maml_rl.meta_update(small, tiny, before64, after64, inner_lr=alpha, max_kl=row.max_kl)
+package, _ = maml_rl.meta_update(
+    small, tiny, before64, after64, inner_lr=alpha, max_kl=row.max_kl
+)
 moved, by_package = new - at, batch.vector(package) - at
-notebook.check("the update is the package's", bool((moved - by_package).norm() < 1e-6 * moved.norm()))
+notebook.check(
+    "the update is the package's",
+    bool((moved - by_package).norm() < 1e-6 * moved.norm()),
+)
 
 # %% [markdown]
 # ## What is easily got wrong
@@ -404,7 +435,9 @@ notebook.check("averaged over two components, the inner step is half as long", h
 def points(episodes, task):
     """What a task's baseline is fitted on: features and returns of every step that counts."""
     mask = episodes.valid[task]
-    features = returns.baseline_features(episodes.observations[task], episodes.time[task])
+    features = returns.baseline_features(
+        episodes.observations[task], episodes.time[task]
+    )
     rewards, last = episodes.rewards[task], episodes.last[task]
     return features[mask], returns.discounted_returns(rewards, last, row.discount)[mask]
 
@@ -439,13 +472,19 @@ notebook.check("a baseline of before the step leaves over 1.5 times the variance
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 quick = row.at("quick")
 settings = {"paper": row, "quick": quick}
-per_iteration = {k: 2 * r.meta_batch_size * r.rollouts * env.horizon for k, r in settings.items()}
+per_iteration = {
+    k: 2 * r.meta_batch_size * r.rollouts * env.horizon for k, r in settings.items()
+}
 test = row.evaluations[0]
 lines = {
     "meta-batch, tasks": {k: str(r.meta_batch_size) for k, r in settings.items()},
-    "rollouts $K$ per task and gradient": {k: str(r.rollouts) for k, r in settings.items()},
+    "rollouts $K$ per task and gradient": {
+        k: str(r.rollouts) for k, r in settings.items()
+    },
     "iterations": {k: str(r.iterations) for k, r in settings.items()},
-    "steps of an environment": {k: f"{r.iterations * per_iteration[k]:,}" for k, r in settings.items()},
+    "steps of an environment": {
+        k: f"{r.iterations * per_iteration[k]:,}" for k, r in settings.items()
+    },
     "inner step α, training": {k: str(r.inner_lr) for k, r in settings.items()},
     "bound δ of the divergence": {k: str(r.max_kl) for k, r in settings.items()},
     "discount": {k: str(r.discount) for k, r in settings.items()},
@@ -453,7 +492,12 @@ lines = {
     "rollouts per gradient, test": {k: str(test.rollouts) for k in settings},
 }
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
-notebook.table(frame, "Settings of the run that the paper plots, and of the live run.", "tab-navigation-settings", right=("paper", "quick"))
+notebook.table(
+    frame,
+    "Settings of the run that the paper plots, and of the live run.",
+    "tab-navigation-settings",
+    right=("paper", "quick"),
+)
 
 # %%
 fit = rl.fit(quick, seed=0)
@@ -469,7 +513,13 @@ notebook.check(text, end.return_after > end.return_before + 10)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the best that a policy blind to the goal can have, {eq}`eq-navigation-blind`.", "name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 plots_rl.training_returns(ax, fit.log)
-ax.axhline(-38.26, color=plots.COLOURS["black"], linestyle="--", linewidth=0.9, label="best blind policy")
+ax.axhline(
+    -38.26,
+    color=plots.COLOURS["black"],
+    linestyle="--",
+    linewidth=0.9,
+    label="best blind policy",
+)
 ax.legend(loc="lower right")
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
@@ -495,13 +545,19 @@ def ways(method, params):
     env, policy = rl.build(row, len(goals), test.rollouts)
     fast, found = rl.spread(params, len(goals)), [[] for _ in goals]
     for step, size in enumerate((*test.inner_lrs, 0.0)):
-        episodes = sample(env, policy, fast, test.rollouts, (1, step), goals, drop_unfinished=True)
+        episodes = sample(
+            env, policy, fast, test.rollouts, (1, step), goals, drop_unfinished=True
+        )
         for i, last in enumerate(episodes.last):
             end = np.flatnonzero(last[0])[0] + 1
-            seen, action = episodes.observations[i, 0, :end], episodes.actions[i, 0, end - 1]
+            seen, action = (
+                episodes.observations[i, 0, :end],
+                episodes.actions[i, 0, end - 1],
+            )
             found[i].append([np.vstack([seen, seen[-1] + STEP * action.clip(-1, 1)])])
         fast = maml_rl.adapt_each(policy, fast, to_steps(episodes, row.discount), size)
     return found
+
 
 # %%
 def trained(method):
@@ -510,7 +566,10 @@ def trained(method):
 
 
 committed = trained("MAML")
-start = {"MAML": fit.params if committed is None else committed, "pretrained": trained("pretrained")}
+start = {
+    "MAML": fit.params if committed is None else committed,
+    "pretrained": trained("pretrained"),
+}
 shown = {method: ways(method, params) for method, params in start.items() if params}
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -571,21 +630,48 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 STATEMENTS = {
-    "Before adaptation MAML is within 5 of the best blind policy.": lambda r: abs(r["MAML"][0] - blind) < 5,
-    "MAML gains more in one step than the pretrained policy does.": lambda r: r["MAML"][1] - r["MAML"][0] > r["pretrained"][1] - r["pretrained"][0],
-    "After one step MAML is above the pretrained policy.": lambda r: r["MAML"][1] > r["pretrained"][1],
+    "Before adaptation MAML is within 5 of the best blind policy.": lambda r: (
+        abs(r["MAML"][0] - blind) < 5
+    ),
+    "MAML gains more in one step than the pretrained policy does.": lambda r: (
+        r["MAML"][1] - r["MAML"][0] > r["pretrained"][1] - r["pretrained"][0]
+    ),
+    "After one step MAML is above the pretrained policy.": lambda r: (
+        r["MAML"][1] > r["pretrained"][1]
+    ),
     "MAML still gains at the second step.": lambda r: r["MAML"][2] > r["MAML"][1],
-    "After three steps the random initialisation is not yet where MAML starts.": lambda r: r["random initialisation"][3] < r["MAML"][0],
-    "The oracle is above all others.": lambda r: all(r["oracle"][0] > max(r[m]) for m in METHODS if m != "oracle"),
+    "After three steps the random initialisation is not yet where MAML starts.": lambda r: (
+        r["random initialisation"][3] < r["MAML"][0]
+    ),
+    "The oracle is above all others.": lambda r: all(
+        r["oracle"][0] > max(r[m]) for m in METHODS if m != "oracle"
+    ),
 }
 
-lines = [{"statement": words, "paper": notebook.answer(f, theirs), "ours": notebook.answer(f, ours)} for words, f in STATEMENTS.items()]
-notebook.table(pd.DataFrame(lines), "Statements about Fig. 4.", "tab-navigation-statements", right=())
+lines = [
+    {
+        "statement": words,
+        "paper": notebook.answer(f, theirs),
+        "ours": notebook.answer(f, ours),
+    }
+    for words, f in STATEMENTS.items()
+]
+notebook.table(
+    pd.DataFrame(lines),
+    "Statements about Fig. 4.",
+    "tab-navigation-statements",
+    right=(),
+)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 frame = pages.side_by_side("Fig. 4")
 right = ("steps", "paper", "ours", "difference")
-notebook.table(frame, "Fig. 4 of the paper in numbers: return, ± 95 % over test goals.", "tab-navigation", right)
+notebook.table(
+    frame,
+    "Fig. 4 of the paper in numbers: return, ± 95 % over test goals.",
+    "tab-navigation",
+    right,
+)
 
 # %% [markdown]
 # A verdict compares with a margin of a tenth of what MAML gains in its first step in the paper, or of what the method's own
@@ -605,7 +691,9 @@ starts = [rl.evaluate(random_row, params, no_step)["return"].mean() for params i
 published = theirs["random initialisation"].loc[0]
 wide = 2 * published.ci95
 print(f"the paper's interval is {wide:.1f} wide")
-notebook.check("six draws are spread over five times as much", max(starts) - min(starts) > 5 * wide)
+notebook.check(
+    "six draws are spread over five times as much", max(starts) - min(starts) > 5 * wide
+)
 
 # %% [markdown]
 # So a verdict on this row, whichever it is, compares two draws. For trained policies the same holds of the training run as a whole, with a
@@ -640,7 +728,9 @@ notebook.source(rl.standard_errors)
 # %%
 if results.load(row.name):
     far = rl.standard_errors(row.name)
-    notebook.check("ten goals agree within 5 standard errors, at both steps", max(far) < 5)
+    notebook.check(
+        "ten goals agree within 5 standard errors, at both steps", max(far) < 5
+    )
 else:
     print("not run: MAML")
 
@@ -685,7 +775,9 @@ fast = adapted(theta64, steps[0])
 reinforce = grad(loss)(fast, steps[1])
 pulled = torch.func.vjp(lambda p: adapted(p, steps[0]), theta64)[1](reinforce)[0]
 outer = grad(meta_loss)(theta64, *steps, fast)
-notebook.check("they are equal", all(torch.allclose(pulled[k], outer[k]) for k in outer))
+notebook.check(
+    "they are equal", all(torch.allclose(pulled[k], outer[k]) for k in outer)
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -778,9 +870,13 @@ notebook.check("1: the error is below 20 %", error[1.0] < 0.2)
 gain = {}
 for size in (0.1, 0.5, 2.0):
     test = dataclasses.replace(row.evaluations[0], inner_lrs=(size,))
-    found = rl.evaluate(quick, fit.params, test, goals=test_goals[:10], seed=3)["return"]
+    found = rl.evaluate(quick, fit.params, test, goals=test_goals[:10], seed=3)[
+        "return"
+    ]
     gain[size] = float(np.diff(found).mean())
-notebook.check("a step of 0.1 gains less than half of what 0.5 gains", gain[0.1] < gain[0.5] / 2)
+notebook.check(
+    "a step of 0.1 gains less than half of what 0.5 gains", gain[0.1] < gain[0.5] / 2
+)
 notebook.check("a step of 2 does harm", gain[2.0] < 0)
 
 # %% [markdown]

@@ -73,7 +73,12 @@ METHODS = {
     "random initialisation": "random",
 }
 # Four accounts of the inner step's curvature; the last three are ours and explained below.
-KINDS = {"MAML": "log-densities", "MAML, unclipped": "log-densities, unclipped", "MAML, ratios": "ratios", "MAML, first order": "first order"}
+KINDS = {
+    "MAML": "log-densities",
+    "MAML, unclipped": "log-densities, unclipped",
+    "MAML, ratios": "ratios",
+    "MAML, first order": "first order",
+}
 
 # %% [markdown]
 # ## The robots
@@ -115,13 +120,22 @@ def sizes(env):
 
 
 goal = np.array([1.0])
-cheetah, ant = (envs.make(name, goal, threads=1) for name in ("half-cheetah-velocity", "ant-velocity"))
-notebook.check("HalfCheetah: 0.01 s, 20 observed, 6 motors", sizes(cheetah) == (0.01, 20, 6))
+cheetah, ant = (
+    envs.make(name, goal, threads=1)
+    for name in ("half-cheetah-velocity", "ant-velocity")
+)
+notebook.check(
+    "HalfCheetah: 0.01 s, 20 observed, 6 motors", sizes(cheetah) == (0.01, 20, 6)
+)
 notebook.check("Ant: 0.02 s, 125 observed, 8 motors", sizes(ant) == (0.02, 125, 8))
 masses = [env.model.body_subtreemass[0] for env in (cheetah, ant)]
-notebook.check("they weigh 14 and 0.911 kg", np.allclose(masses, [14, 0.911], rtol=1e-3))
+notebook.check(
+    "they weigh 14 and 0.911 kg", np.allclose(masses, [14, 0.911], rtol=1e-3)
+)
 runge_kutta = ant.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
-notebook.check("Ant: Runge-Kutta, starts 0.55 m high", runge_kutta and ant.start_pose()[2] == 0.55)
+notebook.check(
+    "Ant: Runge-Kutta, starts 0.55 m high", runge_kutta and ant.start_pose()[2] == 0.55
+)
 
 # %% [markdown]
 # ## The rewards
@@ -158,16 +172,22 @@ velocity = (forward - backward) / 2
 lost = math.isclose(forward + backward, -2 * cost)
 notebook.check("what a direction gains, the other loses, but for the cost", lost)
 reward = first_reward("HalfCheetahVel", 1.3, action)
-notebook.check("HalfCheetah, goal velocity", math.isclose(reward, -abs(velocity - 1.3) - cost))
+notebook.check(
+    "HalfCheetah, goal velocity", math.isclose(reward, -abs(velocity - 1.3) - cost)
+)
 
 # %%
 action = np.linspace(-1.5, 1, 8)
 forward, backward = (first_reward("AntDir", d, action) for d in (1.0, -1.0))
 velocity, common = (forward - backward) / 2, (forward + backward) / 2
 reward = first_reward("AntVel", 1.3, action)
-notebook.check("Ant, goal velocity", math.isclose(reward, 1 - abs(velocity - 1.3) + common))
+notebook.check(
+    "Ant, goal velocity", math.isclose(reward, 1 - abs(velocity - 1.3) + common)
+)
 cost = 0.005 * np.sum(np.clip(action, -1, 1) ** 2)
-notebook.check("Ant, the rest: 0.05 less costs", 0.05 - cost - 0.0005 * 84 <= common <= 0.05 - cost)
+notebook.check(
+    "Ant, the rest: 0.05 less costs", 0.05 - cost - 0.0005 * 84 <= common <= 0.05 - cost
+)
 
 # %% [markdown]
 # ### What a policy can get that does not know its task
@@ -182,7 +202,9 @@ notebook.check("Ant, the rest: 0.05 less costs", 0.05 - cost - 0.0005 * 84 <= co
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 H = 200
-cheetah_goals, ant_goals = (rl.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity"))
+cheetah_goals, ant_goals = (
+    rl.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity")
+)
 spread = lambda goals: np.abs(goals - np.median(goals)).mean()
 bounds = {
     "HalfCheetah velocity": (-H * 2 / 4, -H * spread(cheetah_goals)),
@@ -194,13 +216,27 @@ published = results.published()
 number = lambda value: "" if math.isnan(value) else f"{value:.1f}".replace("-", "−")
 lines = []
 for setting, (all_goals, tested) in bounds.items():
-    line = {"setting": setting, "blind, all goals": number(all_goals), "blind, the 40 test goals": number(tested)}
+    line = {
+        "setting": setting,
+        "blind, all goals": number(all_goals),
+        "blind, the 40 test goals": number(tested),
+    }
     for method, step in (("MAML", 0), ("MAML", 1), ("pretrained", 3)):
-        found = published[(published.setting == setting) & (published.method == method) & (published.step == step) & (published.place == "Fig. 5")]
+        found = published[
+            (published.setting == setting)
+            & (published.method == method)
+            & (published.step == step)
+            & (published.place == "Fig. 5")
+        ]
         line[f"paper: {method}, step {step}"] = number(float(found.value.iloc[0]))
     lines.append(line)
 frame = pd.DataFrame(lines)
-notebook.table(frame, "What a policy blind to its task can have at most, and the paper's returns.", "tab-locomotion-blind", right=frame.columns[1:])
+notebook.table(
+    frame,
+    "What a policy blind to its task can have at most, and the paper's returns.",
+    "tab-locomotion-blind",
+    right=frame.columns[1:],
+)
 
 # %% [markdown]
 # MAML is below its bound before the step, as it must be but for the draw of goals (of the forty directions of the HalfCheetah 22 are backward, so that running backward pays a little), and above it after a single one. The paper's pretrained policies stay below the bound
@@ -221,7 +257,10 @@ for setting, name in list(SETTINGS.items())[::2]:
 row = paper.get("half-cheetah-direction-maml")
 quick = row.at("quick")
 settings = {"paper": row, "quick": quick}
-steps_of = {k: r.iterations * 2 * r.meta_batch_size * r.rollouts * H for k, r in settings.items()}
+steps_of = {
+    k: r.iterations * 2 * r.meta_batch_size * r.rollouts * H
+    for k, r in settings.items()
+}
 lines = {
     "meta-batch, tasks": {k: str(r.meta_batch_size) for k, r in settings.items()},
     "rollouts per task and gradient": {k: str(r.rollouts) for k, r in settings.items()},
@@ -231,7 +270,12 @@ lines = {
     "bound δ of the divergence": {k: str(r.max_kl) for k, r in settings.items()},
 }
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
-notebook.table(frame, "HalfCheetah direction: our run with the settings of the one that the paper plots (at its iteration 100), and the live run.", "tab-locomotion-settings", right=("paper", "quick"))
+notebook.table(
+    frame,
+    "HalfCheetah direction: our run with the settings of the one that the paper plots (at its iteration 100), and the live run.",
+    "tab-locomotion-settings",
+    right=("paper", "quick"),
+)
 
 # %%
 fit = rl.fit(quick, seed=0)
@@ -245,7 +289,13 @@ notebook.check("before the inner step, on average, it is below the bound of 0", 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run, HalfCheetah direction: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the most that a policy blind to the direction can expect.", "name": "fig-locomotion-quick"}, "image": {"alt": "Two irregular curves over eight iterations, below the dashed line at zero, with no rise to be seen.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.4))
 plots_rl.training_returns(ax, fit.log)
-ax.axhline(0, color=plots.COLOURS["black"], linestyle="--", linewidth=0.9, label="best blind policy")
+ax.axhline(
+    0,
+    color=plots.COLOURS["black"],
+    linestyle="--",
+    linewidth=0.9,
+    label="best blind policy",
+)
 fig.legend(loc="outside lower center", ncols=3)
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
@@ -259,6 +309,7 @@ plt.show()
 # Mean returns over the forty goals of each setting. The published values are those of the authors' released figure data, with the 95 % intervals
 # that these give; the paper shades 68 %. The paper plots the random initialisation in the direction tasks only. *Unclipped*, *ratios* and *first order* are not in the paper:
 # the same algorithm with another account of the inner step's curvature, explained [below](locomotion-curvature).
+
 
 # %%
 def printed(environment, method):
@@ -279,20 +330,33 @@ fig, axes = plt.subplots(2, 2, figsize=(8.2, 6.6), sharex=True)
 for ax, setting in zip(axes.flat, SETTINGS):
     plots_rl.return_curves(ax, ours[setting], theirs[setting])
     ax.set_title(setting)
-    ax.set(xlabel="gradient steps" if ax in axes[1] else "", ylabel="return" if ax in axes[:, 0] else "")
-handles = {h.get_label(): h for ax in axes.flat for h in ax.get_legend_handles_labels()[0]}
+    ax.set(
+        xlabel="gradient steps" if ax in axes[1] else "",
+        ylabel="return" if ax in axes[:, 0] else "",
+    )
+handles = {
+    h.get_label(): h for ax in axes.flat for h in ax.get_legend_handles_labels()[0]
+}
 handles = {text.removesuffix(" (not run)"): h for text, h in handles.items()}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 absent = [f"{s}, {m}" for s in SETTINGS for m in METHODS if not len(ours[s][m])]
-text = f"No committed run of: {'; '.join(absent)}." if absent else "Every curve has a committed run behind it."
+text = (
+    f"No committed run of: {'; '.join(absent)}."
+    if absent
+    else "Every curve has a committed run behind it."
+)
 for setting, name in SETTINGS.items():
     for method, word in METHODS.items():
         for run in results.load(f"{name}-{word}"):
             done, total = run["iterations_done"], run["settings"]["iterations"]
-            text += f" Unfinished: {setting}, {method}, {done:,} of {total:,} iterations." if done < total else ""
+            text += (
+                f" Unfinished: {setting}, {method}, {done:,} of {total:,} iterations."
+                if done < total
+                else ""
+            )
 notebook.box(text, title="What was run")
 
 # %% [markdown]
@@ -303,24 +367,46 @@ notebook.box(text, title="What was run")
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 gain = lambda curve, steps: curve[steps] - curve[0]
 STATEMENTS = {
-    "One step of MAML gains more than three of the pretrained policy.": lambda r: gain(r["MAML"], 1) > gain(r["pretrained"], 3),
-    "Of what MAML gains in three steps, the first brings over half.": lambda r: gain(r["MAML"], 1) > gain(r["MAML"], 3) / 2 > 0,
-    "After three steps MAML is above where one step took it.": lambda r: r["MAML"][3] > r["MAML"][1],
-    "The oracle is above MAML at every step.": lambda r: r["oracle"][0] > max(r["MAML"]),
-    "After three steps the pretrained policy is below the random one.": lambda r: r["pretrained"][3] < r["random initialisation"][3],
+    "One step of MAML gains more than three of the pretrained policy.": lambda r: (
+        gain(r["MAML"], 1) > gain(r["pretrained"], 3)
+    ),
+    "Of what MAML gains in three steps, the first brings over half.": lambda r: (
+        gain(r["MAML"], 1) > gain(r["MAML"], 3) / 2 > 0
+    ),
+    "After three steps MAML is above where one step took it.": lambda r: (
+        r["MAML"][3] > r["MAML"][1]
+    ),
+    "The oracle is above MAML at every step.": lambda r: (
+        r["oracle"][0] > max(r["MAML"])
+    ),
+    "After three steps the pretrained policy is below the random one.": lambda r: (
+        r["pretrained"][3] < r["random initialisation"][3]
+    ),
 }
 
 lines = []
 for words, holds in STATEMENTS.items():
     line = {"statement": words}
     for s in SETTINGS:
-        answers = {kind: notebook.answer(holds, ours[s] | {"MAML": ours[s][method]}, "") for method, kind in KINDS.items()}
+        answers = {
+            kind: notebook.answer(holds, ours[s] | {"MAML": ours[s][method]}, "")
+            for method, kind in KINDS.items()
+        }
         answers = {kind: said for kind, said in answers.items() if said}
         agreed = set(answers.values()) or {"not run"}
-        own = agreed.pop() if len(agreed) == 1 else ", ".join(f"{said} ({kind})" for kind, said in answers.items())
+        own = (
+            agreed.pop()
+            if len(agreed) == 1
+            else ", ".join(f"{said} ({kind})" for kind, said in answers.items())
+        )
         line[s] = f"{notebook.answer(holds, theirs[s], '–')} / {own}"
     lines.append(line)
-notebook.table(pd.DataFrame(lines), "Statements about Fig. 5, paper / ours.", "tab-locomotion-statements", right=())
+notebook.table(
+    pd.DataFrame(lines),
+    "Statements about Fig. 5, paper / ours.",
+    "tab-locomotion-statements",
+    right=(),
+)
 
 # %% [markdown]
 # On the first two the paper rests its case: most of the adaptation is done by one gradient step, the one that the policy was
@@ -329,10 +415,21 @@ notebook.table(pd.DataFrame(lines), "Statements about Fig. 5, paper / ours.", "t
 # 1,600.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-variants = {kind.removeprefix("MAML, "): METHODS[kind].removeprefix("maml") for kind in KINDS if kind != "MAML"}
-frame = pages.side_by_side("Fig. 5", last_step=1, variants=variants).drop(columns="difference")
+variants = {
+    kind.removeprefix("MAML, "): METHODS[kind].removeprefix("maml")
+    for kind in KINDS
+    if kind != "MAML"
+}
+frame = pages.side_by_side("Fig. 5", last_step=1, variants=variants).drop(
+    columns="difference"
+)
 right = ("steps", "paper", "ours")
-notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ± 95 % over test goals.", "tab-locomotion", right)
+notebook.table(
+    frame,
+    "Fig. 5 of the paper in numbers, steps 0 and 1: return, ± 95 % over test goals.",
+    "tab-locomotion",
+    right,
+)
 
 # %% [markdown]
 # A verdict compares with a margin of a tenth of what MAML gains in its first step in the paper, or of what the method's own
@@ -379,7 +476,9 @@ notebook.table(frame, "Fig. 5 of the paper in numbers, steps 0 and 1: return, ±
 
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
-drawn = m + torch.randn(200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64)
+drawn = m + torch.randn(
+    200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64
+)
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
 
@@ -391,7 +490,9 @@ def shape(loss):
 for error in (0.0, 5.0):  # of the baseline
     advantage = reward - reward.mean() + error
     log_densities = lambda at: -(advantage * log_density(at)).mean()
-    ratios = lambda at: -(advantage * torch.exp(log_density(at) - log_density(m))).mean()
+    ratios = lambda at: (
+        -(advantage * torch.exp(log_density(at) - log_density(m))).mean()
+    )
     print(f"baseline wrong by {error:.0f}")
     print(f"  log-densities: {shape(log_densities)}\n  ratios: {shape(ratios)}")
 
@@ -414,21 +515,35 @@ def beyond(name, params=None):
     row = paper.get(name)
     env, policy = rl.build(row, num_tasks=4, rollouts=10)
     everyone = rl.spread(params or policy.init(supervised.generator(0, "init")), 4)
-    episodes = sample(env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4])
+    episodes = sample(
+        env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4]
+    )
     env.close()
-    return (np.abs(episodes.observations[episodes.valid]) > row.baseline_clip).any(-1).mean()
+    return (
+        (np.abs(episodes.observations[episodes.valid]) > row.baseline_clip)
+        .any(-1)
+        .mean()
+    )
 
 
 shares = {}
-trained = {"half-cheetah-direction": "maml-first-order", "half-cheetah-velocity": "maml-first-order", "ant-velocity": "maml"}
+trained = {
+    "half-cheetah-direction": "maml-first-order",
+    "half-cheetah-velocity": "maml-first-order",
+    "ant-velocity": "maml",
+}
 for name, method in trained.items():
     shares[f"{name}, untrained"] = beyond(f"{name}-maml")
-    shares[f"{name}, trained"] = beyond(f"{name}-maml", checkpoints.load_params(results.checkpoint(f"{name}-{method}")))
+    shares[f"{name}, trained"] = beyond(
+        f"{name}-maml", checkpoints.load_params(results.checkpoint(f"{name}-{method}"))
+    )
 for name, share in shares.items():
     print(f"{name}: {100 * share:.0f} % of the steps")
 often = shares["half-cheetah-direction, trained"]
 others = shares["half-cheetah-velocity, trained"], shares["ant-velocity, trained"]
-notebook.check("trained for directions: ten times as often as the others", often > 10 * max(others))
+notebook.check(
+    "trained for directions: ten times as often as the others", often > 10 * max(others)
+)
 
 # %% [markdown]
 # How much it matters, at policies of the committed runs with log-densities, in HalfCheetah direction also as it was after 100 iterations: the part of the meta-gradient that comes
@@ -443,25 +558,47 @@ BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their ro
 @one_blas_thread()  # the baseline's products are small: more threads would only wait
 def curvature_parts(setting, params, tasks):
     """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
-    rows = {baseline: paper.get(f"{SETTINGS[setting]}-{name}") for baseline, name in BASELINES.items()}
-    row = rows["clipped"]  # the other differs in its baseline only, so their first episodes are the same
+    rows = {
+        baseline: paper.get(f"{SETTINGS[setting]}-{name}")
+        for baseline, name in BASELINES.items()
+    }
+    row = rows[
+        "clipped"
+    ]  # the other differs in its baseline only, so their first episodes are the same
     env, policy = rl.build(row, tasks, row.rollouts)
     goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
-    parts = {(kind, baseline): [] for baseline in rows for kind in ("log-densities", "ratios")}
+    parts = {
+        (kind, baseline): []
+        for baseline in rows
+        for kind in ("log-densities", "ratios")
+    }
     for batch in range(2):
-        tried = lambda params, part: sample(env, policy, params, row.rollouts, (batch, part), goals)
+        tried = lambda params, part: sample(
+            env, policy, params, row.rollouts, (batch, part), goals
+        )
         first = tried(everyone, 0)
         for baseline in rows:
-            steps = lambda episodes: to_steps(episodes, row.discount, clip=rows[baseline].baseline_clip)
+            steps = lambda episodes: to_steps(
+                episodes, row.discount, clip=rows[baseline].baseline_clip
+            )
             before = steps(first)
-            after = steps(tried(maml_rl.adapt_each(policy, everyone, before, row.inner_lr), 1))
-            gradient = lambda kind: maml_rl.MetaBatch(policy, params, before, after, row.inner_lr, kind).gradient()
+            after = steps(
+                tried(maml_rl.adapt_each(policy, everyone, before, row.inner_lr), 1)
+            )
+            gradient = lambda kind: maml_rl.MetaBatch(
+                policy, params, before, after, row.inner_lr, kind
+            ).gradient()
             first_order = gradient("none")
             for kind in ("log-densities", "ratios"):
-                parts[kind, baseline].append((gradient(kind) - first_order) / first_order.norm())
+                parts[kind, baseline].append(
+                    (gradient(kind) - first_order) / first_order.norm()
+                )
     env.close()
     size = lambda v: float(v.norm())
-    return {key: ((size(a) + size(b)) / 2, float(a @ b) / size(a) / size(b)) for key, (a, b) in parts.items()}
+    return {
+        key: ((size(a) + size(b)) / 2, float(a @ b) / size(a) / size(b))
+        for key, (a, b) in parts.items()
+    }
 
 
 # %%
@@ -472,23 +609,48 @@ POLICIES = {  # and their files, and how many tasks tell enough
 }
 found = {}
 for (setting, iteration), (file, tasks) in POLICIES.items():
-    params = checkpoints.load_params(results.checkpoint(f"{SETTINGS[setting]}-maml").with_suffix(file))
+    params = checkpoints.load_params(
+        results.checkpoint(f"{SETTINGS[setting]}-maml").with_suffix(file)
+    )
     for (kind, baseline), part in curvature_parts(setting, params, tasks).items():
         found[setting, iteration, kind, baseline] = part
-ratio = lambda *policy: found[*policy, "log-densities", "clipped"][0] / found[*policy, "log-densities", "not clipped"][0]
+ratio = lambda *policy: (
+    found[*policy, "log-densities", "clipped"][0]
+    / found[*policy, "log-densities", "not clipped"][0]
+)
 longer = min(ratio("HalfCheetah direction", k) for k in (100, 500)) > 2
-notebook.check("direction, log-densities: with the clip over twice as long as without", longer)
-notebook.check("velocity: the same within a quarter", 0.75 < ratio("HalfCheetah velocity", 500) < 1.25)
+notebook.check(
+    "direction, log-densities: with the clip over twice as long as without", longer
+)
+notebook.check(
+    "velocity: the same within a quarter",
+    0.75 < ratio("HalfCheetah velocity", 500) < 1.25,
+)
 length, cosine = found["HalfCheetah direction", 100, "log-densities", "clipped"]
-notebook.check("direction, iteration 100: longer than the gradient, and a cosine over 0.5", length > 1 and cosine > 0.5)
+notebook.check(
+    "direction, iteration 100: longer than the gradient, and a cosine over 0.5",
+    length > 1 and cosine > 0.5,
+)
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = []
 for (setting, iteration, kind, baseline), (length, cosine) in found.items():
-    line = {"setting": setting, "iteration": str(iteration), "inner loss": kind, "baseline": baseline}
-    lines.append(line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")})
+    line = {
+        "setting": setting,
+        "iteration": str(iteration),
+        "inner loss": kind,
+        "baseline": baseline,
+    }
+    lines.append(
+        line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")}
+    )
 text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches (of 20 tasks after 100 iterations, else of 10)."
-notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("iteration", "length", "cosine"))
+notebook.table(
+    pd.DataFrame(lines),
+    text,
+    "tab-locomotion-parts",
+    right=("iteration", "length", "cosine"),
+)
 
 # %% [markdown]
 # In HalfCheetah direction, with log-densities and the clip, the part from $H$ is the longest of all, several times as long as the gradient that it should correct. After 100 iterations it is much the same from batch to batch: not noise, but
@@ -499,16 +661,39 @@ notebook.table(pd.DataFrame(lines), text, "tab-locomotion-parts", right=("iterat
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "HalfCheetah direction and velocity: mean return after the inner step, of single iterations (thin) and as a running mean of ten, with the authors' log-densities, the same with an unclipped baseline, with likelihood ratios in the inner loss, and in first order. Black star: the paper after one step, at the iteration of its snapshot. A curve is missing where nothing was run.", "name": "fig-locomotion-curvature"}, "image": {"alt": "Two panels of return over iterations. In the direction panel the curve with log-densities soon turns level, far below the others, which go on climbing close to each other. In the velocity panel all climb, steeply at first and then slowly, close to each other."}}
 SNAPSHOTS = {"HalfCheetah direction": 100, "HalfCheetah velocity": 475}  # of the paper
-log_of = lambda setting, word: results.checkpoint(f"{SETTINGS[setting]}-{word}").with_suffix(".metrics.csv")
+log_of = lambda setting, word: results.checkpoint(
+    f"{SETTINGS[setting]}-{word}"
+).with_suffix(".metrics.csv")
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.6))
 for ax, (setting, iteration) in zip(axes, SNAPSHOTS.items()):
     for method in KINDS:
         if (path := log_of(setting, METHODS[method])).exists():
             log, style = pd.read_csv(path), plots.METHOD_STYLES[method] | {"marker": ""}
-            ax.plot(log.iteration, log.return_after, color=style["color"], alpha=0.25, linewidth=0.7)
-            ax.plot(log.iteration, log.return_after.rolling(10).mean(), label=method, **style)
-    ax.plot(iteration, theirs[setting]["MAML"].value[1], label="paper", **plots.METHOD_STYLES["paper"])
-    ax.set(title=setting, xlabel="iteration", ylabel="return after the inner step" if ax is axes[0] else "", xlim=(0, None))
+            ax.plot(
+                log.iteration,
+                log.return_after,
+                color=style["color"],
+                alpha=0.25,
+                linewidth=0.7,
+            )
+            ax.plot(
+                log.iteration,
+                log.return_after.rolling(10).mean(),
+                label=method,
+                **style,
+            )
+    ax.plot(
+        iteration,
+        theirs[setting]["MAML"].value[1],
+        label="paper",
+        **plots.METHOD_STYLES["paper"],
+    )
+    ax.set(
+        title=setting,
+        xlabel="iteration",
+        ylabel="return after the inner step" if ax is axes[0] else "",
+        xlim=(0, None),
+    )
 handles = {text: h for ax in axes for h, text in zip(*ax.get_legend_handles_labels())}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
 plt.show()
@@ -522,8 +707,14 @@ for setting in SETTINGS:
             log = pd.read_csv(path, index_col="iteration")
             mean = log.return_before if method == "oracle" else log.return_after
             line = {"setting": setting, "method": method}
-            line |= {f"iteration {k}": number(mean.rolling(10).mean().get(k, math.nan)) for k in AT}
-            lines.append(line | {"tries": "" if method == "oracle" else f"{log.tries.mean():.1f}"})
+            line |= {
+                f"iteration {k}": number(mean.rolling(10).mean().get(k, math.nan))
+                for k in AT
+            }
+            lines.append(
+                line
+                | {"tries": "" if method == "oracle" else f"{log.tries.mean():.1f}"}
+            )
 frame = pd.DataFrame(lines)
 text = "Mean training return of the ten iterations up to one: after the inner step, or of the oracle, which has another budget (100 episodes, a bound of 0.01). Tries: step lengths that the outer step looks at, a mean over the run."
 notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:])
@@ -543,24 +734,40 @@ notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:]
 #
 # The committed runs, before and after the inner step, one of each setting: the one with the most iterations. When the two curves part, the policy has begun to learn to adapt.
 
+
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean return over the tasks of each iteration of the committed runs: single iterations (thin) and running means of ten. Dashed: what a blind policy can expect at most. Without a committed run a panel is empty.", "name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations, for the runs that are committed. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and rises above it."}}
 def shown(name):
     """The method whose run the figures below show of a setting, if there is one."""
-    runs = {method: found[0]["iterations_done"] for method in KINDS if (found := results.load(f"{name}-{METHODS[method]}"))}
+    runs = {
+        method: found[0]["iterations_done"]
+        for method in KINDS
+        if (found := results.load(f"{name}-{METHODS[method]}"))
+    }
     return max(runs, key=runs.get, default=None)
 
 
 fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.6))
 for ax, (setting, name) in zip(axes.flat, SETTINGS.items()):
     if method := shown(name):
-        log = pd.read_csv(results.checkpoint(f"{name}-{METHODS[method]}").with_suffix(".metrics.csv"))
+        log = pd.read_csv(
+            results.checkpoint(f"{name}-{METHODS[method]}").with_suffix(".metrics.csv")
+        )
         plots_rl.training_returns(ax, log, window=10)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
-    ax.axhline(bounds[setting][0], color=plots.COLOURS["black"], linestyle="--", linewidth=0.9)
-    ax.set(title=setting + (method or "").removeprefix("MAML"), xlabel="iteration", ylabel="return", xlim=(0, paper.get(f"{name}-maml").iterations))
-handles = {text: h for ax in axes.flat for h, text in zip(*ax.get_legend_handles_labels())}
+    ax.axhline(
+        bounds[setting][0], color=plots.COLOURS["black"], linestyle="--", linewidth=0.9
+    )
+    ax.set(
+        title=setting + (method or "").removeprefix("MAML"),
+        xlabel="iteration",
+        ylabel="return",
+        xlim=(0, paper.get(f"{name}-maml").iterations),
+    )
+handles = {
+    text: h for ax in axes.flat for h, text in zip(*ax.get_legend_handles_labels())
+}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
 plt.show()
 
@@ -574,12 +781,18 @@ plt.show()
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.4))
 for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
     if method := shown(name):
-        per_goal = results.per_task_errors(f"{name}-{METHODS[method]}", 0, "40 goals", "return")
+        per_goal = results.per_task_errors(
+            f"{name}-{METHODS[method]}", 0, "40 goals", "return"
+        )
         plots_rl.goal_returns(ax, rl.test_goals(name), per_goal)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
-    ax.set(title=setting, xlabel="goal velocity (m/s)", ylabel="return" if ax is axes[0] else "")
+    ax.set(
+        title=setting,
+        xlabel="goal velocity (m/s)",
+        ylabel="return" if ax is axes[0] else "",
+    )
 handles = {text: h for ax in axes for h, text in zip(*ax.get_legend_handles_labels())}
 if handles:
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
@@ -592,14 +805,26 @@ plt.show()
 
 # %%
 name = "half-cheetah-velocity-maml"
-goals, per_goal = rl.test_goals("half-cheetah-velocity"), results.per_task_errors(name, 0, "40 goals", "return")
+goals, per_goal = (
+    rl.test_goals("half-cheetah-velocity"),
+    results.per_task_errors(name, 0, "40 goals", "return"),
+)
 lost = goals[per_goal[:, 1] < per_goal[:, 0]]
-near = (0.5 < lost) & (lost < 1.2)
-notebook.check("ten goals lose by the first step, all between 0.5 and 1.2 m/s", len(lost) == 10 and near.all())
-fast, first, later = goals > 1.5, per_goal[:, 1] - per_goal[:, 0], per_goal[:, 3] - per_goal[:, 1]
+near = (lost > 0.5) & (lost < 1.2)
+notebook.check(
+    "ten goals lose by the first step, all between 0.5 and 1.2 m/s",
+    len(lost) == 10 and near.all(),
+)
+fast, first, later = (
+    goals > 1.5,
+    per_goal[:, 1] - per_goal[:, 0],
+    per_goal[:, 3] - per_goal[:, 1],
+)
 notebook.check("below 1.5 m/s steps 2 and 3 gain", later[~fast].mean() > 0)
 lost = -later[fast].mean() / first[fast].mean()
-notebook.check("above they lose 40 to 50 % of what the first has gained", 0.4 < lost < 0.5)
+notebook.check(
+    "above they lose 40 to 50 % of what the first has gained", 0.4 < lost < 0.5
+)
 
 # %% [markdown]
 # ## One goal, before and after
@@ -611,14 +836,24 @@ notebook.check("above they lose 40 to 50 % of what the first has gained", 0.4 < 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 ABOUT = "Two pictures of a robot on a chequered floor, side by side, over a ruler with a dot at the robot's place and an arrow where it should be. "
 FILMS = {
-    "half-cheetah": ("HalfCheetah, forward", "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.", "at half the speed of the simulation"),
-    "ant": ("Ant, 2 m/s", "Left, before the step, the Ant falls behind the arrow, which moves at 2 metres per second; right, after one gradient step, the dot stays with it.", "at the speed of the simulation"),
+    "half-cheetah": (
+        "HalfCheetah, forward",
+        "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.",
+        "at half the speed of the simulation",
+    ),
+    "ant": (
+        "Ant, 2 m/s",
+        "Left, before the step, the Ant falls behind the arrow, which moves at 2 metres per second; right, after one gradient step, the dot stays with it.",
+        "at the speed of the simulation",
+    ),
 }
 folder = places.repository() / "book" / "films"
 parts = []
 for name, (title, alt, speed) in FILMS.items():
     if (folder / f"{name}.gif").exists():
-        parts.append(f"```{{figure}} ../book/films/{name}.gif\n:name: fig-locomotion-{name}\n:alt: Animation. {ABOUT}{alt}\n\n{title}, {speed}.\n```")
+        parts.append(
+            f"```{{figure}} ../book/films/{name}.gif\n:name: fig-locomotion-{name}\n:alt: Animation. {ABOUT}{alt}\n\n{title}, {speed}.\n```"
+        )
     else:
         parts.append(f"*{title}: there is no film yet.*")
 notebook.markdown("\n\n".join(parts))
@@ -637,8 +872,13 @@ for setting, name in SETTINGS.items():
     for method in KINDS:
         if results.load(f"{name}-{METHODS[method]}"):
             goals = (5 if name.startswith("ant") else 10, 40)
-            near = any(max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5 for g in goals)
-            notebook.check(f"{setting}, {method}: steps 0 and 1 within 5 standard errors", near)
+            near = any(
+                max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5
+                for g in goals
+            )
+            notebook.check(
+                f"{setting}, {method}: steps 0 and 1 within 5 standard errors", near
+            )
         else:
             print(f"not run: {setting}, {method}")
 
@@ -691,7 +931,9 @@ for setting, name in SETTINGS.items():
 z = np.random.default_rng(0).standard_normal(1_000_000)
 mean_square = 1 - 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)
 same = abs((z.clip(-1, 1) ** 2).mean() - mean_square) < 0.003
-notebook.check(f"mean square {mean_square:.3f}, cost {0.05 * 6 * 200 * mean_square:.1f}", same)
+notebook.check(
+    f"mean square {mean_square:.3f}, cost {0.05 * 6 * 200 * mean_square:.1f}", same
+)
 
 env, policy = rl.build(row, 2, 20)
 params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
@@ -699,7 +941,10 @@ episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, -1.0]))
 cost = 0.05 * (episodes.actions.clip(-1, 1) ** 2).sum((-2, -1))  # of each episode
 total = episodes.rewards.sum(-1)
 notebook.check("an untrained network pays more", cost.mean() > 31)
-notebook.check("over both directions, that is its return within 10", abs(total.mean() + cost.mean()) < 10)
+notebook.check(
+    "over both directions, that is its return within 10",
+    abs(total.mean() + cost.mean()) < 10,
+)
 env.close()
 
 # %% [markdown]
@@ -728,7 +973,9 @@ for tau in (0.01, 0.05):
     speed = np.minimum(goal, rate * tau * np.arange(1, H + 1))
     lost[tau] = (goal - speed).sum()
     near = abs(lost[tau] - goal**2 / (2 * rate * tau)) <= goal
-    notebook.check(f"steps of {tau} s: loses {lost[tau]:.0f}, as the formula says", near)
+    notebook.check(
+        f"steps of {tau} s: loses {lost[tau]:.0f}, as the formula says", near
+    )
 
 # %% [markdown]
 # ```{solution-end}

@@ -171,7 +171,9 @@ notebook.check("P is symmetric", torch.allclose(projection, projection.T))
 
 # %%
 generator = torch.Generator().manual_seed(1)
-images = torch.randn(2, 5, 7, 7, 3, generator=generator)  # tasks, points, pixels, channels
+images = torch.randn(
+    2, 5, 7, 7, 3, generator=generator
+)  # tasks, points, pixels, channels
 kernels = torch.randn(2, 27, 4, generator=generator)  # four filters for each task
 window = models.Window(size=7, channels=3, stride=2, before=1, after=1, out=4)
 ours = kernels_torch.product(images, kernels, window)
@@ -244,30 +246,48 @@ notebook.check("all three agree to 1e-3 in float32", off < 1e-3)
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 folder = places.repository() / "data" / "benchmarks"
 NARROW, WIDE = "cpu-avx2", "cpu-avx512"  # vectors of 256 and of 512 bits
-AIMS = (10, 4, 3, 2.5)  # times the rate of the fastest peer, set before the engine was written
+AIMS = (
+    10,
+    4,
+    3,
+    2.5,
+)  # times the rate of the fastest peer, set before the engine was written
 
 
 def origin_of(machine, part):
     """In words, where and when a table was measured."""
     origin = json.loads((folder / machine / "origin.json").read_text())[part]
-    return f"{origin['processor']}, {origin['device']}, {origin['date']}, commit {origin['commit'][:7]}", origin
+    return (
+        f"{origin['processor']}, {origin['device']}, {origin['date']}, commit {origin['commit'][:7]}",
+        origin,
+    )
 
 
 def compared(machine):
     """Milliseconds by shape and way, how long the fastest peer takes, and the names of the ways."""
     measured = pd.read_csv(folder / machine / "time.csv")
-    ms = measured.pivot(index="shape", columns="way", values="ms").loc[measured["shape"].unique()]
+    ms = measured.pivot(index="shape", columns="way", values="ms").loc[
+        measured["shape"].unique()
+    ]
     peers = [way for way in ("loop", "learn2learn", "higher", "torchopt") if way in ms]
-    return ms, ms[peers].min(axis=1), ["mamlkit", *peers, "torch.func vmap", "matrix-product limit"]
+    return (
+        ms,
+        ms[peers].min(axis=1),
+        ["mamlkit", *peers, "torch.func vmap", "matrix-product limit"],
+    )
 
 
 def comparison(machine, name):
     """The table of one machine."""
     ms, fastest, shown = compared(machine)
-    frame = ms[shown].map(lambda t: f"{t:.0f}" if t >= 20 else f"{t:.1f}" if t >= 1 else f"{t:.2f}")
+    frame = ms[shown].map(
+        lambda t: f"{t:.0f}" if t >= 20 else f"{t:.1f}" if t >= 1 else f"{t:.2f}"
+    )
     frame["peer / ours"] = (fastest / ms["mamlkit"]).map("{:.1f}".format)
     frame["aim"] = [f"{aim:g}" for aim in AIMS]
-    frame["ours / limit"] = (ms["mamlkit"] / ms["matrix-product limit"]).map("{:.1f}".format)
+    frame["ours / limit"] = (ms["mamlkit"] / ms["matrix-product limit"]).map(
+        "{:.1f}".format
+    )
     where, origin = origin_of(machine, "time")
     caption = f"Milliseconds of one meta-gradient, and how many times as long the fastest peer takes. {where}; {origin['GFLOP/s']} GFLOP/s at the start."
     return notebook.table(frame.reset_index(), caption, name, right=frame.columns)
@@ -278,17 +298,28 @@ comparison(NARROW, "tab-how-fast")
 # %%
 ms, fastest, shown = compared(NARROW)
 others = ms[shown[1:-1]].min(axis=1)
-notebook.check("the engine is the fastest on every shape", (ms["mamlkit"] < others).all())
-notebook.check("twice as fast as any peer at least", (fastest / ms["mamlkit"] > 2).all())
+notebook.check(
+    "the engine is the fastest on every shape", (ms["mamlkit"] < others).all()
+)
+notebook.check(
+    "twice as fast as any peer at least", (fastest / ms["mamlkit"] > 2).all()
+)
 above = ms["mamlkit"] > ms["matrix-product limit"]
 notebook.check("no time is below the limit", above.all())
-times_limit = lambda t, ms: (t / ms["matrix-product limit"])[1:]  # of the image networks
-notebook.check("on images the engine takes at most twice the limit", (times_limit(ms["mamlkit"], ms) < 2).all())
+times_limit = lambda t, ms: (t / ms["matrix-product limit"])[
+    1:
+]  # of the image networks
+notebook.check(
+    "on images the engine takes at most twice the limit",
+    (times_limit(ms["mamlkit"], ms) < 2).all(),
+)
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 reached = (fastest / ms["mamlkit"]).to_numpy() >= AIMS
 named = lambda which: "; ".join(ms.index[which]) or "none"
-notebook.markdown(f"Aims that are reached: {named(reached)}. Missed: {named(~reached)}.")
+notebook.markdown(
+    f"Aims that are reached: {named(reached)}. Missed: {named(~reached)}."
+)
 
 # %% [markdown]
 # Normalisation, and the traffic between cache and memory that goes with it, takes most of what lies above the limit. The sinusoid network is so
@@ -305,13 +336,18 @@ comparison(WIDE, "tab-how-fast-avx512")
 # %%
 wide, _, _ = compared(WIDE)
 others = wide[shown[1:-1]].min(axis=1)
-notebook.check("the engine is the fastest on every shape there, too", (wide["mamlkit"] < others).all())
+notebook.check(
+    "the engine is the fastest on every shape there, too",
+    (wide["mamlkit"] < others).all(),
+)
 above = wide["mamlkit"] > wide["matrix-product limit"]
 notebook.check("no time is below the limit", above.all())
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 gpu = (folder / "cuda" / "time.csv").exists()
-comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown("On a GPU: not run.")
+comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown(
+    "On a GPU: not run."
+)
 
 # %% [markdown]
 # Other ways to take convolutions were tried on the first processor, and did not pay: Winograd's algorithm
@@ -325,9 +361,14 @@ comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown("On a GPU:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 measured = pd.read_csv(folder / NARROW / "time.csv")
-error = measured.pivot(index="shape", columns="way", values="error").loc[ms.index, shown[:-1]]
+error = measured.pivot(index="shape", columns="way", values="error").loc[
+    ms.index, shown[:-1]
+]
 notebook.table(
-    error.map("{:.0e}".format).reset_index(), "Relative error of the gradient in float32, four tasks.", "tab-float32", right=shown
+    error.map("{:.0e}".format).reset_index(),
+    "Relative error of the gradient in float32, four tasks.",
+    "tab-float32",
+    right=shown,
 )
 
 # %% [markdown]
@@ -341,7 +382,11 @@ notebook.table(
 # the steps until these are full, and then by no more than the weights of a step.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-used = pd.read_csv(folder / NARROW / "memory.csv").pivot(index="way", columns="steps", values="MB").loc[shown[:-1]]
+used = (
+    pd.read_csv(folder / NARROW / "memory.csv")
+    .pivot(index="way", columns="steps", values="MB")
+    .loc[shown[:-1]]
+)
 used.columns = [f"{steps} step{'s' if steps > 1 else ''}" for steps in used]
 notebook.table(
     used.reset_index(),
@@ -365,7 +410,10 @@ notebook.check("with five steps the engine needs no more than the loop", less)
 # From Omniglot 5-way 1-shot with 32 tasks, one inner step and 64 filters, one quantity is varied at a time.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope one.", "name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right everywhere, with mamlkit lowest; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at ten, over filters the loop rises least. Of memory the loop needs least by far; mamlkit is level over shots and beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, but for four tasks."}}
-scaling, memory = (pd.read_csv(folder / NARROW / f"{name}.csv") for name in ("scaling", "memory-scaling"))
+scaling, memory = (
+    pd.read_csv(folder / NARROW / f"{name}.csv")
+    for name in ("scaling", "memory-scaling")
+)
 fig, axes = plt.subplots(2, 4, figsize=(9.2, 5.2), sharex="col", sharey="row")
 for row, (lines, unit) in zip(axes, ((scaling, "ms"), (memory, "MB"))):
     for ax, (quantity, part) in zip(row, lines.groupby("quantity", sort=False)):
@@ -386,8 +434,13 @@ for quantity in ("tasks", "shots", "steps"):
 claim = "linear or better in tasks, shots and steps (20 % allowed)"
 notebook.check(claim, max(growth.values()) < 1.2)
 held = memory[memory["way"] == "mamlkit"].set_index(["quantity", "value"])["MB"]
-notebook.check("twice 32 tasks need no more memory (20 % allowed)", held["tasks"][64] < 1.2 * held["tasks"][32])
-notebook.check("nor do ten shots instead of one", held["shots"][10] < 1.2 * held["shots"][1])
+notebook.check(
+    "twice 32 tasks need no more memory (20 % allowed)",
+    held["tasks"][64] < 1.2 * held["tasks"][32],
+)
+notebook.check(
+    "nor do ten shots instead of one", held["shots"][10] < 1.2 * held["shots"][1]
+)
 
 # %% [markdown]
 # Time is nearly proportional to the steps, as the count of products is. In tasks it grows more slowly, as few tasks leave
@@ -407,10 +460,17 @@ notebook.check("nor do ten shots instead of one", held["shots"][10] < 1.2 * held
 training = pd.read_csv(folder / NARROW / "training.csv", index_col="way")["ms"]
 more = training["training"] / training["meta-gradients alone"] - 1
 rounded = training.map("{:.0f}".format).rename("ms").reset_index()
-notebook.table(rounded, f"Milliseconds of an iteration. {origin_of(NARROW, 'training')[0]}.", "tab-training", right=("ms",))
+notebook.table(
+    rounded,
+    f"Milliseconds of an iteration. {origin_of(NARROW, 'training')[0]}.",
+    "tab-training",
+    right=("ms",),
+)
 
 # %%
-notebook.check("everything else takes less than 15 % of the meta-gradients' time", more < 0.15)
+notebook.check(
+    "everything else takes less than 15 % of the meta-gradients' time", more < 0.15
+)
 
 # %% [markdown]
 # ## An iteration of Algorithm 3
@@ -434,21 +494,40 @@ ROWS = {
     "a whole iteration, s": "meta-iteration, s",
     "500 iterations, h": "500 iterations, h",
 }
-rates = found.loc[["physics, steps/s", "physics, with forward pass, steps/s"]].to_numpy()
-needed = pd.Series([rates[0, 0], rates[1, 1]], found.columns)  # the HalfCheetah's observations need no forward pass
-share = {part: 100 * found.loc[f"our sampling {part}, steps/s"] / needed for part in ("before", "after")}
-reached = pd.DataFrame(share).T.set_axis([f"our sampling {part} it, % of the physics that it needs" for part in share])
-frame = pd.concat([found.loc[list(ROWS.values())].set_axis(list(ROWS)), reached]).map(lambda v: f"{v:,.0f}" if v >= 100 else f"{v:.1f}")
+rates = found.loc[
+    ["physics, steps/s", "physics, with forward pass, steps/s"]
+].to_numpy()
+needed = pd.Series(
+    [rates[0, 0], rates[1, 1]], found.columns
+)  # the HalfCheetah's observations need no forward pass
+share = {
+    part: 100 * found.loc[f"our sampling {part}, steps/s"] / needed
+    for part in ("before", "after")
+}
+reached = pd.DataFrame(share).T.set_axis(
+    [f"our sampling {part} it, % of the physics that it needs" for part in share]
+)
+frame = pd.concat([found.loc[list(ROWS.values())].set_axis(list(ROWS)), reached]).map(
+    lambda v: f"{v:,.0f}" if v >= 100 else f"{v:.1f}"
+)
 where = json.loads((folder / "rl" / "origin.json").read_text())
 text = f"One iteration of Algorithm 3. {where['processor']}, {where['device']}, {where['date']}, commit {where['commit'][:7]}."
-notebook.table(frame.reset_index(names="what"), text, "tab-how-fast-rl", right=frame.columns)
+notebook.table(
+    frame.reset_index(names="what"), text, "tab-how-fast-rl", right=frame.columns
+)
 
 # %%
 physics = found.loc["physics, with forward pass, steps/s"]
 for part in ("before", "after"):
     enough = found.loc[f"our sampling {part}, steps/s"] > 0.6 * physics
-    notebook.check(f"sampling {part} the inner step: over 60 % of steps with a forward pass", enough.all())
-notebook.check("HalfCheetah: over half of the physics that it needs", (reached["HalfCheetah velocity"] > 50).all())
+    notebook.check(
+        f"sampling {part} the inner step: over 60 % of steps with a forward pass",
+        enough.all(),
+    )
+notebook.check(
+    "HalfCheetah: over half of the physics that it needs",
+    (reached["HalfCheetah velocity"] > 50).all(),
+)
 bound = found.loc["update, s"] < 2 * found.loc["limit of the update, s"]
 notebook.check("the update takes less than twice its limit", bound.all())
 

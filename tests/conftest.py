@@ -43,9 +43,14 @@ def loop_gradient(objective, params, tasks):
     leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
     (support, query) = tasks
     n = len(support[0])
-    losses = [objective(leaves, maml.Task(tuple(t[i] for t in support), tuple(t[i] for t in query))) for i in range(n)]
+    losses = [
+        objective(leaves, maml.Task(tuple(t[i] for t in support), tuple(t[i] for t in query)))
+        for i in range(n)
+    ]
     gradient = torch.autograd.grad(sum(losses) / n, list(leaves.values()), allow_unused=True)
-    return {k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient)}, torch.stack(losses).detach()
+    return {
+        k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient)
+    }, torch.stack(losses).detach()
 
 
 def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.float64):

@@ -6,7 +6,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PARTS = ["book/_ext", "book/_static", "book/references.bib", "mamlkit/places.py", "tests/nbval_sanitize.cfg"]
-PARTS += ["_config.yml", "pyproject.toml", "conftest.py", "Makefile", "constraints.txt", ".gitattributes", ".ci"]
+PARTS += [
+    "_config.yml",
+    "pyproject.toml",
+    "conftest.py",
+    "Makefile",
+    "constraints.txt",
+    ".gitattributes",
+    ".ci",
+]
 
 
 def clone(folder, said="this clone"):

@@ -28,7 +28,9 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
     curves = {}
     for evaluation in row.evaluations:
         shape = (tasks, evaluation.inner_steps + 1)
-        curves[evaluation.name] = {m: 1 + 0.1 * made.standard_normal(shape) if errors is None else errors for m in metrics}
+        curves[evaluation.name] = {
+            m: 1 + 0.1 * made.standard_normal(shape) if errors is None else errors for m in metrics
+        }
     done = row.iterations if done is None else done
     with folders.open_run(row, seed, "a device", base=repository / "runs") as folder:
         (folder / "params.safetensors").write_bytes(b"")

@@ -26,7 +26,8 @@ from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
 
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
-IN_PLACE = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}  # which the counter does not know
+# which the counter does not know
+IN_PLACE = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -63,7 +64,8 @@ def test_ways_that_disagree_give_no_table(monkeypatch):
 
 def test_products_are_counted_as_the_chapter_says():
     device = torch.device("cpu")
-    # 1 x 40, 40 x 40 and 40 x 1 weights; 25 tasks of 10 support points (9 passes, the first layer 4) and 10 query points (3 and 2).
+    # 1 x 40, 40 x 40 and 40 x 1 weights; 25 tasks of 10 support points (9 passes, the first layer 4) and 10
+    # query points (3 and 2).
     assert flops(*problem("sinusoid", device)) == 2 * 25 * 10 * (40 * (4 + 2) + (1600 + 40) * (9 + 3))
     learner, params, batch = problem("Omniglot 5-way 1-shot", device)
     first, *others = 14**2 * 9, *(out**2 * 9 * 64 for out in (7, 4, 2)), 5
@@ -72,12 +74,16 @@ def test_products_are_counted_as_the_chapter_says():
 
 @pytest.mark.parametrize("pooling", ["stride", "max"])
 def test_the_limit_counts_every_product_that_is_run(pooling, monkeypatch):
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)  # whose convolutions are products that the counter sees
-    learner = methods.Learner(models.conv4(3, filters=2, size=20, pooling=pooling), LOSS, 0.1, inner_steps=3, shots=2)
+    # whose convolutions are products that the counter sees
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    learner = methods.Learner(
+        models.conv4(3, filters=2, size=20, pooling=pooling), LOSS, 0.1, inner_steps=3, shots=2
+    )
     params = learner.model.init(torch.Generator().manual_seed(0))
     labels = lambda n: torch.arange(3).repeat_interleave(n).expand(1, -1)
     batch = Task(*((torch.randn(1, 3 * n, 1, 20, 20), labels(n)) for n in (2, 5)))
-    meta_batch.meta_gradient(methods.maml(learner), params, batch)  # which looks once at a network that it has not seen
+    # which looks once at a network that it has not seen
+    meta_batch.meta_gradient(methods.maml(learner), params, batch)
     with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         meta_batch.meta_gradient(methods.maml(learner), params, batch)
     assert counter.get_total_flops() == flops(learner, params, batch)
@@ -86,13 +92,22 @@ def test_the_limit_counts_every_product_that_is_run(pooling, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_are_the_papers(shape):
     learner, _, batch = problem(shape, torch.device("cpu"))
-    counts = {"sinusoid": (25, 10, 10, 1), "Omniglot 5-way 1-shot": (32, 5, 5, 1), "Omniglot 20-way 1-shot": (16, 20, 20, 5)}
+    counts = {
+        "sinusoid": (25, 10, 10, 1),
+        "Omniglot 5-way 1-shot": (32, 5, 5, 1),
+        "Omniglot 20-way 1-shot": (16, 20, 20, 5),
+    }
     wanted = counts.get(shape, (4, 5, 75, 5))
     (_, support), (_, query) = batch
     assert (len(support), support.shape[1], query.shape[1], learner.inner_steps) == wanted
     if shape == MINI:  # which has no row yet
         windows = [layer.window for layer in learner.model.layers if layer.window]
-        assert [(w.size, w.channels, w.stride) for w in windows] == [(84, 3, 1), (42, 32, 1), (21, 32, 1), (10, 32, 1)]
+        assert [(w.size, w.channels, w.stride) for w in windows] == [
+            (84, 3, 1),
+            (42, 32, 1),
+            (21, 32, 1),
+            (10, 32, 1),
+        ]
         assert [layer.pool for layer in learner.model.layers[:4]] == [2] * 4 and learner.inner_lr == 0.01
 
 
@@ -104,7 +119,12 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
     def steps():
         shape = (row.meta_batch_size, 200)
         observations, noise = torch.randn(*shape, 20), torch.randn(*shape, 6)
-        return Steps(observations, policy.mean(params, observations) + noise, torch.randn(shape), torch.full(shape, 1 / 200))
+        return Steps(
+            observations,
+            policy.mean(params, observations) + noise,
+            torch.randn(shape),
+            torch.full(shape, 1 / 200),
+        )
 
     before, after = steps(), steps()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the counter sees its own thread only
@@ -113,7 +133,9 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
     assert counter.get_total_flops() == update_flops(row, params, step.tries)
 
 
-@pytest.mark.parametrize(("module", "option"), [(meta_gradient, "--shape=sinusoid"), (meta_rl, "--robot=ant-velocity")])
+@pytest.mark.parametrize(
+    ("module", "option"), [(meta_gradient, "--shape=sinusoid"), (meta_rl, "--robot=ant-velocity")]
+)
 def test_a_kept_table_is_whole(module, option, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--save", option.split("=")[0], option.split("=")[1]])
     with pytest.raises(SystemExit):
@@ -124,10 +146,15 @@ def test_a_kept_table_is_whole(module, option, monkeypatch, capsys):
 def test_every_table_is_kept_with_its_own_origin(tmp_path, monkeypatch):
     monkeypatch.setattr(meta_gradient.places, "repository", lambda: tmp_path)
     for table, commit in (("time", "a"), ("training", "b"), ("time", "c")):
-        meta_gradient.keep("here", torch.device("cpu"), table, [{"way": "loop", "ms": 1.23456}], {"commit": commit})
+        meta_gradient.keep(
+            "here", torch.device("cpu"), table, [{"way": "loop", "ms": 1.23456}], {"commit": commit}
+        )
     folder = tmp_path / "data" / "benchmarks" / "here"
     assert (folder / "time.csv").read_text() == "way,ms\nloop,1.235\n"
-    assert json.loads((folder / "origin.json").read_text()) == {"time": {"commit": "c"}, "training": {"commit": "b"}}
+    assert json.loads((folder / "origin.json").read_text()) == {
+        "time": {"commit": "c"},
+        "training": {"commit": "b"},
+    }
 
 
 def test_what_grows_is_one_number_of_a_problem():

@@ -1,4 +1,5 @@
-"""The arrows between rooms and modules point down, as the page says: read from the source, without importing anything."""
+"""The arrows between rooms and modules point down, as the page says: read from the source, without importing
+anything."""
 
 import ast
 import re
@@ -35,13 +36,18 @@ def names(node: ast.AST, module: str) -> list[str]:
 
 @cache
 def imports(module: str, whole: bool = False) -> frozenset[str]:
-    """What a module imports when it is imported; with ``whole``, also what its functions import when they run."""
+    """What a module imports when it is imported; with ``whole``, also what its functions import when they
+    run."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     nodes = ast.walk(tree) if whole else tree.body
     found = {
-        name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names(node, module)
+        name
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in names(node, module)
     }
-    parents = {name.rpartition(".")[0] for name in found if name in FILES}  # importing a.b runs a/__init__ too
+    # importing a.b runs a/__init__ too
+    parents = {name.rpartition(".")[0] for name in found if name in FILES}
     return frozenset(found | {p for p in parents if p in FILES} - {module})
 
 
@@ -80,7 +86,9 @@ def test_a_room_uses_only_those_that_the_page_says(name):
 
 @pytest.mark.parametrize("one", list(USES))
 def test_a_room_uses_all_that_the_page_says_and_these_stand_above_it(one):
-    used = {room(other) for m in FILES if room(m) == one for other in imports(m, whole=True) if other in FILES}
+    used = {
+        room(other) for m in FILES if room(m) == one for other in imports(m, whole=True) if other in FILES
+    }
     assert used - {"", one} == set(USES[one])
     above = list(USES)[: list(USES).index(one)]
     assert set(USES[one]) <= set(above)

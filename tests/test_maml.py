@@ -33,7 +33,9 @@ def test_meta_gradient_on_quadratics_has_the_closed_form(steps):
     query = support + torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
     step = {"inner_lr": alpha, "inner_steps": steps}
     exact = lambda p, task: quadratic(maml.adapt(quadratic, p, task.support, **step), task.query)
-    first = lambda p, task: quadratic(maml.adapt(quadratic, p, task.support, first_order=True, **step), task.query)
+    first = lambda p, task: quadratic(
+        maml.adapt(quadratic, p, task.support, first_order=True, **step), task.query
+    )
 
     shrink = (1 - alpha * curvature) ** steps  # theta' - s = (1 - alpha c)^steps (theta - s)
     adapted = support + shrink * (theta["w"] - support)
@@ -82,7 +84,12 @@ def test_first_order_differs_from_second_order(kind):
 def test_the_meta_gradient_is_the_mean_over_all_tasks():
     learner, params, tasks = small_problem("mlp", tasks=3)
     objective = methods.maml(learner)
-    alone = [maml.meta_gradient(objective, params, maml.Task(*(tuple(t[i : i + 1] for t in part) for part in tasks)))[0] for i in range(3)]
+    alone = [
+        maml.meta_gradient(
+            objective, params, maml.Task(*(tuple(t[i : i + 1] for t in part) for part in tasks))
+        )[0]
+        for i in range(3)
+    ]
     mean = {k: sum(g[k] for g in alone) / 3 for k in params}
     gradient, _ = maml.meta_gradient(objective, params, tasks)
     assert relative_error(gradient, mean) < 1e-12
@@ -99,7 +106,9 @@ def test_adapt_takes_every_step_and_no_step_is_the_identity():
         assert all(torch.equal(got[k], wanted[k]) for k in params)
     by_hand = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
     gradient = torch.autograd.grad(learner.loss_fn(by_hand, support), list(by_hand.values()))
-    assert all(torch.allclose(path[1][k], v - 0.1 * g, rtol=1e-12) for (k, v), g in zip(by_hand.items(), gradient))
+    assert all(
+        torch.allclose(path[1][k], v - 0.1 * g, rtol=1e-12) for (k, v), g in zip(by_hand.items(), gradient)
+    )
 
 
 def test_frozen_parameters_keep_their_value_but_have_a_meta_gradient():
@@ -108,7 +117,8 @@ def test_frozen_parameters_keep_their_value_but_have_a_meta_gradient():
     fast = learner.adapt(params, support)
     assert learner.model.frozen == {f"shift{i}" for i in range(4)}
     assert all(torch.equal(fast[name], params[name]) for name in learner.model.frozen)
-    adapted = [name for name in params if name.startswith(("conv", "head"))]  # a bias before the normalisation has no effect
+    # a bias before the normalisation has no effect
+    adapted = [name for name in params if name.startswith(("conv", "head"))]
     assert not any(torch.equal(fast[name], params[name]) for name in adapted)
     gradient, _ = maml.meta_gradient(methods.maml(learner), params, tasks)
     assert all(gradient[name].abs().max() > 0 for name in learner.model.frozen)

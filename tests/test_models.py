@@ -15,7 +15,8 @@ def generator(seed=0):
 
 
 def same_convolution(image, kernel, bias, stride):
-    """TensorFlow's SAME convolution of one image, window by window: ceil(size / stride) outputs, odd padding after."""
+    """TensorFlow's SAME convolution of one image, window by window: ceil(size / stride) outputs, odd padding
+    after."""
     channels, size, _ = image.shape
     out = math.ceil(size / stride)
     total = max((out - 1) * stride + 3 - size, 0)
@@ -32,7 +33,9 @@ def same_convolution(image, kernel, bias, stride):
 def slow_conv4(params, images, stride):
     x = images
     for block in range(4):
-        x = torch.stack([same_convolution(image, params[f"conv{block}"], params[f"bias{block}"], stride) for image in x])
+        x = torch.stack(
+            [same_convolution(image, params[f"conv{block}"], params[f"bias{block}"], stride) for image in x]
+        )
         mean = x.mean((0, 2, 3), keepdim=True)
         variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
         x = (x - mean) / (variance + 1e-3).sqrt() + params[f"shift{block}"][None, :, None, None]
@@ -44,10 +47,15 @@ def slow_conv4(params, images, stride):
     return x @ params["head"].T + params["head_bias"]
 
 
-@pytest.mark.parametrize(("pooling", "size", "channels"), [("stride", 28, 1), ("stride", 9, 2), ("max", 20, 3)])
+@pytest.mark.parametrize(
+    ("pooling", "size", "channels"), [("stride", 28, 1), ("stride", 9, 2), ("max", 20, 3)]
+)
 def test_conv4_equals_its_slow_twin(pooling, size, channels):
     model = models.conv4(3, filters=4, size=size, channels=channels, pooling=pooling)
-    params = {k: (v + 0.1 * torch.randn(v.shape, generator=generator(1))).double() for k, v in model.init(generator()).items()}
+    params = {
+        k: (v + 0.1 * torch.randn(v.shape, generator=generator(1))).double()
+        for k, v in model.init(generator()).items()
+    }
     images = torch.rand(5, channels, size, size, generator=generator(2), dtype=torch.float64)
     wanted = slow_conv4(params, images, 2 if pooling == "stride" else 1)
     assert torch.allclose(model.apply(params, images), wanted, rtol=1e-9, atol=1e-9)
@@ -88,9 +96,15 @@ def test_initialisers_are_the_authors():
     pooled = models.conv4(5, filters=32, size=84, channels=3, pooling="max").init(generator())
     assert pooled["head"].abs().max() <= math.sqrt(6 / (800 + 5))
     linear = models.mlp(1, (40, 40), 1).init(generator())
-    # Cut at two standard deviations, the standard deviation is 0.8796 of the nominal; 1,600 values, five standard errors.
+    # Cut at two standard deviations, the standard deviation is 0.8796 of the nominal; 1,600 values, five
+    # standard errors.
     assert linear["weight1"].abs().max() <= 0.02 and abs(linear["weight1"].std() / 0.01 - 0.8796) < 0.08
-    zeros = [v for p in (stride, pooled, linear) for k, v in p.items() if k.startswith(("bias", "shift", "head_bias"))]
+    zeros = [
+        v
+        for p in (stride, pooled, linear)
+        for k, v in p.items()
+        if k.startswith(("bias", "shift", "head_bias"))
+    ]
     assert all(v.abs().max() == 0 for v in zeros)
 
 
@@ -106,7 +120,9 @@ def test_the_non_convolutional_net_normalises_hidden_layers_only():
     x = torch.rand(5, 1, 2, 2, generator=generator(), dtype=torch.float64)
     h = x.flatten(1)
     for layer in range(2):
-        h = models.batch_norm(h @ params[f"weight{layer}"].T + params[f"bias{layer}"], params[f"shift{layer}"]).clamp(min=0)
+        h = models.batch_norm(
+            h @ params[f"weight{layer}"].T + params[f"bias{layer}"], params[f"shift{layer}"]
+        ).clamp(min=0)
     assert torch.allclose(model.apply(params, x), h @ params["weight2"].T + params["bias2"], rtol=1e-10)
 
 
@@ -115,8 +131,14 @@ def test_the_non_convolutional_net_normalises_hidden_layers_only():
     [
         (lambda: models.conv4(5, pooling="average"), "'stride' .* 'max'"),
         (lambda: models.conv4(5, size=8, pooling="max"), "at least 16 pixels"),
-        (lambda: models.conv4(5).apply(models.conv4(5).init(generator()), torch.zeros(2, 1, 32, 32)), r"\(1, 32, 32\)"),
-        (lambda: models.mlp(1, (4,), 1).apply(models.mlp(1, (4,), 1).init(generator()), torch.zeros(2, 3)), "3 features"),
+        (
+            lambda: models.conv4(5).apply(models.conv4(5).init(generator()), torch.zeros(2, 1, 32, 32)),
+            r"\(1, 32, 32\)",
+        ),
+        (
+            lambda: models.mlp(1, (4,), 1).apply(models.mlp(1, (4,), 1).init(generator()), torch.zeros(2, 3)),
+            "3 features",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(call, words):

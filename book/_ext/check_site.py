@@ -1,6 +1,6 @@
 """Check the pages that were built: they read without a network, nothing is missing or broken.
 
-    python book/_ext/check_site.py _build/html
+python book/_ext/check_site.py _build/html
 """
 
 import re
@@ -57,7 +57,9 @@ def anchors(page: Path) -> set[str]:
 
 def urls(attribute: str, value: str) -> list[str]:
     """The addresses in an attribute; a ``srcset`` holds several, each with a width."""
-    return [part.split()[0] for part in value.split(",") if part.strip()] if attribute == "srcset" else [value]
+    return (
+        [part.split()[0] for part in value.split(",") if part.strip()] if attribute == "srcset" else [value]
+    )
 
 
 def missing(page: Path, url: str, site: Path) -> str | None:
@@ -128,7 +130,9 @@ def check_page(page: Path, site: Path) -> list[str]:
             faults.append(f"image {image.get('src', '')[:60]} has no description: alt={alt!r}")
     text, printed = prose(article), outputs(article)
     faults += [f"holds {name}" for name, css in BAD_MARKUP.items() if article.select_one(css)]
-    faults += [f"shows {name}" for name, sign in BAD_TEXT.items() if sign.search(text) or sign.search(printed)]
+    faults += [
+        f"shows {name}" for name, sign in BAD_TEXT.items() if sign.search(text) or sign.search(printed)
+    ]
     faults += [f"an unrendered directive or role: {found.group()!r}" for found in ROLE.finditer(text)]
     return faults
 

@@ -41,7 +41,7 @@ def libraries(root: Path) -> list[str]:
     while todo:
         requirement = Requirement(todo.pop())
         name = canonicalize_name(requirement.name)
-        if name in found or requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
             continue
         try:
             found[name] = distribution(name).version
@@ -122,7 +122,8 @@ def copy_mathjax(app, exception) -> None:
 
 
 class FromPackage(SphinxDirective):
-    """``{from-package} mamlkit.report.results:function`` puts the Markdown which that function returns in its place."""
+    """``{from-package} mamlkit.report.results:function`` puts the Markdown which that function returns in its
+    place."""
 
     required_arguments = 1
     final_argument_whitespace = False
@@ -139,7 +140,8 @@ class FromPackage(SphinxDirective):
 
 
 def keep_colons(app, what, name, obj, options, lines) -> None:
-    """Keep napoleon from reading ``Features: a point ...``, the docstring of a property, as type and description."""
+    """Keep napoleon from reading ``Features: a point ...``, the docstring of a property, as type and
+    description."""
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # an empty comment goes first
 

@@ -1,6 +1,6 @@
 """Execute ``NN-name.py`` and write its twin ``NN-name.ipynb``, byte for byte the same each time.
 
-    python book/_ext/refresh.py [--force] notebooks/*.py
+python book/_ext/refresh.py [--force] notebooks/*.py
 """
 
 import argparse

@@ -121,7 +121,7 @@ def _check_tensors(params: Params, examples: Examples, inputs_too: bool) -> None
             raise ValueError(
                 f"{name}: on {value.device}, but the first parameter is on {device}; use .to('{device}')"
             )
-        if value.dtype != dtype and (name in params or inputs_too and name.endswith("inputs")):
+        if value.dtype != dtype and (name in params or (inputs_too and name.endswith("inputs"))):
             raise ValueError(f"{name}: {value.dtype}, but the first parameter is {dtype}; use .to({dtype})")
 
 
@@ -186,7 +186,8 @@ def _check_targets(
             if least < 0 or largest >= (math.inf if outputs is None else outputs):
                 classes = "the number of classes" if outputs is None else outputs
                 raise ValueError(
-                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to {classes} less 1"
+                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to "
+                    f"{classes} less 1"
                 )
 
 

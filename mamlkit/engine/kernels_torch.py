@@ -1,9 +1,18 @@
-"""The engine's inner loops as PyTorch operations, for a GPU: same functions as :mod:`mamlkit.engine.kernels_cpu`.
+"""The engine's inner loops as PyTorch operations, for a GPU: same functions as
+:mod:`mamlkit.engine.kernels_cpu`.
 
 Every task of a chunk at once; a convolution is one unfolding and one batched product.
 """
 
-__all__ = ["input_gradient", "normalise", "normalise_backward", "normalise_tangent", "normalise_tangent_backward", "product", "weight_gradient"]
+__all__ = [
+    "input_gradient",
+    "normalise",
+    "normalise_backward",
+    "normalise_tangent",
+    "normalise_tangent_backward",
+    "product",
+    "weight_gradient",
+]
 
 from collections.abc import Sequence
 
@@ -31,7 +40,8 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one is given."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one
+    is given."""
     gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
     return gradient if out is None else out.add_(gradient)
 
@@ -52,7 +62,8 @@ def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Te
 
 
 def _windows(x: Tensor, pool: int) -> Tensor:
-    """The pixels of every pooling window: ``[tasks, points, height / pool, width / pool, channels, pool * pool]``."""
+    """The pixels of every pooling window: ``[tasks, points, height / pool, width / pool, channels, pool *
+    pool]``."""
     height, width = (size // pool * pool for size in x.shape[2:4])
     x = x[:, :, :height, :width].unflatten(3, (-1, pool)).unflatten(2, (-1, pool))
     return x.permute(0, 1, 2, 4, 6, 3, 5).flatten(-2)
@@ -101,7 +112,9 @@ def normalise_backward(
     return dz, d.sum(PIXELS), mean_nd * n[0, ..., 0].numel()
 
 
-def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
+def normalise_tangent(
+    z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int
+) -> tuple[Tensor, ...]:
     """See :func:`mamlkit.engine.kernels_cpu.normalise_tangent`."""
     n_dot, mean_nz = _project(z_dot, n, r)
     return _pick(n_dot, where, pool), n_dot, mean_nz, (dz * z_dot).sum(PIXELS)

@@ -1,8 +1,8 @@
 """How a meta-batch is executed: the meta-gradient of many tasks, fast and in little memory.
 
-A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by
-the adjoint recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and
-give the same numbers. Both ask :mod:`mamlkit.engine.checks` first, and for both it is the same whether a caller is in
+A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by the adjoint
+recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and give the same
+numbers. Both ask :mod:`mamlkit.engine.checks` first, and for both it is the same whether a caller is in
 autocast or in inference mode.
 """
 
@@ -27,7 +27,8 @@ from mamlkit.methods.gradient import Learner, Objective, predictor
 from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
 from mamlkit.models import Layer
 
-CHUNK_BYTES = 4 << 20  # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
+# of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
+CHUNK_BYTES = 4 << 20
 LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
 
@@ -44,7 +45,8 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
         The gradient of the mean loss, and the losses ``[tasks]``.
 
     Raises:
-        ValueError: parameters or a meta-batch that do not fit the network (see :func:`mamlkit.engine.checks.check`).
+        ValueError: parameters or a meta-batch that do not fit the network (see
+            :func:`mamlkit.engine.checks.check`).
     """
     with _undisturbed():
         if not _is_fast(objective, params, tasks):
@@ -114,7 +116,9 @@ def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: 
     outputs = [passes.Pass(plan, kernels, weights, query, keep=False).outputs]
     for _ in range(learner.inner_steps):
         run = passes.Pass(plan, kernels, weights, support, keep=False)
-        weights = _step(learner, weights, run.gradient(_loss_gradient(learner, run.outputs, tasks.support[1])[1]))
+        weights = _step(
+            learner, weights, run.gradient(_loss_gradient(learner, run.outputs, tasks.support[1])[1])
+        )
         outputs.append(passes.Pass(plan, kernels, weights, query, keep=False).outputs)
     return torch.stack(outputs)
 
@@ -145,7 +149,9 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
         run, gradient, d_dot = inner(path[-1])
         path.append(_step(learner, path[-1], gradient))
         kept.append((run, d_dot))
-        while kept and (objective.first_order or len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES):
+        while kept and (
+            objective.first_order or (len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES)
+        ):
             kept.popleft()
 
     inputs, targets_of_loss = tasks.query if objective.adapts else tasks.support
@@ -165,7 +171,9 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
 def _step(learner: Learner, weights: Params, gradient: Params) -> Params:
     """The inner update; what is frozen stays."""
     frozen = learner.model.frozen
-    return {n: w if n in frozen else torch.sub(w, gradient[n], alpha=learner.inner_lr) for n, w in weights.items()}
+    return {
+        n: w if n in frozen else torch.sub(w, gradient[n], alpha=learner.inner_lr) for n, w in weights.items()
+    }
 
 
 def _moved(learner: Learner, v: Params) -> Params:
@@ -174,7 +182,9 @@ def _moved(learner: Learner, v: Params) -> Params:
     return {n: torch.zeros_like(x) if n in still else x for n, x in v.items()}
 
 
-def _loss_gradient(learner: Learner, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+def _loss_gradient(
+    learner: Learner, outputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
 
     The loss is a function of few numbers, so plain automatic differentiation is fast enough here. Its Hessian
@@ -200,19 +210,25 @@ def _kernels(device: torch.device) -> ModuleType:
 
 
 def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
-    """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one piece."""
+    """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one
+    piece."""
     targets = tasks.query[1]
     if targets.device.type != "cpu":
         return [work(tasks)]
     if len(targets) <= chunk:
-        with one_thread():  # so that the number of threads, which decides how sums are split, does not move a digit
+        # so that the number of threads, which decides how sums are split, does not move a digit
+        with one_thread():
             return [work(tasks)]
     part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
     return each(work, [part(start) for start in range(0, len(targets), chunk)])
 
 
 def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
-    """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not depend on it."""
+    """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not
+    depend on it."""
     points = max(len(pair[1][0]) for pair in tasks)
-    values = max((layer.window.out**2 if layer.window else 1) * len(weights[layer.shift or layer.bias]) for layer in plan)
+    values = max(
+        (layer.window.out**2 if layer.window else 1) * len(weights[layer.shift or layer.bias])
+        for layer in plan
+    )
     return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))

@@ -7,10 +7,10 @@ For one layer, y = f(x, w), with d the gradient of the loss with respect to y:
 * ``tangent``: the derivative of y when x and w move along (x_dot, v);
 * ``tangent_backward``: the derivative of what ``backward`` gives, so of a gradient: a Hessian-vector product.
 
-Every pass costs about one or two products per weight, and none keeps a graph. Activations are
-``[tasks, points, height, width, channels]``, with one pixel where there are no images. Weights are matrices
-``[outputs, inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or with a leading axis of tasks; :func:`to_matrices`
-gives them.
+Every pass costs about one or two products per weight, and none keeps a graph. Activations are ``[tasks,
+points, height, width, channels]``, with one pixel where there are no images. Weights are matrices ``[outputs,
+inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or with a leading axis of tasks;
+:func:`to_matrices` gives them.
 """
 
 __all__ = ["Pass", "from_matrices", "to_images", "to_matrices"]
@@ -26,7 +26,8 @@ Params = dict[str, Tensor]
 
 
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
-    """Parameters as the passes take them: kernels and heads with channels last, no bias before a normalisation."""
+    """Parameters as the passes take them: kernels and heads with channels last, no bias before a
+    normalisation."""
     matrices = {}
     params = {name: value.resolve_neg() for name, value in params.items()}  # NumPy knows no lazy minus sign
     for layer, weight, channels in _weights(layers, params):
@@ -57,7 +58,9 @@ def _weights(layers: tuple[Layer, ...], params: Params) -> list[tuple[Layer, Ten
     """Layer, weight, and for a head over whole images the channels of those."""
     before = (None, *layers)
     whole = [p is not None and p.window is not None and not p.mean for p in before]
-    return [(l, params[l.weight], len(params[p.weight]) if w else 0) for l, p, w in zip(layers, before, whole)]
+    return [
+        (l, params[l.weight], len(params[p.weight]) if w else 0) for l, p, w in zip(layers, before, whole)
+    ]
 
 
 def to_images(layers: tuple[Layer, ...], inputs: Tensor) -> Tensor:
@@ -92,7 +95,9 @@ class Pass:
         keep: whether the tangent passes will be asked for.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], kernels: ModuleType, weights: Params, x: Tensor, keep: bool) -> None:
+    def __init__(
+        self, layers: tuple[Layer, ...], kernels: ModuleType, weights: Params, x: Tensor, keep: bool
+    ) -> None:
         self.layers, self.kernels, self.weights, self.keep = layers, kernels, weights, keep
         self.memory = []
         for layer in layers:
@@ -106,7 +111,8 @@ class Pass:
         return sum(t.nbytes for memory in self.memory for name, t in vars(memory).items() if name != "x")
 
     def gradient(self, d: Tensor) -> Params:
-        """Gradient of the loss with respect to every weight, task by task; d is the one with respect to the outputs."""
+        """Gradient of the loss with respect to every weight, task by task; d is the one with respect to the
+        outputs."""
         gradients: Params = {}
         d = d[:, :, None, None]
         for layer, memory in zip(reversed(self.layers), reversed(self.memory)):
@@ -141,7 +147,9 @@ class Pass:
             return self.kernels.weight_gradient(d, x, layer.window, out)
         return _added(out, d[:, :, 0, 0].mT, x.flatten(2))
 
-    def _input_gradient(self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]) -> Tensor | None:
+    def _input_gradient(
+        self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]
+    ) -> Tensor | None:
         if layer is self.layers[0]:
             return None
         if layer.window:
@@ -167,7 +175,9 @@ class Pass:
         d = self._into(layer, m, d)
         if layer.shift:
             known = (m.y, m.n, m.r, m.where, self.weights[layer.shift])
-            m.dz, gradients[layer.shift], m.sum_nd = self.kernels.normalise_backward(d, *known, layer.pool, self.keep)
+            m.dz, gradients[layer.shift], m.sum_nd = self.kernels.normalise_backward(
+                d, *known, layer.pool, self.keep
+            )
         else:
             m.dz, gradients[layer.bias] = d, _sum(d)
         gradients[layer.weight] = self._weight_gradient(layer, m.dz, m.x)
@@ -179,18 +189,35 @@ class Pass:
         if x_dot is not None:
             z_dot = self._product(layer, x_dot, self.weights[layer.weight], z_dot)
         if layer.shift:
-            y_dot, m.n_dot, m.mean_nz, m.sum_dzz = self.kernels.normalise_tangent(z_dot, m.dz, m.n, m.r, m.where, layer.pool)
+            y_dot, m.n_dot, m.mean_nz, m.sum_dzz = self.kernels.normalise_tangent(
+                z_dot, m.dz, m.n, m.r, m.where, layer.pool
+            )
         else:
             y_dot = z_dot.add_(v[layer.bias][:, None, None, None])
             if layer.relu:
                 _where_active(y_dot, m.y)
         return y_dot.mean((2, 3), keepdim=True) if layer.mean else y_dot
 
-    def _tangent_backward(self, layer: Layer, m: SimpleNamespace, v: Params, d_dot: Tensor, gradients: Params) -> Tensor | None:
+    def _tangent_backward(
+        self, layer: Layer, m: SimpleNamespace, v: Params, d_dot: Tensor, gradients: Params
+    ) -> Tensor | None:
         d_dot = self._into(layer, m, d_dot)
         if layer.shift:
-            known = (m.y, m.n, m.n_dot, m.dz, m.r, m.sum_nd, m.mean_nz, m.sum_dzz, m.where, self.weights[layer.shift])
-            dz_dot, gradients[layer.shift] = self.kernels.normalise_tangent_backward(d_dot, *known, layer.pool)
+            known = (
+                m.y,
+                m.n,
+                m.n_dot,
+                m.dz,
+                m.r,
+                m.sum_nd,
+                m.mean_nz,
+                m.sum_dzz,
+                m.where,
+                self.weights[layer.shift],
+            )
+            dz_dot, gradients[layer.shift] = self.kernels.normalise_tangent_backward(
+                d_dot, *known, layer.pool
+            )
         else:
             dz_dot, gradients[layer.bias] = d_dot, _sum(d_dot)
         gradients[layer.weight] = self._weight_gradient(layer, dz_dot, m.x)

@@ -1,11 +1,11 @@
 """Work on several CPU threads, each of which computes alone, so that no result depends on their number.
 
-In PyTorch a thread takes the common number of threads at its first question, and keeps it; whoever sets a number sets
-his own and the common one. So what is set here is set back, and a thread that comes meanwhile gets the right number
-all the same.
+In PyTorch a thread takes the common number of threads at its first question, and keeps it; whoever sets a
+number sets his own and the common one. So what is set here is set back, and a thread that comes meanwhile
+gets the right number all the same.
 
-Threads do not survive a fork: PyTorch would wait for those that are lost. So a child computes with one thread, and
-may be given more.
+Threads do not survive a fork: PyTorch would wait for those that are lost. So a child computes with one
+thread, and may be given more.
 """
 
 __all__ = ["MOST", "check", "each", "one_blas_thread", "one_thread"]
@@ -59,7 +59,10 @@ def check(threads: int) -> None:
     """
     if not (isinstance(threads, Integral) and 1 <= threads <= MOST):
         cores = os.cpu_count()
-        raise ValueError(f"threads={threads}, but whole numbers from 1 to {MOST} are allowed; use at most one for each core ({cores} here)")
+        raise ValueError(
+            f"threads={threads}, but whole numbers from 1 to {MOST} are allowed; use at most one "
+            f"for each core ({cores} here)"
+        )
 
 
 def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:

@@ -9,7 +9,8 @@ from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Ro
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
-    """Paper: section 5.1 and Appendix; 6,000 test tasks where the authors took 600, since the error is skewed."""
+    """Paper: section 5.1 and Appendix; 6,000 test tasks where the authors took 600, since the error is
+    skewed."""
     row = Row(
         name=name,
         title=title,
@@ -25,7 +26,9 @@ def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Ro
         queries=10,
         meta_batch_size=25,
         iterations=70_000,
-        evaluations=tuple(Evaluation(f"K={k}", shots=k, queries=k, inner_lr=lr[k], tasks=6000) for k in (5, 10, 20)),
+        evaluations=tuple(
+            Evaluation(f"K={k}", shots=k, queries=k, inner_lr=lr[k], tasks=6000) for k in (5, 10, 20)
+        ),
         quick={"iterations": 2000},
     )
     return dataclasses.replace(row, **changes)
@@ -36,7 +39,10 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
     inner_lr, steps, test_steps, meta_batch = (0.4, 1, 3, 32) if ways == 5 else (0.1, 5, 5, 16)
     plan = ("conv4", {"ways": ways, "filters": 64})
     if not convolutional:
-        plan = ("mlp", {"inputs": 784, "hidden": [256, 128, 64, 64], "outputs": ways, "batch_norm_shifts": True})
+        plan = (
+            "mlp",
+            {"inputs": 784, "hidden": [256, 128, 64, 64], "outputs": ways, "batch_norm_shifts": True},
+        )
     test = Evaluation("Q=K", shots, shots, inner_lr, headline_step=test_steps)
     more = dataclasses.replace(test, name="Q=15", queries=min(15, 20 - shots))
     kind = "" if convolutional else "-no-conv"
@@ -45,8 +51,11 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
         quick_plan["network"] = ("conv4", {"ways": ways, "filters": 16})
     return Row(
         name=f"{family}{kind}-{ways}way-{shots}shot",
-        title=f"{family.capitalize()} {ways}-way {shots}-shot" + ("" if convolutional else ", no convolution"),
-        place="Section 5.2; Table 1" if family == "omniglot" else "not in the paper: the stand-in without data",
+        title=f"{family.capitalize()} {ways}-way {shots}-shot"
+        + ("" if convolutional else ", no convolution"),
+        place="Section 5.2; Table 1"
+        if family == "omniglot"
+        else "not in the paper: the stand-in without data",
         family=family,
         network=plan,
         method="maml",
@@ -64,24 +73,85 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
 
 
 # The runs that the paper plots (Fig. 4 and 5; settings found in the authors' scripts, book/deviations.md):
-# what the paper calls it, rollouts and iterations of MAML, its alpha, its bound of the divergence; rollouts of a test;
-# alpha of the test steps of MAML, pretrained, random; iterations of pretraining and of the oracle.
+# what the paper calls it, rollouts and iterations of MAML, its alpha, its bound of the divergence; rollouts
+# of a test; alpha of the test steps of MAML, pretrained, random; iterations of pretraining and of the oracle.
 _POLICIES = {
-    "2d-navigation": ("2D navigation", 20, 100, 0.5, 0.01, 40, (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), (0.5, 0.25, 0.25), 100, 100),
-    "half-cheetah-velocity": ("HalfCheetah velocity", 10, 500, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.02, 0.01, 0.01), (0.1, 0.05, 0.05), 475, 975),
-    "half-cheetah-direction": ("HalfCheetah direction", 20, 500, 0.1, 0.02, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1000),
-    "ant-velocity": ("Ant velocity", 20, 500, 0.1, 0.01, 20, (0.1, 0.05, 0.05), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 575, 550),
-    "ant-direction": ("Ant direction", 40, 500, 0.1, 0.01, 40, (0.1, 0.001, 0.001), (0.2, 0.1, 0.1), (1.0, 0.5, 0.5), 500, 1975),
+    "2d-navigation": (
+        "2D navigation",
+        20,
+        100,
+        0.5,
+        0.01,
+        40,
+        (0.5, 0.25, 0.25),
+        (0.5, 0.25, 0.25),
+        (0.5, 0.25, 0.25),
+        100,
+        100,
+    ),
+    "half-cheetah-velocity": (
+        "HalfCheetah velocity",
+        10,
+        500,
+        0.1,
+        0.01,
+        20,
+        (0.1, 0.05, 0.05),
+        (0.02, 0.01, 0.01),
+        (0.1, 0.05, 0.05),
+        475,
+        975,
+    ),
+    "half-cheetah-direction": (
+        "HalfCheetah direction",
+        20,
+        500,
+        0.1,
+        0.02,
+        20,
+        (0.1, 0.05, 0.05),
+        (0.2, 0.1, 0.1),
+        (1.0, 0.5, 0.5),
+        500,
+        1000,
+    ),
+    "ant-velocity": (
+        "Ant velocity",
+        20,
+        500,
+        0.1,
+        0.01,
+        20,
+        (0.1, 0.05, 0.05),
+        (0.2, 0.1, 0.1),
+        (1.0, 0.5, 0.5),
+        575,
+        550,
+    ),
+    "ant-direction": (
+        "Ant direction",
+        40,
+        500,
+        0.1,
+        0.01,
+        40,
+        (0.1, 0.001, 0.001),
+        (0.2, 0.1, 0.1),
+        (1.0, 0.5, 0.5),
+        500,
+        1975,
+    ),
 }
 
 
 def _policies(environment: str) -> list[PolicyRow]:
-    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss, in
-    first order and with a baseline whose features are not clipped, which are ours; and MAML with the paper's printed settings where they differ.
+    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss,
+    in first order and with a baseline whose features are not clipped, which are ours; and MAML with the
+    paper's printed settings where they differ.
 
-    The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's direction). MAML
-    has these 500 iterations on the robots, whichever the authors' plotted snapshot is of. Where the last iteration of
-    a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
+    The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's
+    direction). MAML has these 500 iterations on the robots, whichever the authors' plotted snapshot is of.
+    Where the last iteration of a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
     """
     title, rollouts, iterations, alpha, max_kl, tests, *steps, pretraining, oracle = _POLICIES[environment]
     plane = environment == "2d-navigation"
@@ -102,16 +172,39 @@ def _policies(environment: str) -> list[PolicyRow]:
         iterations=iterations,
         max_kl=max_kl,
         evaluations=of_maml,
-        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10} if plane else {"iterations": 8, "meta_batch_size": 6, "rollouts": 5},
+        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10}
+        if plane
+        else {"iterations": 8, "meta_batch_size": 6, "rollouts": 5},
     )
-    named = lambda word, what, **changes: dataclasses.replace(maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes)
-    single = {"method": "trpo", "inner_lr": 0.0, "meta_batch_size": 1, "rollouts": 10 if plane else 100, "max_kl": 0.01, "quick": {"iterations": 20}}
+    named = lambda word, what, **changes: dataclasses.replace(
+        maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes
+    )
+    single = {
+        "method": "trpo",
+        "inner_lr": 0.0,
+        "meta_batch_size": 1,
+        "rollouts": 10 if plane else 100,
+        "max_kl": 0.01,
+        "quick": {"iterations": 20},
+    }
     mixture = {"method": "policy gradient", "inner_lr": 0.0, "quick": {"iterations": 20}} if plane else single
-    printed = {"inner_lr": 0.1, "rollouts": 40 if environment == "ant-direction" else 20, "iterations": 500, "max_kl": 0.01, "evaluations": test((0.1, 0.05, 0.05))}
+    printed = {
+        "inner_lr": 0.1,
+        "rollouts": 40 if environment == "ant-direction" else 20,
+        "iterations": 500,
+        "max_kl": 0.01,
+        "evaluations": test((0.1, 0.05, 0.05)),
+    }
     as_printed = named("maml-as-printed", "MAML with the printed settings", **printed)
     rows = [
         maml,
-        named("pretrained", "pretrained on all tasks", **mixture, iterations=pretraining, evaluations=test(steps[1])),
+        named(
+            "pretrained",
+            "pretrained on all tasks",
+            **mixture,
+            iterations=pretraining,
+            evaluations=test(steps[1]),
+        ),
         named("oracle", "oracle", **single, show_goal=True, iterations=oracle, evaluations=test(())),
         named(
             "random",
@@ -149,7 +242,13 @@ _rows = [
     ),
     _sinusoid("sinusoid-random", "random initialisation", _ALPHA, iterations=0, quick={}),
     _sinusoid("sinusoid-2pi-maml", "MAML, phase to 2 pi", _ALPHA, family="sinusoid, phase to 2 pi"),
-    _sinusoid("sinusoid-2pi-pretrained", "pretrained, phase to 2 pi", _TUNED, family="sinusoid, phase to 2 pi", method="pretraining"),
+    _sinusoid(
+        "sinusoid-2pi-pretrained",
+        "pretrained, phase to 2 pi",
+        _TUNED,
+        family="sinusoid, phase to 2 pi",
+        method="pretraining",
+    ),
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     _omniglot(5, 1, family="glyphs"),
@@ -166,10 +265,14 @@ def get(name: str) -> Row | PolicyRow:
     return ROWS[name]
 
 
-# The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the paper's tables
-# and figures, cheap before dear, then what is ours; hours on two cores behind those that cost one or more.
+# The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the
+# paper's tables and figures, cheap before dear, then what is ours; hours on two cores behind those that cost
+# one or more.
 QUEUE: tuple[str, ...] = (
-    *(f"sinusoid-{method}" for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")),
+    *(
+        f"sinusoid-{method}"
+        for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")
+    ),
     *(f"2d-navigation-{method}" for method in ("random", "maml", "pretrained", "oracle")),
     *(f"{robot}-random" for robot in _POLICIES if robot != "2d-navigation"),
     "omniglot-no-conv-5way-1shot",  # 1
@@ -177,11 +280,24 @@ QUEUE: tuple[str, ...] = (
     "omniglot-5way-1shot",  # 5
     "omniglot-5way-5shot",  # 12
     "omniglot-20way-1shot",  # 20
-    *(f"half-cheetah-{task}-{method}" for task in ("velocity", "direction") for method in ("maml", "pretrained", "oracle")),  # 2 each
+    # 2 each
+    *(
+        f"half-cheetah-{task}-{method}"
+        for task in ("velocity", "direction")
+        for method in ("maml", "pretrained", "oracle")
+    ),
     *(f"ant-velocity-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 1, 6
     *(f"ant-direction-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 2, 9
     *(f"2d-navigation-maml-{variant}" for variant in ("ratios", "first-order", "as-printed")),
-    *(f"half-cheetah-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios", "as-printed") for task in ("direction", "velocity")),
-    *(f"ant-{task}-maml-{variant}" for variant in ("first-order", "unclipped", "ratios") for task in ("velocity", "direction")),
+    *(
+        f"half-cheetah-{task}-maml-{variant}"
+        for variant in ("first-order", "unclipped", "ratios", "as-printed")
+        for task in ("direction", "velocity")
+    ),
+    *(
+        f"ant-{task}-maml-{variant}"
+        for variant in ("first-order", "unclipped", "ratios")
+        for task in ("velocity", "direction")
+    ),
     "omniglot-20way-5shot",  # 100: where there is a GPU
 )

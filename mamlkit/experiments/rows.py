@@ -1,6 +1,16 @@
-"""What an experiment is: its settings, and how it is tested. The experiments themselves are in :mod:`mamlkit.experiments.paper`."""
+"""What an experiment is: its settings, and how it is tested. The experiments themselves are in
+:mod:`mamlkit.experiments.paper`."""
 
-__all__ = ["POLICY_ACTIVATIONS", "POLICY_METHODS", "Evaluation", "Experiment", "PolicyEvaluation", "PolicyRow", "Row", "as_stored"]
+__all__ = [
+    "POLICY_ACTIVATIONS",
+    "POLICY_METHODS",
+    "Evaluation",
+    "Experiment",
+    "PolicyEvaluation",
+    "PolicyRow",
+    "Row",
+    "as_stored",
+]
 
 import dataclasses
 import hashlib
@@ -18,15 +28,29 @@ def as_stored(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def _check(settings: Any, *, at_least: dict[str, int], positive: tuple[str, ...] = (), names: dict[str, tuple[str, ...]] | None = None) -> None:
+def _check(
+    settings: Any,
+    *,
+    at_least: dict[str, int],
+    positive: tuple[str, ...] = (),
+    names: dict[str, tuple[str, ...]] | None = None,
+) -> None:
     """``ValueError`` for a number that no run can have; None is one that is not set."""
     whole = {f.name for f in dataclasses.fields(settings) if f.type is int}
     bounds = {}
     for name, bound in at_least.items():
         allowed = f"{'a whole number, ' if name in whole else ''}at least {bound}"
-        bounds[name] = allowed, lambda v, name=name, bound=bound: bound <= v < math.inf and (name not in whole or isinstance(v, int))
+        bounds[name] = (
+            allowed,
+            lambda v, name=name, bound=bound: (
+                bound <= v < math.inf and (name not in whole or isinstance(v, int))
+            ),
+        )
     bounds |= {name: ("positive and finite", lambda v: 0 < v < math.inf) for name in positive}
-    bounds |= {name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known) for name, known in (names or {}).items()}
+    bounds |= {
+        name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known)
+        for name, known in (names or {}).items()
+    }
     for name, (allowed, holds) in bounds.items():
         value = getattr(settings, name)
         if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
@@ -36,7 +60,9 @@ def _check(settings: Any, *, at_least: dict[str, int], positive: tuple[str, ...]
 def _check_tests(row: Any) -> None:
     names = [test.name for test in row.evaluations]
     if len(set(names)) < len(names):
-        raise ValueError(f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own")
+        raise ValueError(
+            f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own"
+        )
 
 
 @dataclass(frozen=True)
@@ -62,9 +88,22 @@ class Evaluation:
     tasks: int = 600
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"shots": 1, "queries": 1, "inner_lr": 0, "inner_steps": 0, "headline_step": 0, "tasks": 1})
+        _check(
+            self,
+            at_least={
+                "shots": 1,
+                "queries": 1,
+                "inner_lr": 0,
+                "inner_steps": 0,
+                "headline_step": 0,
+                "tasks": 1,
+            },
+        )
         if self.headline_step > self.inner_steps:
-            raise ValueError(f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} steps are taken (inner_steps)")
+            raise ValueError(
+                f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} "
+                f"steps are taken (inner_steps)"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,7 +123,11 @@ class Experiment:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the trained parameters: all but the names, the tests and the quick scale."""
-        return {k: v for k, v in as_stored(self).items() if k not in ("name", "title", "place", "evaluations", "quick")}
+        return {
+            k: v
+            for k, v in as_stored(self).items()
+            if k not in ("name", "title", "place", "evaluations", "quick")
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -142,7 +185,11 @@ class Row(Experiment):
         if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
             raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
         sizes = dict.fromkeys(("ways", "shots", "queries", "meta_batch_size"), 1)
-        _check(self, at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0}, positive=("outer_lr", "clip"))
+        _check(
+            self,
+            at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0},
+            positive=("outer_lr", "clip"),
+        )
 
     @property
     def metric(self) -> str:
@@ -152,7 +199,8 @@ class Row(Experiment):
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts before each.
+    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts
+    before each.
 
     Args:
         name: key of the published values and of the results.
@@ -184,9 +232,10 @@ class PolicyRow(Experiment):
     Args:
         name, title, place: see :class:`Experiment`.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
-        method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of the inner loss
-            (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training, goals drawn for every episode; or
-            ``"policy gradient"``, the same by Adam on the tasks' mean policy gradient.
+        method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of
+            the inner loss (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training,
+            goals drawn for every episode; or ``"policy gradient"``, the same by Adam on the tasks' mean
+            policy gradient.
         show_goal: whether the observation holds the goal (the oracle).
         inner_lr: alpha in meta-training.
         meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.

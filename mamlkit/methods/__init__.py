@@ -1,6 +1,15 @@
 """What is compared. Each method turns a learner into an objective ``(params, task) -> loss``."""
 
-__all__ = ["LOSSES", "METHODS", "Learner", "Objective", "first_order_maml", "maml", "predictor", "pretraining"]
+__all__ = [
+    "LOSSES",
+    "METHODS",
+    "Learner",
+    "Objective",
+    "first_order_maml",
+    "maml",
+    "predictor",
+    "pretraining",
+]
 
 from collections.abc import Callable
 

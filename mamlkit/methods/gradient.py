@@ -113,8 +113,8 @@ class Objective:
 def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
     """How an objective predicts, as said where its loss is said.
 
-    A class that inherits a ``predict`` but has a loss of its own may adapt in another way, so it must say again
-    how it predicts.
+    A class that inherits a ``predict`` but has a loss of its own may adapt in another way, so it must say
+    again how it predicts.
 
     Raises:
         ValueError: it does not say.
@@ -128,7 +128,8 @@ def predictor(objective: LossFn) -> Callable[[Params, Task], Tensor]:
     name = getattr(objective, "__name__", type(objective).__name__)
     raise ValueError(
         f"{name} can be trained but not tested, since it does not say how it predicts; beside its loss "
-        "define predict(params, task), which returns the query outputs [inner_steps + 1, points, outputs], or make "
+        "define predict(params, task), which returns the query outputs [inner_steps + 1, "
+        "points, outputs], or make "
         "the method return a mamlkit.methods.Objective"
     )
 

@@ -1,6 +1,7 @@
 """What the deviations do to the numbers, as sentences for the deviations page. No torch here.
 
-A page shows what one of these functions returns with the directive ``{from-package} mamlkit.report.effects:NAME``.
+A page shows what one of these functions returns with the directive ``{from-package}
+mamlkit.report.effects:NAME``.
 """
 
 __all__ = [
@@ -38,7 +39,9 @@ def _reservation(*names: str) -> str:
 def _effect(parts: Iterable[str | None]) -> str:
     """The paragraph about what a deviation does to the numbers."""
     sentences = [part for part in parts if part]
-    return (" ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet.") + "\n"
+    return (
+        " ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet."
+    ) + "\n"
 
 
 def phase() -> str:
@@ -47,7 +50,11 @@ def phase() -> str:
     def sentence(method: str, step: int, words: str) -> str | None:
         names = [f"sinusoid-{kind}{method}" for kind in ("", "2pi-")]
         narrow, wide = (_ours(name, "K=5", step, "mse") for name in names)
-        return f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]." if narrow and wide else None
+        return (
+            f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]."
+            if narrow and wide
+            else None
+        )
 
     return _effect(
         [
@@ -59,29 +66,37 @@ def phase() -> str:
 
 
 def physics() -> str:
-    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones gain in three steps."""
+    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones
+    gain in three steps."""
     found = printed_table()
     found = found[(found.metric == "return") & (found.place == "Fig. 5")]
     known = found[(found.method == "oracle") & found.ours.notna()]
     sentences = ["Oracles, trained by TRPO for a task that they are told, return:"] if len(known) else []
     for line in known.itertuples():
-        sentences.append(f"{line.setting}{_reservation(line.row)}: {number(line.ours, line.ours_ci95)}, in the paper {line.printed}.")
+        sentences.append(
+            f"{line.setting}{_reservation(line.row)}: {number(line.ours, line.ours_ci95)}, in the "
+            f"paper {line.printed}."
+        )
     random = ["A random policy, which no training has touched, gains in three gradient steps:"]
     for setting, curve in found[found.method == "random"].groupby("setting", sort=False):
         curve = curve.set_index("step")
         if curve.ours.notna().all():
-            ours, paper = (f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper"))
+            ours, paper = (
+                f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper")
+            )
             random.append(f"{setting}: {ours}, in the paper {paper}.")
     return _effect(sentences + random if len(random) > 1 else sentences)
 
 
 def curvature() -> str:
-    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were run."""
+    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were
+    run."""
     return _compared({"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"})
 
 
 def baseline_clip() -> str:
-    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were run."""
+    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were
+    run."""
     return _compared({"": "with the clip", "-unclipped": "without"})
 
 
@@ -91,10 +106,14 @@ def _compared(kinds: dict[str, str]) -> str:
     for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
         parts = []
         for kind, words in kinds.items():
-            if row.name + kind in ROWS and (ours := results.summary(row.name + kind, "40 goals", 1, "return")):
+            if row.name + kind in ROWS and (
+                ours := results.summary(row.name + kind, "40 goals", 1, "return")
+            ):
                 parts.append(f"{number(ours.value, ours.ci95)} {words}{_reservation(row.name + kind)}")
         if len(parts) > 1:
-            sentences.append(f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}.")
+            sentences.append(
+                f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}."
+            )
     return _effect(sentences)
 
 
@@ -122,13 +141,32 @@ def divergence() -> str:
             curve = result["evaluations"].get(evaluation.name, {}).get("mse")
             if curve and curve["diverged"][step]:
                 of_all = curve["mean_of_all"][step]
-                line = {"experiment": row.title, "test": evaluation.name, "seed": str(result["seed"]), "steps": str(step)}
-                line |= {"diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}", "mean without": f"{curve['mean'][step]:.3f}"}
-                lines.append(line | {"mean with": "not finite" if of_all is None else f"{of_all:.3f}" if of_all < 100 else f"{of_all:.2g}"})
+                line = {
+                    "experiment": row.title,
+                    "test": evaluation.name,
+                    "seed": str(result["seed"]),
+                    "steps": str(step),
+                }
+                line |= {
+                    "diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}",
+                    "mean without": f"{curve['mean'][step]:.3f}",
+                }
+                lines.append(
+                    line
+                    | {
+                        "mean with": "not finite"
+                        if of_all is None
+                        else f"{of_all:.3f}"
+                        if of_all < 100
+                        else f"{of_all:.2g}"
+                    }
+                )
     if not lines:
         return _effect([])
     caption = "Mean squared error without and with the tasks that diverged, where any did."
-    return numbered(lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"])
+    return numbered(
+        lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"]
+    )
 
 
 def more_tasks() -> str:

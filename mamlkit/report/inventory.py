@@ -1,6 +1,8 @@
-"""What was run, how far it has come, and what it says all in all: overviews for the prose pages. No torch here.
+"""What was run, how far it has come, and what it says all in all: overviews for the prose pages. No torch
+here.
 
-A page shows what one of these functions returns with the directive ``{from-package} mamlkit.report.inventory:NAME``.
+A page shows what one of these functions returns with the directive ``{from-package}
+mamlkit.report.inventory:NAME``.
 """
 
 __all__ = [
@@ -42,22 +44,30 @@ CHAPTERS = {
 
 
 def state_of(name: str) -> str:
-    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or ``complete``."""
+    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or
+    ``complete``."""
     found = results.load(name)
     if not found:
         return "not run"
     if any(results.stale(result) for result in found):
         return "stale"
-    done, total = min(result["iterations_done"] for result in results.counted(found)), found[-1]["settings"]["iterations"]
+    done, total = (
+        min(result["iterations_done"] for result in results.counted(found)),
+        found[-1]["settings"]["iterations"],
+    )
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
 
 
-def _curves(wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], bool], what: str, name: str) -> str:
+def _curves(
+    wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], bool], what: str, name: str
+) -> str:
     """Tables of our own curves, one per metric, of the evaluations that are wanted."""
     tables = []
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
         lines = []
-        for row, evaluation in ((row, e) for row in ROWS.values() if row.metric == metric for e in row.evaluations):
+        for row, evaluation in (
+            (row, e) for row in ROWS.values() if row.metric == metric for e in row.evaluations
+        ):
             if not wanted(row, evaluation):
                 continue
             ours = {step: results.summary(row.name, evaluation.name, step, metric) for step in steps}
@@ -66,7 +76,11 @@ def _curves(wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], b
             spread = ours.get(evaluation.headline_step)
             shown = spread and len(spread.seeds) > 1
             line["over seeds"] = f"{spread.seed_sd:.{decimals(spread.ci95)}f}" if shown else ""
-            line["diverged"] = f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}" if spread and spread.diverged else ""
+            line["diverged"] = (
+                f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}"
+                if spread and spread.diverged
+                else ""
+            )
             lines.append(line | {"state": badge(state_of(row.name))})
         if lines:
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
@@ -98,7 +112,10 @@ def origins() -> str:
             versions = [", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in parts]
             where = {
                 "iterations": f"{result['iterations_done']:,}",
-                "commit": _then(f"`{part['commit'][:7]}`" + ("+" if part["commit"].endswith("+changes") else "") for part in parts),
+                "commit": _then(
+                    f"`{part['commit'][:7]}`" + ("+" if part["commit"].endswith("+changes") else "")
+                    for part in parts
+                ),
                 "date": _then(part["date"] for part in parts),
                 "device": _then(part["device"] for part in parts),
                 "processor": _then(part["processor"] for part in parts),
@@ -111,10 +128,13 @@ def origins() -> str:
         return "No result has been committed yet.\n"
     order = ("seeds", "iterations", "commit", "date", "device", "processor", "time", "versions")
     shown = [
-        {"experiment": f"`{key[0]}`"} | {k: ", ".join(line[k]) if isinstance(line[k], list) else line[k] for k in order}
+        {"experiment": f"`{key[0]}`"}
+        | {k: ", ".join(line[k]) if isinstance(line[k], list) else line[k] for k in order}
         for key, line in lines.items()
     ]
-    return numbered(shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"])
+    return numbered(
+        shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"]
+    )
 
 
 def _then(values: Iterable[str]) -> str:
@@ -125,10 +145,18 @@ def _then(values: Iterable[str]) -> str:
 def experiment_list() -> str:
     """The experiments that the command line knows."""
     lines = [
-        {"name": f"`{row.name}`", "what": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "state": badge(state_of(row.name))}
+        {
+            "name": f"`{row.name}`",
+            "what": row.title,
+            "place": row.place,
+            "iterations": f"{row.iterations:,}",
+            "state": badge(state_of(row.name)),
+        }
         for row in ROWS.values()
     ]
-    return numbered(lines, "Experiments by the name that the command line takes.", "tab-experiments", ["iterations"])
+    return numbered(
+        lines, "Experiments by the name that the command line takes.", "tab-experiments", ["iterations"]
+    )
 
 
 def verdicts() -> str:
@@ -138,14 +166,17 @@ def verdicts() -> str:
         "reproduced": "the 95 % interval of the difference (ours less the paper's) lies inside the margin",
         "consistent": "it contains zero but reaches beyond the margin",
         "differs": "neither",
-        "partial": "training has stopped after n of N iterations; ours and the difference are shown, but not judged",
+        "partial": "training has stopped after n of N iterations; ours and the difference are shown, but "
+        "not judged",
         "not run": "there is no committed result",
         "stale": "there is one, but the settings of its experiment have changed since, so it is not shown",
     }
     lines = [{"verdict": badge(word), "meaning": meaning} for word, meaning in meanings.items()]
     margins = (
-        f"The margin is the difference that would matter: {points:g} percentage point of accuracy, {mse:.0%} of a mean squared "
-        f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first step in the same setting of the paper, "
+        f"The margin is the difference that would matter: {points:g} percentage point of "
+        f"accuracy, {mse:.0%} of a mean squared "
+        f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first "
+        f"step in the same setting of the paper, "
         "or of what the method's own curve spans, if that is less."
     ).replace("%", " %")
     return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
@@ -160,7 +191,9 @@ def front_page() -> str:
     for _, line in own[own.step == last].iterrows():
         lines.append(
             {
-                "experiment": line.setting[0].upper() + line.setting[1:] + line.method.removeprefix("MAML").replace(" first", ", first"),
+                "experiment": line.setting[0].upper()
+                + line.setting[1:]
+                + line.method.removeprefix("MAML").replace(" first", ", first"),
                 "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
                 "paper": line.printed,
                 "ours": number(line.ours, line.ours_ci95),
@@ -189,26 +222,45 @@ def tally() -> str:
     lines = []
     for name, (place, _, caption) in GROUPS.items():
         counts = word[group(found, name).index].value_counts()
-        lines.append({"part": f"{place}: {caption.partition(' (')[0]}"} | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]})
-    words = [w for w in [*OWN_VERDICTS, "quoted"] if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()]
+        lines.append(
+            {"part": f"{place}: {caption.partition(' (')[0]}"}
+            | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]}
+        )
+    words = [
+        w
+        for w in [*OWN_VERDICTS, "quoted"]
+        if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()
+    ]
     lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
     return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
 
 
 def where_seeds_matter() -> str:
-    """Which numbers vary more between training runs than their interval over test tasks says, and by how much."""
+    """Which numbers vary more between training runs than their interval over test tasks says, and by how
+    much."""
     found = printed_table()
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    by_tasks = list(map(results.verdict, found.difference, np.hypot(found.ours_ci95, found.paper_ci95.fillna(0)), found.margin))
+    by_tasks = list(
+        map(
+            results.verdict,
+            found.difference,
+            np.hypot(found.ours_ci95, found.paper_ci95.fillna(0)),
+            found.margin,
+        )
+    )
     found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):
-        away = [f"{line.away:.1f} after {step_words(line.step)} ({line.by_tasks})" for line in part.itertuples()]
+        away = [
+            f"{line.away:.1f} after {step_words(line.step)} ({line.by_tasks})" for line in part.itertuples()
+        ]
         parts.append(f"- {setting}, {method}: {', '.join(away)}")
     return (
-        "These numbers are less certain over training runs than over test tasks, and their verdict goes by the former. The paper's, of a "
-        "single run, lies so many standard deviations over seeds from our mean (in brackets the verdict that test tasks alone "
+        "These numbers are less certain over training runs than over test tasks, and their "
+        "verdict goes by the former. The paper's, of a "
+        "single run, lies so many standard deviations over seeds from our mean (in brackets "
+        "the verdict that test tasks alone "
         "would give):\n\n" + "\n".join(parts) + "\n"
     )

@@ -19,19 +19,27 @@ def markdown(text: str) -> Any:
 
 def source(*objects: Any) -> Any:
     """The source of functions or classes of this package, as it runs."""
-    return markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```" for thing in objects))
+    return markdown(
+        "\n".join(
+            f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```" for thing in objects
+        )
+    )
 
 
 def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
-    """A data frame as a Markdown table: numbers and the columns ``right`` to the right, missing values as a dash."""
+    """A data frame as a Markdown table: numbers and the columns ``right`` to the right, missing values as a
+    dash."""
     align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in right else ":--" for c in frame]
-    cell = lambda v: "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
+    cell = lambda v: (
+        "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
+    )
     lines = [map(str, frame.columns), align, *(map(cell, line) for line in frame.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def table(frame: pd.DataFrame, caption: str, name: str, right: Collection[str] = ("paper", "ours")) -> Any:
-    """A numbered table with a caption, to be referred to as ``{numref}`name```; ``right`` as in :func:`markdown_table`.
+    """A numbered table with a caption, to be referred to as ``{numref}`name```; ``right`` as in
+    :func:`markdown_table`.
 
     The cell needs the metadata ``mystnb={"markdown_format": "myst"}``.
     """
@@ -51,12 +59,18 @@ def check(claim: str, holds: bool) -> None:
     print(f"holds: {claim}")
 
 
-def answer(holds: Callable[[dict[str, list[float]]], bool], curves: Mapping[str, pd.DataFrame], missing: str = "not run") -> str:
-    """Whether a statement about curves holds: ``yes``, ``no``, or ``missing`` where it asks for a number that is not there.
+def answer(
+    holds: Callable[[dict[str, list[float]]], bool],
+    curves: Mapping[str, pd.DataFrame],
+    missing: str = "not run",
+) -> str:
+    """Whether a statement about curves holds: ``yes``, ``no``, or ``missing`` where it asks for a number that
+    is not there.
 
     Args:
         holds: the statement, about method to values after 0, 1, ... steps.
-        curves: method to a frame with the column ``value``, one line per step; without lines where nothing was run.
+        curves: method to a frame with the column ``value``, one line per step; without lines where nothing
+            was run.
         missing: the word for "cannot be told".
     """
     try:

@@ -1,6 +1,7 @@
 """Tables and sentences of the prose pages, made from the results as MyST Markdown. No torch here.
 
-A page shows what one of these functions returns with the directive ``{from-package} mamlkit.report.pages:NAME``.
+A page shows what one of these functions returns with the directive ``{from-package}
+mamlkit.report.pages:NAME``.
 """
 
 __all__ = [
@@ -10,10 +11,10 @@ __all__ = [
     "figure_4",
     "figure_5",
     "group",
+    "mini_imagenet",
     "number",
     "numbered",
     "omniglot",
-    "mini_imagenet",
     "printed_table",
     "side_by_side",
     "step_words",
@@ -30,8 +31,20 @@ from mamlkit import places
 from mamlkit.report import results
 from mamlkit.report.notebook import markdown_table
 
-OURS = ("ours", "ours_ci95", "seed_sd", "seed_ci95", "seeds", "difference", "difference_ci95", "diverged", "tasks")  # absent while nothing was run
-NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")  # columns that are set to the right
+# absent while nothing was run
+OURS = (
+    "ours",
+    "ours_ci95",
+    "seed_sd",
+    "seed_ci95",
+    "seeds",
+    "difference",
+    "difference_ci95",
+    "diverged",
+    "tasks",
+)
+# columns that are set to the right
+NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")
 
 # The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
@@ -57,7 +70,8 @@ def badge(verdict: str) -> str:
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
-    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one decimal.
+    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one
+    decimal.
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
@@ -102,7 +116,8 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
-    """:func:`mamlkit.report.results.table` of the same lines with every column, and the paper's numbers as the paper prints them."""
+    """:func:`mamlkit.report.results.table` of the same lines with every column, and the paper's numbers as
+    the paper prints them."""
     lines = results.published() if lines is None else lines
     found = results.table(lines)
     found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
@@ -120,7 +135,8 @@ def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: those with ours beside them, those not run, those that the paper quotes."""
+    """The published numbers of groups: those with ours beside them, those not run, those that the paper
+    quotes."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
@@ -130,7 +146,13 @@ def _paper_tables(*names: str) -> str:
         if (rest := part[~run & ~part.quoted]).size:
             tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
         if (quoted := part[part.quoted]).size:
-            tables.append(numbered(_crosswise(quoted), f"{caption}, quoted by the paper from other work.", f"tab-quoted-{name}"))
+            tables.append(
+                numbered(
+                    _crosswise(quoted),
+                    f"{caption}, quoted by the paper from other work.",
+                    f"tab-quoted-{name}",
+                )
+            )
     return "\n".join(tables)
 
 
@@ -173,17 +195,22 @@ def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str
     return [{k: v for k, v in line.items() if k != column} for line in lines] if constant else lines
 
 
-def side_by_side(place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything as text.
+def side_by_side(
+    place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything
+    as text.
 
     Args:
         place: where the paper has them, e.g. ``"Fig. 5"``.
         last_step: leave out gradient steps after it.
-        variants: experiments of ours that are compared with the paper's MAML as well, where they were run: a name
-            of each, and what it adds to the name of the row.
+        variants: experiments of ours that are compared with the paper's MAML as well, where they were run: a
+            name of each, and what it adds to the name of the row.
     """
     paper = results.published()
-    part = paper[(paper.place == place) & (paper.step <= (paper.step.max() if last_step is None else last_step))]
+    part = paper[
+        (paper.place == place) & (paper.step <= (paper.step.max() if last_step is None else last_step))
+    ]
     own, others = part[part.method == "MAML"], []
     for name, suffix in (variants or {}).items():
         other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
@@ -215,7 +242,11 @@ def table_2_intervals() -> str:
     parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
     if not parts:
         return "Our own spread over tasks is not measured yet.\n"
-    return "By the spread over tasks that we measure, an interval over 600 tasks would be about " + " and ".join(parts) + ".\n"
+    return (
+        "By the spread over tasks that we measure, an interval over 600 tasks would be about "
+        + " and ".join(parts)
+        + ".\n"
+    )
 
 
 def figure_4() -> str:

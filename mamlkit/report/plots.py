@@ -86,7 +86,9 @@ def use_style() -> None:
     )
 
 
-def learning_curve(ax: Axes, log: pd.DataFrame, method: str, *, column: str = "meta_loss", quantity: str = "meta-loss") -> None:
+def learning_curve(
+    ax: Axes, log: pd.DataFrame, method: str, *, column: str = "meta_loss", quantity: str = "meta-loss"
+) -> None:
     """A training curve.
 
     Args:
@@ -119,7 +121,9 @@ def mean_curve(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str)
     return pd.DataFrame({"value": means.mean(0), "ci95": ci95.mean(0)} | seeds)
 
 
-def adaptation_curve(ax: Axes, method: str, curve: pd.DataFrame, *, quantity: str = "mean squared error") -> None:
+def adaptation_curve(
+    ax: Axes, method: str, curve: pd.DataFrame, *, quantity: str = "mean squared error"
+) -> None:
     """Error on query examples after 0, 1, ... inner steps, with its interval; single seeds as thin lines.
 
     Args:
@@ -130,14 +134,27 @@ def adaptation_curve(ax: Axes, method: str, curve: pd.DataFrame, *, quantity: st
     """
     style = METHOD_STYLES[method]
     ax.plot(curve.index, curve["value"], **style, label=method if len(curve) else f"{method} (not run)")
-    ax.fill_between(curve.index, curve["value"] - curve["ci95"], curve["value"] + curve["ci95"], color=style["color"], alpha=0.2, linewidth=0)
+    ax.fill_between(
+        curve.index,
+        curve["value"] - curve["ci95"],
+        curve["value"] + curve["ci95"],
+        color=style["color"],
+        alpha=0.2,
+        linewidth=0,
+    )
     for seed in (c for c in curve.columns if c.startswith("seed")):
         ax.plot(curve.index, curve[seed], color=style["color"], linewidth=0.6, alpha=0.7)
     ax.set(xlabel="inner steps", ylabel=quantity)
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def regression_fits(ax: Axes, x: ArrayLike, truth: ArrayLike, support: tuple[ArrayLike, ArrayLike], fits: Mapping[int, ArrayLike]) -> None:
+def regression_fits(
+    ax: Axes,
+    x: ArrayLike,
+    truth: ArrayLike,
+    support: tuple[ArrayLike, ArrayLike],
+    fits: Mapping[int, ArrayLike],
+) -> None:
     """One regression task: its function, the support points, and the fits after some inner steps.
 
     Args:
@@ -152,11 +169,23 @@ def regression_fits(ax: Axes, x: ArrayLike, truth: ArrayLike, support: tuple[Arr
     for (steps, outputs), (colour, line, width) in zip(sorted(fits.items()), looks, strict=False):
         label = "before" if steps == 0 else f"{steps} step{'s' if steps > 1 else ''}"
         ax.plot(x, outputs, color=COLOURS[colour], linestyle=line, linewidth=width, label=label)
-    ax.plot(*support, color=COLOURS["purple"], marker="^", linestyle="none", markersize=7, markeredgecolor="black", markeredgewidth=0.6, label="support", zorder=5)
+    ax.plot(
+        *support,
+        color=COLOURS["purple"],
+        marker="^",
+        linestyle="none",
+        markersize=7,
+        markeredgecolor="black",
+        markeredgewidth=0.6,
+        label="support",
+        zorder=5,
+    )
     ax.set(xlabel="x (rad)", ylabel="y")
 
 
-def drawings(ax: Axes, images: ArrayLike, rows: Sequence[str] = (), columns: Sequence[str] = (), *, gap: int = 3) -> None:
+def drawings(
+    ax: Axes, images: ArrayLike, rows: Sequence[str] = (), columns: Sequence[str] = (), *, gap: int = 3
+) -> None:
     """A sheet of drawings, ink black on white, with a thin frame around each.
 
     Args:
@@ -202,9 +231,25 @@ def class_probabilities(axes: Sequence[Axes], probabilities: ArrayLike, labels: 
         ax.imshow(values, vmin=0, vmax=1, cmap="cividis")
         for (query, label), value in np.ndenumerate(values):
             weight = "bold" if label == values[query].argmax() else "normal"
-            ax.text(label, query, f"{value:.2f}".removeprefix("0"), ha="center", va="center", fontsize=7.5, weight=weight, color="white" if value < 0.6 else "black")
+            ax.text(
+                label,
+                query,
+                f"{value:.2f}".removeprefix("0"),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                weight=weight,
+                color="white" if value < 0.6 else "black",
+            )
         for query, label in enumerate(labels):
-            frame = mpl.patches.Rectangle((label - 0.46, query - 0.46), 0.92, 0.92, fill=False, edgecolor=COLOURS["vermillion"], linewidth=2)
+            frame = mpl.patches.Rectangle(
+                (label - 0.46, query - 0.46),
+                0.92,
+                0.92,
+                fill=False,
+                edgecolor=COLOURS["vermillion"],
+                linewidth=2,
+            )
             ax.add_patch(frame)
         ax.set(title="before" if step == 0 else f"{step} step{'s' if step > 1 else ''}", xlabel="class")
         ax.set_xticks(range(values.shape[1]))
@@ -212,24 +257,44 @@ def class_probabilities(axes: Sequence[Axes], probabilities: ArrayLike, labels: 
         ax.grid(False)
 
 
-def accuracy_curves(ax: Axes, curves: Mapping[str, pd.DataFrame], *, along: str = "inner steps", chance: float | None = None) -> None:
+def accuracy_curves(
+    ax: Axes, curves: Mapping[str, pd.DataFrame], *, along: str = "inner steps", chance: float | None = None
+) -> None:
     """Accuracies with their intervals, of several networks or tests of one.
 
     Args:
         ax: where to draw.
-        curves: label to a frame with ``value`` and ``ci95`` (percent), indexed by inner step or iteration; of a
-            frame without lines the legend says that it was not run.
+        curves: label to a frame with ``value`` and ``ci95`` (percent), indexed by inner step or iteration; of
+            a frame without lines the legend says that it was not run.
         along: what the index is.
         chance: the accuracy of guessing, in percent, drawn as a line and named.
     """
     looks = [("blue", "-", "o"), ("orange", "--", "s"), ("green", "-.", "D"), ("purple", ":", "^")]
     for (label, curve), (colour, line, marker) in zip(curves.items(), looks, strict=False):
         value, ci95 = (curve[column].to_numpy(dtype=float) for column in ("value", "ci95"))
-        ax.plot(curve.index, value, color=COLOURS[colour], linestyle=line, marker=marker, label=label if len(curve) else f"{label} (not run)")
-        ax.fill_between(curve.index, value - ci95, value + ci95, color=COLOURS[colour], alpha=0.2, linewidth=0)
+        ax.plot(
+            curve.index,
+            value,
+            color=COLOURS[colour],
+            linestyle=line,
+            marker=marker,
+            label=label if len(curve) else f"{label} (not run)",
+        )
+        ax.fill_between(
+            curve.index, value - ci95, value + ci95, color=COLOURS[colour], alpha=0.2, linewidth=0
+        )
     if chance is not None:
         ax.axhline(chance, color=COLOURS["grey"], linestyle=":", linewidth=1.2)
-        ax.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize=8, color="#595959")
+        ax.annotate(
+            "chance",
+            (1, chance),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="#595959",
+        )
     ax.set(xlabel=along, ylabel="accuracy, %")
     ax.xaxis.get_major_locator().set_params(integer=True)
 
@@ -243,7 +308,8 @@ WAY_STYLES: dict[str, dict[str, Any]] = {
 
 
 def scaling(ax: Axes, lines: pd.DataFrame, quantity: str, cost: str = "ms") -> None:
-    """Time or memory against a quantity on logarithmic axes, with a dotted line of slope one through our first point.
+    """Time or memory against a quantity on logarithmic axes, with a dotted line of slope one through our
+    first point.
 
     Args:
         ax: where to draw.
@@ -256,7 +322,9 @@ def scaling(ax: Axes, lines: pd.DataFrame, quantity: str, cost: str = "ms") -> N
         ax.plot(line["value"], line[cost], **style, label=way)
         if way == "mamlkit":
             ends = line["value"].iloc[[0, -1]].to_numpy(float)
-            ax.plot(ends, line[cost].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion")
+            ax.plot(
+                ends, line[cost].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion"
+            )
     ax.set(xscale="log", yscale="log", xlabel=quantity)
     ax.xaxis.set_major_locator(FixedLocator(sorted(lines["value"].unique())))
     ax.xaxis.set_major_formatter(ScalarFormatter())

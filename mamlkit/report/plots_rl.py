@@ -1,4 +1,5 @@
-"""The figures of the reinforcement-learning chapters: like :mod:`mamlkit.report.plots`, and in its looks. No torch here."""
+"""The figures of the reinforcement-learning chapters: like :mod:`mamlkit.report.plots`, and in its looks. No
+torch here."""
 
 __all__ = ["STEP_STYLES", "goal_returns", "return_curves", "training_returns", "trajectories"]
 
@@ -22,8 +23,11 @@ STEP_STYLES: tuple[dict[str, Any], ...] = (
 )
 
 
-def _curve(ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], shade: float, **look: Any) -> None:
-    """Returns with their interval; a single one, of a policy that is not adapted, as a level through the panel."""
+def _curve(
+    ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], shade: float, **look: Any
+) -> None:
+    """Returns with their interval; a single one, of a policy that is not adapted, as a level through the
+    panel."""
     at, value, ci95 = (np.asarray(each, dtype=float) for each in (curve.index, curve["value"], curve["ci95"]))
     if len(curve) == 1:
         at, value, ci95, look = np.array([0, steps]), value.repeat(2), ci95.repeat(2), look | {"marker": ""}
@@ -31,13 +35,16 @@ def _curve(ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], sha
     ax.fill_between(at, value - ci95, value + ci95, color=style["color"], alpha=shade, linewidth=0)
 
 
-def return_curves(ax: Axes, ours: Mapping[str, pd.DataFrame], paper: Mapping[str, pd.DataFrame], *, steps: int = 3) -> None:
-    """Returns after 0, 1, ... gradient steps: ours as full lines with their intervals, the paper's dashed and hollow.
+def return_curves(
+    ax: Axes, ours: Mapping[str, pd.DataFrame], paper: Mapping[str, pd.DataFrame], *, steps: int = 3
+) -> None:
+    """Returns after 0, 1, ... gradient steps: ours as full lines with their intervals, the paper's dashed and
+    hollow.
 
     Args:
         ax: where to draw.
-        ours: method, a key of :data:`mamlkit.report.plots.METHOD_STYLES`, to a frame with ``value`` and ``ci95``, indexed by step;
-            without lines the legend says that it was not run.
+        ours: method, a key of :data:`mamlkit.report.plots.METHOD_STYLES`, to a frame with ``value`` and
+            ``ci95``, indexed by step; without lines the legend says that it was not run.
         paper: the same of the published returns; methods that the paper does not plot may be missing.
         steps: the last step on the axis.
     """
@@ -65,7 +72,9 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
     """
     colour = METHOD_STYLES[method]["color"]
     after = "return_after" in log and log["return_after"].notna().any()
-    looks = {"return_before": (":" if after else "-", f"{method}, before the inner step" if after else method)}
+    looks = {
+        "return_before": (":" if after else "-", f"{method}, before the inner step" if after else method)
+    }
     looks |= {"return_after": ("-", f"{method}, after it")} if after else {}
     for column, (line, label) in looks.items():
         values = log[column]
@@ -76,7 +85,9 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
     ax.set(xlabel="iteration", ylabel="return")
 
 
-def trajectories(ax: Axes, goal: ArrayLike, paths: Sequence[Sequence[ArrayLike]], *, half_side: float | None = 0.5) -> None:
+def trajectories(
+    ax: Axes, goal: ArrayLike, paths: Sequence[Sequence[ArrayLike]], *, half_side: float | None = 0.5
+) -> None:
     """Ways of a point through the plane, before and after gradient steps on its task.
 
     Args:
@@ -86,20 +97,41 @@ def trajectories(ax: Axes, goal: ArrayLike, paths: Sequence[Sequence[ArrayLike]]
         half_side: of the square that goals are drawn from, outlined; None leaves it out.
     """
     if len(paths) > len(STEP_STYLES):
-        raise ValueError(f"{len(paths)} sets of paths, but {len(STEP_STYLES)} can be told apart; give those of 0 to {len(STEP_STYLES) - 1} steps")
+        raise ValueError(
+            f"{len(paths)} sets of paths, but {len(STEP_STYLES)} can be told apart; give those of 0 "
+            f"to {len(STEP_STYLES) - 1} steps"
+        )
     if half_side is not None:
-        ax.add_patch(Rectangle((-half_side, -half_side), 2 * half_side, 2 * half_side, fill=False, edgecolor="#BFBFBF", linewidth=0.8))
+        ax.add_patch(
+            Rectangle(
+                (-half_side, -half_side),
+                2 * half_side,
+                2 * half_side,
+                fill=False,
+                edgecolor="#BFBFBF",
+                linewidth=0.8,
+            )
+        )
     for style, ways in zip(STEP_STYLES, paths):
         for number, way in enumerate(ways):
             look = style | ({} if number == 0 else {"label": "_"})
             ax.plot(*np.asarray(way, dtype=float).T, linewidth=0.9, **look)
     ax.plot(0, 0, marker="s", color=COLOURS["black"], linestyle="none", markersize=4, label="start")
     star = {"markersize": 12, "markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
-    ax.plot(*np.asarray(goal, dtype=float), marker="*", color=COLOURS["vermillion"], linestyle="none", label="goal", **star)
+    ax.plot(
+        *np.asarray(goal, dtype=float),
+        marker="*",
+        color=COLOURS["vermillion"],
+        linestyle="none",
+        label="goal",
+        **star,
+    )
     ax.set(xlabel="$x$", ylabel="$y$", aspect="equal")
 
 
-def goal_returns(ax: Axes, goals: ArrayLike, returns: ArrayLike, *, quantity: str = "goal velocity (m/s)") -> None:
+def goal_returns(
+    ax: Axes, goals: ArrayLike, returns: ArrayLike, *, quantity: str = "goal velocity (m/s)"
+) -> None:
     """The return of each test goal after 0, 1, ... gradient steps, against the goal.
 
     Args:
@@ -110,7 +142,10 @@ def goal_returns(ax: Axes, goals: ArrayLike, returns: ArrayLike, *, quantity: st
     """
     goals, returns = np.asarray(goals, dtype=float), np.asarray(returns, dtype=float)
     if returns.ndim != 2 or len(returns) != len(goals) or returns.shape[1] > len(STEP_STYLES):
-        raise ValueError(f"returns have shape {returns.shape} for {len(goals)} goals; give [tasks, steps], steps at most {len(STEP_STYLES)}")
+        raise ValueError(
+            f"returns have shape {returns.shape} for {len(goals)} goals; give [tasks, steps], steps "
+            f"at most {len(STEP_STYLES)}"
+        )
     order = np.argsort(goals)
     for style, marker, values in zip(STEP_STYLES, "xs^o", returns.T):
         ax.plot(goals[order], values[order], marker=marker, markersize=3.5, linewidth=0.9, **style)

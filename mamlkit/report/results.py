@@ -1,6 +1,19 @@
 """The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
 
-__all__ = ["Summary", "checkpoint", "counted", "listing", "load", "per_task_errors", "published", "stale", "summary", "table", "table_text", "verdict"]
+__all__ = [
+    "Summary",
+    "checkpoint",
+    "counted",
+    "listing",
+    "load",
+    "per_task_errors",
+    "published",
+    "stale",
+    "summary",
+    "table",
+    "table_text",
+    "verdict",
+]
 
 import json
 import math
@@ -22,17 +35,23 @@ ACCURACY_MARGIN = 1.0  # percentage points
 MSE_MARGIN = 0.10  # of the published error
 RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 Z95 = 1.96  # the paper's interval over 600 tasks
-PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}  # of a result
+# of a result
+PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
 UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}
 
 
 def published() -> pd.DataFrame:
-    """Every number of the paper's tables and learning curves: place, setting, method, step, metric, value, ci95.
+    """Every number of the paper's tables and learning curves: place, setting, method, step, metric, value,
+    ci95.
 
     ``row`` and ``evaluation`` name our experiment where there is one.
     """
     text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
-    return text.assign(value=text.value.astype(float), ci95=pd.to_numeric(text.ci95), step=pd.to_numeric(text.step).astype("Int64"))
+    return text.assign(
+        value=text.value.astype(float),
+        ci95=pd.to_numeric(text.ci95),
+        step=pd.to_numeric(text.step).astype("Int64"),
+    )
 
 
 def load(name: str) -> list[dict[str, Any]]:
@@ -48,7 +67,9 @@ def load(name: str) -> list[dict[str, Any]]:
             if missing := PARTS - result.keys():
                 raise ValueError(f"{', '.join(sorted(missing))} missing")
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is not a whole result ({error}); restore it from git or run the row again") from error
+            raise ValueError(
+                f"{path} is not a whole result ({error}); restore it from git or run the row again"
+            ) from error
         found.append(result)
     return found
 
@@ -59,8 +80,11 @@ def checkpoint(name: str, seed: int = 0) -> Path:
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a row's results those that its numbers are taken of: the finished runs, and where there is none, all."""
-    return [result for result in found if result["iterations_done"] >= result["settings"]["iterations"]] or found
+    """Of a row's results those that its numbers are taken of: the finished runs, and where there is none,
+    all."""
+    return [
+        result for result in found if result["iterations_done"] >= result["settings"]["iterations"]
+    ] or found
 
 
 def stale(result: dict[str, Any]) -> list[str]:
@@ -83,7 +107,8 @@ class Summary:
 
     Args:
         value: mean over the test tasks and the seeds.
-        ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's +-.
+        ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's
+            +-.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds.
@@ -106,7 +131,8 @@ class Summary:
 
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of returns, every step.
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of
+    returns, every step.
 
     Raises:
         ValueError: the file is damaged, or of another test.
@@ -116,13 +142,18 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
         with np.load(path) as arrays:
             return arrays[f"{evaluation}/{metric}"].astype(float)
     except (BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the {metric} of test {evaluation} ({error}); restore it from git or run the row again") from error
+        raise ValueError(
+            f"{path} does not hold the {metric} of test {evaluation} ({error}); restore it from git "
+            f"or run the row again"
+        ) from error
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds; None if it was not run, or with other settings.
+    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds; None if it was not run, or
+    with other settings.
 
-    Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
+    Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the
+    interval over tasks is that of each task's mean over seeds.
     """
     found = load(name)
     if not found or any(map(stale, found)):
@@ -135,22 +166,44 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
     if len({errors.shape for errors in of_seeds}) > 1:
         shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
-        raise ValueError(f"{name}: the committed {metric}s of test {evaluation} are {shapes}, but must be of as many tasks; restore them from git")
+        raise ValueError(
+            f"{name}: the committed {metric}s of test {evaluation} are {shapes}, but must be of as "
+            f"many tasks; restore them from git"
+        )
     per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
-    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[..., step if metric == "return" else STEPS_KEPT.index(step)]
+    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[
+        ..., step if metric == "return" else STEPS_KEPT.index(step)
+    ]
     of_tasks = errors.mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
     origin = (
-        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, commit {where['commit'][:7]}"
-        f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, {where['device']}, {duration(time)}"
+        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, commit "
+        f"{where['commit'][:7]}"
+        f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, "
+        f"{where['device']}, {duration(time)}"
     )
     seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
-    seed_ci95 = float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    seed_ci95 = (
+        float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found))
+        if len(found) > 1
+        else math.nan
+    )
     done = min(result["iterations_done"] for result in found)
-    return Summary(float(np.mean(means)), ci95, seed_sd, seed_ci95, seeds, curves[0]["tasks"], left_out, done, last["settings"]["iterations"], origin)
+    return Summary(
+        float(np.mean(means)),
+        ci95,
+        seed_sd,
+        seed_ci95,
+        seeds,
+        curves[0]["tasks"],
+        left_out,
+        done,
+        last["settings"]["iterations"],
+        origin,
+    )
 
 
 def duration(seconds: float) -> str:
@@ -174,7 +227,9 @@ def verdict(difference: float, ci95: float, margin: float) -> str:
     ('reproduced', 'consistent', 'differs')
     """
     if not (math.isfinite(difference) and ci95 >= 0 and margin > 0):
-        raise ValueError(f"difference={difference}, ci95={ci95}, margin={margin}: they must be finite, >= 0 and > 0")
+        raise ValueError(
+            f"difference={difference}, ci95={ci95}, margin={margin}: they must be finite, >= 0 and > 0"
+        )
     low, high = difference - ci95, difference + ci95
     if -margin <= low and high <= margin:
         return "reproduced"
@@ -184,8 +239,8 @@ def verdict(difference: float, ci95: float, margin: float) -> str:
 def margin(line: pd.Series, paper: pd.DataFrame) -> float:
     """The difference that matters for a published number.
 
-    One point of accuracy, a tenth of an MSE; of a return a tenth of what MAML gains in its first step there, or of
-    what the method's own curve spans, if that is less.
+    One point of accuracy, a tenth of an MSE; of a return a tenth of what MAML gains in its first step there,
+    or of what the method's own curve spans, if that is less.
     """
     if line.metric == "accuracy":
         return ACCURACY_MARGIN
@@ -201,7 +256,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
 
     Args:
-        lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if None.
+        lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if
+            None.
 
     The interval of the difference is the wider of ours over tasks and, where there are several seeds, ours
     over seeds, together with the paper's where it gives one.
@@ -210,7 +266,12 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     for _, line in (paper if lines is None else lines).iterrows():
         ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
-        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper), "verdict": "not run"}
+        entry |= {
+            "paper": line.value,
+            "paper_ci95": line.ci95,
+            "margin": margin(line, paper),
+            "verdict": "not run",
+        }
         if ours:
             difference = ours.value - line.value
             widest = np.fmax(ours.ci95, ours.seed_ci95)  # over tasks or over seeds, whichever says less
@@ -219,7 +280,9 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
-            entry["verdict"] = verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
+            entry["verdict"] = (
+                verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
+            )
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
         elif line.row and load(line.row):
@@ -234,14 +297,24 @@ def listing() -> pd.DataFrame:
     for row in ROWS.values():
         found = load(row.name)
         done = ", ".join(f"seed {r['seed']}: {r['iterations_done']:,}" for r in found) or "not run"
-        lines.append({"name": row.name, "title": row.title, "place": row.place, "iterations": f"{row.iterations:,}", "done": done})
+        lines.append(
+            {
+                "name": row.name,
+                "title": row.title,
+                "place": row.place,
+                "iterations": f"{row.iterations:,}",
+                "done": done,
+            }
+        )
     return pd.DataFrame(lines)
 
 
 def table_text() -> str:
     """:func:`table` as plain text for a terminal, followed by the origins of our numbers."""
     found = table()
-    number = lambda value, ci95: "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
+    number = lambda value, ci95: (
+        "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
+    )
     get_column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
     shown = pd.DataFrame(
         {
@@ -252,7 +325,9 @@ def table_text() -> str:
             "metric": found.metric,
             "paper": [number(v, c) for v, c in zip(found.paper, found.paper_ci95)],
             "ours": [number(v, c) for v, c in zip(get_column("ours"), get_column("ours_ci95"))],
-            "difference": [number(v, c) for v, c in zip(get_column("difference"), get_column("difference_ci95"))],
+            "difference": [
+                number(v, c) for v, c in zip(get_column("difference"), get_column("difference_ci95"))
+            ],
             "verdict": found.verdict,
         }
     )

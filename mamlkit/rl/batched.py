@@ -45,8 +45,8 @@ class Batched(VectorEnv):
 
     A copy, or what a pickle gives back, is a batch of its own that goes on from the same states.
 
-    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and graphics,
-    which a copy does not share, are made in ``_open`` and named in ``_of_process``.
+    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and
+    graphics, which a copy does not share, are made in ``_open`` and named in ``_of_process``.
 
     Args:
         task: the set of goals.
@@ -66,7 +66,15 @@ class Batched(VectorEnv):
     _of_process: ClassVar[tuple[str, ...]] = ("_lock",)  # what a copy does not take along; ``_open`` makes it
 
     def __init__(
-        self, task: Goals, goals: ndarray, *, horizon: int, show_goal: bool, observation: int, action: int, bound: float
+        self,
+        task: Goals,
+        goals: ndarray,
+        *,
+        horizon: int,
+        show_goal: bool,
+        observation: int,
+        action: int,
+        bound: float,
     ) -> None:
         if not isinstance(horizon, Integral) or horizon < 1:
             raise ValueError(f"horizon={horizon}, but an episode has a whole number of steps, at least 1")
@@ -113,21 +121,28 @@ class Batched(VectorEnv):
         """Give every environment a new goal, ``[num_envs, *task.shape]``, which counts from the next step on."""
         goals = np.array(goals, np.float64)
         if goals.shape != (shape := (max(1, self.num_envs), *self.task.shape)):
-            raise ValueError(f"goals have shape {list(goals.shape)}, but they must be {list(shape)}: give each environment one")
+            raise ValueError(
+                f"goals have shape {list(goals.shape)}, but they must be {list(shape)}: give each "
+                f"environment one"
+            )
         if not (fine := self.task.contains(goals)).all():
             i = int(np.argmin(fine))
             raise ValueError(f"goal {goals[i].tolist()} of environment {i} is not allowed; use {self.task}")
         self._goals = goals
-        self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[:, : self._observations.shape[1] - self._own]
+        self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[
+            :, : self._observations.shape[1] - self._own
+        ]
 
     @alone
-    def reset(self, *, seed: int | Sequence | ndarray | None = None, options: dict[str, Any] | None = None) -> tuple[ndarray, dict]:
+    def reset(
+        self, *, seed: int | Sequence | ndarray | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ndarray, dict]:
         """Start new episodes.
 
         Args:
             seed: one per environment, each an integer or a sequence of integers; the start states of an
-                environment depend on its own seed alone. An integer s stands for s, s + 1, ...; None goes on with
-                the random numbers of the seed before, if there was one.
+                environment depend on its own seed alone. An integer s stands for s, s + 1, ...; None goes on
+                with the random numbers of the seed before, if there was one.
             options: ``{"reset_mask": mask}`` with a boolean ``[num_envs]`` resets only where it is True.
 
         Returns:
@@ -138,16 +153,22 @@ class Batched(VectorEnv):
         """
         if unknown := [key for key in options or {} if key != "reset_mask"]:
             found = ", ".join(map(repr, unknown))
-            raise ValueError(f"options have {found}, but 'reset_mask' is all that is known; leave out the rest")
+            raise ValueError(
+                f"options have {found}, but 'reset_mask' is all that is known; leave out the rest"
+            )
         if seed is None:
             seed = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
             seed = [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"{len(seed)} seeds came, but there are {self.num_envs} environments; give one each")
+            raise ValueError(
+                f"{len(seed)} seeds came, but there are {self.num_envs} environments; give one each"
+            )
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(f"reset_mask is {mask.dtype} {list(mask.shape)}, but it must be bool [{self.num_envs}]")
+            raise ValueError(
+                f"reset_mask is {mask.dtype} {list(mask.shape)}, but it must be bool [{self.num_envs}]"
+            )
         rows = np.flatnonzero(mask)
         if rows.size:
             kept = [None if seed[i] is not None else self._rngs[i] for i in rows]
@@ -167,7 +188,8 @@ class Batched(VectorEnv):
             actions: ``[num_envs, act]``, in units of the actuator range; what exceeds [-1, 1] is clipped.
 
         Returns:
-            observations ``[num_envs, obs]``, rewards, terminations and truncations ``[num_envs]``, and an empty dict.
+            observations ``[num_envs, obs]``, rewards, terminations and truncations ``[num_envs]``, and an
+            empty dict.
 
         Raises:
             ValueError: for another shape, and for a NaN or infinite action of an environment that takes part.
@@ -177,14 +199,18 @@ class Batched(VectorEnv):
             raise ResetNeeded("step() came before reset(); call reset() first")
         actions = np.asarray(actions, np.float64)
         if actions.shape != self.action_space.shape:
-            raise ValueError(f"actions have shape {list(actions.shape)}, but must have {list(self.action_space.shape)}")
+            raise ValueError(
+                f"actions have shape {list(actions.shape)}, but must have {list(self.action_space.shape)}"
+            )
         rows = np.flatnonzero(~(self._terminated | self._truncated))
         rewards = np.zeros(self.num_envs)
         if rows.size:
             actions = actions[rows]
             if not np.isfinite(actions).all():
                 i = int(np.argmin(np.isfinite(actions).all(-1)))
-                raise ValueError(f"action {actions[i].tolist()} of environment {rows[i]} is not finite; check the policy")
+                raise ValueError(
+                    f"action {actions[i].tolist()} of environment {rows[i]} is not finite; check the policy"
+                )
             observations, rewards[rows], self._terminated[rows] = self._advance(rows, actions.clip(-1.0, 1.0))
             self._observations[rows, : self._own] = observations
             self._elapsed[rows] += 1
@@ -197,8 +223,8 @@ class Batched(VectorEnv):
         raise NotImplementedError
 
     def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1]: observations ``[n, obs]``,
-        rewards ``[n]``, and whether the episode has terminated ``[n]``."""
+        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1]: observations
+        ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``."""
         raise NotImplementedError
 
     def frame(self, index: int = 0) -> ndarray:

@@ -1,4 +1,5 @@
-"""The paper's five RL environments, by name: many at once with :func:`make`, or one at a time through Gymnasium.
+"""The paper's five RL environments, by name: many at once with :func:`make`, or one at a time through
+Gymnasium.
 
 Importing this module registers them: ``gymnasium.make("mamlkit/HalfCheetahVel-v0", goal=1.3)``.
 """
@@ -60,20 +61,26 @@ def sample_goals(name: str, rng: Generator, n: int) -> ndarray:
 
 
 def make(
-    name: str, goals: ndarray, *, horizon: int | None = None, show_goal: bool = False, threads: int | None = None
+    name: str,
+    goals: ndarray,
+    *,
+    horizon: int | None = None,
+    show_goal: bool = False,
+    threads: int | None = None,
 ) -> Batched:
     """Environments that advance together, one per goal.
 
     Args:
         name: a key of :data:`ENVIRONMENTS`.
         goals: ``[num_envs, 2]`` for 2D navigation, else ``[num_envs]``.
-        horizon: steps after which an episode is truncated; None is the paper's, 100 in 2D and 200 for the robots.
+        horizon: steps after which an episode is truncated; None is the paper's, 100 in 2D and 200 for the
+            robots.
         show_goal: append the goal to the observation.
         threads: simulation threads; None takes all cores. Results do not depend on it.
 
     Raises:
-        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads that
-            cannot be meant.
+        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads
+            that cannot be meant.
     """
     if threads is not None:
         check(threads)
@@ -85,13 +92,13 @@ def make(
 class GoalEnv(gymnasium.Env):
     """One environment with Gymnasium's interface: the batched implementation with a batch of one.
 
-    With the same seed it starts and moves exactly as a member of a batch does. An episode that is over stays as it
-    is until ``reset``.
+    With the same seed it starts and moves exactly as a member of a batch does. An episode that is over stays
+    as it is until ``reset``.
 
     Args:
         name: a key of :data:`ENVIRONMENTS`.
-        goal: the task, kept for good. With None every ``reset`` draws a new one, which ``reset(seed=...)`` fixes;
-            it is in ``info["goal"]``.
+        goal: the task, kept for good. With None every ``reset`` draws a new one, which ``reset(seed=...)``
+            fixes; it is in ``info["goal"]``.
         horizon: steps after which an episode is truncated; None is the paper's.
         show_goal: append the goal to the observation.
         render_mode: ``"rgb_array"`` for pictures, or None.
@@ -115,14 +122,20 @@ class GoalEnv(gymnasium.Env):
             raise ValueError(f"render_mode={render_mode!r}, but it is None or 'rgb_array'")
         self._goals = _get(name).goals
         self._drawn = goal is None
-        some = self._goals.sample(np.random.default_rng(0), 1) if self._drawn else np.asarray(goal, np.float64)[None]
+        some = (
+            self._goals.sample(np.random.default_rng(0), 1)
+            if self._drawn
+            else np.asarray(goal, np.float64)[None]
+        )
         self._batch = make(name, some, horizon=horizon, show_goal=show_goal, threads=1)
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
         self.metadata = {**self.metadata, "render_fps": self._batch.fps}
         self.render_mode = render_mode
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ndarray, dict[str, Any]]:
         """Start an episode; ``seed`` fixes the start state and, where it is drawn, the goal.
 
         Raises:
@@ -156,4 +169,6 @@ class GoalEnv(gymnasium.Env):
 
 for _name, _environment in ENVIRONMENTS.items():
     if _environment.gymnasium_id not in gymnasium.registry:
-        gymnasium.register(_environment.gymnasium_id, entry_point="mamlkit.rl.envs:GoalEnv", kwargs={"name": _name})
+        gymnasium.register(
+            _environment.gymnasium_id, entry_point="mamlkit.rl.envs:GoalEnv", kwargs={"name": _name}
+        )

@@ -66,7 +66,7 @@ class Velocity:
         return rng.uniform(0.0, self.top, n)
 
     def contains(self, goals: ndarray) -> ndarray:
-        return (0.0 <= goals) & (goals <= self.top)
+        return (goals >= 0.0) & (goals <= self.top)
 
     def reward(self, velocity: ndarray, goals: ndarray) -> ndarray:
         """The part of a step's reward that depends on the task, ``[n]``."""

@@ -1,8 +1,8 @@
 """HalfCheetah and Ant with rllab's physics, many at a time. Paper: section 5.3.2; Fig. 5.
 
-The models are those that Gymnasium ships, altered where rllab's differ; all environments advance together (see
-:mod:`mamlkit.rl.physics`). The planar cheetah has its centre of mass and the velocity of that in closed form; the Ant is
-measured by a twin model.
+The models are those that Gymnasium ships, altered where rllab's differ; all environments advance together
+(see :mod:`mamlkit.rl.physics`). The planar cheetah has its centre of mass and the velocity of that in closed
+form; the Ant is measured by a twin model.
 """
 
 __all__ = ["Ant", "HalfCheetah", "Locomotion", "physics_rate"]
@@ -22,7 +22,8 @@ from mamlkit.rl.batched import Batched, alone
 from mamlkit.rl.goals import Direction, Velocity
 from mamlkit.rl.physics import Physics, Pool, measuring, shipped
 
-LARGEST = 1e4  # m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
+# m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
+LARGEST = 1e4
 
 
 class Locomotion(Batched):
@@ -30,8 +31,9 @@ class Locomotion(Batched):
 
     Positions are in m and rad, velocities in m/s and rad/s, actions in units of the actuator range.
 
-    Deviation: a state that is not finite or exceeds 10,000 ends an episode of either robot and is replaced by the state
-    before it; rllab ends only the Ant's, where not finite. It is a guard: clipped controls never led there.
+    Deviation: a state that is not finite or exceeds 10,000 ends an episode of either robot and is replaced by
+    the state before it; rllab ends only the Ant's, where not finite. It is a guard: clipped controls never
+    led there.
 
     Args:
         task: the set of goals and their reward.
@@ -111,8 +113,9 @@ class Locomotion(Batched):
         return observations, self.task.reward(velocity, self._goals[rows]) - cost, over | ~stable
 
     def _measure(self, states: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-        """Of states ``[n, 1 + nq + nv]`` reached with actions ``[n, act]``: observations ``[n, obs]``, x velocity of the
-        whole body's centre of mass ``[n]``, cost ``[n]``, and whether the robot has fallen ``[n]``."""
+        """Of states ``[n, 1 + nq + nv]`` reached with actions ``[n, act]``: observations ``[n, obs]``, x
+        velocity of the whole body's centre of mass ``[n]``, cost ``[n]``, and whether the robot has fallen
+        ``[n]``."""
         raise NotImplementedError
 
     def _normalised(self, states: ndarray) -> ndarray:
@@ -133,7 +136,8 @@ class Locomotion(Batched):
                     self._renderer = mujoco.Renderer(self.model, height, width)
             except Exception as error:
                 raise RuntimeError(
-                    f"MuJoCo cannot draw: {error}. Without a display set the environment variable MUJOCO_GL=egl (needs libegl1; "
+                    f"MuJoCo cannot draw: {error}. Without a display set the environment "
+                    f"variable MUJOCO_GL=egl (needs libegl1; "
                     "MUJOCO_GL=osmesa needs libosmesa6) before Python starts"
                 ) from error
         data = mujoco.MjData(self.model)
@@ -162,8 +166,9 @@ class HalfCheetah(Locomotion):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         model = self.model
-        # The centre of mass is the root's position plus, for each body, a fixed vector turned with that body: the
-        # body's own centre weighted with its mass, and its children's origins weighted with all that hangs on them.
+        # The centre of mass is the root's position plus, for each body, a fixed vector turned with that body:
+        # the body's own centre weighted with its mass, and its children's origins weighted with all that
+        # hangs on them.
         arm = model.body_mass[:, None] * model.body_ipos
         for child in range(2, model.nbody):
             arm[model.body_parentid[child]] += model.body_subtreemass[child] * model.body_pos[child]
@@ -174,7 +179,8 @@ class HalfCheetah(Locomotion):
     def spec(cls) -> mujoco.MjSpec:
         """Gymnasium's model as it is: mass, motors, contacts and time step are rllab's."""
         spec = shipped("half_cheetah.xml")
-        # The file asks the compiler to scale the masses, in a way that MuJoCo now warns of; the densities do the same.
+        # The file asks the compiler to scale the masses, in a way that MuJoCo now warns of; the densities do
+        # the same.
         mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
         scale = mass / spec.compile().body_subtreemass[0]
         for geom in spec.geoms:
@@ -182,9 +188,11 @@ class HalfCheetah(Locomotion):
         return spec
 
     def centre_of_mass(self, qpos: ndarray, qvel: ndarray) -> tuple[ndarray, ndarray]:
-        """Whole-body centre of mass in m, ``[n, 3]``, and its x velocity in m/s, ``[n]``; qpos and qvel are ``[n, 9]``."""
+        """Whole-body centre of mass in m, ``[n, 3]``, and its x velocity in m/s, ``[n]``; qpos and qvel are
+        ``[n, 9]``."""
         angle, rate = (
-            np.concatenate([back, back[:, :1] + np.cumsum(q[:, 6:], -1)], -1)  # of each body against the world
+            # of each body against the world
+            np.concatenate([back, back[:, :1] + np.cumsum(q[:, 6:], -1)], -1)
             for q in (qpos, qvel)
             for back in [np.cumsum(q[:, 2:6], -1)]
         )
@@ -205,10 +213,10 @@ class HalfCheetah(Locomotion):
 class Ant(Locomotion):
     """A four-legged robot of 0.911 kg with eight motors; time step 0.02 s, one per action, Runge-Kutta.
 
-    Observation (125): qpos (15), qvel (14), external contact forces on the 14 bodies, each a torque and a force,
-    clipped to [-1, 1] (84), rotation matrix of the torso (9), centre of mass (3).
-    Reward: the task's, plus 0.05, less 0.005 times the squared action and 0.0005 times the squared clipped contact
-    forces. Terminates when the torso's height leaves [0.2, 1.0] m.
+    Observation (125): qpos (15), qvel (14), external contact forces on the 14 bodies, each a torque and a
+    force, clipped to [-1, 1] (84), rotation matrix of the torso (9), centre of mass (3). Reward: the task's,
+    plus 0.05, less 0.005 times the squared action and 0.0005 times the squared clipped contact forces.
+    Terminates when the torso's height leaves [0.2, 1.0] m.
     """
 
     observation = 125
@@ -222,7 +230,8 @@ class Ant(Locomotion):
 
     @classmethod
     def spec(cls) -> mujoco.MjSpec:
-        """Gymnasium's model with rllab's time step and contacts. rllab's controls of +/-150 at gear 1 are its +/-1 at 150."""
+        """Gymnasium's model with rllab's time step and contacts. rllab's controls of +/-150 at gear 1 are its
+        +/-1 at 150."""
         spec = shipped("ant.xml")
         spec.option.timestep = 0.02
         for geom in spec.geoms:
@@ -241,22 +250,35 @@ class Ant(Locomotion):
         n = len(states)
         _, sensors = self._measuring(states, actions)
         centre, velocity = sensors[:, :3], sensors[:, 3]
-        rotation = sensors[:, 6:15].reshape(n, 3, 3).transpose(0, 2, 1).reshape(n, 9)  # the axes are its columns
+        # the axes are its columns
+        rotation = sensors[:, 6:15].reshape(n, 3, 3).transpose(0, 2, 1).reshape(n, 9)
         force, torque, point = np.moveaxis(sensors[:, 15:].reshape(n, 13, 3, 3), 2, 0)
         wrench = np.zeros((n, 14, 6))  # the world's, in front, stays zero, as in MuJoCo
-        # A sensor tells what its geom does to the floor; the body gets the opposite, about the whole body's centre.
+        # A sensor tells what its geom does to the floor; the body gets the opposite, about the whole body's
+        # centre.
         wrench[:, 1:, :3] = np.cross(force, point - centre[:, None]) - torque
         wrench[:, 1:, 3:] = -force
         contact = wrench.reshape(n, 84).clip(-1.0, 1.0)
         cost = 0.005 * np.square(actions).sum(-1) + 0.0005 * np.square(contact).sum(-1) - 0.05
         height = states[:, 3]
-        return np.concatenate([states[:, 1:], contact, rotation, centre], -1), velocity, cost, (height < 0.2) | (height > 1.0)
+        return (
+            np.concatenate([states[:, 1:], contact, rotation, centre], -1),
+            velocity,
+            cost,
+            (height < 0.2) | (height > 1.0),
+        )
 
 
 def physics_rate(
-    robot: type[Locomotion], *, num_envs: int = 800, threads: int | None = None, forward: bool = True, steps: int = 50
+    robot: type[Locomotion],
+    *,
+    num_envs: int = 800,
+    threads: int | None = None,
+    forward: bool = True,
+    steps: int = 50,
 ) -> float:
-    """Environment steps per second of MuJoCo alone, median over ``steps`` calls: what sampling is compared with.
+    """Environment steps per second of MuJoCo alone, median over ``steps`` calls: what sampling is compared
+    with.
 
     Args:
         robot: :class:`HalfCheetah` or :class:`Ant`.

@@ -1,16 +1,18 @@
 """Algorithm 3: the inner loss, the meta-objective, and one meta-update of a batch of tasks.
 
-The functions of the first half are written for one task and differentiated by PyTorch. :class:`MetaBatch` gives
-the same numbers for all tasks at once, without a graph, by the passes of :mod:`mamlkit.engine.passes`. With H the Hessian of a
-task's inner loss at theta and F the Fisher information of its adapted policy, the derivative of the adapted parameters is
-I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At the policy that sampled, the Hessian of the
-divergence is (I - alpha H) F (I - alpha H), exactly: the terms with second derivatives of the inner update are
-multiplied by the gradient of the divergence, which is zero there.
+The functions of the first half are written for one task and differentiated by PyTorch. :class:`MetaBatch`
+gives the same numbers for all tasks at once, without a graph, by the passes of :mod:`mamlkit.engine.passes`.
+With H the Hessian of a task's inner loss at theta and F the Fisher information of its adapted policy, the
+derivative of the adapted parameters is I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At
+the policy that sampled, the Hessian of the divergence is (I - alpha H) F (I - alpha H), exactly: the terms
+with second derivatives of the inner update are multiplied by the gradient of the divergence, which is zero
+there.
 
-There is a choice of H (``curvature``). The authors' inner loss is the mean of log pi(a|s) times the advantage, whose H, that of
-``"log-densities"``, forgets that another theta would have drawn other actions. With the likelihood ratio in the place of log pi
-the gradient is the same where the rollouts were sampled, and H holds that too: ``"ratios"``, the low-variance curvature of
-Rothfuss et al. (ProMP, ICLR 2019). ``"none"`` leaves H out: first-order MAML.
+There is a choice of H (``curvature``). The authors' inner loss is the mean of log pi(a|s) times the
+advantage, whose H, that of ``"log-densities"``, forgets that another theta would have drawn other actions.
+With the likelihood ratio in the place of log pi the gradient is the same where the rollouts were sampled, and
+H holds that too: ``"ratios"``, the low-variance curvature of Rothfuss et al. (ProMP, ICLR 2019). ``"none"``
+leaves H out: first-order MAML.
 """
 
 __all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_update", "surrogate"]
@@ -37,14 +39,16 @@ CURVATURES = ("log-densities", "ratios", "none")
 def inner_loss(policy: Policy, params: Params, steps: Steps) -> Tensor:
     """Policy-gradient loss of one task: minus the mean of log pi(a|s) times the advantage.
 
-    Paper: equation 4, whose gradient is estimated by REINFORCE. The mean is over time steps; log-densities are
-    summed over the components of an action (the authors' code).
+    Paper: equation 4, whose gradient is estimated by REINFORCE. The mean is over time steps; log-densities
+    are summed over the components of an action (the authors' code).
     """
     log_density = log_prob(policy.mean(params, steps.observations), params["log_std"], steps.actions)
     return -(steps.weights * steps.advantages * log_density).sum()
 
 
-def adapt(policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_with: Params | None = None) -> Params:
+def adapt(
+    policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_with: Params | None = None
+) -> Params:
     """One step on a task's own rollouts; all parameters move, the deviations too. Paper: Algorithm 3, line 7.
 
     Args:
@@ -52,9 +56,14 @@ def adapt(policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_w
         params: what moves.
         steps: of one task.
         inner_lr: alpha.
-        drawn_with: the parameters that the steps were sampled with, for the loss with likelihood ratios; None for the authors'.
+        drawn_with: the parameters that the steps were sampled with, for the loss with likelihood ratios; None
+            for the authors'.
     """
-    loss = (lambda p, s: inner_loss(policy, p, s)) if drawn_with is None else (lambda p, s: surrogate(policy, p, drawn_with, s))
+    loss = (
+        (lambda p, s: inner_loss(policy, p, s))
+        if drawn_with is None
+        else (lambda p, s: surrogate(policy, p, drawn_with, s))
+    )
     return maml.inner_step(loss, params, steps, inner_lr)
 
 
@@ -79,7 +88,8 @@ def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) ->
 
 
 def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of :func:`inner_loss` in the means ``[tasks, points, act]`` and in log_std ``[tasks, act]``, and z = (a - mean) / std."""
+    """Gradient of :func:`inner_loss` in the means ``[tasks, points, act]`` and in log_std ``[tasks, act]``,
+    and z = (a - mean) / std."""
     inverse = torch.exp(-log_std)[..., None, :]
     z = (steps.actions - mean) * inverse
     scale = (steps.weights * steps.advantages)[..., None]
@@ -89,12 +99,15 @@ def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, 
 def _head_tangent(
     z: Tensor, log_std: Tensor, steps: Steps, mean_dot: Tensor, log_std_dot: Tensor, ratio: bool
 ) -> tuple[Tensor, Tensor]:
-    """Derivative of :func:`_head` along (mean_dot, log_std_dot); with ``ratio`` every step's weight has the growth of log pi."""
+    """Derivative of :func:`_head` along (mean_dot, log_std_dot); with ``ratio`` every step's weight has the
+    growth of log pi."""
     inverse, s_dot = torch.exp(-log_std)[..., None, :], log_std_dot[..., None, :]
     z_dot = -mean_dot * inverse - z * s_dot
     growth = -(z * z_dot + s_dot).sum(-1, keepdim=True) if ratio else 0.0
     scale = (steps.weights * steps.advantages)[..., None]
-    return -scale * inverse * (z_dot - z * s_dot + z * growth), (scale * ((1 - z**2) * growth - 2 * z * z_dot)).sum(-2)
+    return -scale * inverse * (z_dot - z * s_dot + z * growth), (
+        scale * ((1 - z**2) * growth - 2 * z * z_dot)
+    ).sum(-2)
 
 
 def _pass(policy: Policy, params: Params, steps: Steps, keep: bool = False) -> Pass:
@@ -112,7 +125,8 @@ def _moved(params: Params, direction: Params, inner_lr: float) -> Params:
 
 
 def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
-    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache; a GPU takes all at once."""
+    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache; a GPU takes all at
+    once."""
     if steps.weights.device.type != "cpu":
         return [(slice(None),)]
     widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
@@ -142,8 +156,22 @@ def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) ->
 class _Part:
     """Some tasks of a meta-batch, with the passes at theta and at the adapted parameters."""
 
-    def __init__(self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float, curvature: str) -> None:
-        self.policy, self.inner_lr, self.before, self.after, self.curvature = policy, inner_lr, before, after, curvature
+    def __init__(
+        self,
+        policy: Policy,
+        params: Params,
+        before: Steps | None,
+        after: Steps,
+        inner_lr: float,
+        curvature: str,
+    ) -> None:
+        self.policy, self.inner_lr, self.before, self.after, self.curvature = (
+            policy,
+            inner_lr,
+            before,
+            after,
+            curvature,
+        )
         self.sampled = self.adapt(params, keep=curvature != "none")
         self.outer = _pass(policy, self.sampled, after, keep=True)
         self.log_density = log_prob(self.outer.outputs, self.sampled["log_std"], after.actions)
@@ -157,7 +185,9 @@ class _Part:
             log_density = log_prob(run.outputs, params["log_std"], steps.actions)
             if keep:
                 self.first_log_density = log_density
-            steps = steps._replace(advantages=steps.advantages * torch.exp(log_density - self.first_log_density))
+            steps = steps._replace(
+                advantages=steps.advantages * torch.exp(log_density - self.first_log_density)
+            )
         gradient, z = _inner_gradient(params, run, steps)
         if keep:
             self.inner, self.z = run, z
@@ -170,10 +200,13 @@ class _Part:
         ratio = torch.exp(log_prob(mean, fast["log_std"], self.after.actions) - self.log_density)
         apart = kl(self.outer.outputs, self.sampled["log_std"], mean, fast["log_std"])
         weights = self.after.weights
-        return torch.stack([-(weights * self.after.advantages * ratio).sum(), (weights * apart).sum()]).double()
+        return torch.stack(
+            [-(weights * self.after.advantages * ratio).sum(), (weights * apart).sum()]
+        ).double()
 
     def gradient(self) -> Params:
-        """Gradient of the surrogate loss at theta, of each task; where the ratio is 1 it is that of the inner loss."""
+        """Gradient of the surrogate loss at theta, of each task; where the ratio is 1 it is that of the inner
+        loss."""
         return self._through(_inner_gradient(self.sampled, self.outer, self.after)[0])
 
     def fisher(self, v: Params) -> Params:
@@ -191,7 +224,9 @@ class _Part:
             return v
         mean_dot = self.inner.tangent(v)
         log_std = self.inner.weights["log_std"]
-        d_dot, d_log_std_dot = _head_tangent(self.z, log_std, self.before, mean_dot, v["log_std"], self.curvature == "ratios")
+        d_dot, d_log_std_dot = _head_tangent(
+            self.z, log_std, self.before, mean_dot, v["log_std"], self.curvature == "ratios"
+        )
         hessian_v = self.inner.gradient_tangent(v, d_dot) | {"log_std": d_log_std_dot}
         return _moved(v, hessian_v, self.inner_lr)
 
@@ -209,15 +244,27 @@ class MetaBatch:
     """
 
     def __init__(
-        self, policy: Policy, params: Params, before: Steps | None, after: Steps, inner_lr: float = 0.0, curvature: str = "log-densities"
+        self,
+        policy: Policy,
+        params: Params,
+        before: Steps | None,
+        after: Steps,
+        inner_lr: float = 0.0,
+        curvature: str = "log-densities",
     ) -> None:
         if curvature not in CURVATURES:
             raise ValueError(f"curvature={curvature!r}, but it is one of {', '.join(map(repr, CURVATURES))}")
         if not policy.layers:
-            raise ValueError("this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with activation='relu'")
+            raise ValueError(
+                "this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with "
+                "activation='relu'"
+            )
         self.params, self.tasks = params, len(after.weights)
-        pieces = _pieces(policy, params, after, axis=0 if before else 1)  # with one theta for all, points may be cut apart
-        work = lambda piece: _Part(policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, curvature)
+        # with one theta for all, points may be cut apart
+        pieces = _pieces(policy, params, after, axis=0 if before else 1)
+        work = lambda piece: _Part(
+            policy, params, before and _cut(before, piece), _cut(after, piece), inner_lr, curvature
+        )
         self.parts = each(work, pieces)
 
     def vector(self, params: Params) -> Tensor:
@@ -227,7 +274,10 @@ class MetaBatch:
     def unflatten(self, vector: Tensor) -> Params:
         """The inverse of :meth:`vector`, in the precision of the parameters."""
         pieces = vector.split([value.numel() for value in self.params.values()])
-        return {name: piece.view_as(value).to(value.dtype) for (name, value), piece in zip(self.params.items(), pieces)}
+        return {
+            name: piece.view_as(value).to(value.dtype)
+            for (name, value), piece in zip(self.params.items(), pieces)
+        }
 
     def gradient(self) -> Tensor:
         """Gradient of the mean surrogate loss at theta."""
@@ -236,7 +286,11 @@ class MetaBatch:
     def fisher(self, v: Tensor) -> Tensor:
         """Hessian of the mean divergence at theta times a vector."""
         direction = self.unflatten(v)
-        return self._mean(lambda part: part.fisher({k: d.expand(len(part.after.weights), *d.shape) for k, d in direction.items()}))
+        return self._mean(
+            lambda part: part.fisher(
+                {k: d.expand(len(part.after.weights), *d.shape) for k, d in direction.items()}
+            )
+        )
 
     def judge(self, theta: Tensor) -> tuple[float, float]:
         """Mean surrogate loss and divergence at another theta."""
@@ -245,20 +299,31 @@ class MetaBatch:
         return float(loss), float(apart)
 
     def _mean(self, of: Callable[[_Part], Params]) -> Tensor:
-        sums = each(lambda part: self.vector({name: value.sum(0) for name, value in of(part).items()}), self.parts)
+        sums = each(
+            lambda part: self.vector({name: value.sum(0) for name, value in of(part).items()}), self.parts
+        )
         return torch.stack(sums).sum(0) / self.tasks
 
 
 @torch.no_grad()
 def meta_update(
-    policy: Policy, params: Params, before: Steps | None, after: Steps, *, inner_lr: float, max_kl: float, curvature: str = "log-densities"
+    policy: Policy,
+    params: Params,
+    before: Steps | None,
+    after: Steps,
+    *,
+    inner_lr: float,
+    max_kl: float,
+    curvature: str = "log-densities",
 ) -> tuple[Params, Step]:
     """One TRPO step on the meta-objective. Paper: Algorithm 3, line 10.
 
-    Arguments as for :class:`MetaBatch`; ``max_kl`` bounds the mean divergence of the adapted policies. Returns the
-    new parameters, or the very same if no step would do, and what happened.
+    Arguments as for :class:`MetaBatch`; ``max_kl`` bounds the mean divergence of the adapted policies.
+    Returns the new parameters, or the very same if no step would do, and what happened.
     """
     batch = MetaBatch(policy, params, before, after, inner_lr, curvature)
     theta = batch.vector(params)
-    new, step = trust_region_step(theta, batch.judge(theta)[0], batch.gradient(), batch.fisher, batch.judge, max_kl)
+    new, step = trust_region_step(
+        theta, batch.judge(theta)[0], batch.gradient(), batch.fisher, batch.judge, max_kl
+    )
     return (params if step.refused else batch.unflatten(new)), step

@@ -14,13 +14,14 @@ NEAR = 0.01  # an episode ends where both coordinates are closer to the goal tha
 
 
 class Navigation(Batched):
-    """Points in the plane that start at the origin and move by ``0.1 * action``; the position is the observation.
+    """Points in the plane that start at the origin and move by ``0.1 * action``; the position is the
+    observation.
 
-    The reward is minus the distance to the goal after the move. The episode terminates within 0.01 of the goal,
-    in each coordinate.
+    The reward is minus the distance to the goal after the move. The episode terminates within 0.01 of the
+    goal, in each coordinate.
 
-    Deviation: the paper's text has the squared distance; the authors' code, and the returns that they released,
-    have the distance, and "within 0.01" is a square there.
+    Deviation: the paper's text has the squared distance; the authors' code, and the returns that they
+    released, have the distance, and "within 0.01" is a square there.
 
     Args:
         task: the set of goals.
@@ -33,12 +34,20 @@ class Navigation(Batched):
     fps = 10
 
     def __init__(
-        self, task: Square, goals: ndarray, *, horizon: int = 100, show_goal: bool = False, threads: int | None = None
+        self,
+        task: Square,
+        goals: ndarray,
+        *,
+        horizon: int = 100,
+        show_goal: bool = False,
+        threads: int | None = None,
     ) -> None:
         moves = np.full(max(1, int(horizon)), STEP)
         farthest = np.cumsum(moves)[-1]  # rounded as the moves are, step by step
         bound = max(farthest, task.half_side)
-        super().__init__(task, goals, horizon=horizon, show_goal=show_goal, observation=2, action=2, bound=bound)
+        super().__init__(
+            task, goals, horizon=horizon, show_goal=show_goal, observation=2, action=2, bound=bound
+        )
         self._path = np.zeros((self.num_envs, horizon + 1, 2))  # positions, for the picture
 
     def _start(self, rows: ndarray, rngs: list[Generator]) -> ndarray:

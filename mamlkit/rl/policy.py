@@ -24,7 +24,8 @@ class Policy(NamedTuple):
     """A Gaussian policy over actions.
 
     Args:
-        init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the deviations.
+        init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the
+            deviations.
         mean: ``(params, observations [points, obs]) -> [points, act]``.
         layers: the same network for :mod:`mamlkit.engine.passes`; empty if that has no derivatives for it.
     """
@@ -37,8 +38,8 @@ class Policy(NamedTuple):
 def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activation: str = "relu") -> Policy:
     """The paper's policy: two hidden layers of 100, a linear mean, standard deviations of 1 to begin with.
 
-    Paper: section 5.3 ("two hidden layers of size 100, with ReLU nonlinearities"); Xavier initialisation and the
-    state-independent deviation are the authors' code.
+    Paper: section 5.3 ("two hidden layers of size 100, with ReLU nonlinearities"); Xavier initialisation and
+    the state-independent deviation are the authors' code.
 
     Args:
         obs: numbers in an observation.
@@ -47,7 +48,9 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
         activation: ``"relu"``, or ``"tanh"`` (the authors' random baseline in 2D navigation).
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}")
+        raise ValueError(
+            f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}"
+        )
     widths = [obs, *hidden, act]
     last = len(widths) - 2
     nonlinearity = ACTIVATIONS[activation]
@@ -71,7 +74,8 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
 
 
 def means(policy: Policy, params: Params, observations: Tensor) -> Tensor:
-    """Mean actions ``[tasks, points, act]`` of observations ``[tasks, points, obs]`` with each task's own parameters."""
+    """Mean actions ``[tasks, points, act]`` of observations ``[tasks, points, obs]`` with each task's own
+    parameters."""
     if policy.layers:
         return Pass(policy.layers, kernels_torch, params, observations[:, :, None, None], keep=False).outputs
     return vmap(policy.mean)(params, observations)
@@ -94,7 +98,8 @@ def log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
 
 
 def kl(mean: Tensor, log_std: Tensor, new_mean: Tensor, new_log_std: Tensor) -> Tensor:
-    """KL divergence of the new Gaussian from the old, KL(old || new), summed over components: ``[..., points]``."""
+    """KL divergence of the new Gaussian from the old, KL(old || new), summed over components: ``[...,
+    points]``."""
     log_std, new_log_std = log_std[..., None, :], new_log_std[..., None, :]
     ratio = torch.exp(2 * (log_std - new_log_std))
     shift = (mean - new_mean) ** 2 * torch.exp(-2 * new_log_std)

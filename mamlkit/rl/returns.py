@@ -1,7 +1,8 @@
-"""From rewards to advantages: returns, the linear baseline, standardisation. Pure functions of arrays, no torch.
+"""From rewards to advantages: returns, the linear baseline, standardisation. Pure functions of arrays, no
+torch.
 
-Rewards are ``[..., steps]``, several episodes one after the other where an episode ended early: ``last`` marks the
-last step of each, ``valid`` the steps that count.
+Rewards are ``[..., steps]``, several episodes one after the other where an episode ended early: ``last``
+marks the last step of each, ``valid`` the steps that count.
 """
 
 __all__ = ["advantages", "baseline_features", "discounted_returns", "fit_baseline", "standardised"]
@@ -57,7 +58,9 @@ def baseline_features(observations: Array, time: NDArray[np.integer], clip: floa
         ValueError: the bound is not positive.
     """
     if clip is not None and not clip > 0:
-        raise ValueError(f"clip={clip}, but the bound of the observations must be positive, or None for no bound")
+        raise ValueError(
+            f"clip={clip}, but the bound of the observations must be positive, or None for no bound"
+        )
     clipped = np.clip(observations, *((None, None) if clip is None else (-clip, clip))).astype(float)
     t = time[..., None] / 100.0
     return np.concatenate([clipped, clipped**2, t, t**2, t**3, np.ones_like(t)], -1)
@@ -75,7 +78,9 @@ def fit_baseline(features: Array, returns: Array) -> Array:
     """
     gram, moment = features.T @ features, features.T @ returns
     if not (np.isfinite(gram).all() and np.isfinite(moment).all()):
-        raise FloatingPointError("the observations or rewards of a task are not finite, so the baseline has no fit")
+        raise FloatingPointError(
+            "the observations or rewards of a task are not finite, so the baseline has no fit"
+        )
     return np.linalg.lstsq(gram + RIDGE * np.eye(len(gram)), moment, rcond=None)[0]
 
 
@@ -85,13 +90,19 @@ def standardised(values: Array) -> Array:
 
 
 def advantages(
-    observations: Array, rewards: Array, time: NDArray[np.integer], last: Mask, valid: Mask, discount: float, clip: float | None = CLIP
+    observations: Array,
+    rewards: Array,
+    time: NDArray[np.integer],
+    last: Mask,
+    valid: Mask,
+    discount: float,
+    clip: float | None = CLIP,
 ) -> Array:
     """Standardised advantages of one task's steps, zero where a step does not count.
 
-    The discounted return less a baseline that is fitted on the very same steps: generalised advantage estimation
-    with lambda = 1. Paper: section 5.3 (baseline "fitted separately at each iteration for each task"); the
-    standardisation is the authors' code.
+    The discounted return less a baseline that is fitted on the very same steps: generalised advantage
+    estimation with lambda = 1. Paper: section 5.3 (baseline "fitted separately at each iteration for each
+    task"); the standardisation is the authors' code.
 
     Args:
         observations: ``[rollouts, steps, obs]``.
@@ -106,7 +117,9 @@ def advantages(
         ValueError: no step counts.
     """
     if not valid.any():
-        raise ValueError("no step counts, so there is no advantage to compute; sample at least one finished episode")
+        raise ValueError(
+            "no step counts, so there is no advantage to compute; sample at least one finished episode"
+        )
     returns = discounted_returns(rewards, last, discount)[valid]
     features = baseline_features(observations[valid], time[valid], clip)
     result = np.zeros(rewards.shape)

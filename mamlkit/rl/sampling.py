@@ -66,26 +66,27 @@ def sample(
 ) -> Rollouts:
     """Run every task's policy until its finished episodes have ``rollouts * horizon`` steps.
 
-    Where episodes end early, more of them are begun: in training only as many as are needed, and every one that is
-    begun counts. In the authors' tests (``drop_unfinished``) an episode always follows another, and those under way
-    when a task has enough are dropped, so that short episodes are more likely to count.
+    Where episodes end early, more of them are begun: in training only as many as are needed, and every one
+    that is begun counts. In the authors' tests (``drop_unfinished``) an episode always follows another, and
+    those under way when a task has enough are dropped, so that short episodes are more likely to count.
 
-    All that is random about an episode comes from ``(key, task, episode)``: neither other tasks nor the number of
-    threads change it.
+    All that is random about an episode comes from ``(key, task, episode)``: neither other tasks nor the
+    number of threads change it.
 
     Paper: Algorithm 3, lines 5 and 8.
 
     Args:
         env: ``tasks * rollouts`` environments.
         policy: see :mod:`mamlkit.rl.policy`.
-        params: of each task, every tensor with a leading ``tasks`` axis; the means are computed where they are.
+        params: of each task, every tensor with a leading ``tasks`` axis; the means are computed where they
+            are.
         rollouts: episodes of a task that run at the same time.
         key: non-negative numbers such as ``(seed, purpose, iteration)``.
         goals: one for each task, ``[tasks, ...]``; None draws one for every episode.
         drop_unfinished: whether the authors' rule for tests is followed.
 
-    Deviation: in training the authors run a task's episodes one after the other and stop when the whole meta-batch
-    has enough; where no episode ends early all three rules are the same.
+    Deviation: in training the authors run a task's episodes one after the other and stop when the whole
+    meta-batch has enough; where no episode ends early all three rules are the same.
 
     Raises:
         ValueError: the number of environments is not a multiple of ``rollouts``.
@@ -93,7 +94,9 @@ def sample(
     """
     count, left_over = divmod(env.num_envs, rollouts)
     if left_over or not count:
-        raise ValueError(f"{env.num_envs} environments for rollouts={rollouts}; make it tasks * rollouts environments")
+        raise ValueError(
+            f"{env.num_envs} environments for rollouts={rollouts}; make it tasks * rollouts environments"
+        )
     n, size = env.num_envs, env.single_action_space.shape[0]
     rows = np.arange(n)
     noise = np.empty((n, env.horizon, size), np.float32)
@@ -120,11 +123,18 @@ def sample(
     while (running := alive & np.repeat((finished < budget) | (not drop_unfinished), rollouts)).any():
         inputs = observations.astype(np.float32)
         with one_thread():
-            mean = means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts))).cpu().numpy()
+            mean = (
+                means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts)))
+                .cpu()
+                .numpy()
+            )
         drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():
-            raise FloatingPointError(f"the policy of task {np.argmin(fine) // rollouts} gives an action that is not finite; use a smaller step")
+            raise FloatingPointError(
+                f"the policy of task {np.argmin(fine) // rollouts} gives an action that is not "
+                f"finite; use a smaller step"
+            )
         observations, rewards, terminated, truncated, _ = env.step(actions)
         ended = alive & (terminated | truncated)
         counted = ended & running
@@ -136,18 +146,26 @@ def sample(
         if again.any():
             observations = begin(again)
             alive |= again
-    *arrays, last, counted = (np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:]) for parts in zip(*seen))
+    *arrays, last, counted = (
+        np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:]) for parts in zip(*seen)
+    )
     return Rollouts(*arrays, last, valid=_whole_episodes(last, counted))
 
 
 def _again(
-    ended: NDArray[np.bool_], alive: NDArray[np.bool_], finished: NDArray[np.int64], budget: int, horizon: int, drop_unfinished: bool
+    ended: NDArray[np.bool_],
+    alive: NDArray[np.bool_],
+    finished: NDArray[np.int64],
+    budget: int,
+    horizon: int,
+    drop_unfinished: bool,
 ) -> NDArray[np.bool_]:
     """Which of the environments that have just ended begin another episode."""
     ended = ended.reshape(len(finished), -1)
     if drop_unfinished:
         return (ended & (finished < budget)[:, None]).ravel()
-    missing = budget - finished - horizon * alive.reshape(ended.shape).sum(1)  # if all that run go on to the end
+    # if all that run go on to the end
+    missing = budget - finished - horizon * alive.reshape(ended.shape).sum(1)
     return (ended & (np.cumsum(ended, 1) <= -(-missing // horizon)[:, None])).ravel()
 
 
@@ -175,7 +193,8 @@ def to_steps(
         rollouts: see :func:`sample`.
         discount: gamma.
         device: where the update is computed.
-        clip: of the observations in the baseline's features (see :func:`mamlkit.rl.returns.baseline_features`).
+        clip: of the observations in the baseline's features (see
+            :func:`mamlkit.rl.returns.baseline_features`).
     """
     counts = rollouts.valid.sum((1, 2))
     sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]

@@ -1,6 +1,7 @@
 """Trust-region policy optimisation as functions of vectors: conjugate gradient, step length, backtracking.
 
-Paper: Algorithm 3, line 10, and section 5.3: "trust-region policy optimization (TRPO) (Schulman et al., 2015)".
+Paper: Algorithm 3, line 10, and section 5.3: "trust-region policy optimization (TRPO) (Schulman et al.,
+2015)".
 """
 
 __all__ = ["Step", "conjugate_gradient", "trust_region_step"]
@@ -36,7 +37,9 @@ class Step(NamedTuple):
     refused: str = ""
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int = CG_ITERATIONS) -> tuple[Tensor, Tensor]:
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int = CG_ITERATIONS
+) -> tuple[Tensor, Tensor]:
     """x with ``product(x)`` = b, for a symmetric positive definite product; after at most so many iterations.
 
     Args:
@@ -74,7 +77,8 @@ def trust_region_step(
     evaluate: Callable[[Tensor], tuple[float, float]],
     max_kl: float,
 ) -> tuple[Tensor, Step]:
-    """The longest step along the natural gradient that lowers the loss and keeps the divergence within its bound.
+    """The longest step along the natural gradient that lowers the loss and keeps the divergence within its
+    bound.
 
     Args:
         params: theta as a vector ``[n]``.
@@ -107,4 +111,6 @@ def trust_region_step(
         new_loss, kl = evaluate(new)
         if new_loss < loss and kl <= max_kl:
             return new, Step(loss, new_loss, kl, power + 1)
-    return refuse(f"none of {BACKTRACKS} step lengths lowers the loss within the divergence of {max_kl}", BACKTRACKS)
+    return refuse(
+        f"none of {BACKTRACKS} step lengths lowers the loss within the divergence of {max_kl}", BACKTRACKS
+    )

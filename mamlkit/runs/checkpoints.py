@@ -125,7 +125,8 @@ def save_state(
 
 
 def load_state(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor]]:
-    """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the window.
+    """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the
+    window.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -148,8 +149,8 @@ def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict
     came, wanted = kinds(tensors), kinds(like)
     if wrong := [name for name in came | wanted if came.get(name) != wanted.get(name)]:
         raise ValueError(
-            f"{path} is not a training state of this row: its {wrong[0]} is {came.get(wrong[0])}, but must be "
-            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or choose another folder"
+            f"{path} is not a training state of this row: its {wrong[0]} is " f"{came.get(wrong[0])}, but must be "
+            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or " f"choose another folder"
         )
     if window.dim() != 1 or not window.is_floating_point():
         said = f"its window is {list(window.shape)}, {window.dtype}"
@@ -170,7 +171,8 @@ class Store:
     """Where a training keeps what it needs to go on.
 
     Args:
-        folder: of a run (see :func:`mamlkit.runs.folders.open_run`), or one without a run in it; None keeps nothing.
+        folder: of a run (see :func:`mamlkit.runs.folders.open_run`), or one without a run in it; None keeps
+            nothing.
         row: the experiment at the scale it runs at.
         seed: of the run.
         every: iterations between two lines of the log.
@@ -215,7 +217,8 @@ class Store:
         """Write state and log.
 
         Raises:
-            FileNotFoundError: somebody has removed or replaced the folder; the message says where the state is.
+            FileNotFoundError: somebody has removed or replaced the folder; the message says where the state
+                is.
             OSError: they cannot be written; those of before are still there.
         """
         if self.folder is None:

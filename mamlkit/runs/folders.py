@@ -1,8 +1,8 @@
 """Run folders: what was run, with what, how it went, and what of it is committed. No torch here.
 
-A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv`` (see :mod:`mamlkit.runs.logs`),
-``state.safetensors`` (to go on from), and, once evaluated, ``params.safetensors``, ``tasks.npz`` (error of
-every test task) and ``result.json``, written last.
+A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``metrics.csv`` (see
+:mod:`mamlkit.runs.logs`), ``state.safetensors`` (to go on from), and, once evaluated, ``params.safetensors``,
+``tasks.npz`` (error of every test task) and ``result.json``, written last.
 """
 
 __all__ = ["Busy", "iterations_done", "keep", "keep_state", "open_run", "write_result"]
@@ -36,10 +36,11 @@ class Busy(ValueError):
 
 @contextmanager
 def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Iterator[Path]:
-    """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block lasts.
+    """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block
+    lasts.
 
-    A run found there, or committed unfinished, is one to go on with. Before other processes are kept out, nothing is
-    read or written but the lock itself.
+    A run found there, or committed unfinished, is one to go on with. Before other processes are kept out,
+    nothing is read or written but the lock itself.
 
     Args:
         row: the experiment at the scale it runs at.
@@ -69,7 +70,8 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
 
 
 def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
-    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
+    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it.
+    """
     state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
     begun = recorded or state.exists()
     if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
@@ -84,7 +86,8 @@ def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: 
             files.copy(unfinished / name, folder / name)
     if origins[-1:] != record["origin"]:
         origins = origins + record["origin"]
-    files.write_json(folder / "run.json", record | {"origin": origins})  # last: without it the copying is done again
+    # last: without it the copying is done again
+    files.write_json(folder / "run.json", record | {"origin": origins})
 
 
 def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -124,7 +127,8 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
         evaluations: name to metric to error ``[tasks, inner_steps + 1]``.
     """
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
-    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns are few, so all are kept.
+    # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns
+    # are few, so all are kept.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
     with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
         kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
@@ -147,7 +151,8 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
 
 
 def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
-    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on. Returns the files written.
+    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on. Returns the
+    files written.
 
     Call it inside :func:`open_run`, so that nobody writes at the same time.
 
@@ -157,7 +162,8 @@ def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError: the run has no state yet.
-        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings
+            has come further.
     """
     target = _place_of_state(folder, data or places.repository() / "data")
     files.remove_leftovers(target, STATE)
@@ -168,7 +174,7 @@ def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
 def _place_of_state(folder: Path, data: Path) -> Path:
     """Where a run's state is kept; raises what :func:`keep_state` does."""
     if not (folder / "state.safetensors").exists():
-        raise FileNotFoundError(f"{folder} has no state.safetensors; train it first: python -m mamlkit run NAME")
+        raise FileNotFoundError(f"{folder} has no state.safetensors; train it first: python -m mamlkit run " f"NAME")
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     _refuse_rough(folder, run)
     target = data / "partial" / run["name"] / f"seed{run['seed']}"
@@ -176,14 +182,14 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
         here, there = iterations_done(folder), iterations_done(target)
         if settings == run["settings"] and there > here:
-            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} away if you mean to replace it")
+            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} " f"" f"" f"away if you mean to replace it")
     return target
 
 
 def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     """``ValueError`` for a run that is not to be committed."""
     if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
-        raise ValueError(f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only runs at the paper scale, without TF32, are kept")
+        raise ValueError(f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only " f"" f"" f"runs at the paper scale, without TF32, are kept")
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
@@ -193,7 +199,8 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError: the run has no result yet.
-        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings has come further.
+        ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings
+            has come further.
     """
     data = data or places.repository() / "data"
     if not (folder / "result.json").exists():
@@ -206,7 +213,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
         earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
         if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
             further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
-            raise ValueError(f"the result in {kept} {further}; move {kept / seed}.json away if you mean to replace it")
+            raise ValueError(f"the result in {kept} {further}; move {kept / seed}.json away if you mean to " f"replace it")
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
@@ -216,7 +223,8 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if (folder / "metrics.csv").exists():
         files.write_text(log, logs.thinned(folder / "metrics.csv"))
         written.append(log)
-    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]  # the result last, as in the run
+    # the result last, as in the run
+    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

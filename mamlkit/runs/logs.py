@@ -14,7 +14,8 @@ import pandas as pd
 from mamlkit.files import write_text
 
 Log = list[dict[str, float]]
-COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]  # policies have others (see mamlkit.runs.policies)
+# policies have others (see mamlkit.runs.policies)
+COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
 ROWS_KEPT = 1000  # a committed log is thinned to this
 
 
@@ -55,7 +56,7 @@ def read(
     state = path.with_name("state.safetensors")
     if until == 0 and log and not state.exists():
         last = log[-1]["iteration"]
-        raise ValueError(f"{path} has lines up to iteration {last}, but {state.name}, to go on from, is missing; {advice}")
+        raise ValueError(f"{path} has lines up to iteration {last}, but {state.name}, to go on from, is missing; " f"" f"" f"{advice}")
     log = [line for line in log if line["iteration"] <= until]
     there = [line["iteration"] for line in log]
     due = [*range(every, until + 1, every), *([total] if until == total and total % every else [])]

@@ -35,7 +35,8 @@ def trainer(row: Experiment) -> ModuleType:
 
 
 def place(row: Experiment, device: torch.device, threads: int | None) -> dict[str, Any]:
-    """Where a row is computed, as its ``fit`` and ``evaluate_row`` take it: simulations have threads of their own."""
+    """Where a row is computed, as its ``fit`` and ``evaluate_row`` take it: simulations have threads of their
+    own."""
     return {"device": device} | ({"threads": threads} if isinstance(row, PolicyRow) else {})
 
 
@@ -131,7 +132,8 @@ def _iterations_done(folder: Path) -> int:
 
 
 def _log(path: Path) -> pd.DataFrame:
-    """Iterations and seconds of a log, as far as they can be read: a damaged one is refused when its run begins."""
+    """Iterations and seconds of a log, as far as they can be read: a damaged one is refused when its run
+    begins."""
     try:
         found = pd.read_csv(path, usecols=["iteration", "seconds"])
     except (OSError, ValueError):
@@ -140,13 +142,15 @@ def _log(path: Path) -> pd.DataFrame:
 
 
 def _speed(log: pd.DataFrame) -> float | None:
-    """Seconds per iteration at the end of a log: a median, since a machine is sometimes busy with other things."""
+    """Seconds per iteration at the end of a log: a median, since a machine is sometimes busy with other
+    things."""
     last = log.tail(RATE_LINES + 1).diff().dropna()
     return float((last.seconds / last.iteration).median()) if len(last) else None
 
 
 def seconds_per_iteration(row: Experiment, **where: Any) -> float:
-    """A short trial: :data:`PROBE_ITERATIONS` iterations after a first one, or as many as :data:`PROBE_SECONDS` allow.
+    """A short trial: :data:`PROBE_ITERATIONS` iterations after a first one, or as many as
+    :data:`PROBE_SECONDS` allow.
 
     Args:
         row: the experiment.
@@ -179,7 +183,8 @@ def table(
             say(f"{name}: trying some iterations")
             try:
                 probes[name] = seconds_per_iteration(job.row, **place(job.row, device, threads))
-            except Exception as error:  # no data, or too little memory: this row cannot be run here, the others can
+            # no data, or too little memory: this row cannot be run here, the others can
+            except Exception as error:
                 probes[name], missing[name] = None, error
         if job.seconds is None and probes.get(name) is not None:
             job = job._replace(seconds=probes[name], measured="a trial")

@@ -30,7 +30,8 @@ from mamlkit.runs.supervised import CHECKPOINT_SECONDS, Fit, generator
 
 Params = dict[str, Tensor]
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after", "kl", "tries", "refused"]
-CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first order": "none"}  # of each method that adapts
+# of each method that adapts
+CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first order": "none"}
 TRAIN, TEST = 0, 1  # purposes of random numbers
 BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
 
@@ -73,22 +74,26 @@ def fit(
         row: the experiment, at either scale.
         seed: of the initialisation, the goals and the episodes.
         device: of the policy and its update; the physics uses the CPU's cores in any case.
-        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed exactly. None keeps nothing.
+        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed
+            exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
         progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         threads: simulation threads; None takes all cores.
-        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how far it came.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells
+            how far it came.
 
     Returns:
-        Parameters and the log. One line per iteration: mean return over tasks before and after the inner step, the
-        divergence of the outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
+        Parameters and the log. One line per iteration: mean return over tasks before and after the inner
+        step, the divergence of the outer step, the step lengths tried, and whether all were refused (1) so
+        that nothing moved.
 
     Raises:
         ValueError: state or log in the folder are damaged, or of another run.
-        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is left.
+        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is
+            left.
         FloatingPointError: the loss or the policy is not finite; the last state is from before.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
-            one at once, and the last saved state stays.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on
+            the second one at once, and the last saved state stays.
     """
     env, policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
     params = {name: value.to(device) for name, value in policy.init(generator(seed, "init")).items()}
@@ -101,11 +106,12 @@ def fit(
 
     def save() -> None:
         if not checkpoints.finite(params, optimiser):
-            raise FloatingPointError(f"the policy, or Adam's moments, are not finite at iteration {iteration} of {row.name}, seed {seed}; the last state is kept")
+            raise FloatingPointError(f"the policy, or Adam's moments, are not finite at iteration {iteration} of " f"" f"" f"{row.name}, seed {seed}; the last state is kept")
         store.save(iteration, params, optimiser, [], log)
 
     bar = progress_bar(row, first, progress)
-    with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, closing(env):  # its threads end, whatever happens
+    # its threads end, whatever happens
+    with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, closing(env):
         while iteration < last and not asked_to_stop and not (stop and stop()):
             try:
                 params, line = _iterate(row, env, policy, params, optimiser, seed, iteration)
@@ -164,12 +170,13 @@ def _iterate(
 
 
 def test_goals(environment: str) -> NDArray[np.float64]:
-    """The 40 goals that the paper tests an environment on, ``[40, ...]``: those of the authors' figure data."""
+    """The 40 goals that the paper tests an environment on, ``[40, ...]``: those of the authors' figure data.
+    """
     path = places.repository() / "data" / "test_goals.csv"
     table = pd.read_csv(path, dtype=str)
     goals = [[float(x) for x in goal.split()] for goal in table[table.environment == environment].goal]
     if not goals:
-        raise ValueError(f"{path} has no goals of environment {environment!r}, only of {', '.join(table.environment.unique())}; add some")
+        raise ValueError(f"{path} has no goals of environment {environment!r}, only of " f"{', '.join(table.environment.unique())}; add some")
     return np.squeeze(np.array(goals), -1) if len(goals[0]) == 1 else np.array(goals)
 
 
@@ -184,11 +191,12 @@ def evaluate(
     device: str | torch.device = "cpu",
     threads: int | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each step.
+    """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each
+    step.
 
-    Beside other goals, or with another number of rollouts, float32 rounds the same sums otherwise. In 2D navigation the
-    returns of a goal agree to 1e-6 all the same; an Ant's motion is chaotic, so that after a step it has other
-    episodes, as with another seed.
+    Beside other goals, or with another number of rollouts, float32 rounds the same sums otherwise. In 2D
+    navigation the returns of a goal agree to 1e-6 all the same; an Ant's motion is chaotic, so that after a
+    step it has other episodes, as with another seed.
 
     Args:
         row: the experiment the parameters belong to.
@@ -200,7 +208,8 @@ def evaluate(
         threads: simulation threads; None takes all cores.
 
     Returns:
-        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN from the
+        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN
+            from the
         step on that has made a task's parameters non-finite.
 
     Raises:
@@ -210,7 +219,7 @@ def evaluate(
     if goals is None:
         goals = test_goals(row.environment)
         if evaluation.tasks > len(goals):
-            raise ValueError(f"{evaluation.name}: tasks={evaluation.tasks}, but {row.environment} has {len(goals)} test goals; name others as goals")
+            raise ValueError(f"{evaluation.name}: tasks={evaluation.tasks}, but {row.environment} has " f"{len(goals)} test goals; name others as goals")
         goals = goals[: evaluation.tasks]
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
@@ -236,7 +245,8 @@ def evaluate_row(
 
 
 def standard_errors(name: str, goals: int = 10, seed: int = 1) -> NDArray[np.float64]:
-    """How far new returns of a committed policy are from its committed ones, in standard errors of their mean difference.
+    """How far new returns of a committed policy are from its committed ones, in standard errors of their mean
+    difference.
 
     Args:
         name: of a row with a committed result.

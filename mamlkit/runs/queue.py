@@ -1,8 +1,9 @@
 """The queue: brings the paper nearer to its end, run after run, for as long as it is given.
 
-A run is a row and a seed. Their order is :data:`mamlkit.experiments.paper.QUEUE`, seed by seed, so every row has one run before
-any has two. A run goes on from its folder or from the state in ``data/partial``; what it reaches is put back there,
-and its number is put into ``data/results`` at every tenth of its iterations and at its end.
+A run is a row and a seed. Their order is :data:`mamlkit.experiments.paper.QUEUE`, seed by seed, so every row
+has one run before any has two. A run goes on from its folder or from the state in ``data/partial``; what it
+reaches is put back there, and its number is put into ``data/results`` at every tenth of its iterations and at
+its end.
 """
 
 __all__ = ["KEEP_SECONDS", "MILESTONES", "evaluate_run", "say", "work"]
@@ -64,7 +65,8 @@ def work(
         What failed, a line each.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state of the run under way is saved and put into ``data/partial``.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state of the run under way is saved and put into
+            ``data/partial``.
     """
     tell = tell or say
     end, failed = time.monotonic() + 3600 * hours, []
@@ -132,7 +134,8 @@ def _go_on(
 
 
 def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., supervised.Fit]) -> supervised.Fit:
-    """Train up to a goal or until the time is over; now and then the state is put where another machine finds it."""
+    """Train up to a goal or until the time is over; now and then the state is put where another machine finds
+    it."""
     while True:
         due = time.monotonic() + KEEP_SECONDS
         reached = fit(folder=folder, until=goal, progress=True, stop=lambda: over() or time.monotonic() >= due)
@@ -179,8 +182,8 @@ def say(line: str) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM between two trainings; they are also noted, since who is interrupted may make an exception of another
-    kind of it, as the import of a compiled module does, or none at all."""
+    """Ctrl-C and SIGTERM between two trainings; they are also noted, since who is interrupted may make an
+    exception of another kind of it, as the import of a compiled module does, or none at all."""
     asked: list[int] = []
 
     def interrupt(signum: int, _: object) -> None:

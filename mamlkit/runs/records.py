@@ -71,7 +71,7 @@ def refuse_another(path: Path, row: Experiment, seed: int) -> None:
     if found.keys() & wanted.keys():
         differ = [key for key in wanted if found.get(key) != wanted[key]]
         if changes := ", ".join(f"{key} was {found.get(key)}, is {wanted[key]}" for key in differ):
-            raise ValueError(f"{path} is the state of another run ({changes}); {away}, or choose another place")
+            raise ValueError(f"{path} is the state of another run ({changes}); {away}, or choose another " f"place")
     elif not record.exists():
         said = "does not say of which run it is, and there is no run.json beside it"
         raise ValueError(f"{path} {said}; restore that, or {away}")

@@ -28,7 +28,8 @@ LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
 VALIDATE_EVERY = 1000
 VALIDATION_TASKS = 200
 CHECKPOINT_SECONDS = 60.0
-EVALUATION_CHUNK = 100  # tasks adapted at once: bounds memory; statistics are per task, so results do not change
+# tasks adapted at once: bounds memory; statistics are per task, so results do not change
+EVALUATION_CHUNK = 100
 
 
 def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = None) -> torch.device:
@@ -79,7 +80,7 @@ def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
     settings = evaluation or row
     for what, name, known in (("network", kind, models.NETWORKS), ("loss", row.loss, methods.LOSSES), ("method", row.method, methods.METHODS)):
         if name not in known:
-            raise ValueError(f"{row.name}: {what}={name!r}, but it must be one of {', '.join(map(repr, known))}")
+            raise ValueError(f"{row.name}: {what}={name!r}, but it must be one of " f"{', '.join(map(repr, known))}")
     return Learner(models.NETWORKS[kind](**options), row.loss, settings.inner_lr, settings.inner_steps, settings.shots)
 
 
@@ -114,19 +115,22 @@ def fit(
         row: the experiment, at either scale.
         seed: of the initialisation and of the tasks.
         device: where to compute.
-        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed exactly.
-            None keeps nothing.
+        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed
+            exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
         progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         validate: follow the error or accuracy on validation tasks.
-        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how far it came.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells
+            how far it came.
 
     Raises:
         ValueError: state or log in the folder are damaged, or of another run.
-        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is left.
-        FloatingPointError: the meta-loss, or what Adam made of its gradient, is not finite; the last checkpoint is from before.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on the second
-            one at once, and the last saved state stays.
+        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is
+            left.
+        FloatingPointError: the meta-loss, or what Adam made of its gradient, is not finite; the last
+            checkpoint is from before.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on
+            the second one at once, and the last saved state stays.
     """
     learner = build(row)
     device = torch.device(device)
@@ -148,9 +152,9 @@ def fit(
         place = f"{row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
         for back, value in enumerate(reversed(values)):
             if not math.isfinite(value):
-                raise FloatingPointError(f"the meta-loss is {value} at iteration {iteration - back} of {place}; try a smaller inner_lr or outer_lr")
+                raise FloatingPointError(f"the meta-loss is {value} at iteration {iteration - back} of {place}; try a " f"" f"" f"smaller inner_lr or outer_lr")
         if not checkpoints.finite(params, optimiser):
-            raise FloatingPointError(f"the parameters, or Adam's moments, are not finite at iteration {iteration} of {place}; try a smaller inner_lr")
+            raise FloatingPointError(f"the parameters, or Adam's moments, are not finite at iteration {iteration} of " f"" f"" f"{place}; try a smaller inner_lr")
         return values
 
     def save() -> None:
@@ -218,8 +222,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Query error of the parameters after 0, 1, ... inner steps on fresh tasks.
 
-    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and how
-    the adapted parameters predict, the row's method says, as in training.
+    Every task starts from the same ``params``; nothing is carried from one to the next. What is adapted, and
+    how the adapted parameters predict, the row's method says, as in training.
 
     Args:
         row: the experiment the parameters belong to.
@@ -231,8 +235,8 @@ def evaluate(
         device: where to compute.
 
     Returns:
-        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``,
-        to be averaged by :func:`mamlkit.measures.statistics`.
+        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps +
+        1]``, to be averaged by :func:`mamlkit.measures.statistics`.
 
     Raises:
         ValueError: parameters of another network, no tasks, or a method that does not say how it predicts

@@ -28,10 +28,13 @@ class Family(Protocol):
         """
 
 
-def _sinusoid(split: str, device: torch.device, *, ways: int, shots: int, queries: int, **options: Any) -> Sinusoid:
+def _sinusoid(
+    split: str, device: torch.device, *, ways: int, shots: int, queries: int, **options: Any
+) -> Sinusoid:
     if ways != 1:
         raise ValueError(f"ways={ways}, but the points of a sinusoid have no classes; leave ways at 1")
-    return Sinusoid(shots=shots, queries=queries, device=device, **options)  # the splits share one distribution
+    # the splits share one distribution
+    return Sinusoid(shots=shots, queries=queries, device=device, **options)
 
 
 def _images(load: Callable) -> Callable[..., ImageTasks]:
@@ -50,7 +53,9 @@ FAMILIES: dict[str, Callable[..., Family]] = {
 }
 
 
-def make(family: str, split: str, *, ways: int = 1, shots: int, queries: int, device: str | torch.device = "cpu") -> Family:
+def make(
+    family: str, split: str, *, ways: int = 1, shots: int, queries: int, device: str | torch.device = "cpu"
+) -> Family:
     """A task family by name.
 
     Args:

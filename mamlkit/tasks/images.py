@@ -45,7 +45,8 @@ class ImageTasks:
         classes, drawings, _, height, width = self.bank.images.shape
         if not 2 <= self.ways <= classes:
             raise ValueError(
-                f"ways={self.ways}, but the {self.split!r} split has {classes} classes; use 2 <= ways <= {classes}"
+                f"ways={self.ways}, but the {self.split!r} split has {classes} classes; use 2 "
+                f"<= ways <= {classes}"
             )
         if self.shots < 1 or self.queries < 1 or self.shots + self.queries > drawings:
             raise ValueError(
@@ -53,14 +54,17 @@ class ImageTasks:
                 f"use at least one of each and at most {drawings} together"
             )
         if self.rotations and height != width:
-            raise ValueError(f"images are {height}x{width}, but only square ones can be rotated; use rotations=False")
+            raise ValueError(
+                f"images are {height}x{width}, but only square ones can be rotated; use rotations=False"
+            )
         grid = torch.arange(height * width).view(height, width)
         turns = torch.stack([torch.rot90(grid, turn) for turn in range(4)] if self.rotations else [grid])
         object.__setattr__(self, "_turned_pixel", turns.flatten(1).to(self.bank.images.device))
 
     def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The random choices of a meta-batch: class ``[tasks, ways]``, drawing ``[tasks, ways, shots + queries]``
-        and quarter turns ``[tasks, ways]``. Drawn on the CPU, so that every device sees the same tasks."""
+        """The random choices of a meta-batch: class ``[tasks, ways]``, drawing ``[tasks, ways, shots +
+        queries]`` and quarter turns ``[tasks, ways]``. Drawn on the CPU, so that every device sees the
+        same tasks."""
         at_least(1, tasks=tasks)
         classes, drawings = self.bank.images.shape[:2]
         chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
@@ -70,7 +74,8 @@ class ImageTasks:
         return chosen, drawn, turns
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch: images ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels ``[tasks, ways * points]``.
+        """A meta-batch: images ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels
+        ``[tasks, ways * points]``.
 
         Points are class by class; their order has no effect on a network that sees a batch as a whole.
         """
@@ -83,7 +88,9 @@ class ImageTasks:
         flat = images.reshape(-1, channels, height * width)[image]
         values = flat.gather(-1, pixel[:, :, None, :].expand_as(flat)).float() / 255
         values = values.view(tasks, self.ways, -1, channels, height, width)
-        labels = torch.arange(self.ways, device=images.device)[None, :, None].expand(tasks, -1, drawn.shape[-1])
+        labels = torch.arange(self.ways, device=images.device)[None, :, None].expand(
+            tasks, -1, drawn.shape[-1]
+        )
 
         def part(points: slice) -> tuple[Tensor, Tensor]:
             return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)

@@ -42,7 +42,9 @@ class Sinusoid:
         for name in ("amplitude", "phase", "x"):
             low, high = getattr(self, name)
             if not -math.inf < low <= high < math.inf:
-                raise ValueError(f"{name}=({low}, {high}), but a range is (low, high) with low <= high, both finite")
+                raise ValueError(
+                    f"{name}=({low}, {high}), but a range is (low, high) with low <= high, both finite"
+                )
 
     @property
     def inputs(self) -> int:
@@ -50,13 +52,16 @@ class Sinusoid:
         return 3 if self.show_task else 1
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``.
+        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks,
+        points, 1]``.
 
         Raises:
             ValueError: If ``tasks`` is not a whole number of at least 1.
         """
         at_least(1, tasks=tasks)
-        uniform = lambda bounds, *shape: bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
+        uniform = lambda bounds, *shape: (
+            bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
+        )
         amplitude = uniform(self.amplitude, tasks, 1, 1)
         phase = uniform(self.phase, tasks, 1, 1)
         x = uniform(self.x, tasks, self.shots + self.queries, 1)
@@ -74,10 +79,14 @@ class Sinusoid:
             ValueError: If the shapes are others, or no point is left for the query.
         """
         if x.ndim != 3 or x.shape[-1] != 1 or x.shape[1] <= self.shots:
-            raise ValueError(f"x has shape {tuple(x.shape)}; it must be [tasks, more than {self.shots} points, 1]")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; it must be [tasks, more than {self.shots} points, 1]"
+            )
         for name, value in (("amplitude", amplitude), ("phase", phase)):
             if value.shape != (len(x), 1, 1):
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; for this x it must be {(len(x), 1, 1)}")
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}; for this x it must be {(len(x), 1, 1)}"
+                )
         y = amplitude * torch.sin(x - phase)
         if self.show_task:
             x = torch.cat([x, amplitude.expand_as(x), phase.expand_as(x)], -1)
@@ -86,7 +95,9 @@ class Sinusoid:
         return Task(support=(x[:, :k], y[:, :k]), query=(x[:, k:], y[:, k:]))
 
 
-def task_blind_mse(amplitude: tuple[float, float] = (0.1, 5.0), phase: tuple[float, float] = (0.0, math.pi)) -> float:
+def task_blind_mse(
+    amplitude: tuple[float, float] = (0.1, 5.0), phase: tuple[float, float] = (0.0, math.pi)
+) -> float:
     """The least mean squared error of any predictor that does not know the task, over x in [-5, 5].
 
     The best such predictor is E[A sin(x - phi)] = E[A] (s sin x - c cos x) with s = E[cos phi] and

@@ -1,4 +1,5 @@
-"""The book's own configuration fails the build on each kind of fault; the execution cache notices every change.
+"""The book's own configuration fails the build on each kind of fault; the execution cache notices every
+change.
 
 Each fixture is a tiny book in a temporary folder, built by the command of the Makefile. They are
 built side by side, since most of a small build is start-up time.
@@ -35,7 +36,11 @@ BOOKS = {
     "dead-kernel": ("import os; os._exit(1)", "", "DeadKernelError"),
     "stderr": ("import sys; print('oops', file=sys.stderr)", "", "stderr was found"),
     "dangling-reference": ("", "{numref}`fig-nowhere`", "fig-nowhere"),
-    "missing-glue": ("x = 1", "{glue:text}`../notebooks/note.ipynb::nothing:.3f`", "Glue reference 'nothing' not found"),
+    "missing-glue": (
+        "x = 1",
+        "{glue:text}`../notebooks/note.ipynb::nothing:.3f`",
+        "Glue reference 'nothing' not found",
+    ),
     "package-raises": ("", "```{from-package} fixture:broken\n```", "no results here"),
 }
 FIXTURE = """\
@@ -60,8 +65,13 @@ def write_book(folder, code, text, cell_timeout):
     with (folder / "_toc.yml").open("a") as toc:
         toc.write("chapters:\n- file: notebooks/note\n")
     cells = [nbformat.v4.new_markdown_cell("# A note"), nbformat.v4.new_code_cell(code)]
-    metadata = {"kernelspec": {"name": "python3", "display_name": "x"}, "execution": {"timeout": cell_timeout}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / "note.ipynb")
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "x"},
+        "execution": {"timeout": cell_timeout},
+    }
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / "note.ipynb"
+    )
 
 
 def build(folder, environment):
@@ -70,13 +80,20 @@ def build(folder, environment):
     command = [sys.executable, script, "build", ".", "-n", "-W", "--keep-going", "--all"]
     environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1200,
     )
 
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """Every fixture book and its build in progress; the clean one is that of a difficult user, in a folder of an odd name."""
+    """Every fixture book and its build in progress; the clean one is that of a difficult user, in a folder of
+    an odd name."""
     user = tmp_path_factory.mktemp("user")
     difficult = made_clone.difficult(user) | made_clone.foreign(user)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -116,12 +133,19 @@ def test_a_clean_book_builds_and_needs_no_network(builds):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A repository and a data folder, as small as can be, and libraries of which one needs another."""
-    for name in ("repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json", "sets/omniglot/a.zip"):
+    for name in (
+        "repo/mamlkit/maml.py",
+        "repo/mamlkit/tasks/split.csv",
+        "repo/data/results/row.json",
+        "sets/omniglot/a.zip",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("old")
     (tmp_path / "repo/data/cache").mkdir()
     extras = 'optional-dependencies = {book = ["ipykernel>=7"]}'
-    (tmp_path / "repo/pyproject.toml").write_text(f'[project]\ndependencies = ["torch>=2", "mujoco"]\n{extras}\n')
+    (tmp_path / "repo/pyproject.toml").write_text(
+        f'[project]\ndependencies = ["torch>=2", "mujoco"]\n{extras}\n'
+    )
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MAMLKIT_DATA", str(tmp_path / "sets"))
     monkeypatch.delenv("MAMLKIT_CACHE", raising=False)
@@ -135,7 +159,9 @@ def installed(monkeypatch, **others):
     """Let libraries be installed in version 1, or in others."""
     needs = {"torch": ["sympy (>=1)", "torch-onnx; extra == 'onnx'"], "sympy": ["torch"]}
     known = {"torch": "1", "mujoco": "1", "ipykernel": "1", "sympy": "1", "torch-onnx": "1"} | others
-    monkeypatch.setattr(mamlbook, "distribution", lambda name: SimpleNamespace(version=known[name], requires=needs.get(name)))
+    monkeypatch.setattr(
+        mamlbook, "distribution", lambda name: SimpleNamespace(version=known[name], requires=needs.get(name))
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +234,18 @@ def test_cache_key_changes_with_data_device_and_versions(project, monkeypatch):
 
 def test_cache_key_covers_what_the_package_and_the_notebooks_are_installed_with():
     found = {line.partition(" ")[0] for line in mamlbook.libraries(ROOT)}
-    assert {"torch", "numba", "llvmlite", "mujoco", "gymnasium", "scipy", "safetensors", "ipykernel", "ipython", "nbclient"} <= found
+    assert {
+        "torch",
+        "numba",
+        "llvmlite",
+        "mujoco",
+        "gymnasium",
+        "scipy",
+        "safetensors",
+        "ipykernel",
+        "ipython",
+        "nbclient",
+    } <= found
 
 
 def test_device_is_the_cpu_when_the_gpu_is_hidden(monkeypatch):

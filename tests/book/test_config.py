@@ -1,4 +1,5 @@
-"""``_config.yml`` and ``_toc.yml``: a mistyped key is silently ignored by jupyter-book, so the keys are held here."""
+"""``_config.yml`` and ``_toc.yml``: a mistyped key is silently ignored by jupyter-book, so the keys are held
+here."""
 
 import tomllib
 from importlib.resources import files
@@ -44,8 +45,11 @@ def test_a_bad_notebook_fails_the_build(config):
 
 
 def test_verdicts_do_not_hang_on_the_clock(config):
-    """A chapter runs for about a minute on a quiet machine; one limit, for hangs, leaves room for a much slower one."""
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"].split()
+    """A chapter runs for about a minute on a quiet machine; one limit, for hangs, leaves room for a much
+    slower one."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
+        "addopts"
+    ].split()
     assert surroundings.CELL_TIMEOUT >= 1800
     assert config["execute"]["timeout"] == surroundings.CELL_TIMEOUT
     assert f"--nbval-cell-timeout={surroundings.CELL_TIMEOUT}" in options
@@ -77,7 +81,10 @@ def test_chapters_stand_in_the_order_of_their_numbers(toc):
 
 
 def test_every_module_is_on_the_api_page():
-    modules = {p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for p in (ROOT / "mamlkit").rglob("[!.]*.py")}
+    modules = {
+        p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for p in (ROOT / "mamlkit").rglob("[!.]*.py")
+    }
     modules = {name.removesuffix(".__init__") for name in modules} - {"mamlkit", "mamlkit.__main__"}
     lines = (ROOT / "book" / "api.md").read_text().splitlines()
     assert modules == {line.rpartition(" ")[2] for line in lines if line.startswith(".. automodule::")}

@@ -15,9 +15,14 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"] + EXTRAS["bench"]]
-BENCH = {canonicalize_name(Requirement(line).name) for line in EXTRAS["bench"]}  # installed by `make bench` alone
-LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+DIRECT = [
+    Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"] + EXTRAS["bench"]
+]
+# installed by `make bench` alone
+BENCH = {canonicalize_name(Requirement(line).name) for line in EXTRAS["bench"]}
+LINES = [
+    line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+]
 PINS = {canonicalize_name(name): Version(pin) for name, _, pin in (line.partition("==") for line in LINES)}
 
 
@@ -52,7 +57,9 @@ def test_environment_yml_is_a_wrapper_of_the_same_installation():
     assert '-c constraints.txt -e ".[book,test]"' in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.skipif(not Path(sys.prefix, ".installed").exists(), reason="not the environment that make installs")
+@pytest.mark.skipif(
+    not Path(sys.prefix, ".installed").exists(), reason="not the environment that make installs"
+)
 @pytest.mark.parametrize("name", sorted(PINS.keys() - BENCH))
 def test_installed_versions_are_the_pins(name):
     assert Version(Version(version(name)).public) == PINS[name]  # torch may be 2.13.0+cpu

@@ -1,4 +1,5 @@
-"""The CPU's convolutions give the numbers of an unfolding and one product, and memory is used again only when nobody holds it."""
+"""The CPU's convolutions give the numbers of an unfolding and one product, and memory is used again only when
+nobody holds it."""
 
 import threading
 
@@ -27,13 +28,21 @@ from mamlkit.models import Window
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 1000),
 )
-def test_a_convolution_and_its_adjoints_whatever_the_shapes(size, stride, channels, filters, points, group, shared, dtype, seed):
+def test_a_convolution_and_its_adjoints_whatever_the_shapes(
+    size, stride, channels, filters, points, group, shared, dtype, seed
+):
     out = -(-size // stride)
     border = max((out - 1) * stride + 3 - size, 0)  # TensorFlow's SAME: the odd zero comes last
-    window = Window(size=size, channels=channels, stride=stride, before=border // 2, after=border - border // 2, out=out)
+    window = Window(
+        size=size, channels=channels, stride=stride, before=border // 2, after=border - border // 2, out=out
+    )
     generator = torch.Generator().manual_seed(seed)
     random = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
-    x, d, z = random(2, points, size, size, channels), random(2, points, out, out, filters), random(2, points, out, out, filters)
+    x, d, z = (
+        random(2, points, size, size, channels),
+        random(2, points, out, out, filters),
+        random(2, points, out, out, filters),
+    )
     kernel, other = random(*([] if shared else [2]), 9 * channels, filters), random(2, 9 * channels, filters)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels_cpu.offsets, "GROUP_BYTES", group)
@@ -57,7 +66,11 @@ def close(ours, wanted):
 def test_vectors_do_what_they_say(dtype):
     @njit
     def into(x, y, out):
-        vectors.store(out, np.uint64(1), vectors.add_scaled(vectors.load(y, np.uint64(0)), dtype(3), vectors.load(x, np.uint64(2))))
+        vectors.store(
+            out,
+            np.uint64(1),
+            vectors.add_scaled(vectors.load(y, np.uint64(0)), dtype(3), vectors.load(x, np.uint64(2))),
+        )
         vectors.store(out, np.uint64(lanes + 1), vectors.zero(x))
 
     lanes = vectors.LANES[np.dtype(dtype)]
@@ -82,7 +95,16 @@ def test_memory_is_used_again_when_nobody_holds_it():
 def test_tensors_in_use_never_share_memory():
     held = [memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(i) for i in range(5)]
     elsewhere = []
-    thread = threading.Thread(target=lambda: elsewhere.append(memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(9)))
+    thread = threading.Thread(
+        target=lambda: elsewhere.append(memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(9))
+    )
     thread.start()
     thread.join()
-    assert [set(t.flatten().tolist()) for t in (*held, *elsewhere)] == [{0.0}, {1.0}, {2.0}, {3.0}, {4.0}, {9.0}]
+    assert [set(t.flatten().tolist()) for t in (*held, *elsewhere)] == [
+        {0.0},
+        {1.0},
+        {2.0},
+        {3.0},
+        {4.0},
+        {9.0},
+    ]

@@ -1,4 +1,5 @@
-"""The CPU's compiled loops are kept, but never beyond a change of what they are made of, and need no place to be kept."""
+"""The CPU's compiled loops are kept, but never beyond a change of what they are made of, and need no place to
+be kept."""
 
 import os
 import shutil
@@ -33,7 +34,11 @@ RIGHT = [24.0, 33.0, 20.0, 27.0, 36.0, 21.0, 12.0, 15.0, 8.0]
 @pytest.fixture
 def clone(tmp_path):
     """A package that holds what the loops need, to be changed."""
-    shutil.copytree(PACKAGE / "engine" / "kernels_cpu", tmp_path / "mamlkit" / "engine" / "kernels_cpu", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PACKAGE / "engine" / "kernels_cpu",
+        tmp_path / "mamlkit" / "engine" / "kernels_cpu",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     for name in ("__init__.py", "models.py", "engine/__init__.py"):
         shutil.copy(PACKAGE / name, tmp_path / "mamlkit" / name)
     return tmp_path
@@ -43,7 +48,9 @@ def run(clone, words, **settings):
     keep = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_") and k != "XDG_CACHE_HOME"}
     settings = {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1"} | settings
     command = [sys.executable, "-c", words]
-    done = subprocess.run(command, env=keep | settings, cwd=clone, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env=keep | settings, cwd=clone, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout.strip()
@@ -51,7 +58,10 @@ def run(clone, words, **settings):
 
 def test_a_change_in_another_file_is_a_change_of_the_loop(clone):
     assert run(clone, PRODUCT) == f"{RIGHT}\n0"
-    vectors, cache = clone / "mamlkit" / "engine" / "kernels_cpu" / "vectors.py", clone / "mamlkit" / "engine" / "kernels_cpu" / "__pycache__"
+    vectors, cache = (
+        clone / "mamlkit" / "engine" / "kernels_cpu" / "vectors.py",
+        clone / "mamlkit" / "engine" / "kernels_cpu" / "__pycache__",
+    )
     (before,) = cache.glob("loops-*")
     source = vectors.read_text()
     forgetful = source.replace("builder.fadd(arguments[0], product,", "builder.fadd(product, product,")
@@ -64,7 +74,9 @@ def test_a_change_in_another_file_is_a_change_of_the_loop(clone):
 
 
 def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
-    (clone / "mamlkit" / "engine" / "kernels_cpu" / "__pycache__").write_text("a file where the folder should be")
+    (clone / "mamlkit" / "engine" / "kernels_cpu" / "__pycache__").write_text(
+        "a file where the folder should be"
+    )
     assert run(clone, STRIPES, HOME="/dev/null") == "None [[[0.0, 1.0]], [[2.0, 3.0]]]"
     assert not (clone / "~").exists()
 

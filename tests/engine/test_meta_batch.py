@@ -52,19 +52,37 @@ def test_it_equals_a_loop_within_the_rounding_of_float32(kernels):
     gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
     double = lambda t: t.double() if t.is_floating_point() else t
     exact, _ = loop_gradient(
-        objective, {k: v.double() for k, v in params.items()}, maml.Task(*(tuple(map(double, pair)) for pair in tasks))
+        objective,
+        {k: v.double() for k, v in params.items()},
+        maml.Task(*(tuple(map(double, pair)) for pair in tasks)),
     )
     loop, loop_losses = loop_gradient(objective, params, tasks)
     assert relative_error(gradient, exact) < 2 * relative_error(loop, exact) + 1e-6
     assert torch.allclose(losses, loop_losses, rtol=1e-4)
 
 
-def image_problem(pooling, *, size, ways, tasks, steps, filters=4, channels=1, shots=1, queries=1, dtype=torch.float64, seed=0):
+def image_problem(
+    pooling,
+    *,
+    size,
+    ways,
+    tasks,
+    steps,
+    filters=4,
+    channels=1,
+    shots=1,
+    queries=1,
+    dtype=torch.float64,
+    seed=0,
+):
     """Random images with labels for a conv4."""
     generator = torch.Generator().manual_seed(seed)
     random = lambda *shape: torch.rand(*shape, generator=generator, dtype=dtype)
     model = models.conv4(ways, filters=filters, size=size, channels=channels, pooling=pooling)
-    part = lambda n: (random(tasks, ways * n, channels, size, size), torch.arange(ways).repeat_interleave(n).repeat(tasks, 1))
+    part = lambda n: (
+        random(tasks, ways * n, channels, size, size),
+        torch.arange(ways).repeat_interleave(n).repeat(tasks, 1),
+    )
     params = {k: v.to(dtype) + 0.1 * random(*v.shape) for k, v in model.init(generator).items()}
     learner = methods.Learner(model, "cross-entropy, sum over examples / shots", 0.1, steps, shots)
     return learner, params, maml.Task(part(shots), part(queries))
@@ -83,7 +101,9 @@ def image_problem(pooling, *, size, ways, tasks, steps, filters=4, channels=1, s
     method=st.sampled_from(list(methods.METHODS)),
     seed=st.integers(0, 1000),
 )
-def test_it_equals_a_loop_whatever_the_shapes(pooling, size, channels, filters, ways, queries, tasks, steps, method, seed):
+def test_it_equals_a_loop_whatever_the_shapes(
+    pooling, size, channels, filters, ways, queries, tasks, steps, method, seed
+):
     shape = {"size": size, "ways": ways, "tasks": tasks, "steps": steps, "filters": filters}
     learner, params, batch = image_problem(pooling, channels=channels, queries=queries, seed=seed, **shape)
     objective = methods.METHODS[method](learner)
@@ -110,7 +130,9 @@ def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
     unchanged_by_a_limit_of_1(meta_batch, limit, kind, monkeypatch)
 
 
-@pytest.mark.parametrize("module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")])
+@pytest.mark.parametrize(
+    "module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")]
+)
 def test_groups_of_images_and_slices_of_pixels_change_nothing(module, limit, monkeypatch):
     forget_offsets()
     unchanged_by_a_limit_of_1(module, limit, "conv-stride", monkeypatch)
@@ -128,11 +150,16 @@ def unchanged_by_a_limit_of_1(module, limit, kind, monkeypatch):
 
 @pytest.mark.parametrize("counts", [(5, 4), (0, 0)])
 def test_a_meta_batch_of_unlike_parts_is_refused(kind, counts, monkeypatch):
-    monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)  # in chunks the first four tasks would be taken and no more be said
+    # in chunks the first four tasks would be taken and no more be said
+    monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)
     learner, params, tasks = small_problem(kind, tasks=5)
     cut = Task(*(tuple(t[:count] for t in pair) for pair, count in zip(tasks, counts)))
     for function in (meta_batch.meta_gradient, meta_batch.predictions):
-        with pytest.raises(ValueError, match=f"same tasks in all its tensors.*'support inputs': {counts[0]}.*'query targets': {counts[1]}"):
+        with pytest.raises(
+            ValueError,
+            match=f"same tasks in all its tensors.*'support inputs': {counts[0]}.*'query targets': "
+            f"{counts[1]}",
+        ):
             function(methods.maml(learner), params, cut)
 
 
@@ -208,7 +235,9 @@ def test_a_bias_before_normalisation_has_no_gradient():
 def test_nan_is_not_swallowed(kernels, kind):
     learner, params, tasks = small_problem(kind)
     first = next(iter(params))
-    _, losses = meta_batch.meta_gradient(methods.maml(learner), {**params, first: params[first] * float("nan")}, tasks)
+    _, losses = meta_batch.meta_gradient(
+        methods.maml(learner), {**params, first: params[first] * float("nan")}, tasks
+    )
     assert losses.isnan().all()
 
 

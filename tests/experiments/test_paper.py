@@ -23,12 +23,16 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
     family = row.family.replace("omniglot", "glyphs")  # the same shapes, and always there
     learner = supervised.build(row)
     params = learner.model.init(supervised.generator(0, "init"))
-    batch = tasks.make(family, "train", ways=row.ways, shots=row.shots, queries=row.queries).sample(supervised.generator(0, "train"), 2)
+    batch = tasks.make(family, "train", ways=row.ways, shots=row.shots, queries=row.queries).sample(
+        supervised.generator(0, "train"), 2
+    )
     gradient, losses = maml.meta_gradient(methods.METHODS[row.method](learner), params, batch)
     assert torch.isfinite(losses).all() and all(torch.isfinite(g).all() for g in gradient.values())
     for evaluation in row.evaluations:
         test = tasks.make(family, "test", ways=row.ways, shots=evaluation.shots, queries=evaluation.queries)
-        assert test.sample(supervised.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
+        assert (
+            test.sample(supervised.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
+        )
         assert 0 <= evaluation.headline_step <= evaluation.inner_steps
 
 
@@ -36,39 +40,81 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
 def test_every_policy_row_can_be_trained_and_tested(name):
     for scale in ("quick", "paper"):
         row = ROWS[name].at(scale)
-        small = dataclasses.replace(row, meta_batch_size=min(row.meta_batch_size, 2), rollouts=1, iterations=min(row.iterations, 1))
+        small = dataclasses.replace(
+            row, meta_batch_size=min(row.meta_batch_size, 2), rollouts=1, iterations=min(row.iterations, 1)
+        )
         fit = rl_train.fit(small, threads=1)
-        assert fit.iteration == small.iterations and all(value.isfinite().all() for value in fit.params.values())
+        assert fit.iteration == small.iterations and all(
+            value.isfinite().all() for value in fit.params.values()
+        )
         for evaluation in row.evaluations:
             few = dataclasses.replace(evaluation, rollouts=1)
-            found = rl_train.evaluate(small, fit.params, few, goals=rl_train.test_goals(row.environment)[:2], threads=1)["return"]
+            found = rl_train.evaluate(
+                small, fit.params, few, goals=rl_train.test_goals(row.environment)[:2], threads=1
+            )["return"]
             assert found.shape == (2, evaluation.inner_steps + 1) and torch.from_numpy(found).isfinite().all()
             assert 0 <= evaluation.headline_step <= evaluation.inner_steps
 
 
 def test_settings_are_those_of_the_paper_and_the_authors_code():
     row = paper.get("omniglot-20way-5shot")
-    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.iterations, row.outer_lr) == (0.1, 5, 16, 60_000, 0.001)
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.iterations, row.outer_lr) == (
+        0.1,
+        5,
+        16,
+        60_000,
+        0.001,
+    )
     row = paper.get("omniglot-5way-1shot")
-    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.evaluations[0].headline_step) == (0.4, 1, 32, 3)
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.evaluations[0].headline_step) == (
+        0.4,
+        1,
+        32,
+        3,
+    )
     assert row.loss == "cross-entropy, sum over examples / shots" and row.evaluations[0].tasks == 600
     row = paper.get("sinusoid-maml")
-    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.shots, row.queries) == (0.01, 1, 25, 10, 10)
+    assert (row.inner_lr, row.inner_steps, row.meta_batch_size, row.shots, row.queries) == (
+        0.01,
+        1,
+        25,
+        10,
+        10,
+    )
     fine_tuning = {e.name: e.inner_lr for e in paper.get("sinusoid-pretrained").evaluations}
     assert fine_tuning == {"K=5": 0.01, "K=10": 0.02, "K=20": 0.02}
 
 
 def test_policy_settings_are_those_of_the_runs_that_the_paper_plots():
     row = paper.get("half-cheetah-velocity-maml")
-    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.max_kl, row.discount) == (40, 10, 500, 0.1, 0.01, 0.99)
+    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.max_kl, row.discount) == (
+        40,
+        10,
+        500,
+        0.1,
+        0.01,
+        0.99,
+    )
     assert row.evaluations[0].inner_lrs == (0.1, 0.05, 0.05) and row.evaluations[0].rollouts == 20
     row = paper.get("2d-navigation-maml")
-    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.evaluations[0].rollouts) == (20, 20, 100, 0.5, 40)
+    assert (row.meta_batch_size, row.rollouts, row.iterations, row.inner_lr, row.evaluations[0].rollouts) == (
+        20,
+        20,
+        100,
+        0.5,
+        40,
+    )
     assert paper.get("half-cheetah-direction-maml").max_kl == 0.02
     assert paper.get("ant-direction-maml").evaluations[0].inner_lrs == (0.1, 0.001, 0.001)
     assert paper.get("ant-direction-maml").evaluations[1].inner_lrs == (0.1, 0.05, 0.05)
     oracle = paper.get("ant-direction-oracle")
-    assert (oracle.meta_batch_size, oracle.rollouts, oracle.iterations, oracle.show_goal, oracle.method) == (1, 100, 1975, True, "trpo")
+    assert (oracle.meta_batch_size, oracle.rollouts, oracle.iterations, oracle.show_goal, oracle.method) == (
+        1,
+        100,
+        1975,
+        True,
+        "trpo",
+    )
     assert paper.get("2d-navigation-random").activation == "tanh"
 
 
@@ -96,7 +142,8 @@ def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
 def test_published_numbers_point_at_rows_that_are_there():
     printed = results.published()
     ours = printed[printed.row != ""]
-    assert len(ours) == 12 + 13 + 9 + 13 + 9 + 13  # Table 2, Fig. 4, and Fig. 5 without the random policies that the paper does not plot
+    # Table 2, Fig. 4, and Fig. 5 without the random policies that the paper does not plot
+    assert len(ours) == 12 + 13 + 9 + 13 + 9 + 13
     for _, line in ours.iterrows():
         assert line.evaluation in {e.name for e in paper.get(line.row).evaluations}
 

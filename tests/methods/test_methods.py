@@ -33,7 +33,9 @@ def test_the_authors_loss_is_ways_times_the_mean_on_the_support():
 def test_the_two_readings_agree_when_alpha_is_rescaled():
     authors, params, tasks = small_problem("conv-stride", tasks=1)
     support = tuple(t[0] for t in tasks.support)
-    mean = methods.Learner(authors.model, "cross-entropy, mean", authors.inner_lr * 2, authors.inner_steps, authors.shots)
+    mean = methods.Learner(
+        authors.model, "cross-entropy, mean", authors.inner_lr * 2, authors.inner_steps, authors.shots
+    )
     one, other = authors.adapt(params, support), mean.adapt(params, support)
     assert all(torch.allclose(one[k], other[k], rtol=1e-10, atol=1e-12) for k in params)
 
@@ -56,7 +58,9 @@ def test_pretraining_sees_the_support_only():
     learner, params, tasks = small_problem("mlp")
     objective = methods.pretraining(learner)
     changed = tasks._replace(query=tuple(t + 1 for t in tasks.query))
-    assert torch.equal(maml.meta_loss(objective, params, tasks)[1], maml.meta_loss(objective, params, changed)[1])
+    assert torch.equal(
+        maml.meta_loss(objective, params, tasks)[1], maml.meta_loss(objective, params, changed)[1]
+    )
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross-entropy, mean"])
@@ -153,7 +157,9 @@ def test_a_method_of_its_own_is_trained_and_tested_by_what_it_says(page):
     row = dataclasses.replace(ROW, method="no adaptation")
     fit = supervised.fit(row)
     assert np.isfinite(fit.log.validation.iloc[-1])
-    found, other = (supervised.evaluate(r, fit.params, row.evaluations[1], n_tasks=5)["mse"] for r in (row, ROW))
+    found, other = (
+        supervised.evaluate(r, fit.params, row.evaluations[1], n_tasks=5)["mse"] for r in (row, ROW)
+    )
     assert np.allclose(found, other, rtol=1e-4)
 
 
@@ -174,7 +180,10 @@ def test_what_does_not_say_how_it_predicts_is_trained_but_not_tested(method, mon
     assert relative_error(twice, {name: 2 * value for name, value in once.items()}) < 1e-11
     row = dataclasses.replace(ROW, method="own")
     assert supervised.fit(row, validate=False).iteration == 2
-    for call in (lambda: supervised.evaluate(row, weights(row), row.evaluations[0]), lambda: supervised.fit(row)):
+    for call in (
+        lambda: supervised.evaluate(row, weights(row), row.evaluations[0]),
+        lambda: supervised.fit(row),
+    ):
         with pytest.raises(ValueError, match="can be trained but not tested.*predict"):
             call()
 

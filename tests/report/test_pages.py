@@ -22,9 +22,26 @@ from mamlkit.report import effects, inventory, notebook, pages, results
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
-HELPERS = {"badge", "decimals", "group", "number", "numbered", "printed_table", "side_by_side", "state_of", "step_words"}  # all else is shown on a page
-SHOWN = sorted(f"{m.__name__.removeprefix('mamlkit.')}:{name}" for m in (effects, inventory, pages) for name in set(m.__all__) - HELPERS)
-function = lambda place: getattr(importlib.import_module(f"mamlkit.{place.split(':')[0]}"), place.split(":")[1])
+# all else is shown on a page
+HELPERS = {
+    "badge",
+    "decimals",
+    "group",
+    "number",
+    "numbered",
+    "printed_table",
+    "side_by_side",
+    "state_of",
+    "step_words",
+}
+SHOWN = sorted(
+    f"{m.__name__.removeprefix('mamlkit.')}:{name}"
+    for m in (effects, inventory, pages)
+    for name in set(m.__all__) - HELPERS
+)
+function = lambda place: getattr(
+    importlib.import_module(f"mamlkit.{place.split(':')[0]}"), place.split(":")[1]
+)
 directives = lambda text: re.findall(r"^```\{from-package\} mamlkit\.(report\.\w+:\w+)$", text, re.M)
 
 
@@ -51,7 +68,11 @@ def states(repository):
 
 
 def cells(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
 
 
 # -- from the results to the page
@@ -69,7 +90,9 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):  # noqa: F81
         for name in SHOWN:
             text = function(name)()
             assert not re.search(r"\bnan\b|None|<NA>", text), (state, name)
-            assert all(len(line) == len(part[0]) for part in map(cells, text.split("```{table}")) for line in part), (state, name)
+            assert all(
+                len(line) == len(part[0]) for part in map(cells, text.split("```{table}")) for line in part
+            ), (state, name)
     row = paper.ROWS["sinusoid-maml"]
     monkeypatch.setitem(paper.ROWS, row.name, replace(row, inner_lr=0.5))
     assert "[stale]{.verdict-stale}" in inventory.front_page()
@@ -95,8 +118,15 @@ def test_lines_follow_the_results(repository):  # noqa: F811
     line = dict(zip(head, next(line for line in lines if line[:2] == ["MAML", "10"])))
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
     assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.ci95)
-    assert line["over seeds"] == f"{ours.seed_sd:.{pages.decimals(ours.ci95)}f}" and line["diverged"] == "2 of 800"
-    wanted = next(v for _, v in results.table().iterrows() if v.method == "MAML" and v.step == 10 and v.place == "Table 2")
+    assert (
+        line["over seeds"] == f"{ours.seed_sd:.{pages.decimals(ours.ci95)}f}"
+        and line["diverged"] == "2 of 800"
+    )
+    wanted = next(
+        v
+        for _, v in results.table().iterrows()
+        if v.method == "MAML" and v.step == 10 and v.place == "Table 2"
+    )
     assert line["verdict"] == pages.badge(wanted.verdict) and line["origin"] == "`sinusoid-maml`"
     assert ["multi-task, no regularisation", "4.19", "3.85", "3.69", "[not run]{.verdict-not-run}"] in lines
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
@@ -153,16 +183,26 @@ def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # no
 def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):  # noqa: F811
     commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     found, printed = pages.side_by_side("Fig. 5", last_step=1), results.published()
-    assert len(found) == ((printed.place == "Fig. 5") & (printed.step <= 1)).sum() and set(found.steps) == {"0", "1"}
-    line = found[(found.setting == "Ant direction") & (found.method == "random") & (found.steps == "0")].iloc[0]
+    assert len(found) == ((printed.place == "Fig. 5") & (printed.step <= 1)).sum() and set(found.steps) == {
+        "0",
+        "1",
+    }
+    line = found[(found.setting == "Ant direction") & (found.method == "random") & (found.steps == "0")].iloc[
+        0
+    ]
     assert line.paper == "3.11 ± 4.12" and line.ours.startswith("−2.0") and line.difference.startswith("−5.1")
     commit(repository, "ant-direction-maml-ratios", errors=np.tile([-2.0, 299.0, 300.0, 301.0], (40, 1)))
     more = pages.side_by_side("Fig. 5", last_step=1, variants={"ratios": "-ratios"})
     first = list(more.method).index("MAML, ratios")
-    assert len(more) == len(found) + 2 and list(more.method[first - 1 : first + 3]) == ["MAML", "MAML, ratios"] * 2
+    assert (
+        len(more) == len(found) + 2
+        and list(more.method[first - 1 : first + 3]) == ["MAML", "MAML, ratios"] * 2
+    )
     line = more[(more.method == "MAML, ratios") & (more.steps == "1")].iloc[0]
     assert line.paper == "499.15 ± 32.51" and line.ours.startswith("299.0") and "differs" in line.verdict
-    assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set("0123")
+    assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set(
+        "0123"
+    )
 
 
 def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():
@@ -194,7 +234,10 @@ def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
     assert "no number" in inventory.where_seeds_matter()
     for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
         commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
-    assert "- sinusoid, 5 points, MAML: 0.8 after 1 step (differs), 0.2 after 5 steps (differs), 0.4 after 10 steps (differs)" in inventory.where_seeds_matter()
+    assert (
+        "- sinusoid, 5 points, MAML: 0.8 after 1 step (differs), 0.2 after 5 steps (differs), "
+        "0.4 after 10 steps (differs)" in inventory.where_seeds_matter()
+    )
 
 
 # -- verdicts
@@ -207,12 +250,18 @@ def test_verdicts_are_worded_as_the_function_defines_them():
     assert list(defined) == ["reproduced", "consistent", "differs"]
     assert "an interval of the difference (ours less the paper's)" in document
     assert defined["reproduced"] == "it lies inside the margin"
-    assert "reproduced | the 95 % interval of the difference (ours less the paper's) lies inside the margin" in shown
+    assert (
+        "reproduced | the 95 % interval of the difference (ours less the paper's) lies inside the margin"
+        in shown
+    )
     assert f"consistent | {defined['consistent']}" in shown and f"differs | {defined['differs']}" in shown
 
 
 def test_margins_are_stated_from_the_code(monkeypatch):
-    assert "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of" in inventory.verdicts()
+    assert (
+        "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of"
+        in inventory.verdicts()
+    )
     monkeypatch.setattr(results, "MSE_MARGIN", 0.2)
     assert "20 % of a mean squared error" in inventory.verdicts()
 
@@ -220,7 +269,7 @@ def test_margins_are_stated_from_the_code(monkeypatch):
 @pytest.mark.parametrize("word", inventory.OWN_VERDICTS)
 def test_every_verdict_is_defined_once_and_has_a_badge(word):
     assert inventory.verdicts().count(f"| {pages.badge(word)} |") == 1
-    assert sum(f"from-package}} mamlkit.report.inventory:verdicts" in text for text in BOOK.values()) == 1
+    assert sum("from-package} mamlkit.report.inventory:verdicts" in text for text in BOOK.values()) == 1
     sheet = (ROOT / "book" / "_static" / "book.css").read_text()
     assert f".verdict-{word.replace(' ', '-')}" in sheet or '[class*="verdict-"]' in sheet
 
@@ -254,12 +303,18 @@ def test_what_a_page_names_exists(page):
 @pytest.mark.parametrize("page", MINE)
 def test_examples_on_a_page_are_python(page):
     for code in re.findall(r"^```python\n(.*?)^```", BOOK[page], re.M | re.S):
-        ast.parse(code if "def " in code else f"_ = {{{code}}}" if ":" in code.split("(")[0] else f"_ = [{code}]")
+        ast.parse(
+            code if "def " in code else f"_ = {{{code}}}" if ":" in code.split("(")[0] else f"_ = [{code}]"
+        )
 
 
 def test_how_to_has_every_command_and_option():
     parser = __main__._parser()
-    (commands,) = [action.choices for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
+    (commands,) = [
+        action.choices
+        for action in parser._actions
+        if hasattr(action, "choices") and isinstance(action.choices, dict)
+    ]
     for command in commands:
         assert f"python -m mamlkit {command}" in BOOK["how-to"]
     actions = [action for name in ("run", "paper") for action in commands[name]._actions]
@@ -268,7 +323,9 @@ def test_how_to_has_every_command_and_option():
 
 
 def test_how_to_has_every_target_of_the_makefile():
-    targets = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()) - {"help"}
+    targets = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()) - {
+        "help"
+    }
     assert set(re.findall(r"`make (\w+)`", BOOK["how-to"])) == targets
 
 
@@ -300,8 +357,8 @@ def test_every_disagreement_is_listed_with_sides_and_effect():
 
 # -- numbers in prose
 
-# Numbers of the sources or of arithmetic that stand in prose. A number that we measured never belongs here: let a
-# function of mamlkit.report.pages or mamlkit.report.effects show it.
+# Numbers of the sources or of arithmetic that stand in prose. A number that we measured never belongs here:
+# let a function of mamlkit.report.pages or mamlkit.report.effects show it.
 TYPED = {
     "0.25": "later inner steps in 2D navigation (code)",
     "0.5": "first inner step in 2D navigation (code); learn2learn's default",
@@ -359,4 +416,7 @@ def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa
     assert "Ant direction: 7.0, in the paper 23.0." in effects.physics()
     assert "HalfCheetah" not in effects.physics() and "racles" not in effects.physics()
     commit(repository, "half-cheetah-velocity-oracle", errors=np.tile([-55.0], (40, 1)))
-    assert "HalfCheetah velocity: −55.0" in effects.physics() and "in the paper −54.47 ± 7.02." in effects.physics()
+    assert (
+        "HalfCheetah velocity: −55.0" in effects.physics()
+        and "in the paper −54.47 ± 7.02." in effects.physics()
+    )

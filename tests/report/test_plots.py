@@ -31,7 +31,9 @@ def luminance(colour):
 def test_every_method_has_a_look_of_its_own():
     looks = [(s["color"], s["linestyle"], s["marker"]) for s in plots.METHOD_STYLES.values()]
     assert len(set(looks)) == len(looks)
-    assert len({s["marker"] for s in plots.METHOD_STYLES.values()}) == len(looks), "colour is not the only difference"
+    assert len({s["marker"] for s in plots.METHOD_STYLES.values()}) == len(looks), (
+        "colour is not the only difference"
+    )
 
 
 def test_colours_stand_out_from_white():
@@ -46,7 +48,9 @@ def test_style_is_white_and_readable(ax):
 
 
 def test_learning_curve_leaves_out_lines_without_a_value(ax):
-    log = pd.DataFrame({"iteration": [100, 200, 300], "meta_loss": [3.0, 2.0, 1.0], "validation": [np.nan, 5.0, np.nan]})
+    log = pd.DataFrame(
+        {"iteration": [100, 200, 300], "meta_loss": [3.0, 2.0, 1.0], "validation": [np.nan, 5.0, np.nan]}
+    )
     plots.learning_curve(ax, log, "MAML")
     plots.learning_curve(ax, log, "oracle", column="validation", quantity="validation error")
     assert ax.lines[0].get_xdata().tolist() == [100, 200, 300]
@@ -70,7 +74,9 @@ def test_mean_curve_interval_bounds_that_of_the_mean_over_seeds():
 
 
 def test_adaptation_curve_shows_mean_interval_and_seeds(ax):
-    plots.adaptation_curve(ax, "MAML", plots.mean_curve([result(0, [3.0, 1.0]), result(1, [5.0, 2.0])], "K=5", "mse"))
+    plots.adaptation_curve(
+        ax, "MAML", plots.mean_curve([result(0, [3.0, 1.0]), result(1, [5.0, 2.0])], "K=5", "mse")
+    )
     assert [line.get_ydata().tolist() for line in ax.lines] == [[4.0, 1.5], [3.0, 1.0], [5.0, 2.0]]
     assert ax.lines[0].get_label() == "MAML"
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
@@ -94,7 +100,11 @@ def test_regression_fits_draws_task_fits_and_support(ax):
 
 def test_scaling_draws_every_way_and_the_proportion(ax):
     lines = pd.DataFrame(
-        [{"value": v, "way": way, "ms": factor * v} for factor, way in enumerate(plots.WAY_STYLES, 1) for v in (4, 1, 2)]
+        [
+            {"value": v, "way": way, "ms": factor * v}
+            for factor, way in enumerate(plots.WAY_STYLES, 1)
+            for v in (4, 1, 2)
+        ]
     )
     plots.scaling(ax, lines, "tasks")
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}

@@ -29,7 +29,8 @@ def test_drawings_lie_where_their_words_say_with_dark_ink(ax):
     assert (sheet == 0.75).sum() == 6 * (6 * 7 - 4 * 5)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["support", "query"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
-    assert ax.get_yticks().tolist() == [2.5, 11.5] and ax.get_xticks().tolist() == [3.0, 13.0, 23.0]  # their middles
+    # their middles
+    assert ax.get_yticks().tolist() == [2.5, 11.5] and ax.get_xticks().tolist() == [3.0, 13.0, 23.0]
 
 
 def test_drawings_without_words_or_ink(ax):
@@ -40,7 +41,11 @@ def test_drawings_without_words_or_ink(ax):
 
 @pytest.mark.parametrize(
     ("shape", "words", "says"),
-    [((2, 4, 4), {}, r"shape \(2, 4, 4\)"), ((2, 3, 4, 4), {"rows": ["a"]}, "1 words for 2 rows"), ((2, 3, 4, 4), {"columns": "ab"}, "2 words for 3")],
+    [
+        ((2, 4, 4), {}, r"shape \(2, 4, 4\)"),
+        ((2, 3, 4, 4), {"rows": ["a"]}, "1 words for 2 rows"),
+        ((2, 3, 4, 4), {"columns": "ab"}, "2 words for 3"),
+    ],
 )
 def test_a_wrong_sheet_is_refused(ax, shape, words, says):
     with pytest.raises(ValueError, match=says):

@@ -1,4 +1,5 @@
-"""Figures of the reinforcement-learning chapters: right numbers on the axes, looks that differ, rows that were not run."""
+"""Figures of the reinforcement-learning chapters: right numbers on the axes, looks that differ, rows that
+were not run."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -31,20 +32,32 @@ NOT_RUN = pd.DataFrame({"value": [], "ci95": []})
 
 
 def test_steps_have_looks_of_their_own():
-    assert len({s["color"] for s in plots_rl.STEP_STYLES}) == len({s["linestyle"] for s in plots_rl.STEP_STYLES}) == 4
+    assert (
+        len({s["color"] for s in plots_rl.STEP_STYLES})
+        == len({s["linestyle"] for s in plots_rl.STEP_STYLES})
+        == 4
+    )
     assert [s["label"] for s in plots_rl.STEP_STYLES] == ["before", "1 step", "2 steps", "3 steps"]
 
 
 def test_return_curves_tell_ours_from_the_papers(ax):
     plots_rl.return_curves(ax, {"MAML": curve(-40.0, -12.0, -3.0)}, {"MAML": curve(-41.0, -11.0, -4.0)})
     ours, paper = lines(ax)["MAML"], lines(ax)["MAML, paper"]
-    assert ours.get_xydata().tolist() == [[0, -40], [1, -12], [2, -3]] and paper.get_ydata().tolist() == [-41, -11, -4]
+    assert ours.get_xydata().tolist() == [[0, -40], [1, -12], [2, -3]] and paper.get_ydata().tolist() == [
+        -41,
+        -11,
+        -4,
+    ]
     assert ours.get_color() == paper.get_color() and ours.get_marker() == paper.get_marker()
     assert (ours.get_linestyle(), paper.get_linestyle()) == ("-", "--")
     assert paper.get_markerfacecolor() == "white" != ours.get_markerfacecolor()
     bands = [band.get_paths()[0].vertices[:, 1] for band in ax.collections]
     assert [(band.min(), band.max()) for band in bands] == [(-41, -2), (-42, -3)]
-    assert ax.get_xlabel() == "gradient steps" and ax.get_ylabel() == "return" and ax.get_xticks().tolist() == [0, 1, 2, 3]
+    assert (
+        ax.get_xlabel() == "gradient steps"
+        and ax.get_ylabel() == "return"
+        and ax.get_xticks().tolist() == [0, 1, 2, 3]
+    )
 
 
 def test_a_policy_that_is_not_adapted_is_a_level(ax):
@@ -55,12 +68,16 @@ def test_a_policy_that_is_not_adapted_is_a_level(ax):
 
 
 def test_what_was_not_run_is_said_and_the_paper_still_drawn(ax):
-    plots_rl.return_curves(ax, {"MAML": NOT_RUN, "pretrained": NOT_RUN}, {"MAML": curve(1.0, 2.0), "pretrained": NOT_RUN})
+    plots_rl.return_curves(
+        ax, {"MAML": NOT_RUN, "pretrained": NOT_RUN}, {"MAML": curve(1.0, 2.0), "pretrained": NOT_RUN}
+    )
     assert set(lines(ax)) == {"MAML (not run)", "pretrained (not run)", "MAML, paper"}
 
 
 def test_training_returns_before_and_after(ax):
-    log = pd.DataFrame({"iteration": [1, 2, 3], "return_before": [-9.0, -8.0, -7.0], "return_after": [-6.0, -3.0, 0.0]})
+    log = pd.DataFrame(
+        {"iteration": [1, 2, 3], "return_before": [-9.0, -8.0, -7.0], "return_after": [-6.0, -3.0, 0.0]}
+    )
     plots_rl.training_returns(ax, log)
     before, after = lines(ax)["MAML, before the inner step"], lines(ax)["MAML, after it"]
     assert before.get_ydata().tolist() == [-9, -8, -7] and after.get_ydata().tolist() == [-6, -3, 0]
@@ -69,7 +86,9 @@ def test_training_returns_before_and_after(ax):
 
 
 def test_training_returns_with_a_running_mean(ax):
-    log = pd.DataFrame({"iteration": [1, 2, 3], "return_before": [0.0, 2.0, 4.0], "return_after": [np.nan] * 3})
+    log = pd.DataFrame(
+        {"iteration": [1, 2, 3], "return_before": [0.0, 2.0, 4.0], "return_after": [np.nan] * 3}
+    )
     plots_rl.training_returns(ax, log, "oracle", window=2)  # nothing is adapted
     thin, mean = ax.lines
     assert thin.get_ydata().tolist() == [0, 2, 4] and mean.get_ydata().tolist() == [0, 1, 3]

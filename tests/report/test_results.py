@@ -52,7 +52,9 @@ def test_verdict_at_its_boundaries(difference, ci95, wanted):
 def test_verdict_is_one_of_three_and_follows_its_definition(difference, ci95, margin):
     low, high = difference - ci95, difference + ci95
     inside, has_zero = -margin <= low and high <= margin, low <= 0 <= high
-    assert results.verdict(difference, ci95, margin) == ("reproduced" if inside else "consistent" if has_zero else "differs")
+    assert results.verdict(difference, ci95, margin) == (
+        "reproduced" if inside else "consistent" if has_zero else "differs"
+    )
 
 
 @given(numbers, widths, margins)
@@ -73,7 +75,9 @@ def test_more_uncertainty_never_reproduces_nor_makes_a_difference(difference, ci
     assert after != "differs" or before in ("reproduced", "differs")
 
 
-@pytest.mark.parametrize("arguments", [(math.nan, 0.1, 1), (math.inf, 0.1, 1), (0, -0.1, 1), (0, math.nan, 1), (0, 0.1, 0)])
+@pytest.mark.parametrize(
+    "arguments", [(math.nan, 0.1, 1), (math.inf, 0.1, 1), (0, -0.1, 1), (0, math.nan, 1), (0, 0.1, 0)]
+)
 def test_verdict_refuses_what_is_no_interval(arguments):
     with pytest.raises(ValueError, match="must be finite"):
         results.verdict(*arguments)
@@ -84,15 +88,22 @@ def test_verdict_refuses_what_is_no_interval(arguments):
 
 def test_margins_are_those_stated():
     printed = results.published()
-    pick = lambda **keys: next(line for _, line in printed.iterrows() if all(line[k] == v for k, v in keys.items()))
-    assert results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), printed) == 1.0
+    pick = lambda **keys: next(
+        line for _, line in printed.iterrows() if all(line[k] == v for k, v in keys.items())
+    )
+    assert (
+        results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), printed)
+        == 1.0
+    )
     assert results.margin(pick(place="Table 2", method="MAML", step=1), printed) == pytest.approx(0.067)
     navigation = 0.1 * (40.41 - 11.68)
     assert results.margin(pick(place="Fig. 4", method="random", step=3), printed) == pytest.approx(navigation)
     assert results.margin(pick(place="Table 4", step=0), printed) == pytest.approx(navigation)
     own = 0.1 * (6.86 - 1.27)  # far less than MAML gains there
     assert results.margin(pick(setting="Ant direction", method="pretrained"), printed) == pytest.approx(own)
-    assert results.margin(pick(setting="Ant velocity", method="oracle"), printed) == pytest.approx(0.1 * (96.74 - 30.58))
+    assert results.margin(pick(setting="Ant velocity", method="oracle"), printed) == pytest.approx(
+        0.1 * (96.74 - 30.58)
+    )
 
 
 def test_every_published_number_has_a_positive_margin():
@@ -118,7 +129,9 @@ def test_published_numbers_name_experiments_that_exist():
 def test_classification_is_compared_at_the_headline_step():
     printed = results.published()
     for _, line in printed[(printed.row != "") & (printed.metric == "accuracy")].iterrows():
-        headline = next(e for e in paper.ROWS[line.row].evaluations if e.name == line.evaluation).headline_step
+        headline = next(
+            e for e in paper.ROWS[line.row].evaluations if e.name == line.evaluation
+        ).headline_step
         assert line.step == headline
 
 
@@ -165,7 +178,8 @@ def test_two_seeds_by_hand(repository):
     assert ours.ci95 == pytest.approx(0, abs=1e-4)
     assert ours.seed_sd == pytest.approx(abs(0.7 - 0.3) / math.sqrt(2), abs=1e-5)
     assert ours.seeds == (0, 1)
-    # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi); the paper prints no interval.
+    # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi); the paper prints no
+    # interval.
     assert ours.seed_ci95 == pytest.approx(math.tan(0.475 * math.pi) * ours.seed_sd / math.sqrt(2))
     assert line().difference_ci95 == pytest.approx(ours.seed_ci95) and line().verdict == "consistent"
 
@@ -194,7 +208,11 @@ def test_diverged_tasks_are_left_out_and_counted(repository):
 def test_seeds_of_unlike_numbers_of_tasks_are_named(repository):
     for seed, tasks in ((0, 400), (1, 20)):
         commit(repository, "sinusoid-maml", seed=seed, tasks=tasks)
-    with pytest.raises(ValueError, match=r"sinusoid-maml: the committed mses of test K=5 are \[400, 5\] of seed 0, \[20, 5\] of seed 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"sinusoid-maml: the committed mses of test K=5 are \[400, 5\] of seed 0, \[20, 5\] of seed "
+        r"1",
+    ):
         results.summary("sinusoid-maml", "K=5", 1, "mse")
 
 
@@ -262,10 +280,15 @@ def test_a_damaged_result_is_named(repository):
         results.summary("sinusoid-maml", "K=5", 1, "mse")
 
 
-def test_a_test_that_has_come_later_or_has_more_steps_makes_a_result_stale_and_no_page_fails(repository, monkeypatch):
+def test_a_test_that_has_come_later_or_has_more_steps_makes_a_result_stale_and_no_page_fails(
+    repository, monkeypatch
+):
     row = paper.ROWS["sinusoid-maml"]
     commit(repository, row.name)
-    more = replace(row.evaluations[0], name="K=40"), replace(row.evaluations[0], inner_steps=20, headline_step=20)
+    more = (
+        replace(row.evaluations[0], name="K=40"),
+        replace(row.evaluations[0], inner_steps=20, headline_step=20),
+    )
     for evaluations in ((*row.evaluations, more[0]), (more[1], *row.evaluations[1:])):
         monkeypatch.setitem(paper.ROWS, row.name, replace(row, evaluations=evaluations))
         assert results.summary(row.name, "K=5", 1, "mse") is None and line().verdict == "stale"
@@ -330,11 +353,20 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
             steps = range(last + 1) if metric == "return" else [s for s in measures.STEPS_KEPT if s <= last]
             assert kept.shape == (stored["tasks"], len(steps))
             for column, step in enumerate(steps):
-                # Half precision rounds a value by at most 2^-11 of it, and so a mean of positive values. It may also
-                # move one down onto the threshold: read as on it or above it, their number must come out.
-                readings = (kept, np.where(kept == measures.DIVERGED_MSE, measures.DIVERGED_MSE + 1, kept)) if metric == "mse" else ()
-                masks = [measures.diverged(reading)[:, column] for reading in readings] or [np.zeros(len(kept), bool)]
-                errors = kept[:, column][~next(mask for mask in masks if mask.sum() == stored["diverged"][step])]
+                # Half precision rounds a value by at most 2^-11 of it, and so a mean of positive values. It
+                # may also move one down onto the threshold: read as on it or above it, their number must come
+                # out.
+                readings = (
+                    (kept, np.where(kept == measures.DIVERGED_MSE, measures.DIVERGED_MSE + 1, kept))
+                    if metric == "mse"
+                    else ()
+                )
+                masks = [measures.diverged(reading)[:, column] for reading in readings] or [
+                    np.zeros(len(kept), bool)
+                ]
+                errors = kept[:, column][
+                    ~next(mask for mask in masks if mask.sum() == stored["diverged"][step])
+                ]
                 assert errors.mean() == pytest.approx(stored["mean"][step], rel=2**-11, abs=1e-6)
 
 
@@ -343,7 +375,8 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     result = json.loads(path.read_text())
     params = checkpoints.load_params(path.with_suffix(".safetensors"), like=untrained(result["name"]))
     assert all(value.isfinite().all() for value in params.values())
-    done = result["iterations_done"]  # of an interrupted run any number, while the log has a line per LOG_EVERY
+    # of an interrupted run any number, while the log has a line per LOG_EVERY
+    done = result["iterations_done"]
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
     every = math.ceil(done / logs.ROWS_KEPT) if policies else supervised.LOG_EVERY
@@ -359,7 +392,8 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         adam = torch.optim.Adam(params.values()) if isinstance(paper.get(path.parts[-3]), rows.Row) else None
         iteration, _ = checkpoints.load_state(path.with_name("state.safetensors"), params, adam)
         assert checkpoints.finite(params, adam)
-        for result in found:  # none before a run's first test; then of its last, from which the state may have gone on
+        # none before a run's first test; then of its last, from which the state may have gone on
+        for result in found:
             assert result["iterations_done"] <= iteration
             committed = checkpoints.load_params(results.checkpoint(path.parts[-3], result["seed"]))
             equal = all(torch.equal(params[name], committed[name]) for name in params)

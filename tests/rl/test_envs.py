@@ -1,4 +1,5 @@
-"""The contract of every environment: goals, seeds, masks, horizons, Gymnasium's interface. Physics: test_envs_physics.py."""
+"""The contract of every environment: goals, seeds, masks, horizons, Gymnasium's interface. Physics:
+test_envs_physics.py."""
 
 import math
 import os
@@ -44,7 +45,9 @@ def actions_for(env, generator):
 def test_sizes_horizons_and_goals_are_the_papers(name, size, actions, horizon, goals):
     plain, oracle = make(name), make(name, show_goal=True)
     goal_size = 2 if name == "2d-navigation" else 1
-    assert plain.single_observation_space.shape == (size,) and plain.single_observation_space.dtype == np.float64
+    assert (
+        plain.single_observation_space.shape == (size,) and plain.single_observation_space.dtype == np.float64
+    )
     assert oracle.single_observation_space.shape == (size + goal_size,)
     assert plain.single_action_space == gymnasium.spaces.Box(-1, 1, (actions,), np.float64)
     assert plain.horizon == horizon and plain.num_envs == 3 and envs.ENVIRONMENTS[name].goals == goals
@@ -52,10 +55,13 @@ def test_sizes_horizons_and_goals_are_the_papers(name, size, actions, horizon, g
 
 
 def test_continuous_goals_are_uniform():
-    # Kolmogorov-Smirnov with 20,000 values: a true sampler fails one of four tests at 1e-6 less often than 4e-6.
+    # Kolmogorov-Smirnov with 20,000 values: a true sampler fails one of four tests at 1e-6 less often than
+    # 4e-6.
     bound = math.sqrt(-math.log(1e-6 / 2) / 2) / math.sqrt(20_000)
     points = envs.sample_goals("2d-navigation", rng(1), 20_000)
-    cheetah, ant = (envs.sample_goals(f"{robot}-velocity", rng(1), 20_000) for robot in ("half-cheetah", "ant"))
+    cheetah, ant = (
+        envs.sample_goals(f"{robot}-velocity", rng(1), 20_000) for robot in ("half-cheetah", "ant")
+    )
     for values in (points[:, 0] + 0.5, points[:, 1] + 0.5, cheetah / 2, ant / 3):
         assert np.abs(np.sort(values) - (np.arange(20_000) + 0.5) / 20_000).max() < bound
 
@@ -93,7 +99,8 @@ def test_a_masked_reset_leaves_the_others_where_they_are(name):
     action = actions_for(env, rng(1))
     for got, wanted in zip(env.step(action)[:4], twin.step(action)[:4], strict=True):
         assert np.array_equal(got[~mask], wanted[~mask])
-    assert not np.array_equal(env.reset(options={"reset_mask": np.zeros(4, bool)})[0], start)  # nobody was reset
+    # nobody was reset
+    assert not np.array_equal(env.reset(options={"reset_mask": np.zeros(4, bool)})[0], start)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +117,8 @@ def test_episodes_are_truncated_at_the_horizon_and_then_stay(name):
         if time == 2:
             last = observations[0]
     assert np.array_equal(observations[0], last)
-    ended = env.step(np.full(env.action_space.shape, np.nan))  # nobody takes part, so nobody looks at the actions
+    # nobody takes part, so nobody looks at the actions
+    ended = env.step(np.full(env.action_space.shape, np.nan))
     assert np.array_equal(ended[0], observations) and not ended[1].any() and ended[3].all()
 
 
@@ -179,7 +187,9 @@ def test_bad_input_is_refused_with_a_reason(name):
     for bad in (-3.5, np.nan):
         outside = goals.copy()
         outside[1] = bad
-        with pytest.raises(ValueError, match="of environment 1 is not allowed; use (points|velocities|the directions)"):
+        with pytest.raises(
+            ValueError, match="of environment 1 is not allowed; use (points|velocities|the directions)"
+        ):
             envs.make(name, outside)
     env = envs.make(name, goals, threads=1)
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
@@ -227,7 +237,8 @@ def test_navigation_moves_by_a_tenth_and_pays_the_distance(angle):
 
 
 @pytest.mark.parametrize(
-    "off, near", [((0.0099, -0.0099), True), ((0.0101, 0.0), False), ((0.0, -0.0101), False), ((-0.0099, 0.0), True)]
+    "off, near",
+    [((0.0099, -0.0099), True), ((0.0101, 0.0), False), ((0.0, -0.0101), False), ((-0.0099, 0.0), True)],
 )
 def test_navigation_terminates_in_a_square_around_the_goal(off, near):
     # (0.0099, 0.0099) is 0.014 away: within the square, though not within a circle of 0.01.
@@ -264,7 +275,9 @@ def test_a_single_environment_is_a_batch_of_one(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_goal_each_reset_draws_one_that_the_seed_fixes(name):
     one, two = (gymnasium.make(envs.ENVIRONMENTS[name].gymnasium_id) for _ in range(2))
-    drawn = [[env.reset(seed=3 if i == 0 else None)[1]["goal"].tolist() for i in range(30)] for env in (one, two)]
+    drawn = [
+        [env.reset(seed=3 if i == 0 else None)[1]["goal"].tolist() for i in range(30)] for env in (one, two)
+    ]
     assert drawn[0] == drawn[1] and len({str(g) for g in drawn[0]}) > 1
 
 
@@ -311,8 +324,14 @@ for name in ("HalfCheetahVel", "AntDir"):
 
 
 def draw(backend):
-    keep = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY")}
-    return subprocess.run([sys.executable, "-c", DRAW], env=keep | backend, capture_output=True, text=True, timeout=120)
+    keep = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", DRAW], env=keep | backend, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_the_robots_can_be_drawn_off_screen():
@@ -335,5 +354,7 @@ def test_the_robots_can_be_drawn_off_screen():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere OpenGL needs no display variable")
 def test_without_a_display_the_error_says_what_to_set():
     done = draw({})
-    assert done.returncode == 1 and "set the environment variable MUJOCO_GL=egl" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 1 and "set the environment variable MUJOCO_GL=egl" in done.stderr.splitlines()[-1]
+    )
     assert "GLFWError" not in done.stderr

@@ -88,7 +88,9 @@ def test_the_ant_is_rllabs():
     assert (model.nq, model.nv, model.nu, model.nbody) == (15, 14, 8, 14)
     assert np.array_equal(model.geom_solimp[:, :3], [[0.8, 0.8, 0.01]] * 14)
     assert np.array_equal(model.geom_solref, [[0.02, 1]] * 14)
-    assert (model.actuator_gear[:, 0] == 150).all() and np.array_equal(model.actuator_ctrlrange, [[-1, 1]] * 8)
+    assert (model.actuator_gear[:, 0] == 150).all() and np.array_equal(
+        model.actuator_ctrlrange, [[-1, 1]] * 8
+    )
     assert make(Ant).start_pose().tolist() == [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1]
 
 
@@ -102,8 +104,9 @@ def test_one_action_is_one_time_step(robot):
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_start_states_are_the_pose_with_normal_noise(robot):
-    # Kolmogorov-Smirnov on 1000 starts, positions and velocities apart: a true sampler fails one of two at 1e-6
-    # less often than 2e-6. The Ant's quaternion is normalised, which its noise of 0.01 hardly shows; it is left out.
+    # Kolmogorov-Smirnov on 1000 starts, positions and velocities apart: a true sampler fails one of two at
+    # 1e-6 less often than 2e-6. The Ant's quaternion is normalised, which its noise of 0.01 hardly shows; it
+    # is left out.
     env = make(robot, 1000)
     observations, _ = env.reset(seed=0)
     nq = env.model.nq
@@ -117,13 +120,18 @@ def test_start_states_are_the_pose_with_normal_noise(robot):
         n = len(values)
         assert n >= 9000
         normal = np.array([0.5 + 0.5 * math.erf(v / math.sqrt(2)) for v in values])
-        assert np.abs(normal - (np.arange(n) + 0.5) / n).max() < math.sqrt(-math.log(1e-6 / 2) / 2) / math.sqrt(n)
-        assert (np.abs(part.std(0) - 1) < 0.15).all()  # no coordinate is left out: a standard error is 1/sqrt(2000) = 0.022
+        assert np.abs(normal - (np.arange(n) + 0.5) / n).max() < math.sqrt(
+            -math.log(1e-6 / 2) / 2
+        ) / math.sqrt(n)
+        # no coordinate is left out: a standard error is 1/sqrt(2000) = 0.022
+        assert (np.abs(part.std(0) - 1) < 0.15).all()
     # The first observation is that of the start state without control.
     data = mujoco.MjData(env.model)
     for i in range(3):
         data.qpos[:], data.qvel[:] = np.split(env.states[i], [env.model.nq])
-        assert np.allclose(observations[i], slow_observation(robot, look(env.model, data)), rtol=0, atol=1e-10)
+        assert np.allclose(
+            observations[i], slow_observation(robot, look(env.model, data)), rtol=0, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("task", ["velocity", "direction"])
@@ -197,7 +205,8 @@ def test_the_cheetahs_centre_of_mass_is_mujocos_at_any_pose():
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_the_measuring_twin_reports_the_state_it_is_given(robot):
-    assert measuring(robot.spec(), False).opt.integrator == mujoco.mjtIntegrator.mjINT_EULER  # one forward pass a step, not four
+    # one forward pass a step, not four
+    assert measuring(robot.spec(), False).opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
     env = make(robot, 2)
     env.reset(seed=3)
     controls = rng(4).uniform(-1, 1, (2, env.model.nu))
@@ -217,7 +226,10 @@ def test_the_cheetahs_reward_is_its_formula(v):
     state[0, 9] = v  # the whole body moves at v, so its centre does
     action = [[0.5, -3.0, 0.0, 1.0, -0.25, 2.0]]  # clipped: 0.25 + 1 + 0 + 1 + 0.0625 + 1
     cost = 0.05 * 3.3125
-    assert abs(at(HalfCheetah(Velocity(2.0), [0.5], threads=1), state, action)[1][0] - (-abs(v - 0.5) - cost)) < 1e-12
+    assert (
+        abs(at(HalfCheetah(Velocity(2.0), [0.5], threads=1), state, action)[1][0] - (-abs(v - 0.5) - cost))
+        < 1e-12
+    )
     for direction in (1.0, -1.0):
         env = HalfCheetah(Direction(), [direction], threads=1)
         assert abs(at(env, state, action)[1][0] - (direction * v - cost)) < 1e-12
@@ -248,7 +260,11 @@ def test_the_ant_pays_for_contact_forces_clipped_at_one():
     data.qpos[:] = state[0, :15]
     look(env.model, data)
     forces = data.cfrc_ext.ravel()
-    assert (np.abs(forces) > 1).any() and ((np.abs(forces) > 1e-3) & (np.abs(forces) < 1)).any() and (forces < -1).any()
+    assert (
+        (np.abs(forces) > 1).any()
+        and ((np.abs(forces) > 1e-3) & (np.abs(forces) < 1)).any()
+        and (forces < -1).any()
+    )
     assert np.allclose(observation[0, 29:113], forces.clip(-1, 1), rtol=0, atol=1e-10)
     wanted = data.subtree_linvel[1, 0] + 0.05 - 0.0005 * (forces.clip(-1, 1) ** 2).sum()
     assert abs(reward[0] - wanted) < 1e-10
@@ -256,8 +272,8 @@ def test_the_ant_pays_for_contact_forces_clipped_at_one():
 
 
 def test_contact_torques_are_about_the_whole_bodys_centre():
-    # Ants thrown down anyhow. A leg that lies flat touches at two points, whose net contact has a torque of its own
-    # besides the one of its force.
+    # Ants thrown down anyhow. A leg that lies flat touches at two points, whose net contact has a torque of
+    # its own besides the one of its force.
     n = 2000
     env, states = make(Ant, n), rng(0).normal(0, 1, (n, 29))
     states[:, 3:7] /= np.linalg.norm(states[:, 3:7], axis=1, keepdims=True)
@@ -274,7 +290,10 @@ def test_contact_torques_are_about_the_whole_bodys_centre():
     for state, observation, torque in zip(states, observations, torques, strict=True):
         data.qpos[:], data.qvel[:] = np.split(state, [15])
         look(model, data)
-        shown += (np.abs(torque).max() > 1e-3) & (np.abs(data.cfrc_ext[1:, :3])[np.abs(torque) > 1e-3] < 1).any()  # not clipped
+        # not clipped
+        shown += (np.abs(torque).max() > 1e-3) & (
+            np.abs(data.cfrc_ext[1:, :3])[np.abs(torque) > 1e-3] < 1
+        ).any()
         assert np.allclose(observation[29:113], data.cfrc_ext.ravel().clip(-1, 1), rtol=0, atol=1e-9)
     assert shown >= 5
 
@@ -291,7 +310,9 @@ def test_a_step_that_blows_up_ends_the_episode(robot, tmp_path, monkeypatch):
     assert terminated.tolist() == [False, True] and np.array_equal(env.states[1], kept)
 
 
-@pytest.mark.parametrize("height, fallen", [(0.19, True), (0.2, False), (0.6, False), (1.0, False), (1.01, True)])
+@pytest.mark.parametrize(
+    "height, fallen", [(0.19, True), (0.2, False), (0.6, False), (1.0, False), (1.01, True)]
+)
 def test_the_ant_falls_outside_its_heights(height, fallen):
     state = np.zeros((1, 29))
     state[0, :15] = make(Ant).start_pose()
@@ -313,13 +334,24 @@ def test_an_unstable_state_ends_the_episode_and_goes_no_further(robot, value, ca
     before, physics = env.states, env._physics
     bad = np.array([[False], [True]])
     column = np.arange(env._state.shape[1]) == env.model.nq + 2  # one velocity
-    env._physics = lambda states, controls: (np.where(bad & column, value, physics(states, controls)[0]), None)
+    env._physics = lambda states, controls: (
+        np.where(bad & column, value, physics(states, controls)[0]),
+        None,
+    )
     observations, rewards, terminated, *_ = env.step(np.zeros(env.action_space.shape))
-    assert terminated.tolist() == [False, True] and np.isfinite(observations).all() and np.isfinite(rewards).all()
+    assert (
+        terminated.tolist() == [False, True]
+        and np.isfinite(observations).all()
+        and np.isfinite(rewards).all()
+    )
     assert np.array_equal(env.states[1], before[1])
     env._physics = physics
     after = env.step(np.zeros(env.action_space.shape))
-    assert np.array_equal(after[0][1], observations[1]) and after[1][1] == 0 and after[2].tolist() == [False, True]
+    assert (
+        np.array_equal(after[0][1], observations[1])
+        and after[1][1] == 0
+        and after[2].tolist() == [False, True]
+    )
     assert capfd.readouterr() == ("", "")
 
 
@@ -337,7 +369,9 @@ def test_mujoco_never_warns(robot, speed, capfd, tmp_path, monkeypatch):
 
 
 def test_the_physics_rate_counts_environment_steps():
-    bare, forward = (physics_rate(HalfCheetah, num_envs=100, threads=1, steps=15, forward=f) for f in (False, True))
+    bare, forward = (
+        physics_rate(HalfCheetah, num_envs=100, threads=1, steps=15, forward=f) for f in (False, True)
+    )
     assert 1e3 < forward < bare < 1e7
 
 

@@ -20,7 +20,9 @@ ROBOTS = ["half-cheetah-velocity", "ant-direction"]
 def steps(env, count=3, seed=0):
     """What some random steps give, all together."""
     generator = rng(seed)
-    return np.concatenate([np.ravel(part) for _ in range(count) for part in env.step(actions_for(env, generator))[:4]])
+    return np.concatenate(
+        [np.ravel(part) for _ in range(count) for part in env.step(actions_for(env, generator))[:4]]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,10 +85,14 @@ def test_every_place_that_navigation_reaches_is_in_its_space():
     oracle.reset(seed=0)
     for _ in range(15):
         observation = oracle.step(np.ones((1, 2)))[0]
-    assert observation[0].tolist() == [1.5000000000000002] * 2 + [-0.5] * 2 and oracle.observation_space.contains(observation)
+    assert observation[0].tolist() == [1.5000000000000002] * 2 + [
+        -0.5
+    ] * 2 and oracle.observation_space.contains(observation)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_goes_on_by_itself(name, duplicate):
     env = make(name, 3, show_goal=True)
@@ -129,7 +135,10 @@ def test_two_threads_in_one_batch_are_refused_by_name(name):
         "close": lambda: env.close(),
     }
     for method, call in calls.items():
-        with pytest.raises(RuntimeError, match=rf"{method}\(\) came while another thread uses these environments; give each"):
+        with pytest.raises(
+            RuntimeError,
+            match=rf"{method}\(\) came while another thread uses these environments; give " rf"each",
+        ):
             call()
     leave.set()
     worker.join()

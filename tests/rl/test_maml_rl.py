@@ -40,16 +40,22 @@ def sampled(params, before):
 
 def mean_over_tasks(function, params, before, after, fixed, drawn_with=None):
     tasks = range(len(fixed))
-    return sum(function(SMALL, params, fixed[t], one(before, t), one(after, t), ALPHA, drawn_with) for t in tasks) / len(fixed)
+    return sum(
+        function(SMALL, params, fixed[t], one(before, t), one(after, t), ALPHA, drawn_with) for t in tasks
+    ) / len(fixed)
 
 
 def meta_surrogate(policy_, params, sampled, before, after, alpha, drawn_with=None):
     """Algorithm 3's outer loss for one task, step by step: adapt, then the surrogate on the new steps."""
-    return maml_rl.surrogate(policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), sampled, after)
+    return maml_rl.surrogate(
+        policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), sampled, after
+    )
 
 
 def meta_divergence(policy_, params, fixed, before, after, alpha, drawn_with):
-    return maml_rl.divergence(policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), fixed, after)
+    return maml_rl.divergence(
+        policy_, maml_rl.adapt(policy_, params, before, alpha, drawn_with), fixed, after
+    )
 
 
 @pytest.fixture(params=[1, 1 << 22])
@@ -59,7 +65,12 @@ def chunked(request, monkeypatch):
 
 
 def test_log_densities_and_divergences_are_those_of_torch():
-    mean, log_std, new_mean, new_log_std = torch.randn(7, 3), torch.randn(3), torch.randn(7, 3), torch.randn(3)
+    mean, log_std, new_mean, new_log_std = (
+        torch.randn(7, 3),
+        torch.randn(3),
+        torch.randn(7, 3),
+        torch.randn(3),
+    )
     old, new = (torch.distributions.Normal(m, s.exp()) for m, s in ((mean, log_std), (new_mean, new_log_std)))
     actions = torch.randn(7, 3)
     assert torch.allclose(policy.log_prob(mean, log_std, actions), old.log_prob(actions).sum(-1), rtol=1e-5)
@@ -80,7 +91,9 @@ def test_the_inner_gradient_is_reinforce_by_hand():
     found = grad(lambda p: maml_rl.inner_loss(SMALL, p, steps))(params)
     assert torch.allclose(found["log_std"], by_hand, rtol=1e-12)
     shifted = grad(lambda bias: maml_rl.inner_loss(SMALL, {**params, "bias2": bias}, steps))(params["bias2"])
-    assert torch.allclose(shifted, -((steps.weights * steps.advantages)[:, None] * residual / spread).sum(0), rtol=1e-12)
+    assert torch.allclose(
+        shifted, -((steps.weights * steps.advantages)[:, None] * residual / spread).sum(0), rtol=1e-12
+    )
 
 
 def test_the_surrogate_gradient_at_theta_is_the_policy_gradient():
@@ -96,10 +109,16 @@ def test_the_meta_policy_gradient_equals_finite_differences(chunked, curvature):
     fixed = sampled(params, before)
     batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     theta = {k: v.clone() for k, v in params.items()} if curvature == "ratios" else None
-    wanted = finite_difference(lambda p: mean_over_tasks(meta_surrogate, p, before, after, fixed, theta), params)
+    wanted = finite_difference(
+        lambda p: mean_over_tasks(meta_surrogate, p, before, after, fixed, theta), params
+    )
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-7
-    first_order = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
-    assert relative_error(first_order, wanted) > 1e-2  # the term with second derivatives is no small thing here
+    first_order = {
+        k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3
+        for k in params
+    }
+    # the term with second derivatives is no small thing here
+    assert relative_error(first_order, wanted) > 1e-2
 
 
 @SECOND_ORDER
@@ -109,7 +128,9 @@ def test_fisher_products_equal_a_dense_hessian_through_the_inner_step(chunked, c
     batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     theta = batch.vector(params)
     drawn_with = params if curvature == "ratios" else None
-    dense = hessian(lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed, drawn_with))(theta)
+    dense = hessian(
+        lambda v: mean_over_tasks(meta_divergence, batch.unflatten(v), before, after, fixed, drawn_with)
+    )(theta)
     assert torch.allclose(dense, dense.T, atol=1e-12) and torch.linalg.eigvalsh(dense).min() > -1e-10
     found = torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)])
     assert torch.allclose(found, dense, atol=1e-11)
@@ -120,13 +141,22 @@ def test_first_order_takes_gradient_and_fisher_of_the_adapted_policies_as_they_a
     fixed = sampled(params, before)
     batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, "none")
     theta = batch.vector(params)
-    wanted = {k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3 for k in params}
+    wanted = {
+        k: sum(grad(lambda p: maml_rl.inner_loss(SMALL, p, one(after, t)))(fixed[t])[k] for t in range(3)) / 3
+        for k in params
+    }
     assert relative_error(batch.unflatten(batch.gradient()), wanted) < 1e-12
     shifted = lambda v, t: {k: fixed[t][k] + part for k, part in batch.unflatten(v).items()}
-    dense = hessian(lambda v: sum(maml_rl.divergence(SMALL, shifted(v, t), fixed[t], one(after, t)) for t in range(3)) / 3)(0 * theta)
-    assert torch.allclose(torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)]), dense, atol=1e-11)
+    dense = hessian(
+        lambda v: sum(maml_rl.divergence(SMALL, shifted(v, t), fixed[t], one(after, t)) for t in range(3)) / 3
+    )(0 * theta)
+    assert torch.allclose(
+        torch.stack([batch.fisher(e) for e in torch.eye(len(theta), dtype=theta.dtype)]), dense, atol=1e-11
+    )
     elsewhere = {k: v + 0.05 for k, v in params.items()}  # is judged by what it adapts to all the same
-    assert batch.judge(batch.vector(elsewhere))[0] == pytest.approx(float(mean_over_tasks(meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10)
+    assert batch.judge(batch.vector(elsewhere))[0] == pytest.approx(
+        float(mean_over_tasks(meta_surrogate, elsewhere, before, after, fixed)), rel=1e-10
+    )
 
 
 def test_an_unknown_curvature_is_refused():
@@ -140,10 +170,19 @@ def test_ratios_have_the_curvature_of_the_expected_reward_and_log_densities_have
     # -|m - c|^2 - sum of variances. Minus its Hessian in m is 2 I.
     generator = torch.Generator().manual_seed(11)
     params = {k: torch.zeros_like(v, dtype=torch.float64) for k, v in SMALL.init(generator).items()}
-    bias, n, centre = torch.tensor([0.3, -0.2], dtype=torch.float64), 100_000, torch.tensor([1.0, 0.5], dtype=torch.float64)
+    bias, n, centre = (
+        torch.tensor([0.3, -0.2], dtype=torch.float64),
+        100_000,
+        torch.tensor([1.0, 0.5], dtype=torch.float64),
+    )
     z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
     reward = -((bias + z - centre) ** 2).sum(-1)
-    steps = Steps(torch.zeros(n, 3, dtype=torch.float64), bias + z, reward - reward.mean(), torch.full((n,), 1 / n, dtype=torch.float64))
+    steps = Steps(
+        torch.zeros(n, 3, dtype=torch.float64),
+        bias + z,
+        reward - reward.mean(),
+        torch.full((n,), 1 / n, dtype=torch.float64),
+    )
     drawn_with = {**params, "bias2": bias}
 
     def curvature(drawn):
@@ -151,9 +190,12 @@ def test_ratios_have_the_curvature_of_the_expected_reward_and_log_densities_have
         return torch.eye(2, dtype=torch.float64) - jacrev(moved)(bias)
 
     assert curvature(None).abs().max() < 1e-12  # the advantages have the mean 0
-    terms = -steps.advantages[:, None, None] * (z[:, :, None] * z[:, None] - torch.eye(2, dtype=torch.float64))
+    terms = -steps.advantages[:, None, None] * (
+        z[:, :, None] * z[:, None] - torch.eye(2, dtype=torch.float64)
+    )
     error = terms.std(0) / n**0.5
-    assert ((curvature(drawn_with) - 2 * torch.eye(2, dtype=torch.float64)).abs() < 5 * error).all()  # fails once in 10^6
+    # fails once in 10^6
+    assert ((curvature(drawn_with) - 2 * torch.eye(2, dtype=torch.float64)).abs() < 5 * error).all()
     assert (error < 0.05).all()
 
 
@@ -177,7 +219,9 @@ def test_loss_and_divergence_elsewhere_are_those_of_the_plain_functions(chunked,
     batch = maml_rl.MetaBatch(SMALL, params, before, after, ALPHA, curvature)
     elsewhere = {k: v + 0.05 for k, v in params.items()}
     loss, apart = batch.judge(batch.vector(elsewhere))
-    plain = lambda function: float(mean_over_tasks(function, elsewhere, before, after, fixed, params if curvature == "ratios" else None))
+    plain = lambda function: float(
+        mean_over_tasks(function, elsewhere, before, after, fixed, params if curvature == "ratios" else None)
+    )
     assert loss == pytest.approx(plain(meta_surrogate), rel=1e-10)
     assert apart == pytest.approx(plain(meta_divergence), rel=1e-10)
     assert batch.judge(batch.vector(params))[1] == pytest.approx(0, abs=1e-15)
@@ -207,8 +251,14 @@ def test_every_task_is_adapted_with_its_own_steps():
 
 def test_padding_changes_nothing():
     params, before, after = problem()
-    longer = lambda steps: Steps(*(torch.cat([each, 7 * torch.ones_like(each[:, :2])], 1) for each in steps[:3]), torch.cat([steps.weights, torch.zeros(3, 2)], 1))
-    short, long = (maml_rl.MetaBatch(SMALL, params, *pair, ALPHA) for pair in ((before, after), (longer(before), longer(after))))
+    longer = lambda steps: Steps(
+        *(torch.cat([each, 7 * torch.ones_like(each[:, :2])], 1) for each in steps[:3]),
+        torch.cat([steps.weights, torch.zeros(3, 2)], 1),
+    )
+    short, long = (
+        maml_rl.MetaBatch(SMALL, params, *pair, ALPHA)
+        for pair in ((before, after), (longer(before), longer(after)))
+    )
     assert torch.allclose(short.gradient(), long.gradient(), rtol=1e-12)
 
 
@@ -217,8 +267,12 @@ def test_a_meta_update_lowers_the_loss_within_its_bound():
     new, step = maml_rl.meta_update(SMALL, params, before, after, inner_lr=ALPHA, max_kl=0.01)
     assert not step.refused and step.loss < step.loss_before and 0.002 < step.kl <= 0.01
     fixed = sampled(params, before)
-    assert step.loss == pytest.approx(float(mean_over_tasks(meta_surrogate, new, before, after, fixed)), rel=1e-9)
-    assert step.kl == pytest.approx(float(mean_over_tasks(meta_divergence, new, before, after, fixed)), rel=1e-9)
+    assert step.loss == pytest.approx(
+        float(mean_over_tasks(meta_surrogate, new, before, after, fixed)), rel=1e-9
+    )
+    assert step.kl == pytest.approx(
+        float(mean_over_tasks(meta_divergence, new, before, after, fixed)), rel=1e-9
+    )
 
 
 def test_an_impossible_update_returns_the_same_parameters_and_says_so():

@@ -63,7 +63,11 @@ def test_advantages_are_orthogonal_to_squares_of_observations_unless_they_are_cl
     last = np.zeros((20, 50), bool)
     last[:, -1] = True
     rest = (rewards, np.tile(np.arange(50), (20, 1)), last, np.ones((20, 50), bool), 0.9)
-    share = lambda a: abs((a[..., None] * observations**2).sum((0, 1))) / np.linalg.norm(a) / np.linalg.norm(observations**2, axis=(0, 1))
+    share = lambda a: (
+        abs((a[..., None] * observations**2).sum((0, 1)))
+        / np.linalg.norm(a)
+        / np.linalg.norm(observations**2, axis=(0, 1))
+    )
     assert (share(returns.advantages(observations, *rest, clip=None)) < 1e-6).all()
     assert share(returns.advantages(observations, *rest))[0] > 0.05
 
@@ -90,7 +94,14 @@ def test_advantages_are_standardised_residuals_of_the_valid_steps(discount):
 
 def test_no_step_that_counts_is_an_error():
     with pytest.raises(ValueError, match="no step counts"):
-        returns.advantages(np.zeros((1, 2, 1)), np.zeros((1, 2)), np.zeros((1, 2), int), np.zeros((1, 2), bool), np.zeros((1, 2), bool), 0.9)
+        returns.advantages(
+            np.zeros((1, 2, 1)),
+            np.zeros((1, 2)),
+            np.zeros((1, 2), int),
+            np.zeros((1, 2), bool),
+            np.zeros((1, 2), bool),
+            0.9,
+        )
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

@@ -9,7 +9,8 @@ from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 POLICY = gaussian_mlp(2, 2, (5, 4))
-GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.02, 0.03]])  # all but the second are near enough to be met by chance
+# all but the second are near enough to be met by chance
+GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.02, 0.03]])
 
 
 def parameters(tasks, seed=0):
@@ -21,7 +22,15 @@ def parameters(tasks, seed=0):
 def rollouts_of(tasks=(0, 1, 2), rollouts=4, key=(0, 0), horizon=30, goals=GOALS, drop_unfinished=False):
     env = envs.make("2d-navigation", np.repeat(GOALS[list(tasks)], rollouts, axis=0), horizon=horizon)
     params = {k: v[list(tasks)] for k, v in parameters(3).items()}
-    return sample(env, POLICY, params, rollouts, key, None if goals is None else goals[list(tasks)], drop_unfinished=drop_unfinished)
+    return sample(
+        env,
+        POLICY,
+        params,
+        rollouts,
+        key,
+        None if goals is None else goals[list(tasks)],
+        drop_unfinished=drop_unfinished,
+    )
 
 
 def episodes(found, task):
@@ -65,7 +74,12 @@ def test_in_a_test_those_count_that_were_finished_when_the_task_had_enough():
 
 def test_without_early_ends_there_is_one_episode_a_row_whatever_the_rule():
     one, other = (rollouts_of(tasks=(1,), drop_unfinished=rule) for rule in (False, True))
-    assert one.rewards.shape == (1, 4, 30) and one.valid.all() and one.last[..., -1].all() and one.last.sum() == 4
+    assert (
+        one.rewards.shape == (1, 4, 30)
+        and one.valid.all()
+        and one.last[..., -1].all()
+        and one.last.sum() == 4
+    )
     assert all(np.array_equal(a, b) for a, b in zip(one, other))
 
 
@@ -94,8 +108,14 @@ def test_an_episode_depends_on_key_task_and_number_alone():
 def test_all_actions_are_means_plus_noise_of_the_right_size():
     found = rollouts_of(tasks=(1,), rollouts=200)
     params = {k: v[1] for k, v in parameters(3).items()}
-    z = (found.actions[0] - POLICY.mean(params, torch.from_numpy(found.observations[0]).flatten(0, 1)).numpy().reshape(200, 30, 2)) / np.exp(-1.49)
-    n = z.size  # 12,000: the mean is within 4 standard errors in all but 6 of 100,000 runs, the variance likewise
+    z = (
+        found.actions[0]
+        - POLICY.mean(params, torch.from_numpy(found.observations[0]).flatten(0, 1))
+        .numpy()
+        .reshape(200, 30, 2)
+    ) / np.exp(-1.49)
+    # 12,000: the mean is within 4 standard errors in all but 6 of 100,000 runs, the variance likewise
+    n = z.size
     assert abs(z.mean()) < 4 / np.sqrt(n) and abs(z.var() - 1) < 4 * np.sqrt(2 / n)
     assert abs(np.corrcoef(z[:, :-1].ravel(), z[:, 1:].ravel())[0, 1]) < 4 / np.sqrt(n)
 
@@ -130,10 +150,15 @@ def test_an_update_gets_every_step_that_counts_once():
     for task in range(3):
         valid = found.valid[task]
         count = valid.sum()
-        assert steps.weights[task].sum() == pytest.approx(1, rel=1e-5) and (steps.weights[task] > 0).sum() == count
+        assert (
+            steps.weights[task].sum() == pytest.approx(1, rel=1e-5)
+            and (steps.weights[task] > 0).sum() == count
+        )
         assert np.array_equal(steps.observations[task, :count], found.observations[task][valid])
         assert np.array_equal(steps.actions[task, :count], found.actions[task][valid])
-        wanted = returns.advantages(found.observations[task], found.rewards[task], found.time[task], found.last[task], valid, 0.99)[valid]
+        wanted = returns.advantages(
+            found.observations[task], found.rewards[task], found.time[task], found.last[task], valid, 0.99
+        )[valid]
         assert np.allclose(steps.advantages[task, :count], wanted, atol=1e-6)
 
 

@@ -1,4 +1,5 @@
-"""Files of a run that are damaged, cut short, mixed up, or another's: refused with their name, and nothing is lost."""
+"""Files of a run that are damaged, cut short, mixed up, or another's: refused with their name, and nothing is
+lost."""
 
 import dataclasses
 import json
@@ -71,7 +72,7 @@ def test_no_bit_of_parameters_can_change_unseen(harm, tmp_path):
     checkpoints.save_params(PARAMS, path)
     for content in harm(path.read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"p\.safetensors .*(is not a whole safetensors file|is damaged).*restore p.safetensors from git or a backup"):
+        with pytest.raises(ValueError, match=r"p\.safetensors .*(is not a whole safetensors file|is damaged).*restore p.safetensors " r"" r"" r"from git or a backup"):
             checkpoints.load_params(path)
 
 
@@ -108,7 +109,7 @@ def test_whatever_is_in_the_log_only_a_valueerror_comes_out(tmp_path_factory, co
     ("text", "said"),
     [
         ("", "no line of iteration 4"),
-        ("iteration,meta_loss\n4,1\n8,1\n", "its columns are 'iteration', 'meta_loss', but must be some of iteration, seconds"),
+        ("iteration,meta_loss\n4,1\n8,1\n", "its columns are 'iteration', 'meta_loss', but must be some of iteration, " "" "" "seconds"),
         ("iteration,seconds,loss\n4,1,1\n8,1,1\n", "its columns are"),
         ("iteration,seconds\n4,1,7\n8,2,7\n", "line 2 has 3 values, but there are 2 columns"),
         ("iteration,seconds\n4\n8,2\n", "line 2 has 1 values"),
@@ -159,7 +160,7 @@ def test_the_log_of_another_training_is_not_taken(tmp_path):
     saved(tmp_path / "one")
     saved(tmp_path / "other", log=[line | {"meta_loss": 0.1} for line in LOG])
     shutil.copy(tmp_path / "other" / "metrics.csv", tmp_path / "one")
-    with pytest.raises(ValueError, match="metrics.csv is damaged, or is not the log that the run's state was saved with"):
+    with pytest.raises(ValueError, match="metrics.csv is damaged, or is not the log that the run's state was saved " "" "" "with"):
         loaded(tmp_path / "one")
 
 
@@ -167,7 +168,7 @@ def test_the_log_of_another_training_is_not_taken(tmp_path):
     ("options", "said"),
     [
         ({"seed": 1}, "the state of another run .seed was 0, is 1.; move .* away"),
-        ({"row": dataclasses.replace(ROW, name="sinusoid-first-order")}, "another run .name was sinusoid-maml, is sinusoid-first-order"),
+        ({"row": dataclasses.replace(ROW, name="sinusoid-first-order")}, "another run .name was sinusoid-maml, is " "sinusoid-first-order"),
         ({"row": dataclasses.replace(ROW, inner_lr=0.5)}, "another run .fingerprint was"),
     ],
 )
@@ -178,7 +179,7 @@ def test_a_state_that_lost_its_record_is_not_another_runs(options, said, tmp_pat
         loaded(tmp_path, **options)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     older(tmp_path, record=False)
-    with pytest.raises(ValueError, match="state.safetensors does not say of which run it is, and there is no run.json beside it"):
+    with pytest.raises(ValueError, match="state.safetensors does not say of which run it is, and there is no run.json beside " "" "" "it"):
         loaded(tmp_path, **options)
     older(tmp_path)
     with pytest.raises(ValueError, match="holds a run of other settings .(seed|name|inner_lr) was"):
@@ -218,7 +219,7 @@ def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
 def test_losses_that_no_training_leaves_are_refused(window, tmp_path):
     path = saved(tmp_path) / "state.safetensors"
     rewritten(path, {"window": window})
-    with pytest.raises(ValueError, match="state.safetensors (has 3 losses that are not logged yet, but needs 1|is not a training state: its window)"):
+    with pytest.raises(ValueError, match="state.safetensors (has 3 losses that are not logged yet, but needs 1|is not a training " "" "" "state: its window)"):
         loaded(tmp_path)
 
 

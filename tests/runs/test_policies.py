@@ -88,7 +88,7 @@ def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
     path = folder / "metrics.csv"
     lines = path.read_text().splitlines()
     path.unlink() if log is None else path.write_text("\n".join(lines[:2]))
-    with pytest.raises(ValueError, match=f"metrics.csv has no line of iteration {1 if log is None else 2}, although the run's state is of iteration 2"):
+    with pytest.raises(ValueError, match=f"metrics.csv has no line of iteration {1 if log is None else 2}, although the run's state " f"" f"" f"is of iteration 2"):
         policies.fit(row, folder=folder)
 
 
@@ -140,7 +140,8 @@ def test_it_learns_to_adapt():
     test = PolicyEvaluation("small", 10, (0.5,))
     start = policies.evaluate(row, policies.fit(dataclasses.replace(row, iterations=0)).params, test)["return"].mean(0)
     found = policies.evaluate(row, fit.params, test)["return"].mean(0)
-    assert found[1] > found[0] + 10 and found[1] > start[1] + 10  # at least 10 of the 50 that there are to gain
+    # at least 10 of the 50 that there are to gain
+    assert found[1] > found[0] + 10 and found[1] > start[1] + 10
 
 
 def test_the_oracle_sees_its_goal():

@@ -1,4 +1,5 @@
-"""The queue: what is left and in which order, going on exactly, and that nothing stops it but time and people."""
+"""The queue: what is left and in which order, going on exactly, and that nothing stops it but time and
+people."""
 
 import dataclasses
 import itertools
@@ -39,7 +40,8 @@ def place(tmp_path, monkeypatch):
         monkeypatch.setitem(paper.ROWS, row.name, row)
     monkeypatch.setattr(paper, "QUEUE", NAMES)
     monkeypatch.setattr(queue, "MILESTONES", 2)
-    monkeypatch.setattr(__main__.os, "nice", lambda by: by)  # for good: the tests that follow would have it too
+    # for good: the tests that follow would have it too
+    monkeypatch.setattr(__main__.os, "nice", lambda by: by)
     return tmp_path
 
 
@@ -65,7 +67,7 @@ def test_the_queue_has_every_row_of_the_paper_once():
 def test_every_row_comes_once_before_any_comes_twice(place):
     assert [(job.row.name, job.seed) for job in plan.jobs(seeds=(0, 1))] == [(name, seed) for seed in (0, 1) for name in NAMES]
     assert [job.row.name for job in plan.jobs("2d-*", (0,))] == [SECOND.name]
-    with pytest.raises(ValueError, match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, "):
+    with pytest.raises(ValueError, match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, " "" "" ""):
         plan.jobs("ant")
 
 

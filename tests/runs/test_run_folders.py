@@ -148,7 +148,7 @@ def test_what_must_not_be_committed_is_not_kept(short, tmp_path, capsys):
     assert __main__.main([*short, "--scale", "quick", "--keep"]) == 1 and "--keep is for results at the paper scale" in capsys.readouterr().err
     quick = ["run", ROW.name, "--runs", str(tmp_path / "quick"), "--device", "cpu", "--scale", "quick", "--until", "1"]
     assert __main__.main(quick) == 0
-    with pytest.raises(ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are kept"):
+    with pytest.raises(ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are " "" "" "kept"):
         folders.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
     assert not data.exists()
 
@@ -370,7 +370,7 @@ print([main(words.split()) for words in commands])
     options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path / "site")}, "capture_output": True, "text": True}
     shown = subprocess.run([sys.executable, "-c", code], check=True, **options)
     assert shown.stdout.splitlines()[-1] == "[0, 1, 1, 1, 1]"
-    assert shown.stderr.count("error: the committed results and the test goals lie in the repository's data/ folder") == 4
+    assert shown.stderr.count("error: the committed results and the test goals lie in the repository's data/ " "folder") == 4
     assert "Traceback" not in shown.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sinusoid-maml-quick"]

@@ -105,7 +105,8 @@ def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch)
 
 
 def interrupted_at(monkeypatch, number, *, times, iteration=5):
-    """Send this process a signal so many times within an iteration; notes whether the iteration came to its end."""
+    """Send this process a signal so many times within an iteration; notes whether the iteration came to its
+    end."""
     ended, gradient, calls = [], supervised.meta_batch.meta_gradient, []
 
     def signalled(*args):
@@ -128,7 +129,7 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
     saved = (folder / "state.safetensors").read_bytes()
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     ended = interrupted_at(monkeypatch, number, times=2)
-    with pytest.raises(KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved state") as stopped:
+    with pytest.raises(KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved " "" "" "state") as stopped:
         supervised.fit(ROW, folder=folder, validate=False)
     assert stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -197,7 +198,7 @@ def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeyp
 def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, inner_lr=1e20)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder .*inner_lr"):
+    with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder " r"" r"" r".*inner_lr"):
         supervised.fit(row, folder=folder)
     assert not (folder / "state.safetensors").exists()
     folder = opened(ROW, base=tmp_path / "good")
@@ -214,7 +215,7 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
 def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, tmp_path):
     row = dataclasses.replace(ROW, inner_lr=inner_lr)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed 0"):
+    with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed " "" "" "0"):
         supervised.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()
 

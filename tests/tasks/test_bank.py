@@ -135,7 +135,9 @@ def damage_a_pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
-@pytest.mark.parametrize("damage", [globals()[name] for name in sorted(globals()) if name.startswith("damage_")])
+@pytest.mark.parametrize(
+    "damage", [globals()[name] for name in sorted(globals()) if name.startswith("damage_")]
+)
 def test_a_damaged_cache_file_is_built_anew(damage):
     cached("x", "one", some_bank)
     damage(cache_dir() / "x.npz")

@@ -24,12 +24,15 @@ def generator(seed=0):
 
 
 def random_bank(classes=6, drawings=5, channels=1, height=4, width=4):
-    images = torch.randint(256, (classes, drawings, channels, height, width), generator=generator(9), dtype=torch.uint8)
+    images = torch.randint(
+        256, (classes, drawings, channels, height, width), generator=generator(9), dtype=torch.uint8
+    )
     return ClassBank(images, tuple(f"class {row}" for row in range(classes)))
 
 
 def excess(counts):
-    """Pearson's statistic of uniformity over its bound: below 1, but for a false alarm, if counts are uniform.
+    """Pearson's statistic of uniformity over its bound: below 1, but for a false alarm, if counts are
+    uniform.
 
     Each line of ``counts`` is a test of its own; they share the rate.
     """
@@ -57,7 +60,8 @@ def test_every_class_is_drawn_equally_often(draws):
 
 
 def test_every_class_gets_every_label_equally_often(draws):
-    table = torch.stack([torch.bincount(draws[0][:, label], minlength=7) for label in range(3)])  # [labels, classes]
+    # [labels, classes]
+    table = torch.stack([torch.bincount(draws[0][:, label], minlength=7) for label in range(3)])
     assert excess(table) < 1  # the classes of a label
     assert excess(table.T) < 1  # the labels of a class
 
@@ -76,7 +80,9 @@ def test_turns_are_uniform_and_independent_between_the_classes_of_a_task(draws):
 
 
 def test_the_chi_square_tests_would_notice_a_bias():
-    lucky = torch.cat([torch.randint(7, (30_000,), generator=generator(2)), torch.zeros(600, dtype=torch.long)])
+    lucky = torch.cat(
+        [torch.randint(7, (30_000,), generator=generator(2)), torch.zeros(600, dtype=torch.long)]
+    )
     assert excess(torch.bincount(lucky)[None]) > 1  # 2 % more of one class than there should be
 
 
@@ -103,7 +109,9 @@ def slow_sample(family, generator, tasks):
     """Image by image, with torch.rot90: the slow twin of ImageTasks.sample."""
     parts = [([], []), ([], [])]
     for classes, drawings, turns in zip(*family.draw(generator, tasks)):
-        for half, points in enumerate((range(family.shots), range(family.shots, family.shots + family.queries))):
+        for half, points in enumerate(
+            (range(family.shots), range(family.shots, family.shots + family.queries))
+        ):
             images, labels = [], []
             for label, row in enumerate(classes):
                 for point in points:
@@ -123,15 +131,19 @@ def families(draw):
     height, channels, rotations = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.booleans())
     width = height if rotations else draw(st.integers(1, 5))
     ways, queries = draw(st.integers(2, classes)), draw(st.integers(1, drawings - shots))
-    return ImageTasks(random_bank(classes, drawings, channels, height, width), ways, shots, queries, rotations)
+    return ImageTasks(
+        random_bank(classes, drawings, channels, height, width), ways, shots, queries, rotations
+    )
 
 
 @given(family=families(), tasks=st.integers(1, 4), seed=st.integers(0, 2**32))
 def test_a_sample_equals_its_slow_twin(family, tasks, seed):
     before = family.bank.images.clone()
     fast, slow = family.sample(generator(seed), tasks), slow_sample(family, generator(seed), tasks)
-    for (images, labels), (slow_images, slow_labels), points in zip(fast, slow, (family.shots, family.queries)):
-        assert images.dtype == torch.float32 and 0 <= images.min() and images.max() <= 1
+    for (images, labels), (slow_images, slow_labels), points in zip(
+        fast, slow, (family.shots, family.queries)
+    ):
+        assert images.dtype == torch.float32 and images.min() >= 0 and images.max() <= 1
         assert images.shape == (tasks, family.ways * points, *family.bank.images.shape[2:])
         assert torch.equal(images, slow_images) and torch.equal(labels, slow_labels)
     assert torch.equal(family.bank.images, before)
@@ -146,7 +158,9 @@ def test_every_label_stands_for_as_many_examples():
 def test_support_and_query_share_no_drawing():
     # Every image of the bank has a value of its own, so an image tells which drawing it is.
     images = torch.arange(6 * 20, dtype=torch.uint8).view(6, 20, 1, 1, 1)
-    (support, _), (query, _) = ImageTasks(ClassBank(images, tuple("abcdef")), 6, 5, 15).sample(generator(), 50)
+    (support, _), (query, _) = ImageTasks(ClassBank(images, tuple("abcdef")), 6, 5, 15).sample(
+        generator(), 50
+    )
     support, query = ((255 * part).round().long().flatten(1) for part in (support, query))
     for ours, theirs in zip(support, query):
         assert len(set(ours.tolist()) | set(theirs.tolist())) == 6 * 20
@@ -178,18 +192,24 @@ def test_without_rotations_every_image_is_upright():
 
 @pytest.mark.parametrize("ways", [1, 7])
 def test_too_few_or_too_many_ways_are_refused(ways):
-    with pytest.raises(ValueError, match=f"ways={ways}, but the 'val' split has 6 classes; use 2 <= ways <= 6"):
+    with pytest.raises(
+        ValueError, match=f"ways={ways}, but the 'val' split has 6 classes; use 2 <= ways <= 6"
+    ):
         ImageTasks(random_bank(), ways, 1, 1, split="val")
 
 
 @pytest.mark.parametrize(("shots", "queries"), [(0, 1), (1, 0), (3, 3), (5, 1)])
 def test_shots_and_queries_that_a_class_cannot_give_are_refused(shots, queries):
-    with pytest.raises(ValueError, match=f"shots={shots} and queries={queries}, but a class has 5 images.*at most 5 together"):
+    with pytest.raises(
+        ValueError, match=f"shots={shots} and queries={queries}, but a class has 5 images.*at most 5 together"
+    ):
         ImageTasks(random_bank(), 3, shots, queries)
 
 
 def test_oblong_images_cannot_be_rotated():
-    with pytest.raises(ValueError, match="images are 3x4, but only square ones can be rotated; use rotations=False"):
+    with pytest.raises(
+        ValueError, match="images are 3x4, but only square ones can be rotated; use rotations=False"
+    ):
         ImageTasks(random_bank(height=3), 3, 1, 1, rotations=True)
 
 
@@ -233,4 +253,7 @@ def test_nearest_neighbour_finds_copies():
     support = torch.rand(4, 6, 1, 3, 3, generator=generator())
     labels = torch.arange(6).expand(4, 6)
     order = torch.randperm(6, generator=generator())
-    assert nearest_neighbour_accuracy(Task((support, labels), (support[:, order], labels[:, order]))).tolist() == [1.0] * 4
+    assert (
+        nearest_neighbour_accuracy(Task((support, labels), (support[:, order], labels[:, order]))).tolist()
+        == [1.0] * 4
+    )

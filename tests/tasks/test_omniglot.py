@@ -54,7 +54,9 @@ def test_pillow_takes_the_nearest_neighbour_for_one_bit_images():
 
 
 def test_a_drawing_saved_as_grey_is_the_same_drawing():
-    assert np.array_equal(omniglot_files.decode(png(drawing(0).convert("L")), ""), omniglot_files.decode(png(drawing(0)), ""))
+    assert np.array_equal(
+        omniglot_files.decode(png(drawing(0).convert("L")), ""), omniglot_files.decode(png(drawing(0)), "")
+    )
 
 
 def test_splits_are_the_characters_of_the_list(small):
@@ -78,7 +80,11 @@ def test_archives_and_folders_may_be_mixed(small, tmp_path, packed):
 
 def test_what_a_mac_leaves_in_archives_and_folders_is_no_drawing(small):
     part = "images_background"
-    litter = {f"__MACOSX/{part}/Greek/character01/._x.png": b"x", f"{part}/.DS_Store": b"x", f"{part}/Greek/": b""}
+    litter = {
+        f"__MACOSX/{part}/Greek/character01/._x.png": b"x",
+        f"{part}/.DS_Store": b"x",
+        f"{part}/Greek/": b"",
+    }
     write(small, part, files_of(part) | litter)
     assert len(omniglot.load("all").names) == 3
 
@@ -190,7 +196,9 @@ def served(small, monkeypatch) -> Iterator[Path]:
     """The small Omniglot on a server, none on this machine; the folder that is served."""
 
     monkeypatch.delenv("MAMLKIT_DATA")
-    hashes = {part: "md5:" + hashlib.md5((small / f"{part}.zip").read_bytes()).hexdigest() for part in CHARACTERS}
+    hashes = {
+        part: "md5:" + hashlib.md5((small / f"{part}.zip").read_bytes()).hexdigest() for part in CHARACTERS
+    }
     monkeypatch.setattr(omniglot, "_HASHES", hashes)
     with serving(partial(Quiet, directory=small), monkeypatch):
         yield small
@@ -215,7 +223,9 @@ def test_fetch_shows_its_progress(served, capfd):
 def test_a_wrong_checksum_is_an_error_and_nothing_is_kept(served):
     with (served / "images_evaluation.zip").open("ab") as file:
         file.write(b"!")
-    with pytest.raises(ValueError, match=r"(?s)images_evaluation\.zip is not the official archive.*not kept.*MD5"):
+    with pytest.raises(
+        ValueError, match=r"(?s)images_evaluation\.zip is not the official archive.*not " r"kept.*MD5"
+    ):
         omniglot.fetch(progress=False)
     assert os.listdir(cache_dir() / "omniglot") == ["images_background.zip"]
     assert not omniglot.available()
@@ -230,7 +240,9 @@ def test_a_damaged_archive_in_the_cache_is_fetched_again(served):
 
 def test_without_a_network_the_error_says_so(served, monkeypatch):
     monkeypatch.setattr(omniglot, "_URL", "http://127.0.0.1:1/")
-    with pytest.raises(ConnectionError, match=r"cannot download http://127\.0\.0\.1:1/images_background\.zip"):
+    with pytest.raises(
+        ConnectionError, match=r"cannot download http://127\.0\.0\.1:1/images_background\.zip"
+    ):
         omniglot.fetch(progress=False)
     assert os.listdir(cache_dir() / "omniglot") == []
 
@@ -242,9 +254,8 @@ def test_an_archive_that_is_not_there_is_a_connection_error(served):
 
 
 def test_a_connection_that_breaks_leaves_nothing(served, monkeypatch):
-    with serving(Breaks, monkeypatch):
-        with pytest.raises(ConnectionError, match="cannot download"):
-            omniglot.fetch(progress=False)
+    with serving(Breaks, monkeypatch), pytest.raises(ConnectionError, match="cannot download"):
+        omniglot.fetch(progress=False)
     assert os.listdir(cache_dir() / "omniglot") == []
 
 
@@ -257,7 +268,9 @@ def test_the_split_is_the_sorted_names_shuffled_with_seed_1():
     assert len(names) == 1623 and names == sorted(names)
     order = np.random.RandomState(1).permutation(1623)
     for split, places in {"train": order[:1100], "val": order[1100:1200], "test": order[1200:]}.items():
-        assert [name for name in names if split_of[name] == split] == [names[place] for place in sorted(places)]
+        assert [name for name in names if split_of[name] == split] == [
+            names[place] for place in sorted(places)
+        ]
 
 
 # ---- the real data
@@ -290,12 +303,16 @@ def test_real_drawings_are_what_pillow_makes_of_them_with_lanczos(real):
     bank = omniglot.load("all")
     for path in omniglot._find().values():
         found = omniglot_files.members(path)
-        for i, ((character, drawer), data) in enumerate(zip(found, omniglot_files.contents(path, found.values()), strict=True)):
+        for i, ((character, drawer), data) in enumerate(
+            zip(found, omniglot_files.contents(path, found.values()), strict=True)
+        ):
             if i % 97 == 0:
                 with Image.open(io.BytesIO(data)) as image:
                     assert image.mode == "1"
                     ink = 1 - np.asarray(image.resize((28, 28), Image.LANCZOS), np.uint8)
-                assert np.array_equal(bank.images[bank.names.index(character), drawer - 1, 0].numpy(), ink * 255)
+                assert np.array_equal(
+                    bank.images[bank.names.index(character), drawer - 1, 0].numpy(), ink * 255
+                )
 
 
 def test_an_official_archive_is_fetched_by_its_checksum(real, monkeypatch, tmp_path):

@@ -20,17 +20,20 @@ def generator(seed=0):
 
 def test_targets_are_the_sine_of_the_shown_task():
     (x, y), (qx, qy) = Sinusoid(shots=3, queries=2, show_task=True).sample(generator(), 50)
-    assert x.shape == (50, 3, 3) and y.shape == (50, 3, 1) and qx.shape == (50, 2, 3) and qy.shape == (50, 2, 1)
+    assert (
+        x.shape == (50, 3, 3) and y.shape == (50, 3, 1) and qx.shape == (50, 2, 3) and qy.shape == (50, 2, 1)
+    )
     for inputs, targets in ((x, y), (qx, qy)):
         points, amplitude, phase = inputs.split(1, -1)
         assert torch.allclose(targets, amplitude * torch.sin(points - phase), atol=1e-6)
-        assert points.abs().max() <= 5 and 0.1 <= amplitude.min() and amplitude.max() <= 5
-        assert 0 <= phase.min() and phase.max() <= math.pi
+        assert points.abs().max() <= 5 and amplitude.min() >= 0.1 and amplitude.max() <= 5
+        assert phase.min() >= 0 and phase.max() <= math.pi
     assert torch.equal(x[:, 0, 1:], qx[:, 0, 1:])  # one task, one amplitude and phase
 
 
 def test_amplitude_phase_and_points_are_uniform():
-    # Kolmogorov-Smirnov with 20,000 values: a true sampler fails one of three tests at 1e-6 less often than 3e-6.
+    # Kolmogorov-Smirnov with 20,000 values: a true sampler fails one of three tests at 1e-6 less often than
+    # 3e-6.
     (x, _), _ = Sinusoid(shots=1, queries=1, show_task=True).sample(generator(1), 20_000)
     bound = math.sqrt(-math.log(1e-6 / 2) / 2) / math.sqrt(20_000)
     for column, (low, high) in enumerate([(-5, 5), (0.1, 5), (0, math.pi)]):
@@ -88,11 +91,15 @@ def test_numbers_that_are_not_whole_or_too_small_are_refused_at_every_door(numbe
 
 
 def test_numpys_whole_numbers_are_whole():
-    assert Sinusoid(shots=np.int64(3), queries=np.uint8(2)).sample(generator(), np.int32(4)).support[0].shape == (4, 3, 1)
+    assert Sinusoid(shots=np.int64(3), queries=np.uint8(2)).sample(generator(), np.int32(4)).support[
+        0
+    ].shape == (4, 3, 1)
 
 
 @pytest.mark.parametrize("name", ["amplitude", "phase", "x"])
-@pytest.mark.parametrize("bounds", [(2.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0), (0.0, math.nan)])
+@pytest.mark.parametrize(
+    "bounds", [(2.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0), (0.0, math.nan)]
+)
 def test_a_range_that_is_none_is_refused(name, bounds):
     with pytest.raises(ValueError, match=rf"{name}=\(.*low <= high"):
         Sinusoid(**{name: bounds})

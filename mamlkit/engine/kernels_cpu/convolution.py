@@ -1,8 +1,10 @@
-"""Convolutions as products with a matrix that is never written down: its rows are read where they lie in the images.
+"""Convolutions as products with a matrix that is never written down: its rows are read where they lie in the
+images.
 
-A convolution and its two adjoints are one sum, ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k, f]``, in which ``a``
-are images with a border of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images are ``[tasks, points, height, width, channels]``,
-kernels ``[tasks, 9 * channels, filters]``, or one for all tasks.
+A convolution and its two adjoints are one sum, ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k,
+f]``, in which ``a`` are images with a border of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images
+are ``[tasks, points, height, width, channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all
+tasks.
 """
 
 __all__ = ["input_gradient", "product", "weight_gradient"]
@@ -19,7 +21,8 @@ from mamlkit.engine.kernels_cpu.offsets import Offsets, neighbours, readers
 from mamlkit.engine.kernels_cpu.vectors import LANES, add_scaled, load, store, zero
 from mamlkit.models import Window
 
-SLICE = 128  # pixels that a weight gradient sums over at once, so that they are still in the cache for the next inputs
+# pixels that a weight gradient sums over at once, so that they are still in the cache for the next inputs
+SLICE = 128
 
 
 def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
@@ -33,7 +36,8 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one is given."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one
+    is given."""
     filters = d.shape[-1]
     d = _in_vectors(d)
     add = out is not None and d.shape[-1] == filters
@@ -70,13 +74,23 @@ def _cut(matrix: Tensor, columns: int, out: Tensor | None) -> Tensor:
 
 def _scratch(x: Tensor, offsets: Offsets, matrix: int) -> tuple[np.ndarray, np.ndarray]:
     """Room for images with their borders, and for a matrix in stripes."""
-    return empty(x.dtype, offsets.group * offsets.side**2 * offsets.pitch).numpy(), empty(x.dtype, matrix).numpy()
+    return empty(x.dtype, offsets.group * offsets.side**2 * offsets.pitch).numpy(), empty(
+        x.dtype, matrix
+    ).numpy()
 
 
 def _convolve(x: Tensor, offsets: Offsets, kernel: Tensor, out: Tensor, add: bool) -> None:
     kernel = kernel if kernel.dim() == 3 else kernel[None]
     scratch = _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
-    _convolved(x.numpy(), offsets, kernel.numpy(), LANES[x.numpy().dtype], *scratch, out.view(len(out), -1, out.shape[-1]).numpy(), add)
+    _convolved(
+        x.numpy(),
+        offsets,
+        kernel.numpy(),
+        LANES[x.numpy().dtype],
+        *scratch,
+        out.view(len(out), -1, out.shape[-1]).numpy(),
+        add,
+    )
 
 
 @loop
@@ -99,7 +113,17 @@ def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
             for row, pixels, tap, depth in offsets.kinds:
                 last = row + count * pixels
                 some = rows[row:last], taps[tap : tap + depth], places[row:last]
-                _add_products(padded, some, stripes[tap * lanes :], len(taps) * lanes, lanes, out.shape[2], lanes, target, add)
+                _add_products(
+                    padded,
+                    some,
+                    stripes[tap * lanes :],
+                    len(taps) * lanes,
+                    lanes,
+                    out.shape[2],
+                    lanes,
+                    target,
+                    add,
+                )
 
 
 @loop
@@ -110,7 +134,8 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
     size = len(stripes) // wide
     b = stripes.reshape(wide // lanes, size, lanes)
     places = np.arange(len(taps)).astype(np.uint64) * np.uint64(wide)
-    in_stripes = wide >= 64 and len(taps) > wide  # else a stripe is read where it lies: copying would cost more than it gains
+    # else a stripe is read where it lies: copying would cost more than it gains
+    in_stripes = wide >= 64 and len(taps) > wide
     padded[:] = 0
     for t in range(tasks):
         values, target = d[t].reshape(-1), out[t].reshape(-1)
@@ -121,14 +146,35 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
                 some, start = rows[k : min(k + size, count * pixels)], first * pixels + k
                 if in_stripes:
                     _stripes(d[t, start : start + len(some)], b)
-                    _add_products(padded, (taps, some, places), stripes, size * lanes, lanes, wide, lanes, target, add or start > 0)
+                    _add_products(
+                        padded,
+                        (taps, some, places),
+                        stripes,
+                        size * lanes,
+                        lanes,
+                        wide,
+                        lanes,
+                        target,
+                        add or start > 0,
+                    )
                 else:
-                    _add_products(padded, (taps, some, places), values[start * wide :], lanes, wide, wide, lanes, target, add or start > 0)
+                    _add_products(
+                        padded,
+                        (taps, some, places),
+                        values[start * wide :],
+                        lanes,
+                        wide,
+                        wide,
+                        lanes,
+                        target,
+                        add or start > 0,
+                    )
 
 
 @loop
 def _stripes(matrix, b):
-    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``, which a product reads from beginning to end."""
+    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``, which a product reads
+    from beginning to end."""
     for i in range(b.shape[0]):
         for k in range(matrix.shape[0]):
             row, target = matrix[k, i * b.shape[2] : (i + 1) * b.shape[2]], b[i, k]
@@ -138,7 +184,8 @@ def _stripes(matrix, b):
 
 @loop
 def _turned_stripes(matrix, order, b):
-    """``[taps * channels, filters]`` as :func:`_stripes` of ``[taps * filters, channels]``, the taps in another order."""
+    """``[taps * channels, filters]`` as :func:`_stripes` of ``[taps * filters, channels]``, the taps in
+    another order."""
     channels, filters, lanes = matrix.shape[0] // 9, matrix.shape[1], b.shape[2]
     for k in range(len(order)):
         for c in range(channels):
@@ -159,14 +206,18 @@ def _pad(x, offsets, padded):
         for a in range(height):
             row = x[i, a].reshape(-1)
             for b in range(pieces):
-                source, target = np.uint64(b * size), np.uint64(((i * side + a + border) * side + b + border) * pitch)
+                source, target = (
+                    np.uint64(b * size),
+                    np.uint64(((i * side + a + border) * side + b + border) * pitch),
+                )
                 for c in range(np.uint64(size)):
                     padded[target + c] = row[source + c]
 
 
 @loop
 def _add_products(a, some, b, stripe, step, wide, lanes, out, add):
-    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers until they are whole.
+    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers
+    until they are whole.
 
     ``stripe`` and ``step`` are how far apart stripes and rows of b are.
     """

@@ -1,7 +1,8 @@
 """How loops are compiled, and where the machine code is kept for the next process.
 
-Numba's own cache knows a loop by its file alone: it does not see a change in another file, from which the loop takes
-a part. Here the machine code lies in a folder whose name holds a digest of all files of this package.
+Numba's own cache knows a loop by its file alone: it does not see a change in another file, from which the
+loop takes a part. Here the machine code lies in a folder whose name holds a digest of all files of this
+package.
 """
 
 __all__ = ["loop"]
@@ -26,7 +27,9 @@ HERE = Path(__file__).parent
 
 def _name() -> str:
     """Of the folder: one digest of what compiles and for what, and one of what is compiled."""
-    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_") and item[0] != "NUMBA_CACHE_DIR")
+    settings = sorted(
+        item for item in os.environ.items() if item[0].startswith("NUMBA_") and item[0] != "NUMBA_CACHE_DIR"
+    )
     processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     surroundings = repr((numba.__version__, llvmlite.__version__, processor, settings)).encode()
     sources = b"".join(file.name.encode() + file.read_bytes() for file in sorted(HERE.glob("*.py")))
@@ -38,7 +41,8 @@ def _digest(text: bytes) -> str:
 
 
 def _folder() -> Path | None:
-    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None if none can be written.
+    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None if none can
+    be written.
 
     What other sources have left in the same surroundings is removed.
     """
@@ -108,7 +112,8 @@ class _Cache(caching.FunctionCache):
 def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function at its first call; where no folder can be written, anew in each process.
 
-    What a loop calls belongs to :mod:`mamlkit.engine.kernels_cpu`, since a change elsewhere would not be seen.
+    What a loop calls belongs to :mod:`mamlkit.engine.kernels_cpu`, since a change elsewhere would not be
+    seen.
     """
     compiled = numba.njit(nogil=True, fastmath={"contract", "nsz"})(function)
     if _Locator.folder:

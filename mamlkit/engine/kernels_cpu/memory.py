@@ -16,7 +16,8 @@ _local = threading.local()
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Memory that this thread has had before and that nobody holds any more, or new memory; its values are anything.
+    """Memory that this thread has had before and that nobody holds any more, or new memory; its values are
+    anything.
 
     A page that the system gives out anew costs as much as all that an engine's pass does with it.
     """

@@ -32,7 +32,8 @@ def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tens
 def normalise_backward(
     d: Tensor, y: Tensor, n: Tensor, r: Tensor, where: Tensor, shift: Tensor, pool: int, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adjoint of :func:`normalise`: the gradient of z, and the sums over points of d and of n d ``[tasks, channels]``.
+    """Adjoint of :func:`normalise`: the gradient of z, and the sums over points of d and of n d ``[tasks,
+    channels]``.
 
     Without ``keep`` the first takes the place of n.
     """
@@ -43,8 +44,11 @@ def normalise_backward(
     return dz, sum_d, sum_nd
 
 
-def normalise_tangent(z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int) -> tuple[Tensor, ...]:
-    """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), the mean of n z_dot and the sum of dz z_dot."""
+def normalise_tangent(
+    z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int
+) -> tuple[Tensor, ...]:
+    """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), the mean of n z_dot and
+    the sum of dz z_dot."""
     y_dot, mean_nz, sum_dzz = empty(n.dtype, *where.shape), torch.empty_like(r), torch.empty_like(r)
     arrays = (t.numpy() for t in (z_dot, dz, n, r, where))
     _normalise_tangent(*arrays, pool, mean_nz.numpy(), sum_dzz.numpy(), y_dot.numpy())
@@ -72,10 +76,10 @@ def normalise_tangent_backward(
     return dz_dot, sum_d_dot
 
 
-# Sums run over a row of pixels in the tensors' own precision and over rows in float64: half a million pixels of a
-# Mini-ImageNet query set would cost float32 three digits. Mean and variance are taken image by image, while the image
-# is in the cache, and combined (Chan, Golub and LeVeque, 1983). ``k`` counts the p * p pixels of a pooling window;
-# without pooling p = 1, and every pixel is a window of its own.
+# Sums run over a row of pixels in the tensors' own precision and over rows in float64: half a million pixels
+# of a Mini-ImageNet query set would cost float32 three digits. Mean and variance are taken image by image,
+# while the image is in the cache, and combined (Chan, Golub and LeVeque, 1983). ``k`` counts the p * p pixels
+# of a pooling window; without pooling p = 1, and every pixel is a window of its own.
 
 
 @loop
@@ -136,7 +140,8 @@ def _normalise(z, shift, eps, p, r, where, y):
                         where[t, i, a, b, c] = place[c]
 
 
-# An active output y is n at the maximum of its window, plus the shift: sums over the windows need no look at n.
+# An active output y is n at the maximum of its window, plus the shift: sums over the windows need no look at
+# n.
 
 
 @loop
@@ -213,7 +218,9 @@ def _normalise_tangent(z, dz, n, r, where, p, mean_nz, sum_dzz, y):
 
 
 @loop
-def _normalise_tangent_backward(d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_dzz, where, shift, p, dz_dot, sum_d_dot):
+def _normalise_tangent_backward(
+    d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_dzz, where, shift, p, dz_dot, sum_d_dot
+):
     tasks, points, height, width, channels = n.shape
     zero, rows, pixels = n.dtype.type(0), np.empty((2, channels), n.dtype), points * height * width
     for t in range(tasks):
@@ -240,7 +247,9 @@ def _normalise_tangent_backward(d_dot, y, n, n_dot, dz, r, sum_nd, mean_nz, sum_
                 for b in range(width):
                     for c in range(channels):
                         value = c0[c] + c1[c] * n[t, i, a, b, c]
-                        dz_dot[t, i, a, b, c] = value + c2[c] * dz[t, i, a, b, c] + c3[c] * n_dot[t, i, a, b, c]
+                        dz_dot[t, i, a, b, c] = (
+                            value + c2[c] * dz[t, i, a, b, c] + c3[c] * n_dot[t, i, a, b, c]
+                        )
             for a in range(height // p):
                 for b in range(width // p):
                     for k in range(p * p):

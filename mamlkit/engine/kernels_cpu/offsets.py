@@ -14,7 +14,8 @@ from mamlkit.models import Window
 GROUP_BYTES = 256 << 10  # of images with a border that are read again and again: what the cache has room for
 LINE_BYTES = 64  # of the cache, which finds its place by an address's last bits
 
-Unsigned = NDArray[np.uint64]  # a signed index may count from the end of an array, and every use of it would ask
+# a signed index may count from the end of an array, and every use of it would ask
+Unsigned = NDArray[np.uint64]
 
 
 class Offsets(NamedTuple):
@@ -25,8 +26,8 @@ class Offsets(NamedTuple):
         side: pixels of a row with its borders.
         pitch: numbers from one pixel to the next.
         group: images that are given their borders at once.
-        kinds: ``[kinds, 4]``, for each kind of pixel where its rows begin, how many an image has, where its taps begin and how many
-            there are.
+        kinds: ``[kinds, 4]``, for each kind of pixel where its rows begin, how many an image has, where its
+            taps begin and how many there are.
         rows: where each pixel begins to read.
         taps: what it reads from there.
         places: where its sum goes.
@@ -70,7 +71,8 @@ def neighbours(window: Window, points: int, filters: int, itemsize: int) -> Offs
 def readers(window: Window, points: int, filters: int, channels: int, itemsize: int) -> Offsets:
     """What input pixels read of the output pixels in whose neighbourhoods they are.
 
-    With a stride of two there are four kinds of input pixels, in even and odd rows and columns: they read one to four output pixels.
+    With a stride of two there are four kinds of input pixels, in even and odd rows and columns: they read one
+    to four output pixels.
 
     Args:
         window, points, itemsize: as for :func:`neighbours`.
@@ -89,7 +91,10 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
         ys, xs = (np.arange((r - window.before) % stride, window.size, stride) for r in kind)
         ky, kx = (np.arange(r, 3, stride) for r in kind)
         i, y, x = (each.ravel() for each in np.meshgrid(np.arange(group), ys, xs, indexing="ij"))
-        ty, tx, f = (each.ravel() for each in np.meshgrid(ky // stride, kx // stride, np.arange(filters), indexing="ij"))
+        ty, tx, f = (
+            each.ravel()
+            for each in np.meshgrid(ky // stride, kx // stride, np.arange(filters), indexing="ij")
+        )
         a, b = ((each + window.before) // stride + border for each in (y, x))
         kinds.append((sum(map(len, rows)), len(ys) * len(xs), sum(map(len, taps)), len(f)))
         rows.append(((i * side + a) * side + b) * pitch)
@@ -101,7 +106,8 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
 
 
 def _pitch(numbers: int, itemsize: int) -> int:
-    """Those of a pixel, and a line's if pixels would else lie a power of two apart, where they drive each other out of the cache."""
+    """Those of a pixel, and a line's if pixels would else lie a power of two apart, where they drive each
+    other out of the cache."""
     return numbers + (LINE_BYTES // itemsize if numbers * itemsize % (4 * LINE_BYTES) == 0 else 0)
 
 

@@ -1,6 +1,7 @@
 """The processor's vectors in Numba: a type, and four operations that each become one or two instructions.
 
-A loop that keeps a dozen sums in registers, which Numba would not find by itself, can so be written in Python.
+A loop that keeps a dozen sums in registers, which Numba would not find by itself, can so be written in
+Python.
 """
 
 __all__ = ["LANES", "add_scaled", "load", "store", "zero"]
@@ -15,8 +16,10 @@ from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-BYTES = 128 if llvm.get_host_cpu_features().get("avx512f") else 64  # of a vector: two registers of AVX2 or of AVX-512, four of NEON
-LANES = {np.dtype(name): BYTES // np.dtype(name).itemsize for name in ("float32", "float64")}  # numbers in a vector
+# of a vector: two registers of AVX2 or of AVX-512, four of NEON
+BYTES = 128 if llvm.get_host_cpu_features().get("avx512f") else 64
+# numbers in a vector
+LANES = {np.dtype(name): BYTES // np.dtype(name).itemsize for name in ("float32", "float64")}
 
 
 class Vector(types.Type):
@@ -36,12 +39,16 @@ class VectorModel(models.PrimitiveModel):
     """A vector is what LLVM calls one."""
 
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_value_type(), vector.lanes))
+        super().__init__(
+            manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_value_type(), vector.lanes)
+        )
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Vector) -> Any:
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
-    return builder.bitcast(builder.gep(array.data, [arguments[1]]), context.get_value_type(vector).as_pointer())
+    return builder.bitcast(
+        builder.gep(array.data, [arguments[1]]), context.get_value_type(vector).as_pointer()
+    )
 
 
 @intrinsic
@@ -63,7 +70,11 @@ def store(_: Any, array: types.Array, start: types.Integer, vector: Vector) -> t
     """Put a vector at ``array[start:]``, as :func:`load` reads it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], _address(context, builder, signature, arguments, vector), align=array.dtype.bitwidth // 8)
+        builder.store(
+            arguments[2],
+            _address(context, builder, signature, arguments, vector),
+            align=array.dtype.bitwidth // 8,
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.uintp, vector), generate

@@ -16,9 +16,9 @@ import torch
 
 from mamlkit import places
 from mamlkit.experiments import paper
+from mamlkit.experiments.rows import Experiment, PolicyRow
 from mamlkit.report import results
 from mamlkit.runs import folders, supervised
-from mamlkit.experiments.rows import Experiment, PolicyRow
 
 PROBE_ITERATIONS = 10
 PROBE_SECONDS = 30.0  # of a trial, after which it ends with fewer iterations, but at least one

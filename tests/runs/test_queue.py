@@ -10,15 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mamlkit import places
-from mamlkit import __main__
+from mamlkit import __main__, places
 from mamlkit.experiments import paper
 from mamlkit.report import results
 from mamlkit.runs import checkpoints, folders, plan, queue, supervised
 
 SINUSOID = paper.get("sinusoid-maml")
 FIRST = dataclasses.replace(
-    SINUSOID, iterations=120, meta_batch_size=2, quick={}, evaluations=(dataclasses.replace(SINUSOID.evaluations[0], tasks=20),)
+    SINUSOID,
+    iterations=120,
+    meta_batch_size=2,
+    quick={},
+    evaluations=(dataclasses.replace(SINUSOID.evaluations[0], tasks=20),),
 )
 SECOND = dataclasses.replace(
     paper.get("2d-navigation-maml"), meta_batch_size=2, rollouts=2, iterations=4, evaluations=(
@@ -65,9 +68,14 @@ def test_the_queue_has_every_row_of_the_paper_once():
 
 
 def test_every_row_comes_once_before_any_comes_twice(place):
-    assert [(job.row.name, job.seed) for job in plan.jobs(seeds=(0, 1))] == [(name, seed) for seed in (0, 1) for name in NAMES]
+    assert [(job.row.name, job.seed) for job in plan.jobs(seeds=(0, 1))] == [
+        (name, seed) for seed in (0, 1) for name in NAMES
+    ]
     assert [job.row.name for job in plan.jobs("2d-*", (0,))] == [SECOND.name]
-    with pytest.raises(ValueError, match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, " "" "" ""):
+    with pytest.raises(
+        ValueError,
+        match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, ",
+    ):
         plan.jobs("ant")
 
 
@@ -80,7 +88,9 @@ def test_what_it_reaches_is_what_straight_runs_reach(place):
     assert not list((place / "repository" / "data" / "partial").glob("*/*/*"))
     assert plan.jobs(seeds=(0,), base=place / "here") == []
     tested = [line for line in said if line.startswith(f"{FIRST.name}, seed 0:") and "mse" in line]
-    assert len(tested) == queue.MILESTONES and "60 of 120; mse" in tested[0] and "120 of 120; mse" in tested[-1]
+    assert (
+        len(tested) == queue.MILESTONES and "60 of 120; mse" in tested[0] and "120 of 120; mse" in tested[-1]
+    )
 
 
 def test_when_the_time_is_over_another_machine_goes_on(place, monkeypatch):
@@ -95,13 +105,19 @@ def test_when_the_time_is_over_another_machine_goes_on(place, monkeypatch):
     assert same(result(place, FIRST.name)[1], supervised.fit(FIRST).params)
 
 
-def test_a_machine_that_vanishes_loses_half_an_hour_and_the_next_one_may_be_an_earlier_one(place, monkeypatch):
+def test_a_machine_that_vanishes_loses_half_an_hour_and_the_next_one_may_be_an_earlier_one(
+    place, monkeypatch
+):
     clock, kept = itertools.count(), []
     keep_state = folders.keep_state
     with monkeypatch.context() as patched:
         patched.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         patched.setattr(queue, "KEEP_SECONDS", 30)  # looks at the clock: two an iteration
-        patched.setattr(folders, "keep_state", lambda folder: kept.append(folders.iterations_done(folder)) or keep_state(folder))
+        patched.setattr(
+            folders,
+            "keep_state",
+            lambda folder: kept.append(folders.iterations_done(folder)) or keep_state(folder),
+        )
         assert work(place, hours=100 / 3600) == []
     assert len(kept) > 2 and kept == sorted(set(kept))
     with monkeypatch.context() as patched:
@@ -238,7 +254,9 @@ def test_a_damaged_result_stops_its_own_run_only(place):
     assert result(place, SECOND.name)[0] == SECOND.iterations
 
 
-@pytest.mark.parametrize("text", ["", "iteration\n1\n", "iteration,seconds\na,b\n1,x\n", '"', "\x00,\xff\n1,2,3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "iteration\n1\n", "iteration,seconds\na,b\n1,x\n", '"', "\x00,\xff\n1,2,3\n"]
+)
 def test_a_damaged_log_or_state_stops_no_plan(place, text):
     folder = place / "here" / FIRST.name / "seed0"
     folder.mkdir(parents=True)
@@ -266,7 +284,18 @@ def test_the_plan_tries_what_no_log_tells_and_says_what_cannot_run(place, monkey
     monkeypatch.setitem(paper.ROWS, broken.name, broken)
     monkeypatch.setattr(paper, "QUEUE", (*NAMES, broken.name))
     before = sorted(place.rglob("*"))
-    words = ["paper", "--dry-run", "--seeds", "0-1", "--runs", str(place / "here"), "--device", "cpu", "--threads", "1"]
+    words = [
+        "paper",
+        "--dry-run",
+        "--seeds",
+        "0-1",
+        "--runs",
+        str(place / "here"),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     assert __main__.main(words) == 0
     out = capsys.readouterr().out
     assert out.count("a trial") == 4
@@ -278,7 +307,19 @@ def test_the_plan_tries_what_no_log_tells_and_says_what_cannot_run(place, monkey
 def test_the_command_trains_at_low_priority_and_tells_what_failed(place, monkeypatch, capsys):
     lowered = []
     monkeypatch.setattr(__main__.os, "nice", lowered.append)
-    words = ["paper", "--only", FIRST.name, "--seeds", "0", "--runs", str(place / "here"), "--device", "cpu", "--threads", "1"]
+    words = [
+        "paper",
+        "--only",
+        FIRST.name,
+        "--seeds",
+        "0",
+        "--runs",
+        str(place / "here"),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     assert __main__.main(words) == 0 and lowered == [19]
     assert "120 of 120; mse" in capsys.readouterr().err
     monkeypatch.setattr(supervised, "fit", lambda *_, **__: 1 / 0)

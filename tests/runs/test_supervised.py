@@ -16,7 +16,10 @@ from mamlkit.runs import folders, supervised, terminal
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
-    paper.get("glyphs-5way-1shot").at("quick"), iterations=4, meta_batch_size=2, network=("conv4", {"ways": 5, "filters": 4})
+    paper.get("glyphs-5way-1shot").at("quick"),
+    iterations=4,
+    meta_batch_size=2,
+    network=("conv4", {"ways": 5, "filters": 4}),
 )
 
 
@@ -40,7 +43,9 @@ def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     assert first.iteration == half and not equal(first.params, whole.params)
     second = supervised.fit(row, seed=1, folder=folder)
     assert second.iteration == row.iterations and equal(second.params, whole.params)
-    assert np.array_equal(second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True)
+    assert np.array_equal(
+        second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True
+    )
 
 
 def test_training_is_adam_on_the_meta_gradient():
@@ -51,7 +56,9 @@ def test_training_is_adam_on_the_meta_gradient():
     optimiser = torch.optim.Adam(leaves.values(), lr=0.001, betas=(0.9, 0.999), eps=1e-8)
     for iteration in range(3):
         batch = family.sample(supervised.generator(3, "train", iteration), 4)
-        gradient, _ = meta_batch.meta_gradient(methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch)
+        gradient, _ = meta_batch.meta_gradient(
+            methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch
+        )
         for name, value in leaves.items():
             value.grad = gradient[name]
         optimiser.step()
@@ -94,7 +101,9 @@ def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch)
     folder = opened(row, base=tmp_path)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     at = interrupted_at(monkeypatch, number, times=1)
-    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 5; the same command resumes") as stopped:
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped after iteration 5; the same command resumes"
+    ) as stopped:
         supervised.fit(row, folder=folder, validate=False)
     assert stopped.value.signum == number and at == [5]
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -129,9 +138,13 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
     saved = (folder / "state.safetensors").read_bytes()
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     ended = interrupted_at(monkeypatch, number, times=2)
-    with pytest.raises(KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved " "" "" "state") as stopped:
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved state"
+    ) as stopped:
         supervised.fit(ROW, folder=folder, validate=False)
-    assert stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
+    assert (
+        stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
+    )
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.undo()
     assert equal(supervised.fit(ROW, folder=folder).params, supervised.fit(ROW).params)
@@ -157,7 +170,10 @@ def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(os, "replace", killed)
         supervised.fit(ROW, folder=folder, validate=False)
-    resumed, straight = supervised.fit(ROW, folder=folder, validate=False), supervised.fit(ROW, validate=False)
+    resumed, straight = (
+        supervised.fit(ROW, folder=folder, validate=False),
+        supervised.fit(ROW, validate=False),
+    )
     assert equal(resumed.params, straight.params) and list(resumed.log.iteration) == [2, 4, 6, 8, 10]
     assert list(resumed.log.meta_loss) == list(straight.log.meta_loss)
 
@@ -198,7 +214,13 @@ def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeyp
 def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, inner_lr=1e20)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder " r"" r"" r".*inner_lr"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder "
+        r""
+        r""
+        r".*inner_lr",
+    ):
         supervised.fit(row, folder=folder)
     assert not (folder / "state.safetensors").exists()
     folder = opened(ROW, base=tmp_path / "good")
@@ -215,7 +237,10 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
 def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, tmp_path):
     row = dataclasses.replace(ROW, inner_lr=inner_lr)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed " "" "" "0"):
+    with pytest.raises(
+        FloatingPointError,
+        match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed 0",
+    ):
         supervised.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()
 
@@ -236,13 +261,19 @@ def test_evaluation_is_a_plain_loop_over_tasks_and_leaves_no_tape():
     before = {k: v.clone() for k, v in params.items()}
     curves = supervised.evaluate(ROW, params, ROW.evaluations[0], n_tasks=4, seed=5)
     assert equal(params, before) and not any(p.requires_grad for p in params.values())
-    batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(supervised.generator(5, "evaluate test", 0), supervised.EVALUATION_CHUNK)
+    batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(
+        supervised.generator(5, "evaluate test", 0), supervised.EVALUATION_CHUNK
+    )
     for i in range(4):
         fast = {k: v.clone().requires_grad_() for k, v in params.items()}
         for step in range(11):
             x, y = (t[i] for t in batch.query)
-            assert np.isclose(curves["mse"][i, step], ((learner.model.apply(fast, x) - y) ** 2).mean().item(), rtol=1e-4)
-            gradient = torch.autograd.grad(learner.loss_fn(fast, tuple(t[i] for t in batch.support)), list(fast.values()))
+            assert np.isclose(
+                curves["mse"][i, step], ((learner.model.apply(fast, x) - y) ** 2).mean().item(), rtol=1e-4
+            )
+            gradient = torch.autograd.grad(
+                learner.loss_fn(fast, tuple(t[i] for t in batch.support)), list(fast.values())
+            )
             fast = {k: (v - 0.01 * g).detach().requires_grad_() for (k, v), g in zip(fast.items(), gradient)}
 
 
@@ -253,8 +284,14 @@ def test_accuracy_and_cross_entropy_are_those_of_the_logits():
     batch = family.sample(supervised.generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
     for i in range(6):
         logits = supervised.build(GLYPHS).model.apply(params, batch.query[0][i])
-        assert np.isclose(curves["accuracy"][i, 0], 100 * (logits.argmax(1) == batch.query[1][i]).float().mean())
-        assert np.isclose(curves["cross_entropy"][i, 0], torch.nn.functional.cross_entropy(logits, batch.query[1][i]), rtol=1e-4)
+        assert np.isclose(
+            curves["accuracy"][i, 0], 100 * (logits.argmax(1) == batch.query[1][i]).float().mean()
+        )
+        assert np.isclose(
+            curves["cross_entropy"][i, 0],
+            torch.nn.functional.cross_entropy(logits, batch.query[1][i]),
+            rtol=1e-4,
+        )
 
 
 @pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
@@ -262,7 +299,9 @@ def test_the_modes_of_a_caller_do_not_change_an_evaluation(row):
     params = supervised.build(row).model.init(supervised.generator(0, "init"))
     wanted = supervised.evaluate(row, params, row.evaluations[0], n_tasks=3)
     with torch.inference_mode(), torch.autocast("cpu"):
-        found = supervised.evaluate(row, {k: v.clone() for k, v in params.items()}, row.evaluations[0], n_tasks=3)
+        found = supervised.evaluate(
+            row, {k: v.clone() for k, v in params.items()}, row.evaluations[0], n_tasks=3
+        )
     assert all(np.array_equal(found[metric], values) for metric, values in wanted.items())
 
 

@@ -37,7 +37,7 @@ from mamlkit.report import plots, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, supervised, train
 from mamlkit.runs import policies as rl
 
 FOLDER = Path(__file__).parent / "films"
@@ -55,8 +55,8 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     )
     row = paper.get(name).at("quick")
     if isinstance(row, rows.PolicyRow):
-        return rl.fit(row, seed=seed).params
-    return supervised.fit(row, seed=seed, validate=False).params
+        return train.fit(row, seed=seed).params
+    return train.fit(row, seed=seed, validate=False).params
 
 
 def sinusoid(target: Path) -> None:

@@ -51,11 +51,11 @@ import torch
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, results
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, devices, seeds, supervised, train
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 plots.use_style()
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 ROWS = {
     "MAML": "sinusoid-maml",
     "MAML, first order": "sinusoid-first-order",
@@ -93,7 +93,7 @@ ROWS = {
 n_tasks = 200_000
 for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
     family = Sinusoid(shots=1, queries=1, phase=(0, end * math.pi))
-    (x, y), _ = family.sample(supervised.generator(0, "task-blind"), n_tasks)
+    (x, y), _ = family.sample(seeds.generator(0, "task-blind"), n_tasks)
     error = (y - best * x.cos()) ** 2
     floor = task_blind_mse(phase=family.phase)
     far = abs(error.mean() - floor) / (error.std() / math.sqrt(n_tasks))
@@ -107,7 +107,7 @@ for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the sli
     family = Sinusoid(
         phase=(0, end * math.pi), show_task=True
     )  # inputs are (x, A, phase)
-    task = family.sample(supervised.generator(0, "figure"), 12)
+    task = family.sample(seeds.generator(0, "figure"), 12)
     for _, amplitude, phase in task.support[0][:, 0]:
         ax.plot(
             x,
@@ -155,7 +155,7 @@ notebook.table(frame, "Settings of the sinusoid experiments.", "tab-sinusoid-set
 quick = {}
 for method in ("MAML", "pretrained"):
     quick_row = paper.get(ROWS[method]).at("quick")
-    quick[method] = supervised.fit(quick_row, seed=0, validate=False)
+    quick[method] = train.fit(quick_row, seed=0, validate=False)
 print(
     "trained:",
     ", ".join(
@@ -540,7 +540,7 @@ plt.show()
 
 # %%
 def half_range(shots, n_tasks=1000):
-    generator = supervised.generator(0, "half range")
+    generator = seeds.generator(0, "half range")
     inputs, _ = Sinusoid(show_task=True).sample(generator, n_tasks).support
     x = 5 * torch.rand(n_tasks, 2 * shots, 1, generator=generator)
     x[:, shots:] -= 5  # the query points
@@ -667,7 +667,7 @@ mean_square = (0.1**2 + 0.1 * 5 + 5**2) / 3
 by_hand = mean_square / 2 - (2 / math.pi * 2.55) ** 2
 quarter = (0, math.pi / 2)
 family = Sinusoid(shots=1, queries=1, phase=quarter)
-(x, y), _ = family.sample(supervised.generator(0, "exercise"), n_tasks)
+(x, y), _ = family.sample(seeds.generator(0, "exercise"), n_tasks)
 sampled = (y - 2 / math.pi * 2.55 * (x.sin() - x.cos())) ** 2
 print(f"by hand {by_hand:.3f}, task_blind_mse {task_blind_mse(phase=quarter):.3f}")
 far = abs(sampled.mean() - by_hand) / (sampled.std() / math.sqrt(n_tasks))
@@ -731,7 +731,7 @@ notebook.check(text, min(after_ten.values()) > 2 * one_step)
 # 6,000 test tasks.
 
 # %%
-shown = Sinusoid(show_task=True).sample(supervised.generator(0, "amplitude"), 2000)
+shown = Sinusoid(show_task=True).sample(seeds.generator(0, "amplitude"), 2000)
 amplitude = shown.support[0][:, 0, 1].numpy()
 hidden = maml.Task(*((inputs[..., :1], targets) for inputs, targets in shown))
 errors = errors_along("MAML", 10, hidden)[:, :2]  # steps 0 and 1
@@ -775,7 +775,7 @@ def curvature(method, start, support, products=40):
     return norm(v)
 
 
-support = Sinusoid().sample(supervised.generator(0, "curvature"), 100).support
+support = Sinusoid().sample(seeds.generator(0, "curvature"), 100).support
 sharpness = {}
 for method in params:
     seeds = [r["seed"] for r in results.load(ROWS[method])]

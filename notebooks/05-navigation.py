@@ -53,12 +53,12 @@ from mamlkit.rl.navigation import STEP
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps, sample, to_steps
 from mamlkit.rl.trpo import conjugate_gradient
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, devices, rederive, seeds, train
 from mamlkit.runs import policies as rl
 from scipy.optimize import minimize
 from torch.func import grad, hessian, vmap
 
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 NAME = "2d-navigation"
 METHODS = {
@@ -256,7 +256,7 @@ def meta_gradient(theta, number):
     return {name: g.mean(0) for name, g in each.items()}, before, after  # 10
 
 
-theta = policy.init(supervised.generator(0, "init"))
+theta = policy.init(seeds.generator(0, "init"))
 gradient, before, after = meta_gradient(theta, number=0)
 
 # %% [markdown]
@@ -331,7 +331,7 @@ notebook.check("and has the same meta-gradient", close(batch.gradient(), live))
 
 # %%
 small = gaussian_mlp(2, 2, (4, 3))  # 37 parameters
-tiny = double(small.init(supervised.generator(1, "init")))
+tiny = double(small.init(seeds.generator(1, "init")))
 batch = maml_rl.MetaBatch(small, tiny, before64, after64, alpha)
 one = lambda steps, i: Steps(*(each[i] for each in steps))
 sampled = [maml_rl.adapt(small, tiny, one(before64, i), alpha) for i in range(tasks)]
@@ -500,7 +500,7 @@ notebook.table(
 )
 
 # %%
-fit = rl.fit(quick, seed=0)
+fit = train.fit(quick, seed=0)
 log = fit.log.set_index("iteration")
 begin, end = log.iloc[:5].mean(), log.iloc[-5:].mean()
 print(f"trained for {fit.iteration} iterations")
@@ -686,7 +686,7 @@ notebook.table(
 # %%
 random_row = paper.get(f"{NAME}-random")
 no_step = dataclasses.replace(random_row.evaluations[0], inner_lrs=())
-draws = [rl.fit(random_row, seed=seed).params for seed in range(6)]
+draws = [train.fit(random_row, seed=seed).params for seed in range(6)]
 starts = [rl.evaluate(random_row, params, no_step)["return"].mean() for params in draws]
 published = theirs["random initialisation"].loc[0]
 wide = 2 * published.ci95
@@ -723,11 +723,11 @@ plt.show()
 
 
 # %%
-notebook.source(rl.standard_errors)
+notebook.source(rederive.standard_errors)
 
 # %%
 if results.load(row.name):
-    far = rl.standard_errors(row.name)
+    far = rederive.standard_errors(row.name)
     notebook.check(
         "ten goals agree within 5 standard errors, at both steps", max(far) < 5
     )

@@ -49,11 +49,11 @@ from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, devices, rederive, seeds, train
 from mamlkit.runs import policies as rl
 from torch.func import grad, hessian
 
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 
 # %%
@@ -278,7 +278,7 @@ notebook.table(
 )
 
 # %%
-fit = rl.fit(quick, seed=0)
+fit = train.fit(quick, seed=0)
 share = steps_of["quick"] / steps_of["paper"]
 print(f"{fit.iteration} iterations, {100 * share:.1f} % of the paper's steps")
 moved = (fit.log.kl > 0).all() and (fit.log.kl <= quick.max_kl).all()
@@ -477,7 +477,7 @@ notebook.table(
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
 drawn = m + torch.randn(
-    200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64
+    200_000, generator=seeds.generator(0, "bandit"), dtype=torch.float64
 )
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
@@ -514,7 +514,7 @@ def beyond(name, params=None):
     """Share of the steps of a policy, untrained or as given, with an observation beyond the bound."""
     row = paper.get(name)
     env, policy = rl.build(row, num_tasks=4, rollouts=10)
-    everyone = rl.spread(params or policy.init(supervised.generator(0, "init")), 4)
+    everyone = rl.spread(params or policy.init(seeds.generator(0, "init")), 4)
     episodes = sample(
         env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4]
     )
@@ -873,7 +873,7 @@ for setting, name in SETTINGS.items():
         if results.load(f"{name}-{METHODS[method]}"):
             goals = (5 if name.startswith("ant") else 10, 40)
             near = any(
-                max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5
+                max(rederive.standard_errors(f"{name}-{METHODS[method]}", g)) < 5
                 for g in goals
             )
             notebook.check(
@@ -936,7 +936,7 @@ notebook.check(
 )
 
 env, policy = rl.build(row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+params = rl.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, -1.0]))
 cost = 0.05 * (episodes.actions.clip(-1, 1) ** 2).sum((-2, -1))  # of each episode
 total = episodes.rewards.sum(-1)
@@ -998,7 +998,7 @@ for tau in (0.01, 0.05):
 # %%
 velocity_row = paper.get("ant-velocity-maml")
 env, policy = rl.build(velocity_row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+params = rl.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, 2.0]))
 counted = (episodes.last & episodes.valid).sum((1, 2))
 env.close()

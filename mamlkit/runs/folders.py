@@ -111,7 +111,7 @@ def _set_aside(folder: Path, iteration: int) -> None:
     names = (
         folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count()
     )
-    aside = next(name for name in names if not place.exists())
+    aside = next(name for name in names if not name.exists())
     aside.mkdir()
     for name in (*RESULT, *STATE):
         if (folder / name).exists():

@@ -24,7 +24,7 @@ import torch
 
 from mamlkit import measures
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import checkpoints, folders, plan, supervised
+from mamlkit.runs import checkpoints, devices, folders, plan, train
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
@@ -33,10 +33,10 @@ KEEP_SECONDS = 1800.0  # after which its state is put into data/partial all the 
 
 
 def evaluate_run(
-    row: Experiment, folder: Path, fit: supervised.Fit, **where: Any
+    row: Experiment, folder: Path, fit: train.Fit, **where: Any
 ) -> dict[str, dict[str, np.ndarray]]:
     """Test what a run has come to, and write its parameters and result into its folder."""
-    evaluations = plan.trainer(row).evaluate_row(row, fit.params, **where)
+    evaluations = train.evaluate_row(row, fit.params, **where)
     checkpoints.save_params(fit.params, folder / "params.safetensors")
     seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     folders.write_result(folder, row, fit.iteration, seconds, evaluations)
@@ -120,13 +120,13 @@ def _go_on(
     base: Path,
     tell: Callable[[str], None],
 ) -> None:
-    row, module, where = job.row, plan.trainer(job.row), plan.place(job.row, device, threads)
+    row, where = job.row, {"device": device, "threads": threads}
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
-    with folders.open_run(row, job.seed, supervised.described(device), base=base) as folder:
+    with folders.open_run(row, job.seed, devices.described(device), base=base) as folder:
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
-                fit = _reach(goal, over, folder, functools.partial(module.fit, row, seed=job.seed, **where))
+                fit = _reach(goal, over, folder, functools.partial(train.fit, row, seed=job.seed, **where))
                 if fit.iteration < goal:
                     tell(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
                     return
@@ -140,9 +140,7 @@ def _go_on(
                     folders.keep_state(folder)
 
 
-def _reach(
-    goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., supervised.Fit]
-) -> supervised.Fit:
+def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., train.Fit]) -> train.Fit:
     """Train up to a goal or until the time is over; now and then the state is put where another machine finds
     it."""
     while True:

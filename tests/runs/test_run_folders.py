@@ -16,7 +16,7 @@ import pytest
 
 from mamlkit import __main__, files, measures, places
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, logs, supervised
+from mamlkit.runs import checkpoints, folders, logs, supervised, train
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
@@ -214,8 +214,8 @@ def few(short, monkeypatch):
 def goes_on_as_a_straight_run(row, base):
     """Train to the end from what is committed, and compare with a run that was never cut."""
     with folders.open_run(row, 0, "cpu", base=base) as folder:
-        fit = supervised.fit(row, folder=folder)
-    straight = supervised.fit(row)
+        fit = train.fit(row, folder=folder)
+    straight = train.fit(row)
     same_log = np.array_equal(
         fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True
     )
@@ -225,7 +225,7 @@ def goes_on_as_a_straight_run(row, base):
 def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(few, tmp_path):
     data = tmp_path / "repository" / "data"
     with folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder:
-        supervised.fit(few, folder=folder, until=17)
+        train.fit(few, folder=folder, until=17)
         written = folders.keep_state(folder)
     assert {p.name for p in written} == {"run.json", "metrics.csv", "state.safetensors"}
     assert written[0].parent == data / "partial" / few.name / "seed0" and not (data / "results").exists()
@@ -240,7 +240,7 @@ def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypat
             folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder,
             monkeypatch.context() as patch,
         ):
-            supervised.fit(few, folder=folder, until=until)
+            train.fit(few, folder=folder, until=until)
             copy, done = files.copy, []
             patch.setattr(
                 folders.files,
@@ -256,7 +256,7 @@ def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypat
 def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
     for base, until in (("far", 20), ("near", 10)):
         with folders.open_run(ROW, 0, "cpu", base=tmp_path / base) as folder:
-            supervised.fit(ROW, folder=folder, until=until)
+            train.fit(ROW, folder=folder, until=until)
     far, near = (tmp_path / base / ROW.name / "seed0" for base in ("far", "near"))
     folders.keep_state(far)
     before = contents(tmp_path / "repository")
@@ -284,7 +284,7 @@ def test_a_committed_state_that_has_come_further_is_gone_on_from_and_nothing_is_
     assert {*folders.STATE, *folders.RESULT} == {path.name for path in aside.iterdir()}
     assert __main__.main(short) == 0
     params = checkpoints.load_params(folder / "params.safetensors")
-    straight = supervised.fit(ROW).params
+    straight = train.fit(ROW).params
     assert all((params[name] == straight[name]).all() for name in straight)
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import made_clone
 import pytest
 
 from mamlkit import folders
@@ -28,10 +29,19 @@ def test_the_cache_is_where_the_setting_says(monkeypatch, places):
     assert cache_dir() == places / "fast"
 
 
-def test_the_cache_of_a_clone_lies_in_the_clone(places):
+def test_the_cache_of_a_clone_lies_in_the_clone_and_else_in_the_users_own(monkeypatch, places):
     assert cache_dir() == places / "clone" / "data" / "cache"
     (places / "clone" / "pyproject.toml").unlink()
-    assert cache_dir().is_absolute() and places not in cache_dir().parents  # without a clone: the user's own
+    monkeypatch.setattr(folders.platformdirs, "user_cache_dir", lambda name: f"{places}/caches/{name}")
+    assert cache_dir() == places / "caches" / "mamlkit"
+
+
+def test_without_clone_and_home_the_setting_is_asked_for(monkeypatch, places):
+    monkeypatch.setattr(folders.platformdirs, "user_cache_dir", made_clone.homeless)
+    assert cache_dir() == places / "clone" / "data" / "cache"
+    (places / "clone" / "pyproject.toml").unlink()
+    with pytest.raises(FileNotFoundError, match="no home folder .* set MAMLKIT_CACHE"):
+        cache_dir()
 
 
 def test_data_is_looked_for_in_the_users_folder_and_then_in_the_cache(monkeypatch, places):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_clone
 import numpy as np
 import pytest
 
@@ -67,6 +68,13 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
     (clone / "mamlkit" / "kernels_cpu" / "__pycache__").write_text("a file where the folder should be")
     assert run(clone, STRIPES, HOME="/dev/null") == "None [[[0.0, 1.0]], [[2.0, 3.0]]]"
     assert not (clone / "~").exists()
+
+
+def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch):
+    monkeypatch.setattr(loops.platformdirs, "user_cache_dir", made_clone.homeless)
+    assert loops._folder().is_dir()
+    monkeypatch.setattr(loops, "HERE", Path(os.devnull))
+    assert loops._folder() is None
 
 
 def test_the_folder_is_where_the_user_wants_it(tmp_path, monkeypatch):

@@ -70,9 +70,10 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
     assert not (clone / "~").exists()
 
 
-def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch):
+def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(loops.platformdirs, "user_cache_dir", made_clone.homeless)
-    assert loops._folder().is_dir()
+    monkeypatch.setattr(loops, "HERE", tmp_path)
+    assert loops._folder().parent == tmp_path / "__pycache__"
     monkeypatch.setattr(loops, "HERE", Path(os.devnull))
     assert loops._folder() is None
 

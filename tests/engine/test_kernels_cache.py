@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_clone
 import numpy as np
 import pytest
 
@@ -79,6 +80,14 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
     )
     assert run(clone, STRIPES, HOME="/dev/null") == "None [[[0.0, 1.0]], [[2.0, 3.0]]]"
     assert not (clone / "~").exists()
+
+
+def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(loops.platformdirs, "user_cache_dir", made_clone.homeless)
+    monkeypatch.setattr(loops, "HERE", tmp_path)
+    assert loops._folder().parent == tmp_path / "__pycache__"
+    monkeypatch.setattr(loops, "HERE", Path(os.devnull))
+    assert loops._folder() is None
 
 
 def test_the_folder_is_where_the_user_wants_it(tmp_path, monkeypatch):

@@ -30,9 +30,7 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
     assert torch.isfinite(losses).all() and all(torch.isfinite(g).all() for g in gradient.values())
     for evaluation in row.evaluations:
         test = tasks.make(family, "test", ways=row.ways, shots=evaluation.shots, queries=evaluation.queries)
-        assert (
-            test.sample(seeds.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
-        )
+        assert test.sample(seeds.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
         assert 0 <= evaluation.headline_step <= evaluation.inner_steps
 
 

@@ -22,7 +22,9 @@ def other(tmp_path, monkeypatch):
 
 
 def git(folder, *words):
-    return subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", folder, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def installed(folder):
@@ -38,7 +40,12 @@ def installed(folder):
 def test_a_package_installed_within_another_repository_has_not_its_commit(ignored, other):
     if ignored:
         (other / ".gitignore").write_text(".venv/\n")
-    assert installed(other / ".venv" / "lib" / "python3.12" / "site-packages" / "mamlkit").provenance("cpu")["commit"] == "unknown"
+    assert (
+        installed(other / ".venv" / "lib" / "python3.12" / "site-packages" / "mamlkit").provenance("cpu")[
+            "commit"
+        ]
+        == "unknown"
+    )
 
 
 def test_a_clone_has_its_own_commit_and_says_when_it_was_changed(other, monkeypatch):

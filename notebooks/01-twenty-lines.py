@@ -100,10 +100,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.autograd import grad
+
 from mamlkit import maml, measures, methods, models
 from mamlkit.maml import Task
 from mamlkit.report import notebook, plots
-from torch.autograd import grad
 
 plots.use_style()
 torch.set_num_threads(1)  # tensors are small: more threads would only wait

@@ -48,6 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, results

@@ -45,13 +45,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.func import vmap
+
 from mamlkit import maml, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
 from mamlkit.report import notebook, pages, plots, results
 from mamlkit.runs import checkpoints, supervised
 from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
-from torch.func import vmap
 
 supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()

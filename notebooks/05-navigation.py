@@ -46,6 +46,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import minimize
+from torch.func import grad, hessian, vmap
+
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl, returns
@@ -55,8 +58,6 @@ from mamlkit.rl.sampling import Steps, sample, to_steps
 from mamlkit.rl.trpo import conjugate_gradient
 from mamlkit.runs import checkpoints, supervised
 from mamlkit.runs import policies as rl
-from scipy.optimize import minimize
-from torch.func import grad, hessian, vmap
 
 supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()

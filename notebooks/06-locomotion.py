@@ -43,6 +43,8 @@ import mujoco
 import numpy as np
 import pandas as pd
 import torch
+from torch.func import grad, hessian
+
 from mamlkit import places
 from mamlkit.engine.threads import one_blas_thread
 from mamlkit.experiments import paper
@@ -51,7 +53,6 @@ from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.runs import checkpoints, supervised
 from mamlkit.runs import policies as rl
-from torch.func import grad, hessian
 
 supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()

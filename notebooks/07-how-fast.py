@@ -59,11 +59,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.func import grad, jvp, vmap
+
 from mamlkit import maml, methods, models, places, tasks
 from mamlkit.engine import kernels_torch, meta_batch
 from mamlkit.report import notebook, plots
 from mamlkit.runs import supervised
-from torch.func import grad, jvp, vmap
 
 plots.use_style()
 torch.set_num_threads(1)

@@ -47,6 +47,13 @@ def test_notebooks_and_twins_come_in_pairs():
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_code_is_within_88_columns(source):
+    """As many as a page shows; ruff formats, but breaks no string and no comment."""
+    code = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    assert [line for cell in code for line in cell.splitlines() if len(line) > 88] == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_twin_equals_its_source(source):
     twin = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     assert refresh.essence(twin) == refresh.essence(jupytext.read(source)), "run `make twins`"

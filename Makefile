@@ -11,12 +11,13 @@ SITE   = $(BUILD)/_build/html
 # Files, names and outputs are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help book test lab data paper bench twins clean distclean
+.PHONY: help book test check lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
-	@echo "make test    test the package, the book and the notebooks"
+	@echo "make test    check the code, then test the package, the book and the notebooks"
+	@echo "make check   format and lint of all Python, in seconds"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
 	@echo "make paper   train what the paper still lacks, run after run (ARGS='--hours 8', ARGS=--dry-run)"
@@ -47,13 +48,22 @@ book: $(STAMP)
 	$(BIN)/python book/_ext/check_site.py "$(SITE)"
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
-# Both halves always run. Committed outputs are those of a CPU without any data set.
+# Of these, what comes after a failure does not run: mend the first before the next.
+CHECK = $(BIN)/python -m ruff format --check . \
+     && $(BIN)/python -m ruff check .
+
+check: $(STAMP)
+	@$(CHECK)
+
+# All three parts always run. Committed outputs are those of a CPU without any data set.
 test: $(STAMP)
-	@$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
+	@$(CHECK); check=$$?; \
+	$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
 	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
+	test $$check -eq 0 || echo "make test: make check found something" >&2; \
 	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
 	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
-	test $$package -eq 0 -a $$notebooks -eq 0
+	test $$check -eq 0 -a $$package -eq 0 -a $$notebooks -eq 0
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab
@@ -72,7 +82,7 @@ twins: $(STAMP)
 	$(BIN)/python book/_ext/refresh.py $(if $(FORCE),--force) notebooks/*.py
 
 clean:
-	rm -rf "$(BUILD)/_build" .pytest_cache .hypothesis *.egg-info
+	rm -rf "$(BUILD)/_build" .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 distclean: clean
 	rm -rf $(VENV)

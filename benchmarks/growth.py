@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
 from tqdm import tqdm
-from ways import WAYS
 
 from mamlkit import methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.paper import get
 from mamlkit.runs import devices, supervised, train
+from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
+from ways import WAYS
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
@@ -30,8 +30,10 @@ TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all
-    ways take turns."""
+    """Median milliseconds against tasks, shots, steps and filters, one of which is varied at a time.
+
+    Its values and all ways take turns.
+    """
     lines = []
     for quantity, values in SCALING.items():
         points, calls = [], []
@@ -70,8 +72,10 @@ def memory(way: str, words: dict[str, int], device: torch.device) -> float:
 
 
 def _forget_peak() -> None:
-    """Let the peak be what the process holds now, where the system can (Linux); importing the libraries may
-    have taken more."""
+    """Let the peak be what the process holds now, where the system can (Linux).
+
+    Importing the libraries may have taken more.
+    """
     if (switch := Path("/proc/self/clear_refs")).exists():
         switch.write_text("5")
 

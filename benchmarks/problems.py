@@ -78,9 +78,9 @@ def _problem(
 
 
 def flops(learner: Learner, params: Params, batch: Task) -> float:
-    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per
-    query.
+    """Floating-point operations of the matrix products.
 
+    They are those of 9 forward passes per support example and step, and of 3 per query.
     The first layer has no gradient and no tangent of its inputs, which leaves 4 and 2.
     """
     per_image = [

@@ -100,10 +100,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.autograd import grad
+
 from mamlkit import maml, measures, methods, models
 from mamlkit.maml import Task
 from mamlkit.report import notebook, plots
-from torch.autograd import grad
 
 plots.use_style()
 torch.set_num_threads(1)  # tensors are small: more threads would only wait
@@ -441,7 +442,9 @@ differences = torch.func.vmap(slope, chunk_size=100)(torch.eye(1761).double())
 off_by = lambda vector: (vector - exact).norm() / exact.norm()
 notebook.check("central differences agree to 1e-6", off_by(differences) < 1e-6)
 
-first_order, _ = maml.meta_gradient(methods.first_order_maml(learner).loss, params, tasks)
+first_order, _ = maml.meta_gradient(
+    methods.first_order_maml(learner).loss, params, tasks
+)
 wrong_by = off_by(flatten(first_order))
 notebook.check("the first-order gradient is off by more than 1 %", wrong_by > 0.01)
 

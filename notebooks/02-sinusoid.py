@@ -48,6 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, results
@@ -104,9 +105,8 @@ for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
 x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
-    family = Sinusoid(
-        phase=(0, end * math.pi), show_task=True
-    )  # inputs are (x, A, phase)
+    # shown the task, inputs are (x, A, phase)
+    family = Sinusoid(phase=(0, end * math.pi), show_task=True)
     task = family.sample(seeds.generator(0, "figure"), 12)
     for _, amplitude, phase in task.support[0][:, 0]:
         ax.plot(
@@ -142,7 +142,8 @@ settings = {
     "fine-tuning step of the pretrained network": ", ".join(
         f"{e.inner_lr} ({e.name})" for e in paper.get("sinusoid-pretrained").evaluations
     ),
-    "support and query points": f"{row.shots} and {row.queries} in training; K and K in tests",
+    "support and query points": f"{row.shots} and {row.queries} in training; "
+    "K and K in tests",
     "outer step β": f"{row.outer_lr}, Adam",
     "meta-batch": f"{row.meta_batch_size} tasks",
     "iterations": f"{row.iterations:,} (quick: {quick_row.iterations:,})",
@@ -708,7 +709,10 @@ notebook.check(
     "0.02 is the best of these sizes, 0.05 the worst",
     sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05],
 )
-text = "ten fine-tuning steps of any of these sizes leave over twice the error of one MAML step"
+text = (
+    "ten fine-tuning steps of any of these sizes leave over twice the error of "
+    "one MAML step"
+)
 notebook.check(text, min(after_ten.values()) > 2 * one_step)
 
 # %% [markdown]
@@ -790,9 +794,8 @@ for method in params:
     sharpness[method] = [float(row.inner_lr * values.median()) for values in of_tasks]
 for method, values in sharpness.items():
     low, high = sum(value < 1 for value in values), sum(value > 2 for value in values)
-    print(
-        f"{method}, the median of alpha lambda: of {len(values)} seeds {low} below 1, {high} beyond 2"
-    )
+    of_seeds = f"of {len(values)} seeds {low} below 1, {high} beyond 2"
+    print(f"{method}, the median of alpha lambda: {of_seeds}")
 notebook.check(
     "MAML: between 1.5 and 2.5 for every seed",
     all(1.5 < value < 2.5 for value in sharpness["MAML"]),

@@ -45,13 +45,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.func import vmap
+
 from mamlkit import maml, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
 from mamlkit.report import notebook, pages, plots, results
 from mamlkit.runs import checkpoints, devices, seeds, supervised, train
 from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
-from torch.func import vmap
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
@@ -62,11 +63,13 @@ source = tasks.omniglot if real else tasks.glyphs
 row = paper.get("omniglot-5way-1shot" if real else "glyphs-5way-1shot")
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-with_omniglot = "This page was built with **Omniglot**. What it trains and measures live is Omniglot."
-with_glyphs = """This page was built without Omniglot. What it trains and measures live is **Glyphs**: as many characters
-in as many hands, drawn by a program (`mamlkit.tasks.glyphs`). Live numbers therefore say how MAML does, not
-whether the paper's are right. Committed results, and the tables that hold them, are always Omniglot.
-To have it here: `make data`, then `make book`."""
+with_omniglot = """This page was built with **Omniglot**.
+What it trains and measures live is Omniglot."""
+with_glyphs = """This page was built without Omniglot.
+What it trains and measures live is **Glyphs**: as many characters in as many hands,
+drawn by a program (`mamlkit.tasks.glyphs`). Live numbers therefore say how MAML does,
+not whether the paper's are right. Committed results, and the tables that hold them,
+are always Omniglot. To have it here: `make data`, then `make book`."""
 notebook.box(
     with_omniglot if real else with_glyphs,
     "note" if real else "warning",
@@ -324,9 +327,7 @@ follow = dataclasses.replace(quick.evaluations[0], inner_steps=3)
 progress = {}
 with tempfile.TemporaryDirectory() as folder:
     for mark in (0, 25, 50, 100, 200, 300, quick.iterations):
-        theta = train.fit(
-            quick, folder=Path(folder), until=mark, validate=False
-        ).params
+        theta = train.fit(quick, folder=Path(folder), until=mark, validate=False).params
         measured = supervised.evaluate(quick, theta, follow, split="val", n_tasks=100)
         progress[mark] = measured["accuracy"][:, follow.headline_step]
 print(f"{quick.name}: trained for {mark:,} iterations")
@@ -371,7 +372,10 @@ lines = [
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
-caption = f"The live run on {n_tasks} test tasks with one query per class, after {test.headline_step} inner steps."
+caption = (
+    f"The live run on {n_tasks} test tasks with one query per class, "
+    f"after {test.headline_step} inner steps."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-quick")
 
 # %%
@@ -486,11 +490,13 @@ found = {key: results.summary(name, key, 3, "accuracy") for key in ("Q=K", "Q=15
 if committed:
     done, total = found["Q=K"].done, found["Q=K"].total
     shown = {key: pages.number(ours.value, ours.ci95) for key, ours in found.items()}
-    text = f"""After {done:,} of {total:,} iterations and three inner steps, the network gets {shown["Q=K"]} % of the queries
-of {found["Q=K"].tasks} test tasks right with one query per class, and {shown["Q=15"]} % with fifteen.
+    text = f"""After {done:,} of {total:,} iterations and three inner steps,
+the network gets {shown["Q=K"]} % of the queries of {found["Q=K"].tasks} test tasks
+right with one query per class, and {shown["Q=15"]} % with fifteen.
 Origin: {found["Q=K"].origin}."""
 else:
-    text = f"No run at the paper's scale is committed yet: `python -m mamlkit run {name} --keep` makes one."
+    text = f"""No run at the paper's scale is committed yet:
+`python -m mamlkit run {name} --keep` makes one."""
 notebook.box(text, title="5-way 1-shot at the paper's settings")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 % intervals over tasks); the star is the paper's number. Without a committed run, the star stands alone.", "name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
@@ -570,12 +576,12 @@ notebook.box(text, title="Re-evaluation")
 three_steps = dataclasses.replace(learner, inner_steps=3)
 crowd = tasks.make(row.family, "test", ways=5, shots=1, queries=15)
 batch = crowd.sample(seeds.generator(1, "company"), 200)
-companies = {
+companies = {  # queries lie class by class, fifteen of each
     "one query of each class": [range(first, 75, 15) for first in range(5)],
     "all 75 queries": [range(75)],
     "five queries of one class": [range(n, n + 5) for n in range(0, 75, 15)],
     "nobody": [range(n, n + 1) for n in range(0, 75, 15)],
-}  # queries lie class by class, fifteen of each
+}
 
 
 # %%
@@ -602,7 +608,10 @@ lines = [
     {"normalised together with": words, "accuracy, %": number}
     for words, number in numbers.items()
 ]
-caption = f"The live run's accuracy by the company of a query, on {len(batch.query[0])} test tasks after three inner steps."
+caption = (
+    "The live run's accuracy by the company of a query, "
+    f"on {len(batch.query[0])} test tasks after three inner steps."
+)
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-company")
 
 # %%

@@ -46,6 +46,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import minimize
+from torch.func import grad, hessian, vmap
+
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl, returns
@@ -55,8 +58,6 @@ from mamlkit.rl.sampling import Steps, sample, to_steps
 from mamlkit.rl.trpo import conjugate_gradient
 from mamlkit.runs import checkpoints, devices, rederive, seeds, train
 from mamlkit.runs import policies as rl
-from scipy.optimize import minimize
-from torch.func import grad, hessian, vmap
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
@@ -155,9 +156,8 @@ test_goals = rl.test_goals(NAME)
 mean_distance = lambda place: np.linalg.norm(test_goals - place, axis=1).mean()
 blind = -100 * minimize(mean_distance, np.zeros(2)).fun
 straight = np.mean([straight_return(goal) for goal in test_goals])
-print(
-    f"the paper's {len(test_goals)} test goals: {blind:.2f} blind, {straight:.2f} straight"
-)
+found = f"{blind:.2f} blind, {straight:.2f} straight"
+print(f"the paper's {len(test_goals)} test goals: {found}")
 goals = envs.sample_goals(NAME, np.random.default_rng(0), 100_000)
 distances = np.linalg.norm(goals, axis=1)
 far = abs(100 * distances.mean() - 38.26) / (
@@ -433,7 +433,7 @@ notebook.check("averaged over two components, the inner step is half as long", h
 
 # %%
 def points(episodes, task):
-    """What a task's baseline is fitted on: features and returns of every step that counts."""
+    """What a task's baseline is fitted on: features and returns of steps that count."""
     mask = episodes.valid[task]
     features = returns.baseline_features(
         episodes.observations[task], episodes.time[task]
@@ -443,7 +443,7 @@ def points(episodes, task):
 
 
 def left_over(fit_on, use_on):
-    """Share of the variance of the returns that a baseline of one batch leaves in another."""
+    """Share of the returns' variance that a baseline of one batch leaves in another."""
     features, targets = use_on
     rest = targets - features @ returns.fit_baseline(*fit_on)
     return rest.var() / targets.var()
@@ -505,7 +505,10 @@ log = fit.log.set_index("iteration")
 begin, end = log.iloc[:5].mean(), log.iloc[-5:].mean()
 print(f"trained for {fit.iteration} iterations")
 notebook.check("every divergence is within the bound", (log.kl <= quick.max_kl).all())
-text = "return after the inner step: 20 higher in the last five iterations than in the first"
+text = (
+    "return after the inner step: 20 higher in the last five iterations than in "
+    "the first"
+)
 notebook.check(text, end.return_after > begin.return_after + 20)
 text = "in the last five, the inner step itself gains 10 or more"
 notebook.check(text, end.return_after > end.return_before + 10)
@@ -629,6 +632,7 @@ plt.show()
 # What the paper says about its figure, and whether it holds for the means of the two:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+behind = lambda r: r["random initialisation"][3] < r["MAML"][0]
 STATEMENTS = {
     "Before adaptation MAML is within 5 of the best blind policy.": lambda r: (
         abs(r["MAML"][0] - blind) < 5
@@ -640,9 +644,7 @@ STATEMENTS = {
         r["MAML"][1] > r["pretrained"][1]
     ),
     "MAML still gains at the second step.": lambda r: r["MAML"][2] > r["MAML"][1],
-    "After three steps the random initialisation is not yet where MAML starts.": lambda r: (
-        r["random initialisation"][3] < r["MAML"][0]
-    ),
+    "After three steps the random initialisation is not yet where MAML starts.": behind,
     "The oracle is above all others.": lambda r: all(
         r["oracle"][0] > max(r[m]) for m in METHODS if m != "oracle"
     ),

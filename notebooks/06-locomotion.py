@@ -43,6 +43,8 @@ import mujoco
 import numpy as np
 import pandas as pd
 import torch
+from torch.func import grad, hessian
+
 from mamlkit import places
 from mamlkit.engine.threads import one_blas_thread
 from mamlkit.experiments import paper
@@ -51,7 +53,6 @@ from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.runs import checkpoints, devices, rederive, seeds, train
 from mamlkit.runs import policies as rl
-from torch.func import grad, hessian
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
@@ -72,7 +73,7 @@ METHODS = {
     "oracle": "oracle",
     "random initialisation": "random",
 }
-# Four accounts of the inner step's curvature; the last three are ours and explained below.
+# Four accounts of the inner step's curvature; the last three are ours, explained below.
 KINDS = {
     "MAML": "log-densities",
     "MAML, unclipped": "log-densities, unclipped",
@@ -272,7 +273,8 @@ lines = {
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
 notebook.table(
     frame,
-    "HalfCheetah direction: our run with the settings of the one that the paper plots (at its iteration 100), and the live run.",
+    "HalfCheetah direction: our run with the settings of the one that the paper plots "
+    "(at its iteration 100), and the live run.",
     "tab-locomotion-settings",
     right=("paper", "quick"),
 )
@@ -511,7 +513,7 @@ for error in (0.0, 5.0):  # of the baseline
 
 # %% tags=["nbval-ignore-output"]
 def beyond(name, params=None):
-    """Share of the steps of a policy, untrained or as given, with an observation beyond the bound."""
+    """Share of a policy's steps with an observation beyond the bound."""
     row = paper.get(name)
     env, policy = rl.build(row, num_tasks=4, rollouts=10)
     everyone = rl.spread(params or policy.init(seeds.generator(0, "init")), 4)
@@ -557,14 +559,16 @@ BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their ro
 
 @one_blas_thread()  # the baseline's products are small: more threads would only wait
 def curvature_parts(setting, params, tasks):
-    """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
+    """What H adds to the meta-gradient, for two independent batches.
+
+    From kind and baseline to its share in length and its cosine.
+    """
     rows = {
         baseline: paper.get(f"{SETTINGS[setting]}-{name}")
         for baseline, name in BASELINES.items()
     }
-    row = rows[
-        "clipped"
-    ]  # the other differs in its baseline only, so their first episodes are the same
+    # The other differs in its baseline only, so their first episodes are the same.
+    row = rows["clipped"]
     env, policy = rl.build(row, tasks, row.rollouts)
     goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
     parts = {
@@ -644,7 +648,11 @@ for (setting, iteration, kind, baseline), (length, cosine) in found.items():
     lines.append(
         line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")}
     )
-text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches (of 20 tasks after 100 iterations, else of 10)."
+text = (
+    "What the curvature adds to the meta-gradient, where the first-order gradient has "
+    "the length 1; and the cosine of what it adds in two batches "
+    "(of 20 tasks after 100 iterations, else of 10)."
+)
 notebook.table(
     pd.DataFrame(lines),
     text,
@@ -716,7 +724,11 @@ for setting in SETTINGS:
                 | {"tries": "" if method == "oracle" else f"{log.tries.mean():.1f}"}
             )
 frame = pd.DataFrame(lines)
-text = "Mean training return of the ten iterations up to one: after the inner step, or of the oracle, which has another budget (100 episodes, a bound of 0.01). Tries: step lengths that the outer step looks at, a mean over the run."
+text = (
+    "Mean training return of the ten iterations up to one: after the inner step, or of "
+    "the oracle, which has another budget (100 episodes, a bound of 0.01). "
+    "Tries: step lengths that the outer step looks at, a mean over the run."
+)
 notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:])
 
 # %% [markdown]
@@ -834,16 +846,21 @@ notebook.check(
 # arrow where it should be by then, or at the end that it should run to.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-ABOUT = "Two pictures of a robot on a chequered floor, side by side, over a ruler with a dot at the robot's place and an arrow where it should be. "
+ABOUT = (
+    "Two pictures of a robot on a chequered floor, side by side, over a ruler with a "
+    "dot at the robot's place and an arrow where it should be."
+)
 FILMS = {
     "half-cheetah": (
         "HalfCheetah, forward",
-        "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.",
+        "Left, before the step, the HalfCheetah runs backward; right, after one "
+        "gradient step for running forward, it runs forward.",
         "at half the speed of the simulation",
     ),
     "ant": (
         "Ant, 2 m/s",
-        "Left, before the step, the Ant falls behind the arrow, which moves at 2 metres per second; right, after one gradient step, the dot stays with it.",
+        "Left, before the step, the Ant falls behind the arrow, which moves at 2 "
+        "metres per second; right, after one gradient step, the dot stays with it.",
         "at the speed of the simulation",
     ),
 }
@@ -851,9 +868,12 @@ folder = places.repository() / "book" / "films"
 parts = []
 for name, (title, alt, speed) in FILMS.items():
     if (folder / f"{name}.gif").exists():
-        parts.append(
-            f"```{{figure}} ../book/films/{name}.gif\n:name: fig-locomotion-{name}\n:alt: Animation. {ABOUT}{alt}\n\n{title}, {speed}.\n```"
-        )
+        parts.append(f"""```{{figure}} ../book/films/{name}.gif
+:name: fig-locomotion-{name}
+:alt: Animation. {ABOUT} {alt}
+
+{title}, {speed}.
+```""")
     else:
         parts.append(f"*{title}: there is no film yet.*")
 notebook.markdown("\n\n".join(parts))

@@ -4,6 +4,8 @@ import matplotlib
 import pytest
 import torch
 
+import made_results
+import small_omniglot
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, meta_batch
 
@@ -39,9 +41,9 @@ def relative_error(got, wanted):
 
 
 def loop_gradient(objective, params, tasks):
-    """The meta-gradient by a Python loop over tasks and plain autograd: the slow twin of maml.meta_gradient."""
+    """The meta-gradient by a loop over tasks and plain autograd: the slow twin of ``maml.meta_gradient``."""
     leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
-    (support, query) = tasks
+    support, query = tasks
     n = len(support[0])
     losses = [
         objective(leaves, maml.Task(tuple(t[i] for t in support), tuple(t[i] for t in query)))
@@ -49,7 +51,7 @@ def loop_gradient(objective, params, tasks):
     ]
     gradient = torch.autograd.grad(sum(losses) / n, list(leaves.values()), allow_unused=True)
     return {
-        k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient)
+        k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient, strict=True)
     }, torch.stack(losses).detach()
 
 
@@ -82,6 +84,11 @@ def ways(learner, params, tasks):
     for kind in (methods.GradientMethod, General):
         for function in (meta_batch.meta_gradient, meta_batch.predictions):
             yield lambda kind=kind, function=function: function(kind(learner), params, tasks)
+
+
+# Made in files beside this one, whose other functions tests import.
+repository = pytest.fixture(made_results.repository)
+small = pytest.fixture(small_omniglot.small)
 
 
 @pytest.fixture(params=["mlp", "conv-stride", "conv-max"])

@@ -69,7 +69,8 @@ def test_first_order_is_the_query_gradient_at_the_adapted_parameters(kind):
     learner, params, tasks = small_problem(kind, tasks=1)
     task = maml.Task(*(tuple(t[0] for t in part) for part in tasks))
     fast = {k: v.detach().requires_grad_() for k, v in learner.adapt(params, task.support).items()}
-    wanted = dict(zip(fast, torch.autograd.grad(learner.loss_fn(fast, task.query), list(fast.values()))))
+    gradient = torch.autograd.grad(learner.loss_fn(fast, task.query), list(fast.values()))
+    wanted = dict(zip(fast, gradient, strict=True))
     gradient, _ = maml.meta_gradient(methods.first_order_maml(learner).loss, params, tasks)
     assert relative_error(gradient, wanted) < 1e-12
 
@@ -107,7 +108,8 @@ def test_adapt_takes_every_step_and_no_step_is_the_identity():
     by_hand = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
     gradient = torch.autograd.grad(learner.loss_fn(by_hand, support), list(by_hand.values()))
     assert all(
-        torch.allclose(path[1][k], v - 0.1 * g, rtol=1e-12) for (k, v), g in zip(by_hand.items(), gradient)
+        torch.allclose(path[1][k], v - 0.1 * g, rtol=1e-12)
+        for (k, v), g in zip(by_hand.items(), gradient, strict=True)
     )
 
 

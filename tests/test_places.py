@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-import made_clone
 import pytest
 
+import made_clone
 from mamlkit import places
 from mamlkit.places import cache_dir, data_dir, data_folders
 

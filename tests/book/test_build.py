@@ -1,5 +1,4 @@
-"""The book's own configuration fails the build on each kind of fault; the execution cache notices every
-change.
+"""The book's own configuration fails on each kind of fault; the execution cache notices every change.
 
 Each fixture is a tiny book in a temporary folder, built by the command of the Makefile. They are
 built side by side, since most of a small build is start-up time.
@@ -12,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import made_clone
-import mamlbook
 import nbformat
 import pytest
 
+import made_clone
+import mamlbook
 from mamlkit import places
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +48,8 @@ FIXTURE = """\
 import mamlkit
 
 def table():
-    return "```{table} Ours.\\n:name: tab-ours\\n| K | loss |\\n|--:|--:|\\n| 5 | *" + mamlkit.SAID + "* |\\n```\\n"
+    rows = "| K | loss |\\n|--:|--:|\\n| 5 | *" + mamlkit.SAID + "* |"
+    return "```{table} Ours.\\n:name: tab-ours\\n" + rows + "\\n```\\n"
 
 def broken():
     raise ValueError("no results here")
@@ -87,8 +87,10 @@ def build(folder, environment):
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """Every fixture book and its build in progress; clean ones are difficult users', in folders of an odd
-    name."""
+    """Every fixture book and its build in progress.
+
+    The clean one is that of a difficult user, in a folder of an odd name.
+    """
     user = tmp_path_factory.mktemp("user")
     users = {
         "clean": made_clone.difficult(user) | made_clone.foreign(user),
@@ -165,8 +167,8 @@ def installed(monkeypatch, **others):
 
 @pytest.mark.parametrize(
     "path",
-    ["repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json", "repo/data/new.npz",
-     "repo/book/films/ant.gif", "repo/book/_ext/surroundings.py",
+    ["repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json",
+     "repo/data/new.npz", "repo/book/films/ant.gif", "repo/book/_ext/surroundings.py",
      "sets/omniglot/a.zip", "sets/omniglot/halves/b.zip", "repo/data/cache/omniglot/c.zip"],
 )  # fmt: skip
 def test_cache_key_changes_with_a_file(project, path):
@@ -179,9 +181,10 @@ def test_cache_key_changes_with_a_file(project, path):
 
 @pytest.mark.parametrize(
     "path",
-    ["repo/data/cache/drawn.npz", "repo/mamlkit/__pycache__/maml.pyc", "repo/runs/log.csv", "repo/data/.DS_Store",
-     "repo/mamlkit/._maml.py", "repo/mamlkit/.maml.py.swp", "repo/mamlkit/maml.py~", "repo/data/results/row.json.tmp",
-     "repo/mamlkit/.ipynb_checkpoints/maml.py", "sets/omniglot/.DS_Store", "sets/omniglot/._a.zip", "sets/.Trash/b.zip"],
+    ["repo/data/cache/drawn.npz", "repo/mamlkit/__pycache__/maml.pyc", "repo/runs/log.csv",
+     "repo/data/.DS_Store", "repo/mamlkit/._maml.py", "repo/mamlkit/.maml.py.swp", "repo/mamlkit/maml.py~",
+     "repo/data/results/row.json.tmp", "repo/mamlkit/.ipynb_checkpoints/maml.py",
+     "sets/omniglot/.DS_Store", "sets/omniglot/._a.zip", "sets/.Trash/b.zip"],
 )  # fmt: skip
 def test_cache_key_ignores_what_notebooks_do_not_read(project, path):
     before = mamlbook.digest(project / "repo")
@@ -208,7 +211,7 @@ def test_cache_key_reads_the_data_folder_as_the_package_does(project, monkeypatc
                 keys.append(mamlbook.digest(project / "repo"))
     each_time = [keys[i : i + len(places)] for i in range(0, len(keys), len(places))]
     assert all(len(set(same_place[:4])) == 1 for same_place in each_time)  # four spellings of one folder
-    assert all(len(set(over_time)) == len(each_time) for over_time in zip(*each_time))
+    assert all(len(set(over_time)) == len(each_time) for over_time in zip(*each_time, strict=True))
 
 
 def test_cache_key_changes_with_data_device_and_versions(project, monkeypatch):

@@ -7,12 +7,12 @@ import sys
 import types
 from pathlib import Path
 
-import made_clone
 import nbformat
 import pytest
-import surroundings
 
+import made_clone
 import mamlkit
+import surroundings
 
 ROOT = Path(__file__).parents[2]
 NOTE = """\

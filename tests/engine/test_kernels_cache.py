@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made_clone
 import numpy as np
 import pytest
 
+import made_clone
 from mamlkit.engine.kernels_cpu import loops
 
 PACKAGE = Path(loops.__file__).parents[2]
@@ -19,7 +19,8 @@ import torch
 from mamlkit.engine import kernels_cpu
 from mamlkit.models import Window
 image, kernel = torch.ones(1, 1, 3, 3, 1), torch.arange(9.0)[:, None]
-print(kernels_cpu.product(image, kernel, Window(size=3, channels=1, stride=1, before=1, after=1, out=3)).flatten().tolist())
+window = Window(size=3, channels=1, stride=1, before=1, after=1, out=3)
+print(kernels_cpu.product(image, kernel, window).flatten().tolist())
 print(sum(kernels_cpu.convolution._convolved.stats.cache_hits.values()))
 """
 STRIPES = """

@@ -1,4 +1,4 @@
-"""The engine gives the numbers of a plain loop over tasks, whatever the network, the method and the chunks."""
+"""The engine gives the numbers of a plain loop over tasks, whatever network, method and chunks."""
 
 import dataclasses
 
@@ -131,7 +131,7 @@ def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")]
+    ("module", "limit"), [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")]
 )
 def test_groups_of_images_and_slices_of_pixels_change_nothing(module, limit, monkeypatch):
     forget_offsets()

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 import torch
-from forked import forks, in_a_child
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from conftest import small_problem
+from forked import forks, in_a_child
 from mamlkit import methods
 from mamlkit.engine import meta_batch, threads
 from mamlkit.runs import devices

@@ -1,4 +1,4 @@
-"""The examples of the how-to page: written into a copy of the package and run there, and held against slow twins."""
+"""The how-to page's examples: run in a copy of the package, and held against slow twins."""
 
 import dataclasses
 import os

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import commit, repository  # noqa: F401 (a fixture)
 
+from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.report import inventory, pages, results

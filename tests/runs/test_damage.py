@@ -1,5 +1,4 @@
-"""Files of a run that are damaged, cut short, mixed up, or another's: refused with their name, and nothing is
-lost."""
+"""Files of a run that are damaged, cut short, mixed up, or another's: refused by name, nothing lost."""
 
 import dataclasses
 import json
@@ -268,10 +267,8 @@ def test_losses_that_no_training_leaves_are_refused(window, tmp_path):
     rewritten(path, {"window": window})
     with pytest.raises(
         ValueError,
-        match="state.safetensors (has 3 losses that are not logged yet, but needs 1|is not a training "
-        ""
-        ""
-        "state: its window)",
+        match="state.safetensors (has 3 losses that are not logged yet, but needs 1|"
+        "is not a training state: its window)",
     ):
         loaded(tmp_path)
 

@@ -245,7 +245,9 @@ def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypat
             patch.setattr(
                 folders.files,
                 "copy",
-                lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0,
+                lambda *paths, copy=copy, done=done, most=killed_after: (
+                    done.append(copy(*paths)) if len(done) < most else 1 / 0
+                ),
             )
             with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
                 folders.keep_state(folder)
@@ -411,7 +413,8 @@ def test_errors_are_one_line_and_a_status(words, message, capsys):
 
 
 def test_the_commands_that_show_results_need_no_torch():
-    code = "import sys; from mamlkit.__main__ import main; assert main(['list']) == 0 and main(['table']) == 0; assert 'torch' not in sys.modules"
+    code = "import sys; from mamlkit.__main__ import main; "
+    code += "assert main(['list']) == main(['table']) == 0 and 'torch' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "omniglot-20way-5shot" in shown and "48.70 ± 1.84" in shown
 
@@ -445,7 +448,8 @@ from mamlkit.__main__ import main
 from mamlkit.experiments import paper
 row = paper.ROWS["sinusoid-maml"]
 paper.ROWS[row.name] = dataclasses.replace(row, evaluations=row.evaluations[:1])
-commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick", "run sinusoid-maml --keep", "list", "table"]
+commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick"]
+commands += ["run sinusoid-maml --keep", "list", "table"]
 print([main(words.split()) for words in commands])
 """
     options = {

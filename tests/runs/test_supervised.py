@@ -237,7 +237,7 @@ def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, t
     folder = opened(row, base=tmp_path)
     with pytest.raises(
         FloatingPointError,
-        match="iteration 1 of sinusoid-maml, seed 0, run folder .*: the parameters, or the optimiser's moments, are not",
+        match="iteration 1 of sinusoid-maml, seed 0, run folder .*: the parameters, or the",
     ):
         train.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
 from mamlkit import __main__
 from mamlkit.runs import folders, train
+from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
@@ -96,13 +96,13 @@ def test_a_run_folder_that_is_gone_midway_is_noticed_at_the_next_save(harm, tmp_
             harms[harm](folder)
         return False
 
-    with pytest.raises(
-        FileNotFoundError,
-        match="seed0 was removed, emptied or replaced .* the state of iteration 3 is in .*seed0-rescued-3,",
+    wanted = "seed0 was removed, emptied or replaced .* the state of iteration 3 is in .*seed0-rescued-3,"
+    with (
+        pytest.raises(FileNotFoundError, match=wanted),
+        folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder,
     ):
-        with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
-            train.fit(ROW, folder=folder, until=2)
-            train.fit(ROW, folder=folder, stop=gone, validate=False)
+        train.fit(ROW, folder=folder, until=2)
+        train.fit(ROW, folder=folder, stop=gone, validate=False)
     assert not folder.exists() or not list(folder.iterdir())  # whoever is there now is left alone
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name("seed0-rescued-3").rename(folder)

@@ -9,19 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from small_omniglot import (  # noqa: F401 (small is a fixture)
-    PART,
-    files_of,
-    in_cache,
-    put,
-    refused,
-    repacked,
-    right_bank,
-    same,
-    small,
-)
 
 from mamlkit.tasks import omniglot, omniglot_files
+from small_omniglot import PART, files_of, in_cache, put, refused, repacked, right_bank, same
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])

@@ -58,7 +58,7 @@ class Locomotion(Batched):
     ) -> None:
         self._threads = min(os.cpu_count() or 1, MOST) if threads is None else threads
         check(self._threads)
-        self.model = self.spec().compile()
+        self.model = self.model_spec().compile()
         self.fps = round(1 / self.model.opt.timestep)
         super().__init__(
             task,
@@ -80,7 +80,7 @@ class Locomotion(Batched):
         self._physics = Physics(self.model, self.num_envs, self.pool)
 
     @classmethod
-    def spec(cls) -> mujoco.MjSpec:
+    def model_spec(cls) -> mujoco.MjSpec:
         """The model, before it is compiled."""
         raise NotImplementedError
 
@@ -176,7 +176,7 @@ class HalfCheetah(Locomotion):
         self._root_height = model.body_pos[1, 2]
 
     @classmethod
-    def spec(cls) -> mujoco.MjSpec:
+    def model_spec(cls) -> mujoco.MjSpec:
         """Gymnasium's model as it is: mass, motors, contacts and time step are rllab's."""
         spec = shipped("half_cheetah.xml")
         # The file asks the compiler to scale the masses, in a way that MuJoCo now warns of; the densities do
@@ -226,10 +226,10 @@ class Ant(Locomotion):
 
     def _open(self) -> None:
         super()._open()
-        self._measuring = Physics(measuring(self.spec(), contacts=True), self.num_envs, self.pool)
+        self._measuring = Physics(measuring(self.model_spec(), contacts=True), self.num_envs, self.pool)
 
     @classmethod
-    def spec(cls) -> mujoco.MjSpec:
+    def model_spec(cls) -> mujoco.MjSpec:
         """Gymnasium's model with rllab's time step and contacts. rllab's controls of +/-150 at gear 1 are its
         +/-1 at 150."""
         spec = shipped("ant.xml")
@@ -289,7 +289,7 @@ def physics_rate(
     """
     env = robot(Direction(), np.ones(num_envs), threads=threads)
     env.reset(seed=0)
-    measure = Physics(measuring(env.spec(), env.contacts), num_envs, env.pool)
+    measure = Physics(measuring(env.model_spec(), env.contacts), num_envs, env.pool)
     controls = np.random.default_rng(0).uniform(-1.0, 1.0, (steps, num_envs, env.model.nu))
     state, seconds = env._state, []
     for control in controls:

@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
     d = terms[0][0]
-    patches = sum(d.flatten(1, 3) @ kernel.mT for d, kernel in terms)
+    patches = reduce(torch.add, (d.flatten(1, 3) @ kernel.mT for d, kernel in terms))
     patches = patches.view(*d.shape[:4], 3, 3, window.channels)
     padded = window.before + window.size + window.after
     x = d.new_zeros(*d.shape[:2], padded, padded, window.channels)

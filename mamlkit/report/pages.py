@@ -128,7 +128,7 @@ def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The lines of :func:`printed_table` that belong to one of GROUPS, whose name their settings go without."""
+    """The lines of :func:`printed_table` that belong to one of GROUPS, their settings without its name."""
     place, start, _ = GROUPS[name]
     part = found[(found.place == place) & found.setting.str.startswith(start)]
     return part.assign(setting=part.setting.str.removeprefix(start).str.strip())
@@ -146,13 +146,8 @@ def _paper_tables(*names: str) -> str:
         if (rest := part[~run & ~part.quoted]).size:
             tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
         if (quoted := part[part.quoted]).size:
-            tables.append(
-                numbered(
-                    _crosswise(quoted),
-                    f"{caption}, quoted by the paper from other work.",
-                    f"tab-quoted-{name}",
-                )
-            )
+            of_others = f"{caption}, quoted by the paper from other work."
+            tables.append(numbered(_crosswise(quoted), of_others, f"tab-quoted-{name}"))
     return "\n".join(tables)
 
 

@@ -145,7 +145,7 @@ def adaptation_curve(
     for seed in (c for c in curve.columns if c.startswith("seed")):
         ax.plot(curve.index, curve[seed], color=style["color"], linewidth=0.6, alpha=0.7)
     ax.set(xlabel="inner steps", ylabel=quantity)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
 
 
 def regression_fits(
@@ -296,7 +296,7 @@ def accuracy_curves(
             color="#595959",
         )
     ax.set(xlabel=along, ylabel="accuracy, %")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
 
 
 # One look per way to compute a meta-gradient.

@@ -102,30 +102,21 @@ def trajectories(
             f"to {len(STEP_STYLES) - 1} steps"
         )
     if half_side is not None:
-        ax.add_patch(
-            Rectangle(
-                (-half_side, -half_side),
-                2 * half_side,
-                2 * half_side,
-                fill=False,
-                edgecolor="#BFBFBF",
-                linewidth=0.8,
-            )
-        )
+        corner, side = (-half_side, -half_side), 2 * half_side
+        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#BFBFBF", linewidth=0.8))
     for style, ways in zip(STEP_STYLES, paths):
         for number, way in enumerate(ways):
             look = style | ({} if number == 0 else {"label": "_"})
             ax.plot(*np.asarray(way, dtype=float).T, linewidth=0.9, **look)
     ax.plot(0, 0, marker="s", color=COLOURS["black"], linestyle="none", markersize=4, label="start")
-    star = {"markersize": 12, "markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
-    ax.plot(
-        *np.asarray(goal, dtype=float),
-        marker="*",
-        color=COLOURS["vermillion"],
-        linestyle="none",
-        label="goal",
-        **star,
-    )
+    star: dict[str, Any] = {
+        "marker": "*",
+        "markersize": 12,
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.6,
+    }
+    star |= {"color": COLOURS["vermillion"], "linestyle": "none", "zorder": 5}
+    ax.plot(*np.asarray(goal, dtype=float), **star, label="goal")
     ax.set(xlabel="$x$", ylabel="$y$", aspect="equal")
 
 

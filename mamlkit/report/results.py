@@ -88,7 +88,7 @@ def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def stale(result: dict[str, Any]) -> list[str]:
-    """What of a committed result is no longer what its row says: names of settings, empty if it is current."""
+    """Names of the settings of a committed result that its row no longer has; empty if it is current."""
     if result["name"] not in ROWS:
         return ["name"]
     row = get(result["name"])

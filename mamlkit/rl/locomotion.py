@@ -10,7 +10,7 @@ __all__ = ["Ant", "HalfCheetah", "Locomotion", "physics_rate"]
 import os
 import time
 import warnings
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -43,6 +43,7 @@ class Locomotion(Batched):
         threads: simulation threads; None takes all cores. Results do not depend on it.
     """
 
+    task: Velocity | Direction
     observation: ClassVar[int]
     contacts: ClassVar[bool]
     _of_process = (*Batched._of_process, "pool", "_renderer", "_physics")
@@ -76,7 +77,7 @@ class Locomotion(Batched):
     def _open(self) -> None:
         super()._open()
         self.pool = Pool(self._threads)
-        self._renderer = None
+        self._renderer: mujoco.Renderer | None = None
         self._physics = Physics(self.model, self.num_envs, self.pool)
 
     @classmethod
@@ -163,7 +164,7 @@ class HalfCheetah(Locomotion):
     observation = 20
     contacts = False
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         model = self.model
         # The centre of mass is the root's position plus, for each body, a fixed vector turned with that body:

@@ -27,11 +27,11 @@ from mamlkit import maml
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
 from mamlkit.engine.threads import each
+from mamlkit.maml import Params
 from mamlkit.rl.policy import Policy, kl, log_prob
 from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
 
-Params = dict[str, Tensor]
 PIECE_BYTES = 1 << 20  # of a layer's activations that a CPU thread takes on at once: what its cache holds
 CURVATURES = ("log-densities", "ratios", "none")
 

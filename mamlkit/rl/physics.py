@@ -15,7 +15,7 @@ __all__ = ["Physics", "Pool", "measuring", "shipped"]
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import gymnasium
@@ -41,7 +41,7 @@ class Pool:
         threads: at least one; with one alone the calling thread does the work.
     """
 
-    _all: "WeakSet[Pool]" = WeakSet()
+    _all: ClassVar["WeakSet[Pool]"] = WeakSet()
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

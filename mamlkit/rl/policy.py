@@ -14,9 +14,9 @@ from torch.func import vmap
 
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
+from mamlkit.maml import Params
 from mamlkit.models import Layer, check_features, xavier_uniform
 
-Params = dict[str, Tensor]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -83,14 +83,14 @@ class _Locator(caching._CacheLocator):
         return str(self.folder)
 
     def get_source_stamp(self) -> str:
-        return self.folder.name
+        return Path(self.get_cache_path()).name
 
     def get_disambiguator(self) -> str:
         return str(self._line)
 
 
 class _Results(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes: ClassVar = [_Locator]
 
 
 class _Cache(caching.FunctionCache):

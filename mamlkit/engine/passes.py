@@ -25,8 +25,7 @@ from mamlkit.models import Layer
 
 
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
-    """Parameters as the passes take them: kernels and heads with channels last, no bias before a
-    normalisation."""
+    """Parameters as the passes take them: channels last, no bias before a normalisation."""
     matrices = {}
     params = {name: value.resolve_neg() for name, value in params.items()}  # NumPy knows no lazy minus sign
     for layer, weight, channels in _weights(layers, params):
@@ -110,8 +109,7 @@ class Pass:
         return sum(t.nbytes for memory in self.memory for name, t in vars(memory).items() if name != "x")
 
     def gradient(self, d: Tensor) -> Params:
-        """Gradient of the loss with respect to every weight, task by task; d is the one with respect to the
-        outputs."""
+        """Gradient of the loss in every weight, task by task; d is the one in the outputs."""
         gradients: Params = {}
         d = d[:, :, None, None]
         for layer, memory in zip(reversed(self.layers), reversed(self.memory)):

@@ -10,8 +10,10 @@ from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
-    """Paper: section 5.1 and Appendix; 6,000 test tasks where the authors took 600, since the error is
-    skewed."""
+    """Paper: section 5.1 and Appendix.
+
+    There are 6,000 test tasks where the authors took 600, since the error is skewed.
+    """
     row = Row(
         name=name,
         title=title,

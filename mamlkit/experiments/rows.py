@@ -101,8 +101,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts
-    before each.
+    """How a trained policy is tested: on the paper's 40 goals, with fresh rollouts before each gradient step.
 
     Args:
         name: key of the published values and of the results.

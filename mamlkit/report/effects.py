@@ -67,8 +67,7 @@ def phase() -> str:
 
 
 def physics() -> str:
-    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones
-    gain in three steps."""
+    """Policies without meta-training, ours and the paper's: what oracles return and random ones gain."""
     found = printed_table()
     found = found[(found.metric == "return") & (found.place == "Fig. 5")]
     known = found[(found.method == "oracle") & found.ours.notna()]
@@ -90,14 +89,12 @@ def physics() -> str:
 
 
 def curvature() -> str:
-    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were
-    run."""
+    """What the curvature of the inner step does to policies, where at least two kinds of it were run."""
     return _compared({"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"})
 
 
 def baseline_clip() -> str:
-    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were
-    run."""
+    """What the clipping in the baseline does to policies, where both were run."""
     return _compared({"": "with the clip", "-unclipped": "without"})
 
 

@@ -1,8 +1,7 @@
-"""What was run, how far it has come, and what it says all in all: overviews for the prose pages. No torch
-here.
+"""What was run, how far it has come, and what it says all in all. No torch here.
 
-A page shows what one of these functions returns with the directive ``{from-package}
-mamlkit.report.inventory:NAME``.
+These are overviews for the prose pages. A page shows what one of these functions returns with the directive
+``{from-package} mamlkit.report.inventory:NAME``.
 """
 
 __all__ = [
@@ -45,8 +44,7 @@ CHAPTERS = {
 
 
 def state_of(name: str) -> str:
-    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or
-    ``complete``."""
+    """How far an experiment has come: a verdict's word, perhaps with iterations, or ``complete``."""
     found = results.load(name)
     if not found:
         return "not run"

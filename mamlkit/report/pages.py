@@ -70,8 +70,9 @@ def badge(verdict: str) -> str:
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
-    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one
-    decimal.
+    """A number with its interval.
+
+    The interval has one significant digit (two after a 1 or a 2) and at least one decimal.
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
@@ -116,8 +117,7 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
-    """:func:`mamlkit.report.results.table` of the same lines with every column, and the paper's numbers as
-    the paper prints them."""
+    """:func:`mamlkit.report.results.table` with every column, and the paper's numbers as it prints them."""
     lines = results.published() if lines is None else lines
     found = results.table(lines)
     found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
@@ -135,8 +135,7 @@ def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: those with ours beside them, those not run, those that the paper
-    quotes."""
+    """The published numbers of groups: those with ours beside them, those not run, those quoted."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
@@ -193,8 +192,7 @@ def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str
 def side_by_side(
     place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything
-    as text.
+    """The paper's numbers of one figure or table beside ours, for a chapter: a line each, all as text.
 
     Args:
         place: where the paper has them, e.g. ``"Fig. 5"``.

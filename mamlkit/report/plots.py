@@ -308,8 +308,9 @@ WAY_STYLES: dict[str, dict[str, Any]] = {
 
 
 def scaling(ax: Axes, lines: pd.DataFrame, quantity: str, cost: str = "ms") -> None:
-    """Time or memory against a quantity on logarithmic axes, with a dotted line of slope one through our
-    first point.
+    """Time or memory against a quantity on logarithmic axes.
+
+    A dotted line of slope one goes through our first point.
 
     Args:
         ax: where to draw.

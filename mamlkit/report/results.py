@@ -41,10 +41,10 @@ UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "retu
 
 
 def published() -> pd.DataFrame:
-    """Every number of the paper's tables and learning curves: place, setting, method, step, metric, value,
-    ci95.
+    """Every number of the paper's tables and learning curves.
 
-    ``row`` and ``evaluation`` name our experiment where there is one.
+    Columns: place, setting, method, step, metric, value, ci95. ``row`` and ``evaluation`` name our experiment
+    where there is one.
     """
     text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
     return text.assign(
@@ -80,8 +80,7 @@ def checkpoint(name: str, seed: int = 0) -> Path:
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a row's results those that its numbers are taken of: the finished runs, and where there is none,
-    all."""
+    """Of a row's results those that its numbers are taken of: the finished runs, or else all."""
     return [
         result for result in found if result["iterations_done"] >= result["settings"]["iterations"]
     ] or found
@@ -131,8 +130,7 @@ class Summary:
 
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of
-    returns, every step.
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]``; returns of every step.
 
     Raises:
         ValueError: the file is damaged, or of another test.
@@ -149,11 +147,10 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds; None if it was not run, or
-    with other settings.
+    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
 
-    Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the
-    interval over tasks is that of each task's mean over seeds.
+    None if it was not run, or with other settings. Where every task has diverged, the value and its interval
+    are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
     """
     found = load(name)
     if not found or any(map(stale, found)):

@@ -219,13 +219,17 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
         return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
 
     def _start(self, rows: ndarray, rngs: list[Generator]) -> ndarray:
-        """Put environments ``rows`` ``[n]`` into start states, each drawn with its own generator; gives their
-        observations ``[n, obs]``."""
+        """Put environments ``rows`` ``[n]`` into start states, each drawn with its own generator.
+
+        Returns their observations ``[n, obs]``.
+        """
         raise NotImplementedError
 
     def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1]: observations
-        ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``."""
+        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1].
+
+        Returns observations ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``.
+        """
         raise NotImplementedError
 
     def frame(self, index: int = 0) -> ndarray:

@@ -1,5 +1,4 @@
-"""The paper's five RL environments, by name: many at once with :func:`make`, or one at a time through
-Gymnasium.
+"""The paper's five RL environments by name: many with :func:`make`, or one through Gymnasium.
 
 Importing this module registers them: ``gymnasium.make("mamlkit/HalfCheetahVel-v0", goal=1.3)``.
 """

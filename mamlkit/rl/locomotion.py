@@ -114,9 +114,11 @@ class Locomotion(Batched):
         return observations, self.task.reward(velocity, self._goals[rows]) - cost, over | ~stable
 
     def _measure(self, states: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-        """Of states ``[n, 1 + nq + nv]`` reached with actions ``[n, act]``: observations ``[n, obs]``, x
-        velocity of the whole body's centre of mass ``[n]``, cost ``[n]``, and whether the robot has fallen
-        ``[n]``."""
+        """What is seen and paid in states ``[n, 1 + nq + nv]`` reached with actions ``[n, act]``.
+
+        Returns observations ``[n, obs]``, x velocity of the whole body's centre of mass ``[n]``, cost
+        ``[n]``, and whether the robot has fallen ``[n]``.
+        """
         raise NotImplementedError
 
     def _normalised(self, states: ndarray) -> ndarray:
@@ -189,8 +191,11 @@ class HalfCheetah(Locomotion):
         return spec
 
     def centre_of_mass(self, qpos: ndarray, qvel: ndarray) -> tuple[ndarray, ndarray]:
-        """Whole-body centre of mass in m, ``[n, 3]``, and its x velocity in m/s, ``[n]``; qpos and qvel are
-        ``[n, 9]``."""
+        """Whole-body centre of mass in m, ``[n, 3]``, and its x velocity in m/s, ``[n]``.
+
+        Args:
+            qpos, qvel: ``[n, 9]``.
+        """
         angle, rate = (
             # of each body against the world
             np.concatenate([back, back[:, :1] + np.cumsum(q[:, 6:], -1)], -1)
@@ -231,8 +236,10 @@ class Ant(Locomotion):
 
     @classmethod
     def model_spec(cls) -> mujoco.MjSpec:
-        """Gymnasium's model with rllab's time step and contacts. rllab's controls of +/-150 at gear 1 are its
-        +/-1 at 150."""
+        """Gymnasium's model with rllab's time step and contacts.
+
+        rllab's controls of +/-150 at gear 1 are its +/-1 at 150.
+        """
         spec = shipped("ant.xml")
         spec.option.timestep = 0.02
         for geom in spec.geoms:
@@ -278,8 +285,9 @@ def physics_rate(
     forward: bool = True,
     steps: int = 50,
 ) -> float:
-    """Environment steps per second of MuJoCo alone, median over ``steps`` calls: what sampling is compared
-    with.
+    """Environment steps per second of MuJoCo alone, median over ``steps`` calls.
+
+    It is what sampling is compared with.
 
     Args:
         robot: :class:`HalfCheetah` or :class:`Ant`.

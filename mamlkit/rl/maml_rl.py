@@ -88,8 +88,10 @@ def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) ->
 
 
 def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of :func:`inner_loss` in the means ``[tasks, points, act]`` and in log_std ``[tasks, act]``,
-    and z = (a - mean) / std."""
+    """Gradient of :func:`inner_loss` in the means ``[tasks, points, act]`` and in log_std ``[tasks, act]``.
+
+    Also returns z = (a - mean) / std.
+    """
     inverse = torch.exp(-log_std)[..., None, :]
     z = (steps.actions - mean) * inverse
     scale = (steps.weights * steps.advantages)[..., None]
@@ -99,8 +101,10 @@ def _head(mean: Tensor, log_std: Tensor, steps: Steps) -> tuple[Tensor, Tensor, 
 def _head_tangent(
     z: Tensor, log_std: Tensor, steps: Steps, mean_dot: Tensor, log_std_dot: Tensor, ratio: bool
 ) -> tuple[Tensor, Tensor]:
-    """Derivative of :func:`_head` along (mean_dot, log_std_dot); with ``ratio`` every step's weight has the
-    growth of log pi."""
+    """Derivative of :func:`_head` along (mean_dot, log_std_dot).
+
+    With ``ratio`` every step's weight has the growth of log pi.
+    """
     inverse, s_dot = torch.exp(-log_std)[..., None, :], log_std_dot[..., None, :]
     z_dot = -mean_dot * inverse - z * s_dot
     growth = -(z * z_dot + s_dot).sum(-1, keepdim=True) if ratio else 0.0
@@ -125,8 +129,10 @@ def _moved(params: Params, direction: Params, inner_lr: float) -> Params:
 
 
 def _pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
-    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache; a GPU takes all at
-    once."""
+    """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache.
+
+    A GPU takes all at once.
+    """
     if steps.weights.device.type != "cpu":
         return [(slice(None),)]
     widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
@@ -205,8 +211,10 @@ class _Part:
         ).double()
 
     def gradient(self) -> Params:
-        """Gradient of the surrogate loss at theta, of each task; where the ratio is 1 it is that of the inner
-        loss."""
+        """Gradient of the surrogate loss at theta, of each task.
+
+        Where the ratio is 1 it is that of the inner loss.
+        """
         return self._through(_inner_gradient(self.sampled, self.outer, self.after)[0])
 
     def fisher(self, v: Params) -> Params:

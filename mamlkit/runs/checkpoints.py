@@ -125,8 +125,7 @@ def save_state(
 
 
 def load_state(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor]]:
-    """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the
-    window.
+    """Fill ``params`` and ``optimiser`` from a file; returns the iteration and the window.
 
     Raises:
         FileNotFoundError: there is no such file.

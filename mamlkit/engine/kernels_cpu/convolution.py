@@ -1,10 +1,9 @@
-"""Convolutions as products with a matrix that is never written down: its rows are read where they lie in the
-images.
+"""Convolutions as products with a matrix that is never written down.
 
-A convolution and its two adjoints are one sum, ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k,
-f]``, in which ``a`` are images with a border of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images
-are ``[tasks, points, height, width, channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all
-tasks.
+Its rows are read where they lie in the images. A convolution and its two adjoints are one sum,
+``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k, f]``, in which ``a`` are images with a border
+of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images are ``[tasks, points, height, width,
+channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all tasks.
 """
 
 __all__ = ["input_gradient", "product", "weight_gradient"]
@@ -39,8 +38,7 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one
-    is given."""
+    """Adjoint of :func:`product` in the kernel, ``[tasks, 9 * channels, filters]``; added to ``out`` if any."""
     filters = d.shape[-1]
     d = _in_vectors(d)
     offsets = neighbours(window, x.shape[1], d.shape[-1], x.element_size())
@@ -146,8 +144,10 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
 
 @loop
 def _stripes(matrix, b):
-    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``, which a product reads
-    from beginning to end."""
+    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``.
+
+    A product reads each from beginning to end.
+    """
     for i in range(b.shape[0]):
         for k in range(matrix.shape[0]):
             row, target = matrix[k, i * b.shape[2] : (i + 1) * b.shape[2]], b[i, k]
@@ -157,8 +157,7 @@ def _stripes(matrix, b):
 
 @loop
 def _turned_stripes(matrix, order, b):
-    """``[taps * channels, filters]`` as :func:`_stripes` of ``[taps * filters, channels]``, the taps in
-    another order."""
+    """``[taps * channels, filters]`` as stripes of ``[taps * filters, channels]``, taps in another order."""
     channels, filters, lanes = matrix.shape[0] // 9, matrix.shape[1], b.shape[2]
     for k in range(len(order)):
         for c in range(channels):
@@ -187,10 +186,10 @@ def _pad(x, offsets, padded):
 
 @loop
 def _add_products(a, some, b, stripe, step, wide, lanes, out, add):
-    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers
-    until they are whole.
+    """The sum that the module begins with, six rows by one vector at a time.
 
-    ``stripe`` and ``step`` are how far apart stripes and rows of b are.
+    Their sums stay in registers until they are whole. ``stripe`` and ``step`` are how far apart stripes and
+    rows of b are.
     """
     rows, taps, places = some
     last, one = len(rows) - 1, a.dtype.type(1)

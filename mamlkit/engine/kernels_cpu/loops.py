@@ -41,10 +41,10 @@ def _digest(text: bytes) -> str:
 
 
 def _folder() -> Path | None:
-    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None if none can
-    be written.
+    """The first folder that can be written, or None.
 
-    What other sources have left in the same surroundings is removed.
+    It is where NUMBA_CACHE_DIR says, beside the package, or among the user's caches. What other sources have
+    left in the same surroundings is removed.
     """
     name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
     places = [HERE / "__pycache__"]

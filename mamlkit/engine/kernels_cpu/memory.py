@@ -27,10 +27,10 @@ _pools = _Pools()
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Memory that this thread has had before and that nobody holds any more, or new memory; its values are
-    anything.
+    """Memory that this thread had before and nobody holds any more, or new memory.
 
-    A page that the system gives out anew costs as much as all that an engine's pass does with it.
+    Its values are anything. A page that the system gives out anew costs as much as all that an engine's pass
+    does with it.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < SMALL_BYTES:

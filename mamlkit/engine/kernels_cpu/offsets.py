@@ -108,8 +108,10 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
 
 
 def _pitch(numbers: int, itemsize: int) -> int:
-    """Those of a pixel, and a line's if pixels would else lie a power of two apart, where they drive each
-    other out of the cache."""
+    """Numbers of a pixel, and a line's more if pixels would else lie a power of two apart.
+
+    Then they would drive each other out of the cache.
+    """
     return numbers + (LINE_BYTES // itemsize if numbers * itemsize % (4 * LINE_BYTES) == 0 else 0)
 
 

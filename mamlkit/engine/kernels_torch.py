@@ -41,7 +41,7 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel, ``[tasks, 9 * channels, filters]``; added to ``out`` if any."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
     gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
     return gradient if out is None else out.add_(gradient)
 

@@ -134,6 +134,7 @@ class Experiment:
         name: its key, and its name on the command line.
         title: what a reader sees.
         place: where the paper has it.
+        meta_batch_size: tasks per outer update; 1 where each episode has a goal of its own.
         iterations: outer updates; 0 leaves the random initialisation.
         evaluations: how it is tested.
         quick: what the quick scale changes.
@@ -142,6 +143,7 @@ class Experiment:
     name: str
     title: str
     place: str
+    meta_batch_size: int
     iterations: int
     evaluations: tuple[Evaluation | PolicyEvaluation, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
@@ -174,14 +176,13 @@ class Row(Experiment):
     """One experiment: a task family, a network, a method and their numbers.
 
     Args:
-        name, title, place, iterations, evaluations, quick: see :class:`Experiment`.
+        name, title, place, meta_batch_size, iterations, evaluations, quick: see :class:`Experiment`.
         family: a key of ``mamlkit.tasks.FAMILIES``.
         network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
         method: a key of ``mamlkit.methods.METHODS``.
         loss: a key of ``mamlkit.methods.LOSSES``.
         inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
         ways, shots, queries: classes of a task; support and query examples per class (or points).
-        meta_batch_size: tasks per outer update.
         outer_lr: beta, Adam's step.
         clip: bound of each component of the meta-gradient, or None.
 
@@ -198,7 +199,6 @@ class Row(Experiment):
     ways: int
     shots: int
     queries: int
-    meta_batch_size: int
     outer_lr: float = 0.001
     clip: float | None = None
     evaluations: tuple[Evaluation, ...] = ()
@@ -225,7 +225,7 @@ class PolicyRow(Experiment):
     """One reinforcement-learning experiment.
 
     Args:
-        name, title, place, iterations, evaluations, quick: see :class:`Experiment`.
+        name, title, place, meta_batch_size, iterations, evaluations, quick: see :class:`Experiment`.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
         method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of
             the inner loss (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training,
@@ -233,7 +233,6 @@ class PolicyRow(Experiment):
             policy gradient.
         show_goal: whether the observation holds the goal (the oracle).
         inner_lr: alpha in meta-training.
-        meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.
         rollouts: episodes (of full length) per task and gradient.
         max_kl: TRPO's bound of the divergence.
         outer_lr: Adam's step of ``"policy gradient"``.
@@ -249,7 +248,6 @@ class PolicyRow(Experiment):
     method: str
     show_goal: bool
     inner_lr: float
-    meta_batch_size: int
     rollouts: int
     max_kl: float = 0.01
     outer_lr: float = 0.001

@@ -37,7 +37,7 @@ def _commit() -> str:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # The clone may be another user's, whom git would not trust; but this is that clone's code, and it runs
     # already.
-    command = ["git", "-c", f"safe.directory={here.parents[2]}", "-C", here.parents[1]]
+    command: list[str | Path] = ["git", "-c", f"safe.directory={here.parents[2]}", "-C", here.parents[1]]
 
     def git(*words: str | Path) -> str:
         found = subprocess.run(

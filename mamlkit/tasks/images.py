@@ -79,7 +79,8 @@ class ImageTasks:
         """A meta-batch of images and labels.
 
         Images are ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels
-        ``[tasks, ways * points]``. Points are class by class; their order has no effect on a network that sees a batch as a whole.
+        ``[tasks, ways * points]``. Points are class by class; their order has no effect on a network that
+        sees a batch as a whole.
         """
         images = self.bank.images
         _, drawings, channels, height, width = images.shape

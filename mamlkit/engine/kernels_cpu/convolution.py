@@ -38,7 +38,7 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel, ``[tasks, 9 * channels, filters]``; added to ``out`` if any."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
     filters = d.shape[-1]
     d = _in_vectors(d)
     offsets = neighbours(window, x.shape[1], d.shape[-1], x.element_size())

@@ -27,6 +27,7 @@ from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Ro
 from mamlkit.measures import STEPS_KEPT
 from mamlkit.report import results
 from mamlkit.report.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
+from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, verdict
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
@@ -163,7 +164,7 @@ def experiment_list() -> str:
 
 def verdicts() -> str:
     """What each verdict means, and the margins it is given by."""
-    points, mse, returns = results.ACCURACY_MARGIN, results.MSE_MARGIN, results.RETURN_MARGIN
+    points, mse, returns = ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN
     meanings = {
         "reproduced": "the 95 % interval of the difference (ours less the paper's) lies inside the margin",
         "consistent": "it contains zero but reaches beyond the margin",
@@ -243,7 +244,7 @@ def where_seeds_matter() -> str:
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
     ci95 = np.hypot(found.ours_ci95, found.paper_ci95.fillna(0))
-    by_tasks = list(map(results.verdict, found.difference, ci95, found.margin))
+    by_tasks = list(map(verdict, found.difference, ci95, found.margin))
     found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):

@@ -8,7 +8,9 @@ import pytest
 
 from mamlkit.rl import envs
 from mamlkit.rl.goals import Direction, Velocity
-from mamlkit.rl.locomotion import LARGEST, Ant, HalfCheetah, Physics, measuring, physics_rate
+from mamlkit.rl.locomotion import Ant, HalfCheetah, physics_rate
+from mamlkit.rl.physics import Physics, measuring
+from mamlkit.rl.robot import LARGEST
 
 ROBOTS = [HalfCheetah, Ant]
 VELOCITY = {HalfCheetah: Velocity(2.0), Ant: Velocity(3.0, bonus=1.0)}

@@ -133,14 +133,8 @@ def adaptation_curve(
     """
     style = METHOD_STYLES[method]
     ax.plot(curve.index, curve["value"], **style, label=method if len(curve) else f"{method} (not run)")
-    ax.fill_between(
-        curve.index,
-        curve["value"] - curve["ci95"],
-        curve["value"] + curve["ci95"],
-        color=style["color"],
-        alpha=0.2,
-        linewidth=0,
-    )
+    low, high = curve["value"] - curve["ci95"], curve["value"] + curve["ci95"]
+    ax.fill_between(curve.index, low, high, color=style["color"], alpha=0.2, linewidth=0)
     for seed in (c for c in curve.columns if c.startswith("seed")):
         ax.plot(curve.index, curve[seed], color=style["color"], linewidth=0.6, alpha=0.7)
     ax.set(xlabel="inner steps", ylabel=quantity)
@@ -168,17 +162,9 @@ def regression_fits(
     for (steps, outputs), (colour, line, width) in zip(sorted(fits.items()), looks, strict=False):
         label = "before" if steps == 0 else f"{steps} step{'s' if steps > 1 else ''}"
         ax.plot(x, outputs, color=COLOURS[colour], linestyle=line, linewidth=width, label=label)
-    ax.plot(
-        *support,
-        color=COLOURS["purple"],
-        marker="^",
-        linestyle="none",
-        markersize=7,
-        markeredgecolor="black",
-        markeredgewidth=0.6,
-        label="support",
-        zorder=5,
-    )
+    points: dict[str, Any] = {"marker": "^", "linestyle": "none", "markersize": 7}
+    points |= {"color": COLOURS["purple"], "markeredgecolor": "black", "markeredgewidth": 0.6}
+    ax.plot(*support, **points, label="support", zorder=5)
     ax.set(xlabel="x (rad)", ylabel="y")
 
 
@@ -206,9 +192,8 @@ def scaling(ax: Axes, lines: pd.DataFrame, quantity: str, cost: str = "ms") -> N
         ax.plot(line["value"], line[cost], **style, label=way)
         if way == "mamlkit":
             ends = line["value"].iloc[[0, -1]].to_numpy(float)
-            ax.plot(
-                ends, line[cost].iloc[0] * ends / ends[0], ":", color=COLOURS["grey"], label="in proportion"
-            )
+            in_proportion = line[cost].iloc[0] * ends / ends[0]
+            ax.plot(ends, in_proportion, ":", color=COLOURS["grey"], label="in proportion")
     ax.set(xscale="log", yscale="log", xlabel=quantity)
     ax.xaxis.set_major_locator(FixedLocator(sorted(lines["value"].unique())))
     ax.xaxis.set_major_formatter(ScalarFormatter())

@@ -156,7 +156,6 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    left_out = sum(curve["diverged"][step] for curve in curves)
     of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
     if len({errors.shape for errors in of_seeds}) > 1:
         shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
@@ -165,38 +164,30 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
             f"many tasks; restore them from git"
         )
     per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
-    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[
-        ..., step if metric == "return" else STEPS_KEPT.index(step)
-    ]
-    of_tasks = errors.mean(0).compressed()
+    left_out = diverged(per_task) if metric == "mse" else ~np.isfinite(per_task)
+    at = step if metric == "return" else STEPS_KEPT.index(step)
+    of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
-    origin = (
-        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, commit "
-        f"{where['commit'][:7]}"
-        f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, "
-        f"{where['device']}, {duration(time)}"
-    )
-    seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
-    seed_ci95 = (
-        float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found))
-        if len(found) > 1
-        else math.nan
-    )
-    done = min(result["iterations_done"] for result in found)
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    commit = where["commit"][:7] + ("+" if where["commit"].endswith("+changes") else "")
+    seed_sd = seed_ci95 = math.nan
+    if len(found) > 1:
+        seed_sd = float(np.std(means, ddof=1))
+        seed_ci95 = float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found))
     return Summary(
-        float(np.mean(means)),
-        ci95,
-        seed_sd,
-        seed_ci95,
-        seeds,
-        curves[0]["tasks"],
-        left_out,
-        done,
-        last["settings"]["iterations"],
-        origin,
+        value=float(np.mean(means)),
+        ci95=ci95,
+        seed_sd=seed_sd,
+        seed_ci95=seed_ci95,
+        seeds=seeds,
+        tasks=curves[0]["tasks"],
+        diverged=sum(curve["diverged"][step] for curve in curves),
+        done=min(result["iterations_done"] for result in found),
+        total=last["settings"]["iterations"],
+        origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
 
 
@@ -225,12 +216,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     for _, line in (paper if lines is None else lines).iterrows():
         ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
-        entry |= {
-            "paper": line.value,
-            "paper_ci95": line.ci95,
-            "margin": margin(line, paper),
-            "verdict": "not run",
-        }
+        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper)}
+        entry["verdict"] = "not run"
         if ours:
             difference = ours.value - line.value
             widest = np.fmax(ours.ci95, ours.seed_ci95)  # over tasks or over seeds, whichever says less
@@ -256,15 +243,8 @@ def listing() -> pd.DataFrame:
     for row in ROWS.values():
         found = load(row.name)
         done = ", ".join(f"seed {r['seed']}: {r['iterations_done']:,}" for r in found) or "not run"
-        lines.append(
-            {
-                "name": row.name,
-                "title": row.title,
-                "place": row.place,
-                "iterations": f"{row.iterations:,}",
-                "done": done,
-            }
-        )
+        line = {"name": row.name, "title": row.title, "place": row.place}
+        lines.append(line | {"iterations": f"{row.iterations:,}", "done": done})
     return pd.DataFrame(lines)
 
 
@@ -274,21 +254,11 @@ def table_text() -> str:
     number = lambda value, ci95: (
         "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
     )
-    get_column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
-    shown = pd.DataFrame(
-        {
-            "place": found.place,
-            "setting": found.setting,
-            "method": found.method,
-            "step": found.step.map(lambda s: "" if pd.isna(s) else str(s)),
-            "metric": found.metric,
-            "paper": [number(v, c) for v, c in zip(found.paper, found.paper_ci95)],
-            "ours": [number(v, c) for v, c in zip(get_column("ours"), get_column("ours_ci95"))],
-            "difference": [
-                number(v, c) for v, c in zip(get_column("difference"), get_column("difference_ci95"))
-            ],
-            "verdict": found.verdict,
-        }
-    )
-    origins = get_column("origin").dropna().unique()
+    column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
+    shown = found[["place", "setting", "method", "step", "metric"]].copy()
+    shown["step"] = found.step.map(lambda s: "" if pd.isna(s) else str(s))
+    for name in ("paper", "ours", "difference"):
+        shown[name] = [number(v, c) for v, c in zip(column(name), column(f"{name}_ci95"))]
+    shown["verdict"] = found.verdict
+    origins = column("origin").dropna().unique()
     return "\n".join([shown.to_string(index=False), "", "Origins:", *(f"  {origin}" for origin in origins)])

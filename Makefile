@@ -50,7 +50,8 @@ book: $(STAMP)
 
 # Of these, what comes after a failure does not run: mend the first before the next.
 CHECK = $(BIN)/python -m ruff format --check . \
-     && $(BIN)/python -m ruff check .
+     && $(BIN)/python -m ruff check . \
+     && $(BIN)/python -m mypy
 
 check: $(STAMP)
 	@$(CHECK)
@@ -82,7 +83,7 @@ twins: $(STAMP)
 	$(BIN)/python book/_ext/refresh.py $(if $(FORCE),--force) notebooks/*.py
 
 clean:
-	rm -rf "$(BUILD)/_build" .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf "$(BUILD)/_build" .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
 distclean: clean
 	rm -rf $(VENV)

@@ -194,9 +194,9 @@ def _check_targets(
 
 
 @lru_cache
-def _check_layers(shapes: Shapes, layers: tuple[Layer, ...]) -> None:
+def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
     """Whether ``layers`` can be the network with parameters of these shapes; asked once for each network."""
-    shapes = dict(shapes)
+    shapes = dict(network)
     names = [name for layer in layers for name in (layer.weight, layer.bias, layer.shift) if name is not None]
     if sorted(names) != sorted(shapes):
         raise ValueError(

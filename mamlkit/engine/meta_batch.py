@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -96,8 +96,8 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _is_fast(method: Method, params: Params, tasks: Task) -> bool:
-    """Whether :mod:`mamlkit.engine.passes` has the passes; ``ValueError`` for what does not fit the network."""
+def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientMethod]:
+    """Whether the passes are there; ``ValueError`` for what does not fit the network."""
     if not isinstance(method, Method):
         raise ValueError(
             f"{method!r} came, but it must be a mamlkit.methods.Method, such as methods.maml(learner)"
@@ -148,7 +148,8 @@ def _gradient(
         _, d, d_dot = _loss_gradient(learner, run.outputs, targets)
         return run, run.gradient(d), d_dot
 
-    path, kept = [theta], deque()
+    path = [theta]
+    kept: deque[tuple[passes.Pass, Callable[[Tensor], Tensor]]] = deque()
     for _ in range(steps):
         run, gradient, d_dot = inner(path[-1])
         path.append(_step(learner, path[-1], gradient))

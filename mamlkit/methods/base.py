@@ -86,15 +86,15 @@ class Learner:
 class Method(ABC):
     """What is compared: its parameters, its loss of one task, and its predictions.
 
-    All three are written for one task; :mod:`mamlkit.engine` batches them. Training goes by the loss; validation,
-    tests and figures go by the predictions.
+    All three are written for one task; :mod:`mamlkit.engine` batches them. Training goes by the loss;
+    validation, tests and figures go by the predictions.
 
     Args:
         learner: network, loss and inner update.
 
     Raises:
-        TypeError: a class has a loss of its own, but inherits its predictions. It may adapt in another way than
-            they do, so it must say them again.
+        TypeError: a class has a loss of its own, but inherits its predictions. It may adapt in another way
+            than they do, so it must say them again.
     """
 
     learner: Learner
@@ -104,7 +104,8 @@ class Method(ABC):
         if "loss" in vars(cls) and "predict" not in vars(cls):
             raise TypeError(
                 f"{cls.__name__} has a loss of its own, but not its own predictions; beside the loss define "
-                "predict(self, params, task), which returns the query outputs [inner_steps + 1, points, outputs]"
+                "predict(self, params, task), which returns the query outputs [inner_steps + "
+                "1, points, outputs]"
             )
 
     def init(self, generator: Generator) -> Params:
@@ -117,7 +118,7 @@ class Method(ABC):
 
     @abstractmethod
     def predict(self, params: Params, task: Task) -> Tensor:
-        """Outputs for the query inputs after 0, 1, ... inner steps: ``[inner_steps + 1, points, outputs]``."""
+        """Query outputs after 0, 1, ... inner steps: ``[inner_steps + 1, points, outputs]``."""
 
     @cached_property
     def shapes(self) -> Mapping[str, torch.Size]:

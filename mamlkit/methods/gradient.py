@@ -15,8 +15,8 @@ from mamlkit.methods.base import Learner, Method
 class GradientMethod(Method):
     """A method whose inner update is gradient descent on the support examples.
 
-    The fields say in data what the functions say in code, so that :mod:`mamlkit.engine` can find a faster way to
-    the gradient of the same loss. A class made from this one goes the general way.
+    The fields say in data what the functions say in code, so that :mod:`mamlkit.engine` can find a faster way
+    to the gradient of the same loss. A class made from this one goes the general way.
 
     Args:
         learner: network, loss and inner update: what adapts, in how many steps, at which rate.

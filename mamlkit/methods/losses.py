@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 
-def check_values(shape: tuple[int, ...], targets: Tensor) -> None:
+def check_values(shape: tuple[int | None, ...], targets: Tensor) -> None:
     """``ValueError`` for targets that would be stretched over outputs of another shape."""
     if targets.shape != shape:
         came, wanted = tuple(targets.shape), tuple(shape)
@@ -33,7 +33,7 @@ def check_labels(shape: tuple[int, ...], labels: Tensor) -> None:
 
 
 def mse(outputs: Tensor, targets: Tensor, shots: int = 1) -> Tensor:
-    """Mean squared error over the points. Paper: equation 2 (a sum there; the authors' code takes the mean)."""
+    """Mean squared error over the points. Paper: equation 2 (a sum there, in the authors' code a mean)."""
     check_values(outputs.shape, targets)
     return ((outputs - targets) ** 2).mean((-2, -1))
 

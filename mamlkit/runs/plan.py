@@ -144,7 +144,7 @@ def seconds_per_iteration(row: Experiment, **where: Any) -> float:
 
     def enough() -> bool:
         times.append(time.perf_counter())
-        return len(times) > 1 + PROBE_ITERATIONS or len(times) > 1 and times[-1] - times[0] > PROBE_SECONDS
+        return len(times) > 1 + PROBE_ITERATIONS or (len(times) > 1 and times[-1] - times[0] > PROBE_SECONDS)
 
     train.fit(row, stop=enough, **where)
     return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
@@ -160,7 +160,8 @@ def table(
         device, threads: where the trials run.
         say: takes a line of progress.
     """
-    lines, probes, missing = [], {}, {}
+    lines, missing = [], {}
+    probes: dict[str, float | None] = {}
     for job in found:
         name = job.row.name
         if job.seconds is None and job.row.iterations and name not in probes:

@@ -52,10 +52,11 @@ def spread(params: Params, tasks: int) -> Params:
 
 
 class PolicyTraining:
-    """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the meta-optimiser.
+    """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the
+    meta-optimiser.
 
-    A line of its log is an iteration: mean return over tasks before and after the inner step, the divergence of the
-    outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
+    A line of its log is an iteration: mean return over tasks before and after the inner step, the divergence
+    of the outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
 
     Args:
         row: the experiment, at either scale.
@@ -64,7 +65,8 @@ class PolicyTraining:
         threads: simulation threads; None takes all cores.
     """
 
-    every, columns, shown = 1, LOG_COLUMNS, ("return_before", "return_after")
+    every, columns = 1, LOG_COLUMNS
+    shown: tuple[str, ...] = ("return_before", "return_after")
 
     def __init__(
         self, row: PolicyRow, seed: int, device: str | torch.device, threads: int | None = None
@@ -93,15 +95,19 @@ class PolicyTraining:
             adapted = maml_rl.adapt_each(self.policy, everyone, before, row.inner_lr)
             steps = self._sample("return_after", adapted, (*key, AFTER), goals)
         if self.optimiser is None:
-            how = {
-                "inner_lr": row.inner_lr,
-                "max_kl": row.max_kl,
-                "curvature": CURVATURE.get(row.method, "none"),
-            }
-            self.params, step = maml_rl.meta_update(self.policy, self.params, before, steps, **how)
+            curvature = CURVATURE.get(row.method, "none")
+            self.params, step = maml_rl.meta_update(
+                self.policy,
+                self.params,
+                before,
+                steps,
+                inner_lr=row.inner_lr,
+                max_kl=row.max_kl,
+                curvature=curvature,
+            )
             self.found |= {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
         else:
-            self._follow_gradient(steps)
+            self._follow_gradient(self.optimiser, steps)
 
     def _sample(
         self, name: str, params: Params, key: tuple[int, ...], goals: NDArray[np.float64] | None
@@ -113,7 +119,7 @@ class PolicyTraining:
         self.found[name] = float(mean_returns(rollouts).mean())
         return to_steps(rollouts, self.row.discount, self.params["log_std"].device, self.row.baseline_clip)
 
-    def _follow_gradient(self, steps: Steps) -> None:
+    def _follow_gradient(self, optimiser: torch.optim.Optimizer, steps: Steps) -> None:
         """A step of the optimiser along the policy gradient."""
         batch = maml_rl.MetaBatch(self.policy, self.params, None, steps)
         vector = batch.gradient()
@@ -121,7 +127,7 @@ class PolicyTraining:
             raise FloatingPointError("the policy gradient is not finite")
         for name, gradient in batch.unflatten(vector).items():
             self.params[name].grad = gradient
-        self.optimiser.step()
+        optimiser.step()
 
     def check(self, iteration: int) -> None:
         """Nothing is kept in the window."""
@@ -136,7 +142,7 @@ class PolicyTraining:
 
 
 def test_goals(environment: str) -> NDArray[np.float64]:
-    """The 40 goals that the paper tests an environment on, ``[40, ...]``: those of the authors' figure data."""
+    """The paper's 40 test goals of an environment, ``[40, ...]``: those of the authors' figure data."""
     path = places.repository() / "data" / "test_goals.csv"
     table = pd.read_csv(path, dtype=str)
     goals = [[float(x) for x in goal.split()] for goal in table[table.environment == environment].goal]

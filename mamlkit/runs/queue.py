@@ -71,7 +71,8 @@ def work(
             ``data/partial``.
     """
     tell = tell or say
-    end, failed = time.monotonic() + 3600 * hours, []
+    end = time.monotonic() + 3600 * hours
+    failed: list[str] = []
     with _interrupts() as asked:
         over = lambda: bool(asked) or time.monotonic() >= end
         try:
@@ -106,10 +107,11 @@ def _try(
     except Exception as error:  # whatever it is, it is no reason to leave the cores idle
         failed.append(f"{planned.name}: {error}")
         tell(f"{planned.name}: failed, {error}")
-        behind: BaseException | None = error
-        while behind := behind.__context__:  # a signal, and then a full disk: the state cannot be kept
+        behind = error.__context__
+        while behind:  # a signal, and then a full disk: the state cannot be kept
             if isinstance(behind, KeyboardInterrupt):
-                raise behind
+                raise behind from None
+            behind = behind.__context__
 
 
 def _go_on(
@@ -120,17 +122,18 @@ def _go_on(
     base: Path,
     tell: Callable[[str], None],
 ) -> None:
-    row, where = job.row, {"device": device, "threads": threads}
+    row = job.row
+    fit_to = functools.partial(train.fit, row, seed=job.seed, device=device, threads=threads)
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
     with folders.open_run(row, job.seed, devices.described(device), base=base) as folder:
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
-                fit = _reach(goal, over, folder, functools.partial(train.fit, row, seed=job.seed, **where))
+                fit = _reach(goal, over, folder, fit_to)
                 if fit.iteration < goal:
                     tell(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
                     return
-                evaluations = evaluate_run(row, folder, fit, **where)
+                evaluations = evaluate_run(row, folder, fit, device=device, threads=threads)
                 with _uncut():
                     folders.keep(folder)
                 tell(f"{job.name}: {fit.iteration:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
@@ -141,13 +144,12 @@ def _go_on(
 
 
 def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., train.Fit]) -> train.Fit:
-    """Train up to a goal or until the time is over; now and then the state is put where another machine finds
+    """Train up to a goal or until the time is over; now and then put the state where another machine finds
     it."""
     while True:
         due = time.monotonic() + KEEP_SECONDS
-        reached = fit(
-            folder=folder, until=goal, progress=True, stop=lambda: over() or time.monotonic() >= due
-        )
+        stop = lambda due=due: over() or time.monotonic() >= due
+        reached = fit(folder=folder, until=goal, progress=True, stop=stop)
         if reached.iteration >= goal or over():
             return reached
         with _uncut():

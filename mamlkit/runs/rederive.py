@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from mamlkit import measures
 from mamlkit.experiments import paper
-from mamlkit.experiments.rows import PolicyRow
+from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
+from mamlkit.maml import Params
 from mamlkit.report import results
 from mamlkit.runs import checkpoints, supervised
 
@@ -22,10 +23,10 @@ def standard_errors(
     seed: int = 1,
     device: str = "cpu",
 ) -> dict[int, float]:
-    """How far new tests of committed parameters are from the committed number, in standard errors of the difference.
+    """How far new tests of committed parameters are from the committed number, in standard errors.
 
-    Supervised tasks are fresh ones. Of policies the goals are the first ones of the paper's, as in the committed
-    test, and the episodes are new: so the differences of each goal are compared.
+    These are errors of the difference. Supervised tasks are fresh ones. Of policies the goals are the first
+    ones of the paper's, as in the committed test, and the episodes are new: so each goal has a difference.
 
     Args:
         name: of a row with a committed result of seed 0.
@@ -43,30 +44,49 @@ def standard_errors(
         FileNotFoundError: there is no committed result.
     """
     row = paper.get(name)
-    found = {test.name: test for test in row.evaluations}
-    test = found.get(evaluation or next(iter(found)))
-    if test is None:
-        raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, found))}")
-    steps = [step for step in steps if step <= test.inner_steps]
+    names = [test.name for test in row.evaluations]
+    if evaluation not in (None, *names):
+        raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, names))}")
+    index = names.index(evaluation) if evaluation else 0
     params = checkpoints.load_params(results.checkpoint(name))
-    metric = row.metric
     if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+        return _of_policy(row, params, row.evaluations[index], steps, tasks, seed, device)
+    return _of_tasks(row, params, row.evaluations[index], steps, tasks, seed, device)
 
-        few = dataclasses.replace(test, inner_lrs=test.inner_lrs[: max(steps)])
-        goals = policies.test_goals(row.environment)[:tasks]
-        new = policies.evaluate(row, params, few, goals=goals, seed=seed, device=device)[metric]
-        change = (new - results.per_task_errors(name, 0, test.name, metric)[: len(new), : max(steps) + 1])[
-            :, steps
-        ]
-        return dict(zip(steps, abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))))
+
+def _of_policy(
+    row: PolicyRow,
+    params: Params,
+    test: PolicyEvaluation,
+    steps: Sequence[int],
+    goals: int,
+    seed: int,
+    device: str,
+) -> dict[int, float]:
+    from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+
+    kept = [step for step in steps if step <= test.inner_steps]
+    few = dataclasses.replace(test, inner_lrs=test.inner_lrs[: max(kept)])
+    first = policies.test_goals(row.environment)[:goals]
+    new = policies.evaluate(row, params, few, goals=first, seed=seed, device=device)["return"]
+    change = new[:, kept] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), kept]
+    far = abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))
+    return dict(zip(kept, far.tolist(), strict=True))
+
+
+def _of_tasks(
+    row: Row, params: Params, test: Evaluation, steps: Sequence[int], tasks: int, seed: int, device: str
+) -> dict[int, float]:
+    kept, metric = [step for step in steps if step <= test.inner_steps], row.metric
     # Whether a regression task has diverged is seen at the last step: there all are taken.
-    few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(steps))
-    curves = supervised.evaluate(row, params, few, n_tasks=tasks, seed=seed, device=device)[metric]
-    new, old = measures.statistics(metric, curves), results.load(name)[0]["evaluations"][test.name][metric]
-    variance = lambda of, count, step: of["sd"][step] ** 2 / count
-    return {
-        step: abs(new["mean"][step] - old["mean"][step])
-        / math.sqrt(variance(new, tasks, step) + variance(old, old["tasks"], step))
-        for step in steps
-    }
+    few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(kept))
+    curves = supervised.evaluate(row, params, few, n_tasks=tasks, seed=seed, device=device)
+    new, old = (
+        measures.statistics(metric, curves[metric]),
+        results.load(row.name)[0]["evaluations"][test.name][metric],
+    )
+    far = {}
+    for step in kept:
+        variance = sum(of["sd"][step] ** 2 / of["tasks"] for of in (new, old))
+        far[step] = abs(new["mean"][step] - old["mean"][step]) / math.sqrt(variance)
+    return far

@@ -58,7 +58,9 @@ class SupervisedTraining:
         ValueError: a row that names what is not there, or whose tests do not fit its method.
     """
 
-    columns, shown = logs.COLUMNS, ("meta_loss", "validation")
+    columns = logs.COLUMNS
+    shown: tuple[str, ...] = ("meta_loss", "validation")
+    optimiser: torch.optim.Optimizer | None
 
     def __init__(self, row: Row, seed: int, device: str | torch.device, validate: bool = True) -> None:
         self.row, self.seed, self.device = row, seed, torch.device(device)
@@ -68,7 +70,7 @@ class SupervisedTraining:
         self.method = method(row)
         begun = self.method.init(generator(seed, "init"))
         self.params = {name: value.to(self.device) for name, value in begun.items()}
-        self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
+        self.optimiser = self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
         self.window: list[Tensor] = []
         self.validation = self._validation() if validate and row.evaluations else None
         if type(self.method) is not GradientMethod:  # better known before hours of training than after
@@ -84,7 +86,7 @@ class SupervisedTraining:
         for name, value in self.params.items():
             value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
         with one_thread():
-            self.optimiser.step()
+            self._adam.step()
         self.window.append(values.mean())
 
     def check(self, iteration: int) -> None:
@@ -92,7 +94,8 @@ class SupervisedTraining:
         for back, value in enumerate(reversed(self._losses())):
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"the meta-loss of iteration {iteration - back} is {value}; try a smaller inner_lr or outer_lr"
+                    f"the meta-loss of iteration {iteration - back} is {value}; try a smaller "
+                    f"inner_lr or outer_lr"
                 )
 
     def line(self, iteration: int) -> dict[str, float]:
@@ -111,13 +114,13 @@ class SupervisedTraining:
 
     def _validation(self) -> Callable[[], float]:
         """The number followed in training: the first evaluation's headline, on fixed validation tasks."""
-        settings = self.row.evaluations[0]
-        where = {"split": "val", "n_tasks": VALIDATION_TASKS, "seed": self.seed, "device": self.device}
+        row, settings, count = self.row, self.row.evaluations[0], VALIDATION_TASKS
 
         def measure() -> float:
-            curves = evaluate(self.row, self.params, settings, **where)
-            metric = self.row.metric
-            return measures.statistics(metric, curves[metric])["mean"][settings.headline_step]
+            curves = evaluate(
+                row, self.params, settings, split="val", n_tasks=count, seed=self.seed, device=self.device
+            )
+            return float(measures.statistics(row.metric, curves[row.metric])["mean"][settings.headline_step])
 
         return measure
 
@@ -148,8 +151,8 @@ def evaluate(
         device: where to compute.
 
     Returns:
-        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps + 1]``,
-        to be averaged by :func:`mamlkit.measures.statistics`.
+        ``"mse"``, or ``"cross_entropy"`` and ``"accuracy"`` (in percent): arrays ``[tasks, inner_steps +
+        1]``, to be averaged by :func:`mamlkit.measures.statistics`.
 
     Raises:
         ValueError: parameters of another network, no tasks, or a method that predicts after more or fewer
@@ -178,7 +181,8 @@ def _predictions(row: Row, evaluation: Evaluation, params: Params, batch: Task) 
     if len(outputs) != evaluation.inner_steps + 1:
         raise ValueError(
             f"{row.name}: method {row.method!r} predicts after {len(outputs) - 1} steps, but the evaluation "
-            f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; use inner_steps={len(outputs) - 1}"
+            f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; use "
+            f"inner_steps={len(outputs) - 1}"
         )
     return outputs
 

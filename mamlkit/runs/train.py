@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mamlkit.experiments.rows import Experiment, PolicyRow
+from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.runs import checkpoints, supervised
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
@@ -85,6 +85,8 @@ def begin(
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
+    if not isinstance(row, Row):
+        raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
     return supervised.SupervisedTraining(row, seed, device, validate)
 
 
@@ -106,14 +108,14 @@ def fit(
         row: the experiment, at either scale.
         seed: of the initialisation, the tasks and the episodes.
         device: where to compute; simulations use the CPU's cores in any case.
-        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed exactly.
-            None keeps nothing.
+        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed
+            exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.
         progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         threads: of simulations; None takes all cores. Results do not depend on it.
         validate: follow the error or accuracy on validation tasks, where there are some.
-        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how
-            far it came.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells
+            how far it came.
 
     Raises:
         ValueError: state or log in the folder are damaged, or of another run.
@@ -198,7 +200,13 @@ def evaluate_row(
     if isinstance(row, PolicyRow):
         from mamlkit.runs import policies
 
-        test = lambda e: policies.evaluate(row, params, e, seed=seed, device=device, threads=threads)
-    else:
-        test = lambda e: supervised.evaluate(row, params, e, seed=seed, device=device)
-    return {evaluation.name: test(evaluation) for evaluation in row.evaluations}
+        return {
+            test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
+            for test in row.evaluations
+        }
+    if not isinstance(row, Row):
+        raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be tested")
+    return {
+        test.name: supervised.evaluate(row, params, test, seed=seed, device=device)
+        for test in row.evaluations
+    }

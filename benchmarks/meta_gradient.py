@@ -18,16 +18,16 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
+import growth
 import pandas as pd
 import torch
+from problems import SHAPES, flops, in_turns, problem, product_rate
+from ways import WAYS, Way
 
-import growth
 from mamlkit import files, places
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
 from mamlkit.runs import folders, supervised
-from problems import SHAPES, flops, in_turns, problem, product_rate
-from ways import WAYS, Way
 
 TOLERANCE = 1e-4  # relative, in float64
 PARTS = ("time", "scaling", "memory", "training")

@@ -8,6 +8,9 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE   = $(BUILD)/_build/html
 
+# Files, names and outputs are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
+
 .PHONY: help book test check lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 

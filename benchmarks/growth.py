@@ -22,7 +22,7 @@ from ways import WAYS
 from mamlkit import methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.paper import get
-from mamlkit.runs import supervised
+from mamlkit.runs import devices, supervised, train
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
@@ -125,11 +125,11 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """
     row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * supervised.LOG_EVERY)
     learner, params, batch = problem(TRAINED, device)
-    objective, test = methods.maml(learner), row.evaluations[0]
+    method, test = methods.maml(learner), row.evaluations[0]
     times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
     for _ in tqdm(range(repeats), desc="training", leave=False):
         # a line at half time, when all is warm
-        seconds = supervised.fit(row, device=device, validate=False).log.seconds
+        seconds = train.fit(row, device=device, validate=False).log.seconds
         look, _ = timed(
             lambda: supervised.evaluate(
                 row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
@@ -140,7 +140,7 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
             (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
         )
         alone, _ = timed(
-            lambda: [meta_batch.meta_gradient(objective, params, batch) for _ in range(supervised.LOG_EVERY)],
+            lambda: [meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)],
             device,
         )
         times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
@@ -149,4 +149,4 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     way, device, threads, words = sys.argv[1:]
-    print(memory(way, json.loads(words), supervised.set_up(device, threads=int(threads))))
+    print(memory(way, json.loads(words), devices.set_up(device, threads=int(threads))))

@@ -27,7 +27,7 @@ from ways import WAYS, Way
 from mamlkit import files, places
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
-from mamlkit.runs import folders, supervised
+from mamlkit.runs import devices, folders
 
 TOLERANCE = 1e-4  # relative, in float64
 PARTS = ("time", "scaling", "memory", "training")
@@ -122,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.save is not None and options.shape:
         parser.error("--save keeps tables of all shapes; leave --shape out")
-    device = supervised.set_up(options.device, threads=options.threads)
+    device = devices.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
     origin = folders.provenance(where) | {
         "repeats": options.repeats,

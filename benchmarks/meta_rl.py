@@ -30,7 +30,7 @@ from mamlkit.experiments.rows import PolicyRow
 from mamlkit.rl import envs, locomotion, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
-from mamlkit.runs import folders, policies
+from mamlkit.runs import folders, policies, seeds
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed
@@ -78,7 +78,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     """Medians for one robot at the paper's size: 40 tasks, 20 rollouts, 200 steps, before and after."""
     row = dataclasses.replace(get(f"{name}-maml"), rollouts=20)
     env, policy = policies.build(row, row.meta_batch_size, row.rollouts, threads=threads)
-    params = policy.init(policies.generator(0, "init"))
+    params = policy.init(seeds.generator(0, "init"))
     everyone = policies.spread(params, row.meta_batch_size)
     goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
     times: dict[str, list[float]] = {}

@@ -20,7 +20,7 @@ from mamlkit import methods, models, tasks
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
-from mamlkit.runs import supervised
+from mamlkit.runs import seeds, supervised
 
 LOSS = "cross-entropy, sum over examples / shots"
 MINI = "Mini-ImageNet 5-way 1-shot"
@@ -64,7 +64,7 @@ def scaled(device: torch.device, **changes: int) -> Problem:
 def _problem(
     learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device
 ) -> Problem:
-    generator = supervised.generator(0, "benchmark")
+    generator = seeds.generator(0, "benchmark")
     params = {k: v.to(device) for k, v in learner.model.init(generator).items()}
     if family != "noise":
         sampler = tasks.make(family, "train", ways=ways, shots=learner.shots, queries=queries, device=device)

@@ -37,8 +37,7 @@ from mamlkit.report import plots, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
-from mamlkit.runs import checkpoints, supervised
-from mamlkit.runs import policies as rl
+from mamlkit.runs import checkpoints, policies, supervised, train
 
 FOLDER = Path(__file__).parent / "films"
 LIMIT = 500_000  # bytes
@@ -55,8 +54,8 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     )
     row = paper.get(name).at("quick")
     if isinstance(row, rows.PolicyRow):
-        return rl.fit(row, seed=seed).params
-    return supervised.fit(row, seed=seed, validate=False).params
+        return train.fit(row, seed=seed).params
+    return train.fit(row, seed=seed, validate=False).params
 
 
 def sinusoid(target: Path) -> None:
@@ -110,8 +109,8 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
     """
     row = paper.get(name)
     test, seed = row.evaluations[0], 1
-    env, policy = rl.build(row, 1, test.rollouts)
-    before, goals = rl.spread(parameters(name), 1), np.array([goal])
+    env, policy = policies.build(row, 1, test.rollouts)
+    before, goals = policies.spread(parameters(name), 1), np.array([goal])
     tries = sample(env, policy, before, test.rollouts, (seed, 0), goals, drop_unfinished=True)
     after = maml_rl.adapt_each(
         policy, before, to_steps(tries, row.discount, clip=row.baseline_clip), test.inner_lrs[0]

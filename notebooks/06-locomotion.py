@@ -51,10 +51,9 @@ from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
-from mamlkit.runs import checkpoints, supervised
-from mamlkit.runs import policies as rl
+from mamlkit.runs import checkpoints, devices, policies, rederive, seeds, train
 
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 
 # %%
@@ -204,7 +203,7 @@ notebook.check(
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 H = 200
 cheetah_goals, ant_goals = (
-    rl.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity")
+    policies.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity")
 )
 spread = lambda goals: np.abs(goals - np.median(goals)).mean()
 bounds = {
@@ -280,7 +279,7 @@ notebook.table(
 )
 
 # %%
-fit = rl.fit(quick, seed=0)
+fit = train.fit(quick, seed=0)
 share = steps_of["quick"] / steps_of["paper"]
 print(f"{fit.iteration} iterations, {100 * share:.1f} % of the paper's steps")
 moved = (fit.log.kl > 0).all() and (fit.log.kl <= quick.max_kl).all()
@@ -479,7 +478,7 @@ notebook.table(
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
 drawn = m + torch.randn(
-    200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64
+    200_000, generator=seeds.generator(0, "bandit"), dtype=torch.float64
 )
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
@@ -515,10 +514,10 @@ for error in (0.0, 5.0):  # of the baseline
 def beyond(name, params=None):
     """Share of a policy's steps with an observation beyond the bound."""
     row = paper.get(name)
-    env, policy = rl.build(row, num_tasks=4, rollouts=10)
-    everyone = rl.spread(params or policy.init(supervised.generator(0, "init")), 4)
+    env, policy = policies.build(row, num_tasks=4, rollouts=10)
+    everyone = policies.spread(params or policy.init(seeds.generator(0, "init")), 4)
     episodes = sample(
-        env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4]
+        env, policy, everyone, 10, (0, 0), policies.test_goals(row.environment)[:4]
     )
     env.close()
     return (
@@ -569,8 +568,11 @@ def curvature_parts(setting, params, tasks):
     }
     # The other differs in its baseline only, so their first episodes are the same.
     row = rows["clipped"]
-    env, policy = rl.build(row, tasks, row.rollouts)
-    goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
+    env, policy = policies.build(row, tasks, row.rollouts)
+    goals, everyone = (
+        policies.test_goals(row.environment)[:tasks],
+        policies.spread(params, tasks),
+    )
     parts = {
         (kind, baseline): []
         for baseline in rows
@@ -796,7 +798,7 @@ for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
         per_goal = results.per_task_errors(
             f"{name}-{METHODS[method]}", 0, "40 goals", "return"
         )
-        plots_rl.goal_returns(ax, rl.test_goals(name), per_goal)
+        plots_rl.goal_returns(ax, policies.test_goals(name), per_goal)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
@@ -818,7 +820,7 @@ plt.show()
 # %%
 name = "half-cheetah-velocity-maml"
 goals, per_goal = (
-    rl.test_goals("half-cheetah-velocity"),
+    policies.test_goals("half-cheetah-velocity"),
     results.per_task_errors(name, 0, "40 goals", "return"),
 )
 lost = goals[per_goal[:, 1] < per_goal[:, 0]]
@@ -893,7 +895,12 @@ for setting, name in SETTINGS.items():
         if results.load(f"{name}-{METHODS[method]}"):
             goals = (5 if name.startswith("ant") else 10, 40)
             near = any(
-                max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5
+                max(
+                    rederive.standard_errors(
+                        f"{name}-{METHODS[method]}", tasks=g
+                    ).values()
+                )
+                < 5
                 for g in goals
             )
             notebook.check(
@@ -955,8 +962,8 @@ notebook.check(
     f"mean square {mean_square:.3f}, cost {0.05 * 6 * 200 * mean_square:.1f}", same
 )
 
-env, policy = rl.build(row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+env, policy = policies.build(row, 2, 20)
+params = policies.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, -1.0]))
 cost = 0.05 * (episodes.actions.clip(-1, 1) ** 2).sum((-2, -1))  # of each episode
 total = episodes.rewards.sum(-1)
@@ -1017,8 +1024,8 @@ for tau in (0.01, 0.05):
 
 # %%
 velocity_row = paper.get("ant-velocity-maml")
-env, policy = rl.build(velocity_row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+env, policy = policies.build(velocity_row, 2, 20)
+params = policies.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, 2.0]))
 counted = (episodes.last & episodes.valid).sum((1, 2))
 env.close()

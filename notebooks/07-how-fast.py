@@ -64,7 +64,7 @@ from torch.func import grad, jvp, vmap
 from mamlkit import maml, methods, models, places, tasks
 from mamlkit.engine import kernels_torch, meta_batch
 from mamlkit.report import notebook, plots
-from mamlkit.runs import supervised
+from mamlkit.runs import seeds
 
 plots.use_style()
 torch.set_num_threads(1)
@@ -92,13 +92,13 @@ network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
 double = lambda t: t.double() if t.is_floating_point() else t
-start = network.init(supervised.generator(0, "init"))
+start = network.init(seeds.generator(0, "init"))
 theta = {name: double(value) for name, value in start.items()}
 family = tasks.make("sinusoid", "train", shots=10, queries=10)
-sampled = family.sample(supervised.generator(0, "train"), 4)
+sampled = family.sample(seeds.generator(0, "train"), 4)
 batch = maml.Task(*(tuple(map(double, pair)) for pair in sampled))
 
-through, _ = maml.meta_gradient(methods.maml(learner), theta, batch)
+through, _ = maml.meta_gradient(methods.maml(learner).loss, theta, batch)
 one = lambda task: adjoint_recursion(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
 recursion = {name: v.mean(0) for name, v in each.items()}
@@ -205,21 +205,21 @@ notebook.source(meta_batch._gradient)
 loss = "cross-entropy, sum over examples / shots"
 update = {"inner_lr": 0.4, "inner_steps": 1}
 learner = methods.Learner(models.conv4(5, filters=16), loss, **update, shots=1)
-theta = learner.model.init(supervised.generator(0, "init"))
+theta = learner.model.init(seeds.generator(0, "init"))
 glyphs = tasks.make("glyphs", "train", ways=5, shots=1, queries=1)
-batch = glyphs.sample(supervised.generator(0, "train"), 8)
-objective = methods.maml(learner)
+batch = glyphs.sample(seeds.generator(0, "train"), 8)
+method = methods.maml(learner)
 
 
 def loop(theta):
     pick = lambda i: maml.Task(*(tuple(t[i] for t in pair) for pair in batch))
-    return sum(objective(theta, pick(i)) for i in range(8)) / 8
+    return sum(method.loss(theta, pick(i)) for i in range(8)) / 8
 
 
 ways = {
     "loop over tasks": lambda: grad(loop)(theta),
-    "torch.func.vmap": lambda: maml.meta_gradient(objective, theta, batch)[0],
-    "mamlkit": lambda: meta_batch.meta_gradient(objective, theta, batch)[0],
+    "torch.func.vmap": lambda: maml.meta_gradient(method.loss, theta, batch)[0],
+    "mamlkit": lambda: meta_batch.meta_gradient(method, theta, batch)[0],
 }
 gradients = {name: way() for name, way in ways.items()}
 for name, way in ways.items():
@@ -565,8 +565,8 @@ def first_order(loss_fn, theta, task, alpha, steps):
 network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
-theta = network.init(supervised.generator(0, "init"))
-batch = family.sample(supervised.generator(0, "train"), 4)
+theta = network.init(seeds.generator(0, "init"))
+batch = family.sample(seeds.generator(0, "train"), 4)
 one = lambda task: first_order(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
 package, _ = meta_batch.meta_gradient(methods.first_order_maml(learner), theta, batch)

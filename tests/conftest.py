@@ -75,13 +75,13 @@ def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.floa
     return methods.Learner(model, loss, 0.1, steps, shots), params, maml.Task(support, query)
 
 
-class General(methods.Objective):
+class General(methods.GradientMethod):
     """The same objective, but of another class, for which there is no fast way."""
 
 
 def ways(learner, params, tasks):
     """What the engine can be asked, in the fast and in the general way: four functions."""
-    for kind in (methods.Objective, General):
+    for kind in (methods.GradientMethod, General):
         for function in (meta_batch.meta_gradient, meta_batch.predictions):
             yield lambda kind=kind, function=function: function(kind(learner), params, tasks)
 

@@ -36,7 +36,7 @@ def test_every_way_gives_the_meta_gradient(way, kind):
         pytest.skip(f"{way} is not installed (make bench installs what it can)")
     learner, params, tasks = small_problem(kind, steps=2)
     run = WAYS[way](learner, params)
-    wanted, wanted_losses = loop_gradient(methods.maml(learner), params, tasks)
+    wanted, wanted_losses = loop_gradient(methods.maml(learner).loss, params, tasks)
     for _ in range(2):  # nothing may be left over from one meta-batch for the next
         gradient, losses = run(tasks)
         assert relative_error(gradient, wanted) < 1e-9

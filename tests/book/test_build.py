@@ -27,9 +27,11 @@ print("printed by", mamlkit.SAID)
 11111**2
 plt.plot([0, 1])
 plt.show()"""
+PAGE = "{eq}`eq-x` and {numref}`tab-ours`\n\n```{from-package} fixture:table\n```"
 # name: (code of the notebook if there is one, Markdown of the page, what the log says when the build fails)
 BOOKS = {
-    "clean": (CLEAN, "{eq}`eq-x` and {numref}`tab-ours`\n\n```{from-package} fixture:table\n```", None),
+    "clean": (CLEAN, PAGE, None),
+    "clean, of nobody": (CLEAN, PAGE, None),
     "failing-cell": ("1 / 0", "", "ZeroDivisionError"),
     "timeout": ("import time; time.sleep(60)", "", "CellTimeoutError"),
     "dead-kernel": ("import os; os._exit(1)", "", "DeadKernelError"),
@@ -78,16 +80,9 @@ def build(folder, environment):
     """Build as the Makefile does."""
     script = Path(sys.executable).parent / "jupyter-book"
     command = [sys.executable, script, "build", ".", "-n", "-W", "--keep-going", "--all"]
-    environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1200,
-    )
+    environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": "", "PYTHONUTF8": "1"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "timeout": 1200}
+    return subprocess.run(command, cwd=folder, env=environment, **options)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +92,16 @@ def builds(tmp_path_factory):
     The clean one is that of a difficult user, in a folder of an odd name.
     """
     user = tmp_path_factory.mktemp("user")
-    difficult = made_clone.difficult(user) | made_clone.foreign(user)
+    users = {
+        "clean": made_clone.difficult(user) | made_clone.foreign(user),
+        "clean, of nobody": made_clone.nobody(tmp_path_factory.mktemp("nobody")),
+    }
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         started = {}
         for name, (code, text, _) in BOOKS.items():
-            folder = tmp_path_factory.mktemp("a%20b?c#d" if name == "clean" else name)
+            folder = tmp_path_factory.mktemp(made_clone.NAME if name in users else name)
             write_book(folder, code, text, cell_timeout=3 if name == "timeout" else 600)
-            started[name] = (folder, pool.submit(build, folder, difficult if name == "clean" else os.environ))
+            started[name] = (folder, pool.submit(build, folder, users.get(name, os.environ)))
         yield started
 
 
@@ -111,15 +109,16 @@ def test_makefile_builds_with_the_options_tested_here():
     assert "jupyter-book build . -n -W --keep-going --all" in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in BOOKS if name != "clean"])
+@pytest.mark.parametrize("name", [name for name, (*_, said) in BOOKS.items() if said])
 def test_a_fault_fails_the_build(builds, name):
     outcome = builds[name][1].result()
     assert outcome.returncode != 0, outcome.stdout
     assert BOOKS[name][2] in outcome.stdout
 
 
-def test_a_clean_book_builds_and_needs_no_network(builds):
-    folder, future = builds["clean"]
+@pytest.mark.parametrize("name", [name for name, (*_, said) in BOOKS.items() if not said])
+def test_a_clean_book_builds_and_needs_no_network(builds, name):
+    folder, future = builds[name]
     outcome = future.result()
     assert outcome.returncode == 0, outcome.stdout
     site = folder / "_build" / "html"

@@ -15,7 +15,7 @@ from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.report import inventory, pages, results
-from mamlkit.runs import checkpoints, logs, supervised
+from mamlkit.runs import checkpoints, logs, seeds, supervised
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -318,7 +318,7 @@ def untrained(name):
     """Parameters of the shapes that the experiment of this name has."""
     row = paper.get(name)
     model = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.build(row).model
-    return model.init(supervised.generator(0, "init"))
+    return model.init(seeds.generator(0, "init"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)

@@ -84,8 +84,6 @@ def test_no_bit_of_parameters_can_change_unseen(harm, tmp_path):
         with pytest.raises(
             ValueError,
             match=r"p\.safetensors .*(is not a whole safetensors file|is damaged).*restore p.safetensors "
-            r""
-            r""
             r"from git or a backup",
         ):
             checkpoints.load_params(path)

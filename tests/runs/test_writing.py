@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mamlkit import __main__
-from mamlkit.runs import folders, supervised
+from mamlkit.runs import folders, train
 from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
 
@@ -31,7 +31,7 @@ WRITTEN = [  # of a run that is kept unfinished, in order
 @pytest.mark.parametrize("number", range(len(WRITTEN)), ids=lambda number: f"{number} {WRITTEN[number]}")
 def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(
-        supervised,
+        train,
         "evaluate_row",
         lambda row, params, **_: {
             e.name: {"mse": params["bias0"][None, :11].numpy() ** 2} for e in row.evaluations
@@ -77,7 +77,7 @@ def test_a_disk_of_12_kilobytes_is_one_line(short, tmp_path, capsys):  # noqa: F
 
 @pytest.mark.parametrize("harm", ["removed", "replaced", "emptied"])
 def test_a_run_folder_that_is_gone_midway_is_noticed_at_the_next_save(harm, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
     harms = {
         "removed": shutil.rmtree,
         "replaced": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
@@ -94,14 +94,14 @@ def test_a_run_folder_that_is_gone_midway_is_noticed_at_the_next_save(harm, tmp_
         pytest.raises(FileNotFoundError, match=wanted),
         folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder,
     ):
-        supervised.fit(ROW, folder=folder, until=2)
-        supervised.fit(ROW, folder=folder, stop=gone, validate=False)
+        train.fit(ROW, folder=folder, until=2)
+        train.fit(ROW, folder=folder, stop=gone, validate=False)
     assert not folder.exists() or not list(folder.iterdir())  # whoever is there now is left alone
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name("seed0-rescued-3").rename(folder)
     with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
-        fit = supervised.fit(ROW, folder=folder, until=5)
-    straight = supervised.fit(ROW, until=5).params
+        fit = train.fit(ROW, folder=folder, until=5)
+    straight = train.fit(ROW, until=5).params
     assert all((fit.params[name] == straight[name]).all() for name in straight)
 
 

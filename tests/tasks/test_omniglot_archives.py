@@ -1,6 +1,7 @@
 """Archives that are damaged, and files that are none."""
 
 import os
+import re
 import struct
 import tracemalloc
 import warnings
@@ -129,7 +130,7 @@ def test_what_is_no_regular_file_is_not_opened(small, make):
     file = next((small / PART).glob("*/*/*.png"))
     file.unlink()
     make(file)
-    with pytest.raises((ValueError, FileNotFoundError), match=str(file)):
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(str(file))):
         omniglot.load("all")
     assert in_cache() == []
 

@@ -1,7 +1,8 @@
 """How time and memory of a meta-gradient grow, and what a whole training costs beside it.
 
-python benchmarks/growth.py WAY DEVICE THREADS PROBLEM  # prints one peak of memory; meta_gradient.py asks
-for them all
+    python benchmarks/growth.py WAY DEVICE THREADS PROBLEM
+
+prints one peak of memory; ``meta_gradient.py`` asks for them all.
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ book: $(STAMP)
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
 # Of these, what comes after a failure does not run: mend the first before the next.
-CHECK = $(BIN)/python -m ruff format --check . \
+CHECK = $(BIN)/python -m ruff format --check --output-format concise . \
      && $(BIN)/python -m ruff check . \
      && $(BIN)/python -m mypy
 

@@ -1,9 +1,8 @@
 """Settings that every test run shares."""
 
 import pytest
-from hypothesis import settings
-
 import surroundings  # of book/_ext
+from hypothesis import settings
 
 surroundings.settle()
 settings.register_profile("default", deadline=None, derandomize=True)

@@ -1,7 +1,8 @@
 """How time and memory of a meta-gradient grow, and what a whole training costs beside it.
 
-python benchmarks/growth.py WAY DEVICE THREADS PROBLEM  # prints one peak of memory; meta_gradient.py asks
-for them all
+    python benchmarks/growth.py WAY DEVICE THREADS PROBLEM
+
+prints one peak of memory; ``meta_gradient.py`` asks for them all.
 """
 
 import dataclasses
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
 from tqdm import tqdm
+from ways import WAYS
 
 from mamlkit import methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.paper import get
 from mamlkit.runs import devices, supervised, train
-from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
-from ways import WAYS
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown

@@ -1,9 +1,10 @@
 """Time and memory of one meta-gradient: ours beside what else there is, and the hardware's limit.
 
-    python benchmarks/meta_gradient.py              # time, a table per shape python
-    benchmarks/meta_gradient.py --save       # the same, growth, memory and a training too, kept under
-    data/benchmarks/cpu (or cuda) python benchmarks/meta_gradient.py --save NAME  # the same under another
-    name, for one more machine
+    python benchmarks/meta_gradient.py              # time, a table per shape
+    python benchmarks/meta_gradient.py --save       # growth, memory and a training too, kept
+    python benchmarks/meta_gradient.py --save NAME  # the same under another name, for one more machine
+
+What is kept lies under ``data/benchmarks/cpu`` (or ``cuda``, or NAME).
 
 Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No
 table is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for
@@ -18,16 +19,16 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
+import growth
 import pandas as pd
 import torch
+from problems import SHAPES, flops, in_turns, problem, product_rate
+from ways import WAYS, Way
 
-import growth
 from mamlkit import files, places
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
 from mamlkit.runs import devices, folders
-from problems import SHAPES, flops, in_turns, problem, product_rate
-from ways import WAYS, Way
 
 TOLERANCE = 1e-4  # relative, in float64
 PARTS = ("time", "scaling", "memory", "training")

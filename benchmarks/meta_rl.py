@@ -20,6 +20,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import torch
+from problems import product_rate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -30,7 +31,6 @@ from mamlkit.rl import envs, locomotion, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
 from mamlkit.runs import folders, policies, seeds
-from problems import product_rate
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed

@@ -68,13 +68,8 @@ def sinusoid(target: Path) -> None:
         row = paper.get(name)
         test = row.evaluations[0]
         learner = supervised.build(row, test)
-        path = maml.adaptation_path(
-            learner.loss_fn,
-            parameters(name),
-            (points, wave(points)),
-            inner_lr=test.inner_lr,
-            inner_steps=test.inner_steps,
-        )
+        sizes = {"inner_lr": test.inner_lr, "inner_steps": test.inner_steps}
+        path = maml.adaptation_path(learner.loss_fn, parameters(name), (points, wave(points)), **sizes)
         outputs[method] = [learner.model.apply(fast, x).detach()[:, 0] for fast in path]
         errors[method] = [float(((y - wave(x)[:, 0]) ** 2).mean()) for y in outputs[method]]
         steps[method] = test.inner_lr
@@ -90,14 +85,8 @@ def sinusoid(target: Path) -> None:
             for earlier in range(frame):
                 ax.plot(x, outputs[method][earlier], color=style["color"], linewidth=0.8, alpha=0.25)
             ax.plot(x, outputs[method][frame], color=style["color"], linewidth=2.2)
-            ax.plot(
-                points,
-                wave(points),
-                "^",
-                color=plots.COLOURS["purple"],
-                markersize=8,
-                markeredgecolor="black",
-            )
+            triangles = {"color": plots.COLOURS["purple"], "markersize": 8, "markeredgecolor": "black"}
+            ax.plot(points, wave(points), "^", **triangles)
             ax.set(xlabel="x (rad)", xlim=(-5, 5), ylim=(-6, 6))
             ax.set_title(
                 f"{method}, α = {steps[method]}: step {frame:2d}, error {errors[method][frame]:5.2f}"

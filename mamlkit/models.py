@@ -184,8 +184,8 @@ def conv4(
 
     Paper: section 5.2. Two variants:
 
-    * ``pooling="stride"`` (Omniglot): stride 2, then the mean over the remaining pixels; head drawn from N(0,
-    1). * ``pooling="max"`` (Mini-ImageNet): stride 1 and 2x2 max-pooling, then all pixels; Xavier head.
+    * ``pooling="stride"`` (Omniglot): stride 2, then the mean over the remaining pixels; head from N(0, 1).
+    * ``pooling="max"`` (Mini-ImageNet): stride 1 and 2x2 max-pooling, then all pixels; Xavier head.
 
     Args:
         ways: classes.

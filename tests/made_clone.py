@@ -6,15 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PARTS = ["book/_ext", "book/_static", "book/references.bib", "mamlkit/places.py", "tests/nbval_sanitize.cfg"]
-PARTS += [
-    "_config.yml",
-    "pyproject.toml",
-    "conftest.py",
-    "Makefile",
-    "constraints.txt",
-    ".gitattributes",
-    ".ci",
-]
+PARTS += ["conftest.py", "_config.yml", "pyproject.toml", "constraints.txt", "Makefile"]
+PARTS += [".gitattributes", ".ci"]
 
 NAME = "Bücher über MAML (neu) it's 100%20b?c#d"  # of a folder, odd in every way that somebody's may be
 NAMELESS = """\

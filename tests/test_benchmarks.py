@@ -5,13 +5,17 @@ import importlib.util
 import json
 import sys
 
-import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
-
 import growth
 import meta_gradient
 import meta_rl
+import pytest
+import torch
+from meta_gradient import errors, importable
+from meta_rl import update_flops
+from problems import LOSS, MINI, SHAPES, flops, problem
+from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
+from ways import WAYS
+
 from conftest import loop_gradient, relative_error, small_problem
 from mamlkit import methods, models
 from mamlkit.engine import kernels_torch, meta_batch
@@ -20,10 +24,6 @@ from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
-from meta_gradient import errors, importable
-from meta_rl import update_flops
-from problems import LOSS, MINI, SHAPES, flops, problem
-from ways import WAYS
 
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
 # which the counter does not know

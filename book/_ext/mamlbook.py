@@ -11,14 +11,13 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import surroundings
 from jupyter_cache.cache import db
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sqlalchemy import URL, create_engine
-
-import surroundings
 
 # What editors, desktops and interrupted programs leave beside files; nothing reads it.
 JUNK = re.compile(r"\..*|__pycache__|.*~|.*\.(tmp|swp|part)")

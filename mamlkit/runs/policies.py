@@ -178,13 +178,12 @@ def evaluate(
         evaluation: rollouts and step sizes.
         goals: ``[tasks, ...]``; the first ``evaluation.tasks`` of the paper's if None.
         seed: of the episodes.
-        device: as for :func:`fit`.
+        device: of the policy; the physics uses the CPU's cores in any case.
         threads: simulation threads; None takes all cores.
 
     Returns:
-        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN
-            from the
-        step on that has made a task's parameters non-finite.
+        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN from
+        the step on that has made a task's parameters non-finite.
 
     Raises:
         ValueError: the evaluation wants more goals than the paper has.

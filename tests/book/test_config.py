@@ -5,9 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-import yaml
-
 import surroundings
+import yaml
 
 ROOT = Path(__file__).parents[2]
 # Known to jupyter-book's schema, but not listed among its defaults.

@@ -5,7 +5,6 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
-
 import refresh
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

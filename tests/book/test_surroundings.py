@@ -9,10 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import surroundings
 
 import made_clone
 import mamlkit
-import surroundings
 
 ROOT = Path(__file__).parents[2]
 NOTE = """\

@@ -22,18 +22,8 @@ from mamlkit.report import effects, inventory, notebook, pages, results, verdict
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
-# all else is shown on a page
-HELPERS = {
-    "badge",
-    "decimals",
-    "group",
-    "number",
-    "numbered",
-    "printed_table",
-    "side_by_side",
-    "state_of",
-    "step_words",
-}
+HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
+HELPERS |= {"printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
     for m in (effects, inventory, pages)

@@ -93,15 +93,10 @@ def test_advantages_are_standardised_residuals_of_the_valid_steps(discount):
 
 
 def test_no_step_that_counts_is_an_error():
+    observations, rewards, time = np.zeros((1, 2, 1)), np.zeros((1, 2)), np.zeros((1, 2), int)
+    nowhere = np.zeros((1, 2), bool)
     with pytest.raises(ValueError, match="no step counts"):
-        returns.advantages(
-            np.zeros((1, 2, 1)),
-            np.zeros((1, 2)),
-            np.zeros((1, 2), int),
-            np.zeros((1, 2), bool),
-            np.zeros((1, 2), bool),
-            0.9,
-        )
+        returns.advantages(observations, rewards, time, nowhere, nowhere, 0.9)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

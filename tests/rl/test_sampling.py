@@ -22,15 +22,8 @@ def parameters(tasks, seed=0):
 def rollouts_of(tasks=(0, 1, 2), rollouts=4, key=(0, 0), horizon=30, goals=GOALS, drop_unfinished=False):
     env = envs.make("2d-navigation", np.repeat(GOALS[list(tasks)], rollouts, axis=0), horizon=horizon)
     params = {k: v[list(tasks)] for k, v in parameters(3).items()}
-    return sample(
-        env,
-        POLICY,
-        params,
-        rollouts,
-        key,
-        None if goals is None else goals[list(tasks)],
-        drop_unfinished=drop_unfinished,
-    )
+    goals = None if goals is None else goals[list(tasks)]
+    return sample(env, POLICY, params, rollouts, key, goals, drop_unfinished=drop_unfinished)
 
 
 def episodes(found, task):

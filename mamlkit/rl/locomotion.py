@@ -84,7 +84,8 @@ class Ant(Locomotion):
 
     Observation (125): qpos (15), qvel (14), external contact forces on the 14 bodies, each a torque and a
     force, clipped to [-1, 1] (84), rotation matrix of the torso (9), centre of mass (3).
-    Reward: the task's, plus 0.05, less 0.005 times the squared action and 0.0005 times the squared clipped contact forces.
+    Reward: the task's, plus 0.05, less 0.005 times the squared action and 0.0005 times the squared clipped
+    contact forces.
     Terminates when the torso's height leaves [0.2, 1.0] m.
     """
 

@@ -165,8 +165,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     threads: int | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each
-    step.
+    """Returns of the policy after 0, 1, ... gradient steps on each goal, with fresh rollouts before each.
 
     Beside other goals, or with another number of rollouts, float32 rounds the same sums otherwise. In 2D
     navigation the returns of a goal agree to 1e-6 all the same; an Ant's motion is chaotic, so that after a
@@ -182,8 +181,8 @@ def evaluate(
         threads: simulation threads; None takes all cores.
 
     Returns:
-        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN from
-        the step on that has made a task's parameters non-finite.
+        ``"return"``: undiscounted, a mean over the episodes of a batch, ``[tasks, inner_steps + 1]``; NaN
+        from the step on that has made a task's parameters non-finite.
 
     Raises:
         ValueError: the evaluation wants more goals than the paper has.

@@ -337,7 +337,7 @@ def test_rows_that_contradict_themselves_are_refused():
 @pytest.mark.parametrize("change", [{"method": "mamm"}, {"loss": "hinge"}, {"network": ("conv5", {})}])
 def test_unknown_names_are_refused_with_the_known_ones(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))}='.*', but it must be one of '"):
-        supervised.build(dataclasses.replace(ROW, **change))
+        supervised.method(dataclasses.replace(ROW, **change))
 
 
 @pytest.mark.parametrize("words", [["--threads", "0"], ["--seed", "-1"], ["--until", "-5"]])

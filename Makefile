@@ -2,18 +2,21 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 BUILD    ?= .
+JOBS     ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE   = $(BUILD)/_build/html
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help book test lab data paper bench twins clean distclean
+.PHONY: help book test proofs lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
-	@echo "make test    test the package, the book and the notebooks"
+	@echo "make test    test the package, the book and the notebooks (JOBS=4: in so many processes, JOBS=0: in one)"
+	@echo "make proofs  the proofs that take long"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
 	@echo "make paper   train what the paper still lacks, run after run (ARGS='--hours 8', ARGS=--dry-run)"
@@ -46,11 +49,14 @@ book: $(STAMP)
 
 # Both halves always run. Committed outputs are those of a CPU without any data set.
 test: $(STAMP)
-	@$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
-	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
+	@$(PYTEST) --doctest-modules tests mamlkit; package=$$?; \
+	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(PYTEST) --nbval notebooks; notebooks=$$?; \
 	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
 	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
 	test $$package -eq 0 -a $$notebooks -eq 0
+
+proofs: $(STAMP)
+	$(PYTEST) -m slow tests
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab

@@ -10,13 +10,17 @@ STAMP := $(VENV)/.installed
 SITE   = $(BUILD)/_build/html
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help book test proofs lab data paper bench twins clean distclean
+# Files, names and outputs are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
+
+.PHONY: help book test proofs check lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
-	@echo "make test    test the package, the book and the notebooks (JOBS=4: in so many processes, JOBS=0: in one)"
-	@echo "make proofs  the proofs that take long"
+	@echo "make test    check the code, then test the package, the book and the notebooks"
+	@echo "make proofs  the proofs that make test leaves out, since they take long"
+	@echo "make check   format and lint of all Python, in seconds"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
 	@echo "make paper   train what the paper still lacks, run after run (ARGS='--hours 8', ARGS=--dry-run)"
@@ -24,7 +28,8 @@ help:
 	@echo "make twins   re-execute the .ipynb of every changed .py (FORCE=1 for all)"
 	@echo "make clean   remove what was built (make distclean: the environment too)"
 	@echo
-	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install."
+	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install, and"
+	@echo "JOBS=4 makes it four processes that test (JOBS=0: just one, for a debugger)."
 
 # The stamp is written last, so an installation that was interrupted starts again. It names this folder: in a
 # clone that was copied or moved, what is installed still points to the old place. (So do the first lines of
@@ -47,13 +52,22 @@ book: $(STAMP)
 	$(BIN)/python book/_ext/check_site.py "$(SITE)"
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
-# Both halves always run. Committed outputs are those of a CPU without any data set.
+# Of these, what comes after a failure does not run: mend the first before the next.
+CHECK = $(BIN)/python -m ruff format --check . \
+     && $(BIN)/python -m ruff check .
+
+check: $(STAMP)
+	@$(CHECK)
+
+# All three parts always run. Committed outputs are those of a CPU without any data set.
 test: $(STAMP)
-	@$(PYTEST) --doctest-modules tests mamlkit; package=$$?; \
+	@$(CHECK); check=$$?; \
+	$(PYTEST) --doctest-modules tests mamlkit; package=$$?; \
 	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(PYTEST) --nbval notebooks; notebooks=$$?; \
+	test $$check -eq 0 || echo "make test: make check found something" >&2; \
 	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
 	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
-	test $$package -eq 0 -a $$notebooks -eq 0
+	test $$check -eq 0 -a $$package -eq 0 -a $$notebooks -eq 0
 
 proofs: $(STAMP)
 	$(PYTEST) -m slow tests
@@ -75,7 +89,7 @@ twins: $(STAMP)
 	$(BIN)/python book/_ext/refresh.py $(if $(FORCE),--force) notebooks/*.py
 
 clean:
-	rm -rf "$(BUILD)/_build" .pytest_cache .hypothesis *.egg-info
+	rm -rf "$(BUILD)/_build" .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 distclean: clean
 	rm -rf $(VENV)

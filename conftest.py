@@ -1,8 +1,9 @@
 """Settings that every test run shares."""
 
 import pytest
-import surroundings  # of book/_ext
 from hypothesis import settings
+
+import surroundings  # of book/_ext
 
 surroundings.settle()
 settings.register_profile("default", deadline=None, derandomize=True)
@@ -13,8 +14,7 @@ collect_ignore_glob = ["*/._*"]
 
 
 def pytest_configure(config):
-    """Give nbval its sanitising file by absolute path: a relative one breaks when pytest starts in a
-    subfolder."""
+    """Give nbval its sanitising file by absolute path: a relative one breaks in a subfolder."""
     if getattr(config.option, "nbval_sanitize_with", "") is None:
         config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval_sanitize.cfg")
 
@@ -44,7 +44,6 @@ def pytest_terminal_summary(terminalreporter, config):
     for report in terminalreporter.getreports("too slow"):
         terminalreporter.write_line(
             f"too slow: {report.nodeid} did not end in {config.option.nbval_cell_timeout:g} s, "
-            f"so its output was "
-            "not compared. Repeat it on a quiet machine, or give it more time with "
+            "so its output was not compared. Repeat it on a quiet machine, or give it more time with "
             "--nbval-cell-timeout=SECONDS."
         )

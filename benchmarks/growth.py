@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
 from tqdm import tqdm
-from ways import WAYS
 
 from mamlkit import methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.paper import get
-from mamlkit.runs import supervised
+from mamlkit.runs import devices, supervised, train
+from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
+from ways import WAYS
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
@@ -30,8 +30,10 @@ TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Median milliseconds against tasks, shots, steps and filters, one varied at a time; its values and all
-    ways take turns."""
+    """Median milliseconds against tasks, shots, steps and filters, one of which is varied at a time.
+
+    Its values and all ways take turns.
+    """
     lines = []
     for quantity, values in SCALING.items():
         points, calls = [], []
@@ -70,8 +72,10 @@ def memory(way: str, words: dict[str, int], device: torch.device) -> float:
 
 
 def _forget_peak() -> None:
-    """Let the peak be what the process holds now, where the system can (Linux); importing the libraries may
-    have taken more."""
+    """Let the peak be what the process holds now, where the system can (Linux).
+
+    Importing the libraries may have taken more.
+    """
     if (switch := Path("/proc/self/clear_refs")).exists():
         switch.write_text("5")
 
@@ -121,11 +125,11 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """
     row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * supervised.LOG_EVERY)
     learner, params, batch = problem(TRAINED, device)
-    objective, test = methods.maml(learner), row.evaluations[0]
+    method, test = methods.maml(learner), row.evaluations[0]
     times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
     for _ in tqdm(range(repeats), desc="training", leave=False):
         # a line at half time, when all is warm
-        seconds = supervised.fit(row, device=device, validate=False).log.seconds
+        seconds = train.fit(row, device=device, validate=False).log.seconds
         look, _ = timed(
             lambda: supervised.evaluate(
                 row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
@@ -136,7 +140,7 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
             (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
         )
         alone, _ = timed(
-            lambda: [meta_batch.meta_gradient(objective, params, batch) for _ in range(supervised.LOG_EVERY)],
+            lambda: [meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)],
             device,
         )
         times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
@@ -145,4 +149,4 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     way, device, threads, words = sys.argv[1:]
-    print(memory(way, json.loads(words), supervised.set_up(device, threads=int(threads))))
+    print(memory(way, json.loads(words), devices.set_up(device, threads=int(threads))))

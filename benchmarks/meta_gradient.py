@@ -1,5 +1,4 @@
-"""Time and memory of one meta-gradient: ours beside what else there is, in one run, and beside the hardware's
-limit.
+"""Time and memory of one meta-gradient: ours beside what else there is, and the hardware's limit.
 
     python benchmarks/meta_gradient.py              # time, a table per shape python
     benchmarks/meta_gradient.py --save       # the same, growth, memory and a training too, kept under
@@ -19,16 +18,16 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
-import growth
 import pandas as pd
 import torch
-from problems import SHAPES, flops, in_turns, problem, product_rate
-from ways import WAYS, Way
 
+import growth
 from mamlkit import files, places
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
-from mamlkit.runs import folders, supervised
+from mamlkit.runs import devices, folders
+from problems import SHAPES, flops, in_turns, problem, product_rate
+from ways import WAYS, Way
 
 TOLERANCE = 1e-4  # relative, in float64
 PARTS = ("time", "scaling", "memory", "training")
@@ -92,7 +91,7 @@ def tables(lines: list[dict[str, Any]]) -> pd.DataFrame:
     table = (
         pd.DataFrame(lines)
         .pivot(index="shape", columns="way", values="ms")
-        .loc[list(dict.fromkeys(l["shape"] for l in lines))]
+        .loc[list(dict.fromkeys(line["shape"] for line in lines))]
     )
     peers = [name for name in ("loop", "learn2learn", "higher", "torchopt") if name in table]
     table["fastest peer / mamlkit"] = table[peers].min(axis=1) / table["mamlkit"]
@@ -123,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.save is not None and options.shape:
         parser.error("--save keeps tables of all shapes; leave --shape out")
-    device = supervised.set_up(options.device, threads=options.threads)
+    device = devices.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
     origin = folders.provenance(where) | {
         "repeats": options.repeats,
@@ -155,7 +154,7 @@ def main() -> None:
 def keep(
     name: str | None, device: torch.device, table: str, lines: list[dict[str, Any]], origin: dict[str, Any]
 ) -> None:
-    """Write a table and its origin; without a name print it (but for the times, which are printed already)."""
+    """Write a table and its origin; without a name print it, but for the times, which have been printed."""
     frame = pd.DataFrame(lines).round({"ms": 3})
     if name is None:
         print("" if table == "time" else frame.to_string(index=False))

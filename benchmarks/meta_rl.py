@@ -1,5 +1,4 @@
-"""Time of one meta-iteration of Algorithm 3: physics, our sampling, the update, and what else there is, in
-one run.
+"""Time of one meta-iteration of Algorithm 3: physics, our sampling, the update, and what else there is.
 
     python benchmarks/meta_rl.py              # both robots at the paper's size
     python benchmarks/meta_rl.py --save       # the same, kept under data/benchmarks/
@@ -21,7 +20,6 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import torch
-from problems import product_rate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -31,7 +29,8 @@ from mamlkit.experiments.rows import PolicyRow
 from mamlkit.rl import envs, locomotion, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
-from mamlkit.runs import folders, policies
+from mamlkit.runs import folders, policies, seeds
+from problems import product_rate
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed
@@ -59,8 +58,7 @@ def update_flops(row: PolicyRow, params: dict[str, torch.Tensor], tries: int) ->
 
 
 def peer_rate(name: str, num_envs: int) -> float:
-    """Environment steps per second of ``AsyncVectorEnv`` over the registered environments, a process each,
-    and the same policy."""
+    """Steps per second of ``AsyncVectorEnv`` over registered environments, a process each; same policy."""
     kind = envs.ENVIRONMENTS[name].gymnasium_id
     peer = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(kind)] * num_envs)
     _, policy = policies.build(get(f"{name}-maml"), 1, 1)
@@ -77,20 +75,19 @@ def peer_rate(name: str, num_envs: int) -> float:
 
 
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Medians for one robot at the size that the paper states: 40 tasks, 20 rollouts, 200 steps, before and
-    after."""
+    """Medians for one robot at the paper's size: 40 tasks, 20 rollouts, 200 steps, before and after."""
     row = dataclasses.replace(get(f"{name}-maml"), rollouts=20)
     env, policy = policies.build(row, row.meta_batch_size, row.rollouts, threads=threads)
-    params = policy.init(policies.generator(0, "init"))
+    params = policy.init(seeds.generator(0, "init"))
     everyone = policies.spread(params, row.meta_batch_size)
     goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     products: list[float] = []
 
-    def timed(what: str, function: Callable[[], Any]) -> Any:
+    def timed(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
-        result = function()
+        result = function(*args, **kwargs)
         times.setdefault(what, []).append(time.perf_counter() - start)
         return result
 
@@ -102,25 +99,17 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         products.append(product_rate(torch.device("cpu")))
         key = (0, policies.TRAIN, turn)
-        rollouts = timed(
-            "sampling before", lambda: sample(env, policy, everyone, row.rollouts, (*key, 0), goals)
-        )
+        rollouts = timed("sampling before", sample, env, policy, everyone, row.rollouts, (*key, 0), goals)
         rates.setdefault("our sampling before", []).append(
             rollouts.valid.sum() / times["sampling before"][-1]
         )
-        before = timed("advantages before", lambda: to_steps(rollouts, row.discount))
-        adapted = timed("adaptation", lambda: maml_rl.adapt_each(policy, everyone, before, row.inner_lr))
-        rollouts = timed(
-            "sampling after", lambda: sample(env, policy, adapted, row.rollouts, (*key, 1), goals)
-        )
+        before = timed("advantages before", to_steps, rollouts, row.discount)
+        adapted = timed("adaptation", maml_rl.adapt_each, policy, everyone, before, row.inner_lr)
+        rollouts = timed("sampling after", sample, env, policy, adapted, row.rollouts, (*key, 1), goals)
         rates.setdefault("our sampling after", []).append(rollouts.valid.sum() / times["sampling after"][-1])
-        after = timed("advantages after", lambda: to_steps(rollouts, row.discount))
-        _, step = timed(
-            "update",
-            lambda: maml_rl.meta_update(
-                policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl
-            ),
-        )
+        after = timed("advantages after", to_steps, rollouts, row.discount)
+        bounds = {"inner_lr": row.inner_lr, "max_kl": row.max_kl}
+        _, step = timed("update", maml_rl.meta_update, policy, params, before, after, **bounds)
     env.close()
     for count in (threads, row.meta_batch_size):
         rates[f"AsyncVectorEnv, {count} processes"] = [peer_rate(name, count) for _ in range(repeats)]

@@ -20,7 +20,7 @@ from mamlkit import methods, models, tasks
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
-from mamlkit.runs import supervised
+from mamlkit.runs import seeds, supervised
 
 LOSS = "cross-entropy, sum over examples / shots"
 MINI = "Mini-ImageNet 5-way 1-shot"
@@ -64,7 +64,7 @@ def scaled(device: torch.device, **changes: int) -> Problem:
 def _problem(
     learner: Learner, family: str, ways: int, queries: int, count: int, device: torch.device
 ) -> Problem:
-    generator = supervised.generator(0, "benchmark")
+    generator = seeds.generator(0, "benchmark")
     params = {k: v.to(device) for k, v in learner.model.init(generator).items()}
     if family != "noise":
         sampler = tasks.make(family, "train", ways=ways, shots=learner.shots, queries=queries, device=device)
@@ -78,9 +78,9 @@ def _problem(
 
 
 def flops(learner: Learner, params: Params, batch: Task) -> float:
-    """Floating-point operations of the matrix products: 9 forward passes per support example and step, 3 per
-    query.
+    """Floating-point operations of the matrix products.
 
+    They are those of 9 forward passes per support example and step, and of 3 per query.
     The first layer has no gradient and no tangent of its inputs, which leaves 4 and 2.
     """
     per_image = [

@@ -62,7 +62,7 @@ def ours(learner: Learner, params: Params) -> Way:
 
 
 def vmap(learner: Learner, params: Params) -> Way:
-    return lambda tasks: maml.meta_gradient(methods.maml(learner), params, tasks)
+    return lambda tasks: maml.meta_gradient(methods.maml(learner).loss, params, tasks)
 
 
 def loop(learner: Learner, params: Params) -> Way:

@@ -37,8 +37,7 @@ from mamlkit.report import plots, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
-from mamlkit.runs import checkpoints, supervised
-from mamlkit.runs import policies as rl
+from mamlkit.runs import checkpoints, policies, supervised, train
 
 FOLDER = Path(__file__).parent / "films"
 LIMIT = 500_000  # bytes
@@ -55,8 +54,8 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     )
     row = paper.get(name).at("quick")
     if isinstance(row, rows.PolicyRow):
-        return rl.fit(row, seed=seed).params
-    return supervised.fit(row, seed=seed, validate=False).params
+        return train.fit(row, seed=seed).params
+    return train.fit(row, seed=seed, validate=False).params
 
 
 def sinusoid(target: Path) -> None:
@@ -115,15 +114,14 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def robot(target: Path, name: str, goal: float, reach: float) -> None:
-    """A robot with one goal: an episode before, beside one after a single gradient step on rollouts of its
-    own.
+    """A robot with one goal: an episode before, beside one after a gradient step on rollouts of its own.
 
     ``reach`` is how far, in m, the ruler under a picture extends each way.
     """
     row = paper.get(name)
     test, seed = row.evaluations[0], 1
-    env, policy = rl.build(row, 1, test.rollouts)
-    before, goals = rl.spread(parameters(name), 1), np.array([goal])
+    env, policy = policies.build(row, 1, test.rollouts)
+    before, goals = policies.spread(parameters(name), 1), np.array([goal])
     tries = sample(env, policy, before, test.rollouts, (seed, 0), goals, drop_unfinished=True)
     after = maml_rl.adapt_each(
         policy, before, to_steps(tries, row.discount, clip=row.baseline_clip), test.inner_lrs[0]
@@ -167,11 +165,10 @@ def colours(sheets: list[Image.Image]) -> Image.Image:
 def film(
     row: rows.PolicyRow, policy, params: dict[str, torch.Tensor], goal: float
 ) -> list[tuple[np.ndarray, float, float]]:
-    """Pictures of an episode, where along x the robot is, and where it should be, in m; a fallen robot stays
-    as it is.
+    """Pictures of an episode, where along x the robot is, and where it should be, in m.
 
     It should be where the goal velocity would have taken it by then, or as far as it gets in the goal
-    direction.
+    direction. A fallen robot stays as it is.
     """
     env = envs.make(row.environment, np.array([goal]), threads=1)
     env.model.mat_reflectance[:] = 0  # a mirror image on the floor would cost a third of the file
@@ -194,8 +191,10 @@ def film(
 
 
 def scene(picture: np.ndarray, way: float, aim: float, goal: float, reach: float, text: str) -> Image.Image:
-    """A picture, a line of text above it, and below a ruler with the way that the robot has come, and should
-    have come, in m."""
+    """A picture, text above it, and below a ruler with the way that the robot has, and should have, come.
+
+    All lengths are in m.
+    """
     whole = Image.new("RGB", (WIDTH, HEIGHT + 56), "white")
     whole.paste(Image.fromarray(picture), (0, 24))
     draw, font, small = ImageDraw.Draw(whole), ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 10)

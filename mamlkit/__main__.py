@@ -98,28 +98,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    # Here, so that the other commands start at once.
     from mamlkit import measures
-    from mamlkit.runs import (  # here, so that the other commands start at once
-        folders,
-        plan,
-        queue,
-        supervised,
-    )
+    from mamlkit.runs import devices, folders, queue, train
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
     if options.keep:
         places.repository()  # without one there is nowhere to keep it
     row = paper.get(options.name).at(options.scale)
-    device = supervised.set_up(options.device, tf32=options.tf32, threads=options.threads)
-    where, words = (
-        plan.place(row, device, options.threads),
-        supervised.described(device) + (", TF32" if options.tf32 else ""),
-    )
+    device = devices.set_up(options.device, tf32=options.tf32, threads=options.threads)
+    where = {"device": device, "threads": options.threads}
+    words = devices.described(device) + (", TF32" if options.tf32 else "")
     with folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
-        fit = plan.trainer(row).fit(
-            row, seed=options.seed, folder=folder, until=options.until, progress=True, **where
-        )
+        how = {"seed": options.seed, "folder": folder, "until": options.until, "progress": True}
+        fit = train.fit(row, **how, **where)
         evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():
@@ -132,11 +125,11 @@ def _run(options: argparse.Namespace) -> None:
 
 def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
-    from mamlkit.runs import plan, queue, supervised
+    from mamlkit.runs import devices, plan, queue
 
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
-    device = supervised.set_up(options.device, threads=options.threads)
+    device = devices.set_up(options.device, threads=options.threads)
     found = plan.jobs(options.only, options.seeds, base=options.runs)
     if options.dry_run:
         print(plan.table(found, device, options.threads, queue.say))

@@ -27,14 +27,20 @@ def cache_dir() -> Path:
     (an installed package) the user's cache folder. Always an absolute path.
 
     Raises:
-        FileNotFoundError: If ``MAMLKIT_CACHE`` starts with the home of a user who does not exist.
+        FileNotFoundError: If ``MAMLKIT_CACHE`` starts with the home of a user who does not exist, or is
+            needed because there is neither a clone nor a home.
     """
     setting = os.environ.get("MAMLKIT_CACHE", "").strip()
     if setting:
         return _absolute("MAMLKIT_CACHE", setting)
     if root := clone():
         return root / "data" / "cache"
-    return Path(platformdirs.user_cache_dir("mamlkit")).absolute()
+    try:
+        return Path(platformdirs.user_cache_dir("mamlkit")).expanduser().absolute()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            "the user has no home folder for a cache; set MAMLKIT_CACHE to the path of one"
+        ) from error
 
 
 def data_dir() -> Path | None:

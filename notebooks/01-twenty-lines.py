@@ -100,10 +100,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.autograd import grad
+
 from mamlkit import maml, measures, methods, models
 from mamlkit.maml import Task
 from mamlkit.report import notebook, plots
-from torch.autograd import grad
 
 plots.use_style()
 torch.set_num_threads(1)  # tensors are small: more threads would only wait
@@ -414,7 +415,7 @@ learner = methods.Learner(network, loss="mse", inner_lr=alpha, inner_steps=1, sh
 names = ["weight0", "bias0", "weight1", "bias1", "weight2", "bias2"]
 params = {name: p.detach() for name, p in zip(names, theta)}
 tasks = Task(*(tuple(map(torch.stack, zip(*role))) for role in zip(*batch)))
-package, _ = maml.meta_gradient(methods.maml(learner), params, tasks)
+package, _ = maml.meta_gradient(methods.maml(learner).loss, params, tasks)
 
 distance = max((package[name] - g).abs().max() for name, g in zip(names, twenty_lines))
 notebook.check("the twenty lines equal mamlkit to 1e-9", distance < 1e-9)
@@ -429,7 +430,7 @@ notebook.check("the twenty lines equal mamlkit to 1e-9", distance < 1e-9)
 flatten = lambda params: torch.cat([params[name].flatten() for name in names])
 
 
-def meta_loss(vector, objective=methods.maml(learner)):
+def meta_loss(vector, objective=methods.maml(learner).loss):
     parts = vector.split([params[name].numel() for name in names])
     values = {name: part.view_as(params[name]) for name, part in zip(names, parts)}
     return maml.meta_loss(objective, values, tasks)[0]
@@ -441,7 +442,9 @@ differences = torch.func.vmap(slope, chunk_size=100)(torch.eye(1761).double())
 off_by = lambda vector: (vector - exact).norm() / exact.norm()
 notebook.check("central differences agree to 1e-6", off_by(differences) < 1e-6)
 
-first_order, _ = maml.meta_gradient(methods.first_order_maml(learner), params, tasks)
+first_order, _ = maml.meta_gradient(
+    methods.first_order_maml(learner).loss, params, tasks
+)
 wrong_by = off_by(flatten(first_order))
 notebook.check("the first-order gradient is off by more than 1 %", wrong_by > 0.01)
 

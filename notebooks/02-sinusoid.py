@@ -48,14 +48,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, results
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, devices, rederive, seeds, supervised, train
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 plots.use_style()
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 ROWS = {
     "MAML": "sinusoid-maml",
     "MAML, first order": "sinusoid-first-order",
@@ -93,7 +94,7 @@ ROWS = {
 n_tasks = 200_000
 for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
     family = Sinusoid(shots=1, queries=1, phase=(0, end * math.pi))
-    (x, y), _ = family.sample(supervised.generator(0, "task-blind"), n_tasks)
+    (x, y), _ = family.sample(seeds.generator(0, "task-blind"), n_tasks)
     error = (y - best * x.cos()) ** 2
     floor = task_blind_mse(phase=family.phase)
     far = abs(error.mean() - floor) / (error.std() / math.sqrt(n_tasks))
@@ -104,10 +105,9 @@ for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
 x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
-    family = Sinusoid(
-        phase=(0, end * math.pi), show_task=True
-    )  # inputs are (x, A, phase)
-    task = family.sample(supervised.generator(0, "figure"), 12)
+    # shown the task, inputs are (x, A, phase)
+    family = Sinusoid(phase=(0, end * math.pi), show_task=True)
+    task = family.sample(seeds.generator(0, "figure"), 12)
     for _, amplitude, phase in task.support[0][:, 0]:
         ax.plot(
             x,
@@ -142,7 +142,8 @@ settings = {
     "fine-tuning step of the pretrained network": ", ".join(
         f"{e.inner_lr} ({e.name})" for e in paper.get("sinusoid-pretrained").evaluations
     ),
-    "support and query points": f"{row.shots} and {row.queries} in training; K and K in tests",
+    "support and query points": f"{row.shots} and {row.queries} in training; "
+    "K and K in tests",
     "outer step β": f"{row.outer_lr}, Adam",
     "meta-batch": f"{row.meta_batch_size} tasks",
     "iterations": f"{row.iterations:,} (quick: {quick_row.iterations:,})",
@@ -155,7 +156,7 @@ notebook.table(frame, "Settings of the sinusoid experiments.", "tab-sinusoid-set
 quick = {}
 for method in ("MAML", "pretrained"):
     quick_row = paper.get(ROWS[method]).at("quick")
-    quick[method] = supervised.fit(quick_row, seed=0, validate=False)
+    quick[method] = train.fit(quick_row, seed=0, validate=False)
 print(
     "trained:",
     ", ".join(
@@ -540,7 +541,7 @@ plt.show()
 
 # %%
 def half_range(shots, n_tasks=1000):
-    generator = supervised.generator(0, "half range")
+    generator = seeds.generator(0, "half range")
     inputs, _ = Sinusoid(show_task=True).sample(generator, n_tasks).support
     x = 5 * torch.rand(n_tasks, 2 * shots, 1, generator=generator)
     x[:, shots:] -= 5  # the query points
@@ -605,28 +606,15 @@ plt.show()
 # Below is the checkpoint of seed 0 of each row, on 200 tasks that neither training nor the committed evaluation has
 # seen. The new mean must agree with the committed one within four standard errors of their difference.
 
+# %%
+notebook.source(rederive.standard_errors)
 
 # %%
-def standard_errors(name, shots, n_tasks=200, seed=1):
-    """How far the checkpoint of seed 0 on fresh tasks is from its committed result."""
-    test_row = paper.get(name)
-    test = {e.shots: e for e in test_row.evaluations}[shots]
-    theta = checkpoints.load_params(results.checkpoint(name))
-    errors = supervised.evaluate(test_row, theta, test, n_tasks=n_tasks, seed=seed)[
-        "mse"
-    ]
-    new = measures.statistics("mse", errors)
-    old = results.load(name)[0]["evaluations"][test.name]["mse"]
-    variance = [
-        new["sd"][k] ** 2 / n_tasks + old["sd"][k] ** 2 / old["tasks"] for k in (1, 10)
-    ]
-    distance = [abs(new["mean"][k] - old["mean"][k]) for k in (1, 10)]
-    return max(d / math.sqrt(v) for d, v in zip(distance, variance))
-
-
 for method, name in ROWS.items():
     if results.load(name):
-        far = max(standard_errors(name, shots) for shots in (5, 10, 20))
+        tests = (f"K={shots}" for shots in (5, 10, 20))
+        distances = [rederive.standard_errors(name, k, steps=(1, 10)) for k in tests]
+        far = max(max(distance.values()) for distance in distances)
         notebook.check(f"{method}: steps 1 and 10 within 4 standard errors", far < 4)
     else:
         print(f"not run: {method}")
@@ -667,7 +655,7 @@ mean_square = (0.1**2 + 0.1 * 5 + 5**2) / 3
 by_hand = mean_square / 2 - (2 / math.pi * 2.55) ** 2
 quarter = (0, math.pi / 2)
 family = Sinusoid(shots=1, queries=1, phase=quarter)
-(x, y), _ = family.sample(supervised.generator(0, "exercise"), n_tasks)
+(x, y), _ = family.sample(seeds.generator(0, "exercise"), n_tasks)
 sampled = (y - 2 / math.pi * 2.55 * (x.sin() - x.cos())) ** 2
 print(f"by hand {by_hand:.3f}, task_blind_mse {task_blind_mse(phase=quarter):.3f}")
 far = abs(sampled.mean() - by_hand) / (sampled.std() / math.sqrt(n_tasks))
@@ -708,7 +696,10 @@ notebook.check(
     "0.02 is the best of these sizes, 0.05 the worst",
     sorted(after_ten, key=after_ten.get)[:: len(after_ten) - 1] == [0.02, 0.05],
 )
-text = "ten fine-tuning steps of any of these sizes leave over twice the error of one MAML step"
+text = (
+    "ten fine-tuning steps of any of these sizes leave over twice the error of "
+    "one MAML step"
+)
 notebook.check(text, min(after_ten.values()) > 2 * one_step)
 
 # %% [markdown]
@@ -731,7 +722,7 @@ notebook.check(text, min(after_ten.values()) > 2 * one_step)
 # 6,000 test tasks.
 
 # %%
-shown = Sinusoid(show_task=True).sample(supervised.generator(0, "amplitude"), 2000)
+shown = Sinusoid(show_task=True).sample(seeds.generator(0, "amplitude"), 2000)
 amplitude = shown.support[0][:, 0, 1].numpy()
 hidden = maml.Task(*((inputs[..., :1], targets) for inputs, targets in shown))
 errors = errors_along("MAML", 10, hidden)[:, :2]  # steps 0 and 1
@@ -775,7 +766,7 @@ def curvature(method, start, support, products=40):
     return norm(v)
 
 
-support = Sinusoid().sample(supervised.generator(0, "curvature"), 100).support
+support = Sinusoid().sample(seeds.generator(0, "curvature"), 100).support
 sharpness = {}
 for method in params:
     seeds = [r["seed"] for r in results.load(ROWS[method])]
@@ -790,9 +781,8 @@ for method in params:
     sharpness[method] = [float(row.inner_lr * values.median()) for values in of_tasks]
 for method, values in sharpness.items():
     low, high = sum(value < 1 for value in values), sum(value > 2 for value in values)
-    print(
-        f"{method}, the median of alpha lambda: of {len(values)} seeds {low} below 1, {high} beyond 2"
-    )
+    of_seeds = f"of {len(values)} seeds {low} below 1, {high} beyond 2"
+    print(f"{method}, the median of alpha lambda: {of_seeds}")
 notebook.check(
     "MAML: between 1.5 and 2.5 for every seed",
     all(1.5 < value < 2.5 for value in sharpness["MAML"]),

@@ -43,17 +43,17 @@ import mujoco
 import numpy as np
 import pandas as pd
 import torch
+from torch.func import grad, hessian
+
 from mamlkit import places
 from mamlkit.engine.threads import one_blas_thread
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
-from mamlkit.runs import checkpoints, supervised
-from mamlkit.runs import policies as rl
-from torch.func import grad, hessian
+from mamlkit.runs import checkpoints, devices, policies, rederive, seeds, train
 
-supervised.set_up("cpu", threads=1)  # batches are small: more threads would only wait
+devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
 
 # %%
@@ -72,7 +72,7 @@ METHODS = {
     "oracle": "oracle",
     "random initialisation": "random",
 }
-# Four accounts of the inner step's curvature; the last three are ours and explained below.
+# Four accounts of the inner step's curvature; the last three are ours, explained below.
 KINDS = {
     "MAML": "log-densities",
     "MAML, unclipped": "log-densities, unclipped",
@@ -203,7 +203,7 @@ notebook.check(
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 H = 200
 cheetah_goals, ant_goals = (
-    rl.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity")
+    policies.test_goals(name) for name in ("half-cheetah-velocity", "ant-velocity")
 )
 spread = lambda goals: np.abs(goals - np.median(goals)).mean()
 bounds = {
@@ -272,13 +272,14 @@ lines = {
 frame = pd.DataFrame([{"setting": words} | line for words, line in lines.items()])
 notebook.table(
     frame,
-    "HalfCheetah direction: our run with the settings of the one that the paper plots (at its iteration 100), and the live run.",
+    "HalfCheetah direction: our run with the settings of the one that the paper plots "
+    "(at its iteration 100), and the live run.",
     "tab-locomotion-settings",
     right=("paper", "quick"),
 )
 
 # %%
-fit = rl.fit(quick, seed=0)
+fit = train.fit(quick, seed=0)
 share = steps_of["quick"] / steps_of["paper"]
 print(f"{fit.iteration} iterations, {100 * share:.1f} % of the paper's steps")
 moved = (fit.log.kl > 0).all() and (fit.log.kl <= quick.max_kl).all()
@@ -477,7 +478,7 @@ notebook.table(
 # %%
 m = torch.tensor(0.3, dtype=torch.float64)
 drawn = m + torch.randn(
-    200_000, generator=supervised.generator(0, "bandit"), dtype=torch.float64
+    200_000, generator=seeds.generator(0, "bandit"), dtype=torch.float64
 )
 reward = -((drawn - 1) ** 2)
 log_density = lambda at: -((drawn - at) ** 2) / 2  # but for a constant
@@ -511,12 +512,12 @@ for error in (0.0, 5.0):  # of the baseline
 
 # %% tags=["nbval-ignore-output"]
 def beyond(name, params=None):
-    """Share of the steps of a policy, untrained or as given, with an observation beyond the bound."""
+    """Share of a policy's steps with an observation beyond the bound."""
     row = paper.get(name)
-    env, policy = rl.build(row, num_tasks=4, rollouts=10)
-    everyone = rl.spread(params or policy.init(supervised.generator(0, "init")), 4)
+    env, policy = policies.build(row, num_tasks=4, rollouts=10)
+    everyone = policies.spread(params or policy.init(seeds.generator(0, "init")), 4)
     episodes = sample(
-        env, policy, everyone, 10, (0, 0), rl.test_goals(row.environment)[:4]
+        env, policy, everyone, 10, (0, 0), policies.test_goals(row.environment)[:4]
     )
     env.close()
     return (
@@ -557,16 +558,21 @@ BASELINES = {"clipped": "maml", "not clipped": "maml-unclipped"}  # and their ro
 
 @one_blas_thread()  # the baseline's products are small: more threads would only wait
 def curvature_parts(setting, params, tasks):
-    """What H adds to the meta-gradient, for two independent batches: kind and baseline to (its share in length, cosine)."""
+    """What H adds to the meta-gradient, for two independent batches.
+
+    From kind and baseline to its share in length and its cosine.
+    """
     rows = {
         baseline: paper.get(f"{SETTINGS[setting]}-{name}")
         for baseline, name in BASELINES.items()
     }
-    row = rows[
-        "clipped"
-    ]  # the other differs in its baseline only, so their first episodes are the same
-    env, policy = rl.build(row, tasks, row.rollouts)
-    goals, everyone = rl.test_goals(row.environment)[:tasks], rl.spread(params, tasks)
+    # The other differs in its baseline only, so their first episodes are the same.
+    row = rows["clipped"]
+    env, policy = policies.build(row, tasks, row.rollouts)
+    goals, everyone = (
+        policies.test_goals(row.environment)[:tasks],
+        policies.spread(params, tasks),
+    )
     parts = {
         (kind, baseline): []
         for baseline in rows
@@ -644,7 +650,11 @@ for (setting, iteration, kind, baseline), (length, cosine) in found.items():
     lines.append(
         line | {"length": f"{length:.1f}", "cosine": f"{cosine:.2f}".replace("-", "−")}
     )
-text = "What the curvature adds to the meta-gradient, where the first-order gradient has the length 1; and the cosine of what it adds in two batches (of 20 tasks after 100 iterations, else of 10)."
+text = (
+    "What the curvature adds to the meta-gradient, where the first-order gradient has "
+    "the length 1; and the cosine of what it adds in two batches "
+    "(of 20 tasks after 100 iterations, else of 10)."
+)
 notebook.table(
     pd.DataFrame(lines),
     text,
@@ -716,7 +726,11 @@ for setting in SETTINGS:
                 | {"tries": "" if method == "oracle" else f"{log.tries.mean():.1f}"}
             )
 frame = pd.DataFrame(lines)
-text = "Mean training return of the ten iterations up to one: after the inner step, or of the oracle, which has another budget (100 episodes, a bound of 0.01). Tries: step lengths that the outer step looks at, a mean over the run."
+text = (
+    "Mean training return of the ten iterations up to one: after the inner step, or of "
+    "the oracle, which has another budget (100 episodes, a bound of 0.01). "
+    "Tries: step lengths that the outer step looks at, a mean over the run."
+)
 notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:])
 
 # %% [markdown]
@@ -784,7 +798,7 @@ for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
         per_goal = results.per_task_errors(
             f"{name}-{METHODS[method]}", 0, "40 goals", "return"
         )
-        plots_rl.goal_returns(ax, rl.test_goals(name), per_goal)
+        plots_rl.goal_returns(ax, policies.test_goals(name), per_goal)
     else:
         ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
@@ -806,7 +820,7 @@ plt.show()
 # %%
 name = "half-cheetah-velocity-maml"
 goals, per_goal = (
-    rl.test_goals("half-cheetah-velocity"),
+    policies.test_goals("half-cheetah-velocity"),
     results.per_task_errors(name, 0, "40 goals", "return"),
 )
 lost = goals[per_goal[:, 1] < per_goal[:, 0]]
@@ -834,16 +848,21 @@ notebook.check(
 # arrow where it should be by then, or at the end that it should run to.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-ABOUT = "Two pictures of a robot on a chequered floor, side by side, over a ruler with a dot at the robot's place and an arrow where it should be. "
+ABOUT = (
+    "Two pictures of a robot on a chequered floor, side by side, over a ruler with a "
+    "dot at the robot's place and an arrow where it should be."
+)
 FILMS = {
     "half-cheetah": (
         "HalfCheetah, forward",
-        "Left, before the step, the HalfCheetah runs backward; right, after one gradient step for running forward, it runs forward.",
+        "Left, before the step, the HalfCheetah runs backward; right, after one "
+        "gradient step for running forward, it runs forward.",
         "at half the speed of the simulation",
     ),
     "ant": (
         "Ant, 2 m/s",
-        "Left, before the step, the Ant falls behind the arrow, which moves at 2 metres per second; right, after one gradient step, the dot stays with it.",
+        "Left, before the step, the Ant falls behind the arrow, which moves at 2 "
+        "metres per second; right, after one gradient step, the dot stays with it.",
         "at the speed of the simulation",
     ),
 }
@@ -851,9 +870,12 @@ folder = places.repository() / "book" / "films"
 parts = []
 for name, (title, alt, speed) in FILMS.items():
     if (folder / f"{name}.gif").exists():
-        parts.append(
-            f"```{{figure}} ../book/films/{name}.gif\n:name: fig-locomotion-{name}\n:alt: Animation. {ABOUT}{alt}\n\n{title}, {speed}.\n```"
-        )
+        parts.append(f"""```{{figure}} ../book/films/{name}.gif
+:name: fig-locomotion-{name}
+:alt: Animation. {ABOUT} {alt}
+
+{title}, {speed}.
+```""")
     else:
         parts.append(f"*{title}: there is no film yet.*")
 notebook.markdown("\n\n".join(parts))
@@ -873,7 +895,12 @@ for setting, name in SETTINGS.items():
         if results.load(f"{name}-{METHODS[method]}"):
             goals = (5 if name.startswith("ant") else 10, 40)
             near = any(
-                max(rl.standard_errors(f"{name}-{METHODS[method]}", g)) < 5
+                max(
+                    rederive.standard_errors(
+                        f"{name}-{METHODS[method]}", tasks=g
+                    ).values()
+                )
+                < 5
                 for g in goals
             )
             notebook.check(
@@ -935,8 +962,8 @@ notebook.check(
     f"mean square {mean_square:.3f}, cost {0.05 * 6 * 200 * mean_square:.1f}", same
 )
 
-env, policy = rl.build(row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+env, policy = policies.build(row, 2, 20)
+params = policies.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, -1.0]))
 cost = 0.05 * (episodes.actions.clip(-1, 1) ** 2).sum((-2, -1))  # of each episode
 total = episodes.rewards.sum(-1)
@@ -997,8 +1024,8 @@ for tau in (0.01, 0.05):
 
 # %%
 velocity_row = paper.get("ant-velocity-maml")
-env, policy = rl.build(velocity_row, 2, 20)
-params = rl.spread(policy.init(supervised.generator(0, "init")), 2)
+env, policy = policies.build(velocity_row, 2, 20)
+params = policies.spread(policy.init(seeds.generator(0, "init")), 2)
 episodes = sample(env, policy, params, 20, (0, 0), np.array([1.0, 2.0]))
 counted = (episodes.last & episodes.valid).sum((1, 2))
 env.close()

@@ -59,11 +59,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.func import grad, jvp, vmap
+
 from mamlkit import maml, methods, models, places, tasks
 from mamlkit.engine import kernels_torch, meta_batch
 from mamlkit.report import notebook, plots
-from mamlkit.runs import supervised
-from torch.func import grad, jvp, vmap
+from mamlkit.runs import seeds
 
 plots.use_style()
 torch.set_num_threads(1)
@@ -91,13 +92,13 @@ network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
 double = lambda t: t.double() if t.is_floating_point() else t
-start = network.init(supervised.generator(0, "init"))
+start = network.init(seeds.generator(0, "init"))
 theta = {name: double(value) for name, value in start.items()}
 family = tasks.make("sinusoid", "train", shots=10, queries=10)
-sampled = family.sample(supervised.generator(0, "train"), 4)
+sampled = family.sample(seeds.generator(0, "train"), 4)
 batch = maml.Task(*(tuple(map(double, pair)) for pair in sampled))
 
-through, _ = maml.meta_gradient(methods.maml(learner), theta, batch)
+through, _ = maml.meta_gradient(methods.maml(learner).loss, theta, batch)
 one = lambda task: adjoint_recursion(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
 recursion = {name: v.mean(0) for name, v in each.items()}
@@ -171,9 +172,8 @@ notebook.check("P is symmetric", torch.allclose(projection, projection.T))
 
 # %%
 generator = torch.Generator().manual_seed(1)
-images = torch.randn(
-    2, 5, 7, 7, 3, generator=generator
-)  # tasks, points, pixels, channels
+# tasks, points, pixels, channels
+images = torch.randn(2, 5, 7, 7, 3, generator=generator)
 kernels = torch.randn(2, 27, 4, generator=generator)  # four filters for each task
 window = models.Window(size=7, channels=3, stride=2, before=1, after=1, out=4)
 ours = kernels_torch.product(images, kernels, window)
@@ -205,21 +205,21 @@ notebook.source(meta_batch._gradient)
 loss = "cross-entropy, sum over examples / shots"
 update = {"inner_lr": 0.4, "inner_steps": 1}
 learner = methods.Learner(models.conv4(5, filters=16), loss, **update, shots=1)
-theta = learner.model.init(supervised.generator(0, "init"))
+theta = learner.model.init(seeds.generator(0, "init"))
 glyphs = tasks.make("glyphs", "train", ways=5, shots=1, queries=1)
-batch = glyphs.sample(supervised.generator(0, "train"), 8)
-objective = methods.maml(learner)
+batch = glyphs.sample(seeds.generator(0, "train"), 8)
+method = methods.maml(learner)
 
 
 def loop(theta):
     pick = lambda i: maml.Task(*(tuple(t[i] for t in pair) for pair in batch))
-    return sum(objective(theta, pick(i)) for i in range(8)) / 8
+    return sum(method.loss(theta, pick(i)) for i in range(8)) / 8
 
 
 ways = {
     "loop over tasks": lambda: grad(loop)(theta),
-    "torch.func.vmap": lambda: maml.meta_gradient(objective, theta, batch)[0],
-    "mamlkit": lambda: meta_batch.meta_gradient(objective, theta, batch)[0],
+    "torch.func.vmap": lambda: maml.meta_gradient(method.loss, theta, batch)[0],
+    "mamlkit": lambda: meta_batch.meta_gradient(method, theta, batch)[0],
 }
 gradients = {name: way() for name, way in ways.items()}
 for name, way in ways.items():
@@ -246,25 +246,24 @@ notebook.check("all three agree to 1e-3 in float32", off < 1e-3)
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 folder = places.repository() / "data" / "benchmarks"
 NARROW, WIDE = "cpu-avx2", "cpu-avx512"  # vectors of 256 and of 512 bits
-AIMS = (
-    10,
-    4,
-    3,
-    2.5,
-)  # times the rate of the fastest peer, set before the engine was written
+# times the rate of the fastest peer, set before the engine was written
+AIMS = (10, 4, 3, 2.5)
+
+
+def in_words(origin):
+    """Where and when something was measured."""
+    where = f"{origin['processor']}, {origin['device']}"
+    return f"{where}, {origin['date']}, commit {origin['commit'][:7]}"
 
 
 def origin_of(machine, part):
-    """In words, where and when a table was measured."""
+    """Where and when a table was measured, in words and in full."""
     origin = json.loads((folder / machine / "origin.json").read_text())[part]
-    return (
-        f"{origin['processor']}, {origin['device']}, {origin['date']}, commit {origin['commit'][:7]}",
-        origin,
-    )
+    return in_words(origin), origin
 
 
 def compared(machine):
-    """Milliseconds by shape and way, how long the fastest peer takes, and the names of the ways."""
+    """Milliseconds by shape and way, the time of the fastest peer, the ways' names."""
     measured = pd.read_csv(folder / machine / "time.csv")
     ms = measured.pivot(index="shape", columns="way", values="ms").loc[
         measured["shape"].unique()
@@ -289,7 +288,10 @@ def comparison(machine, name):
         "{:.1f}".format
     )
     where, origin = origin_of(machine, "time")
-    caption = f"Milliseconds of one meta-gradient, and how many times as long the fastest peer takes. {where}; {origin['GFLOP/s']} GFLOP/s at the start."
+    caption = (
+        "Milliseconds of one meta-gradient, and how many times as long the fastest "
+        f"peer takes. {where}; {origin['GFLOP/s']} GFLOP/s at the start."
+    )
     return notebook.table(frame.reset_index(), caption, name, right=frame.columns)
 
 
@@ -306,9 +308,8 @@ notebook.check(
 )
 above = ms["mamlkit"] > ms["matrix-product limit"]
 notebook.check("no time is below the limit", above.all())
-times_limit = lambda t, ms: (t / ms["matrix-product limit"])[
-    1:
-]  # of the image networks
+# of the image networks
+times_limit = lambda t, ms: (t / ms["matrix-product limit"])[1:]
 notebook.check(
     "on images the engine takes at most twice the limit",
     (times_limit(ms["mamlkit"], ms) < 2).all(),
@@ -390,7 +391,8 @@ used = (
 used.columns = [f"{steps} step{'s' if steps > 1 else ''}" for steps in used]
 notebook.table(
     used.reset_index(),
-    "Peak memory in MB of a Mini-ImageNet meta-gradient (4 tasks, 5-way 1-shot, 15 queries), above what the process held before. "
+    "Peak memory in MB of a Mini-ImageNet meta-gradient (4 tasks, 5-way 1-shot, "
+    "15 queries), above what the process held before. "
     f"{origin_of(NARROW, 'memory')[0]}.",
     "tab-memory",
 )
@@ -483,12 +485,13 @@ notebook.check(
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 found = pd.read_csv(folder / "rl" / "time.csv", index_col="what")
 found.columns = ["HalfCheetah velocity", "Ant velocity"]
+PEER = "AsyncVectorEnv, 40 processes, steps/s"
 ROWS = {
     "MuJoCo's rollout, steps/s": "physics, steps/s",
     "a step and its forward pass, steps/s": "physics, with forward pass, steps/s",
     "our sampling before the inner step, steps/s": "our sampling before, steps/s",
     "our sampling after it, steps/s": "our sampling after, steps/s",
-    "Gymnasium's AsyncVectorEnv, 40 processes, steps/s": "AsyncVectorEnv, 40 processes, steps/s",
+    f"Gymnasium's {PEER}": PEER,
     "update, s": "update, s",
     "limit of its products, s": "limit of the update, s",
     "a whole iteration, s": "meta-iteration, s",
@@ -497,9 +500,8 @@ ROWS = {
 rates = found.loc[
     ["physics, steps/s", "physics, with forward pass, steps/s"]
 ].to_numpy()
-needed = pd.Series(
-    [rates[0, 0], rates[1, 1]], found.columns
-)  # the HalfCheetah's observations need no forward pass
+# The HalfCheetah's observations need no forward pass.
+needed = pd.Series([rates[0, 0], rates[1, 1]], found.columns)
 share = {
     part: 100 * found.loc[f"our sampling {part}, steps/s"] / needed
     for part in ("before", "after")
@@ -510,10 +512,12 @@ reached = pd.DataFrame(share).T.set_axis(
 frame = pd.concat([found.loc[list(ROWS.values())].set_axis(list(ROWS)), reached]).map(
     lambda v: f"{v:,.0f}" if v >= 100 else f"{v:.1f}"
 )
-where = json.loads((folder / "rl" / "origin.json").read_text())
-text = f"One iteration of Algorithm 3. {where['processor']}, {where['device']}, {where['date']}, commit {where['commit'][:7]}."
+origin = json.loads((folder / "rl" / "origin.json").read_text())
 notebook.table(
-    frame.reset_index(names="what"), text, "tab-how-fast-rl", right=frame.columns
+    frame.reset_index(names="what"),
+    f"One iteration of Algorithm 3. {in_words(origin)}.",
+    "tab-how-fast-rl",
+    right=frame.columns,
 )
 
 # %%
@@ -561,8 +565,8 @@ def first_order(loss_fn, theta, task, alpha, steps):
 network = models.mlp(1, (40, 40), 1)
 update = {"inner_lr": 0.01, "inner_steps": 3}
 learner = methods.Learner(network, loss="mse", **update, shots=10)
-theta = network.init(supervised.generator(0, "init"))
-batch = family.sample(supervised.generator(0, "train"), 4)
+theta = network.init(seeds.generator(0, "init"))
+batch = family.sample(seeds.generator(0, "train"), 4)
 one = lambda task: first_order(learner.loss_fn, theta, task, 0.01, 3)
 each = vmap(one)(batch)
 package, _ = meta_batch.meta_gradient(methods.first_order_maml(learner), theta, batch)

@@ -4,6 +4,8 @@ import matplotlib
 import pytest
 import torch
 
+import made_results
+import small_omniglot
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, meta_batch
 
@@ -35,9 +37,9 @@ def relative_error(got, wanted):
 
 
 def loop_gradient(objective, params, tasks):
-    """The meta-gradient by a Python loop over tasks and plain autograd: the slow twin of maml.meta_gradient."""
+    """The meta-gradient by a loop over tasks and plain autograd: the slow twin of ``maml.meta_gradient``."""
     leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
-    (support, query) = tasks
+    support, query = tasks
     n = len(support[0])
     losses = [
         objective(leaves, maml.Task(tuple(t[i] for t in support), tuple(t[i] for t in query)))
@@ -45,7 +47,7 @@ def loop_gradient(objective, params, tasks):
     ]
     gradient = torch.autograd.grad(sum(losses) / n, list(leaves.values()), allow_unused=True)
     return {
-        k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient)
+        k: torch.zeros_like(params[k]) if g is None else g for k, g in zip(leaves, gradient, strict=True)
     }, torch.stack(losses).detach()
 
 
@@ -69,15 +71,20 @@ def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.floa
     return methods.Learner(model, loss, 0.1, steps, shots), params, maml.Task(support, query)
 
 
-class General(methods.Objective):
+class General(methods.GradientMethod):
     """The same objective, but of another class, for which there is no fast way."""
 
 
 def ways(learner, params, tasks):
     """What the engine can be asked, in the fast and in the general way: four functions."""
-    for kind in (methods.Objective, General):
+    for kind in (methods.GradientMethod, General):
         for function in (meta_batch.meta_gradient, meta_batch.predictions):
             yield lambda kind=kind, function=function: function(kind(learner), params, tasks)
+
+
+# Made in files beside this one, whose other functions tests import.
+repository = pytest.fixture(made_results.repository)
+small = pytest.fixture(small_omniglot.small)
 
 
 @pytest.fixture(params=["mlp", "conv-stride", "conv-max"])

@@ -1,4 +1,4 @@
-"""A clone as small as can be, with the real configuration of book and tests; and a difficult user."""
+"""A clone as small as can be, with the real configuration of book and tests; and two difficult users."""
 
 import os
 import shutil
@@ -15,6 +15,16 @@ PARTS += [
     ".gitattributes",
     ".ci",
 ]
+
+NAME = "Bücher über MAML (neu) it's 100%20b?c#d"  # of a folder, odd in every way that somebody's may be
+NAMELESS = """\
+import pwd
+
+def getpwuid(number):
+    raise KeyError(number)
+
+pwd.getpwuid = getpwuid
+"""
 
 
 def clone(folder, said="this clone"):
@@ -66,3 +76,19 @@ c.InlineBackend.figure_formats = {'svg'}
         "PYTHONSTARTUP": str(folder / "hello.py"),
         "PYTHONWARNINGS": "always",
     }
+
+
+def nobody(folder):
+    """The environment of a user without home and name, as in a container, and in a locale that is not UTF-8.
+
+    Python takes the locale C for UTF-8 unless it is told not to; others, which need not be installed here, it
+    does not.
+    """
+    (folder / "sitecustomize.py").write_text(NAMELESS)
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder), **locale}
+
+
+def homeless(application):
+    """What ``platformdirs.user_cache_dir`` does where there is no home."""
+    raise RuntimeError(f"no home for {application}")

@@ -3,14 +3,12 @@
 import json
 
 import numpy as np
-import pytest
 
 from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.runs import folders, logs
 
 
-@pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A repository with the real published numbers and table of contents, and no results."""
     (tmp_path / "data").mkdir()
@@ -21,7 +19,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
-    """Commit a result: ``errors`` gives, per evaluation, an array ``[tasks, steps]``; else 1 + 0.1 N(0, 1)."""
+    """Commit a result; ``errors``, ``[tasks, steps]``, are those of each evaluation, else 1 + 0.1 N(0, 1)."""
     row = paper.get(name)
     metrics = ("accuracy", "cross_entropy") if row.metric == "accuracy" else (row.metric,)
     made = np.random.default_rng(seed)

@@ -5,17 +5,13 @@ import importlib.util
 import json
 import sys
 
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
+
 import growth
 import meta_gradient
 import meta_rl
-import pytest
-import torch
-from meta_gradient import errors, importable
-from meta_rl import update_flops
-from problems import LOSS, MINI, SHAPES, flops, problem
-from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
-from ways import WAYS
-
 from conftest import loop_gradient, relative_error, small_problem
 from mamlkit import methods, models
 from mamlkit.engine import kernels_torch, meta_batch
@@ -24,6 +20,10 @@ from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
+from meta_gradient import errors, importable
+from meta_rl import update_flops
+from problems import LOSS, MINI, SHAPES, flops, problem
+from ways import WAYS
 
 pytestmark = pytest.mark.benchmark
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
@@ -37,7 +37,7 @@ def test_every_way_gives_the_meta_gradient(way, kind):
         pytest.skip(f"{way} is not installed (make bench installs what it can)")
     learner, params, tasks = small_problem(kind, steps=2)
     run = WAYS[way](learner, params)
-    wanted, wanted_losses = loop_gradient(methods.maml(learner), params, tasks)
+    wanted, wanted_losses = loop_gradient(methods.maml(learner).loss, params, tasks)
     for _ in range(2):  # nothing may be left over from one meta-batch for the next
         gradient, losses = run(tasks)
         assert relative_error(gradient, wanted) < 1e-9

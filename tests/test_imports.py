@@ -1,5 +1,4 @@
-"""The arrows between rooms and modules point down, as the page says: read from the source, without importing
-anything."""
+"""The arrows between rooms and modules point down, as the page says: read from the source alone."""
 
 import ast
 import re
@@ -36,8 +35,7 @@ def names(node: ast.AST, module: str) -> list[str]:
 
 @cache
 def imports(module: str, whole: bool = False) -> frozenset[str]:
-    """What a module imports when it is imported; with ``whole``, also what its functions import when they
-    run."""
+    """What a module imports when it is imported; if ``whole``, also what its functions do when they run."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     nodes = ast.walk(tree) if whole else tree.body
     found = {

@@ -15,8 +15,7 @@ def generator(seed=0):
 
 
 def same_convolution(image, kernel, bias, stride):
-    """TensorFlow's SAME convolution of one image, window by window: ceil(size / stride) outputs, odd padding
-    after."""
+    """TensorFlow's SAME convolution of an image by windows: ceil(size / stride) outputs, odd pads after."""
     channels, size, _ = image.shape
     out = math.ceil(size / stride)
     total = max((out - 1) * stride + 3 - size, 0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import made_clone
 from mamlkit import places
 from mamlkit.places import cache_dir, data_dir, data_folders
 
@@ -28,10 +29,19 @@ def test_the_cache_is_where_the_setting_says(monkeypatch, base):
     assert cache_dir() == base / "fast"
 
 
-def test_the_cache_of_a_clone_lies_in_the_clone(base):
+def test_the_cache_of_a_clone_lies_in_the_clone_and_else_in_the_users_own(monkeypatch, base):
     assert cache_dir() == base / "clone" / "data" / "cache"
     (base / "clone" / "pyproject.toml").unlink()
-    assert cache_dir().is_absolute() and base not in cache_dir().parents  # without a clone: the user's own
+    monkeypatch.setattr(places.platformdirs, "user_cache_dir", lambda name: f"{base}/caches/{name}")
+    assert cache_dir() == base / "caches" / "mamlkit"
+
+
+def test_without_clone_and_home_the_setting_is_asked_for(monkeypatch, base):
+    monkeypatch.setattr(places.platformdirs, "user_cache_dir", made_clone.homeless)
+    assert cache_dir() == base / "clone" / "data" / "cache"
+    (base / "clone" / "pyproject.toml").unlink()
+    with pytest.raises(FileNotFoundError, match="no home folder .* set MAMLKIT_CACHE"):
+        cache_dir()
 
 
 def test_data_is_looked_for_in_the_users_folder_and_then_in_the_cache(monkeypatch, base):

@@ -11,13 +11,14 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import surroundings
 from jupyter_cache.cache import db
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sqlalchemy import URL, create_engine
+
+import surroundings
 
 # What editors, desktops and interrupted programs leave beside files; nothing reads it.
 JUNK = re.compile(r"\..*|__pycache__|.*~|.*\.(tmp|swp|part)")
@@ -122,8 +123,7 @@ def copy_mathjax(app, exception) -> None:
 
 
 class FromPackage(SphinxDirective):
-    """``{from-package} mamlkit.report.results:function`` puts the Markdown which that function returns in its
-    place."""
+    """``{from-package} mamlkit.report.results:function``: the Markdown that the function returns."""
 
     required_arguments = 1
     final_argument_whitespace = False
@@ -140,14 +140,13 @@ class FromPackage(SphinxDirective):
 
 
 def keep_colons(app, what, name, obj, options, lines) -> None:
-    """Keep napoleon from reading ``Features: a point ...``, the docstring of a property, as type and
-    description."""
+    """Keep napoleon from reading a property's ``Features: a point ...`` as type and description."""
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # an empty comment goes first
 
 
 def skip_tuple_fields(app, what, name, obj, skip, options) -> bool | None:
-    """Leave out the fields of named tuples, "Alias for field number 0"; the class's docstring describes them."""
+    """Leave out the fields of named tuples, "Alias for field number 0": the class's docstring has them."""
     return True if str(obj.__doc__).startswith("Alias for field number") else None
 
 

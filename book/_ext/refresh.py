@@ -12,8 +12,9 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import surroundings
 from nbclient import NotebookClient
+
+import surroundings
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 # Twins show what every machine can show again: the CPU, and no data set.

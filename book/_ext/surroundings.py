@@ -56,7 +56,7 @@ def settings() -> dict[str, str]:
     """The environment in which a notebook looks the same for everybody; made once in a process.
 
     Each entry takes the place of what a user may have set, by a variable or by a file in the home folder,
-    which need not be writable either.
+    which need not be writable, nor there at all.
     """
     from ipykernel.kernelspec import write_kernel_spec
 
@@ -72,6 +72,7 @@ def settings() -> dict[str, str]:
         "MPLBACKEND": "",  # as if unset: a kernel takes the inline one
         "MPLCONFIGDIR": str(folder / "matplotlib"),
         "PYTHONSTARTUP": "",
+        "PYTHONUTF8": "1",  # whatever the locale
         "PYTHONWARNINGS": "",
     }
     # Matplotlib lists the fonts once, and says so on stderr where that takes long: so before any notebook.

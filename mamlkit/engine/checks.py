@@ -18,7 +18,7 @@ from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass, to_images, to_matrices
 from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
-from mamlkit.methods.gradient import Learner
+from mamlkit.methods.base import Learner
 from mamlkit.models import Layer, Model
 
 FLOATS = (torch.float32, torch.float64)  # on a CPU, PyTorch's own convolutions in bfloat16 at times give NaN
@@ -29,7 +29,9 @@ Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cac
 Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words for them
 
 
-def check(learner: Learner, params: Params, tasks: Task) -> None:
+def check(
+    learner: Learner, params: Params, tasks: Task, shapes: Mapping[str, torch.Size] | None = None
+) -> None:
     """Whether a learner can work with these parameters on this meta-batch.
 
     Labels are compared with the number of classes on a CPU only: a GPU would have to be waited for. The
@@ -39,13 +41,14 @@ def check(learner: Learner, params: Params, tasks: Task) -> None:
         learner: network and loss.
         params: theta.
         tasks: a meta-batch, every tensor with leading axes ``[tasks, points]``.
+        shapes: of theta, by name, where a method adds to the network's parameters; else the network's.
 
     Raises:
         ValueError: what came, and what this network takes.
     """
     model = learner.model
     examples = _examples(tasks)
-    _check_params(model, params)
+    _check_params(model, params, model.shapes if shapes is None else shapes)
     _check_tensors(params, examples, inputs_too=bool(model.layers))
     _check_counts(examples)
     outputs = None
@@ -77,8 +80,7 @@ def _examples(tasks: Task) -> Examples:
     }
 
 
-def _check_params(model: Model, params: Params) -> None:
-    wanted = model.shapes
+def _check_params(model: Model, params: Params, wanted: Mapping[str, torch.Size]) -> None:
     if not isinstance(params, Mapping):
         raise ValueError(
             f"parameters are a {type(params).__name__}, but must be a dictionary, name to tensor"

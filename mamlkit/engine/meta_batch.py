@@ -22,8 +22,9 @@ from torch.func import vmap
 from mamlkit import maml
 from mamlkit.engine import checks, passes
 from mamlkit.engine.threads import each, one_thread
-from mamlkit.maml import LossFn, Params, Task
-from mamlkit.methods.gradient import Learner, Objective, predictor
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Learner, Method
+from mamlkit.methods.gradient import GradientMethod
 from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
 from mamlkit.models import Layer
 
@@ -33,11 +34,11 @@ LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at o
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
 
 
-def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+def meta_gradient(method: Method, params: Params, tasks: Task) -> tuple[Params, Tensor]:
     """What :func:`mamlkit.maml.meta_gradient` gives, as fast as this device and this network allow.
 
     Args:
-        objective: ``(params, task) -> scalar``; the fast way is for those of :mod:`mamlkit.methods`.
+        method: what is compared; the fast way is for a :class:`mamlkit.methods.gradient.GradientMethod`.
         params: theta.
         tasks: a meta-batch, every tensor with a leading ``tasks`` axis.
 
@@ -46,25 +47,25 @@ def meta_gradient(objective: LossFn, params: Params, tasks: Task) -> tuple[Param
 
     Raises:
         ValueError: parameters or a meta-batch that do not fit the network (see
-            :func:`mamlkit.engine.checks.check`).
+            :func:`mamlkit.engine.checks.check`), and something that is no method.
     """
     with _undisturbed():
-        if not _is_fast(objective, params, tasks):
-            return maml.meta_gradient(objective, params, tasks)
-        plan = objective.learner.model.layers
+        if not _is_fast(method, params, tasks):
+            return maml.meta_gradient(method.loss, params, tasks)
+        plan = method.learner.model.layers
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_gradient, objective, _kernels(tasks.query[0].device), weights)
+        work = functools.partial(_gradient, method, _kernels(tasks.query[0].device), weights)
         sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
         count = len(tasks.query[1])
         mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
         return passes.from_matrices(plan, mean, params), torch.cat(losses)
 
 
-def predictions(objective: LossFn, params: Params, tasks: Task) -> Tensor:
+def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
     """Outputs for the query examples after 0, 1, ... ``inner_steps`` steps on the support examples.
 
     Args:
-        objective: of a method, which says how it predicts (see :func:`mamlkit.methods.predictor`).
+        method: as for :func:`meta_gradient`.
         params: theta, the same for all tasks.
         tasks: as for :func:`meta_gradient`.
 
@@ -72,15 +73,14 @@ def predictions(objective: LossFn, params: Params, tasks: Task) -> Tensor:
         ``[inner_steps + 1, tasks, points, outputs]``.
 
     Raises:
-        ValueError: as for :func:`meta_gradient`, and for an objective that does not say how it predicts.
+        ValueError: as for :func:`meta_gradient`.
     """
-    predict = predictor(objective)
     with _undisturbed():
-        if not _is_fast(objective, params, tasks):
-            return vmap(predict, in_dims=(None, 0), out_dims=1)(params, tasks)
-        plan = objective.learner.model.layers
+        if not _is_fast(method, params, tasks):
+            return vmap(method.predict, in_dims=(None, 0), out_dims=1)(params, tasks)
+        plan = method.learner.model.layers
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_predictions, objective.learner, _kernels(tasks.query[0].device), weights)
+        work = functools.partial(_predictions, method.learner, _kernels(tasks.query[0].device), weights)
         return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
 
 
@@ -96,15 +96,17 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _is_fast(objective: LossFn, params: Params, tasks: Task) -> bool:
+def _is_fast(method: Method, params: Params, tasks: Task) -> bool:
     """Whether :mod:`mamlkit.engine.passes` has the passes; ``ValueError`` for what does not fit the network."""
-    learner = getattr(objective, "learner", None)
-    if not isinstance(learner, Learner):
-        return False
-    checks.check(learner, params, tasks)
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"{method!r} came, but it must be a mamlkit.methods.Method, such as methods.maml(learner)"
+        )
+    learner = method.learner
+    checks.check(learner, params, tasks, method.shapes)
     shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
     # Other classes may have another loss or another update, and a loss of one's own may know one task only.
-    same = type(objective) is Objective and type(learner) is Learner
+    same = type(method) is GradientMethod and type(learner) is Learner
     same = same and LOSSES[learner.loss] in LOSSES_OF_MANY
     return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
 
@@ -124,7 +126,9 @@ def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: 
 
 
 @torch.no_grad()
-def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: Task) -> tuple[Params, Tensor]:
+def _gradient(
+    method: GradientMethod, kernels: ModuleType, theta: Params, tasks: Task
+) -> tuple[Params, Tensor]:
     """Sum of the gradients of some tasks, and their losses.
 
     With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
@@ -133,8 +137,8 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
     needs the phi_k alone: of the passes over the support examples the last are kept, as many as KEPT_BYTES
     hold, and older ones are run again.
     """
-    learner = objective.learner
-    steps = learner.inner_steps if objective.adapts else 0
+    learner = method.learner
+    steps = learner.inner_steps if method.adapts else 0
     plan, targets = learner.model.layers, tasks.support[1]
     if steps:
         support = passes.to_images(plan, tasks.support[0])
@@ -150,16 +154,16 @@ def _gradient(objective: Objective, kernels: ModuleType, theta: Params, tasks: T
         path.append(_step(learner, path[-1], gradient))
         kept.append((run, d_dot))
         while kept and (
-            objective.first_order or (len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES)
+            method.first_order or (len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES)
         ):
             kept.popleft()
 
-    inputs, targets_of_loss = tasks.query if objective.adapts else tasks.support
+    inputs, targets_of_loss = tasks.query if method.adapts else tasks.support
     final = passes.Pass(plan, kernels, path.pop(), passes.to_images(plan, inputs), keep=False)
     losses, d, _ = _loss_gradient(learner, final.outputs, targets_of_loss)
     v = final.gradient(d)
     del final
-    for weights in [] if objective.first_order else reversed(path):
+    for weights in [] if method.first_order else reversed(path):
         run, d_dot = kept.pop() if kept else inner(weights)[::2]
         moved = _moved(learner, v)
         hessian_v = run.gradient_tangent(moved, d_dot(run.tangent(moved)))

@@ -1,23 +1,23 @@
-"""What is compared. Each method turns a learner into an objective ``(params, task) -> loss``."""
+"""What is compared: a table of methods, each of which turns a learner into a :class:`Method`."""
 
 __all__ = [
     "LOSSES",
     "METHODS",
+    "GradientMethod",
     "Learner",
-    "Objective",
+    "Method",
     "first_order_maml",
     "maml",
-    "predictor",
     "pretraining",
 ]
 
 from collections.abc import Callable
 
-from mamlkit.maml import LossFn
-from mamlkit.methods.gradient import Learner, Objective, first_order_maml, maml, predictor, pretraining
+from mamlkit.methods.base import Learner, Method
+from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
 from mamlkit.methods.losses import LOSSES
 
-METHODS: dict[str, Callable[[Learner], LossFn]] = {
+METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
     "first-order maml": first_order_maml,
     "pretraining": pretraining,

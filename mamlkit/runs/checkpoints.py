@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mamlkit import files
-from mamlkit.runs import logs, records
 from mamlkit.experiments.rows import Experiment
+from mamlkit.runs import logs, records
 
 Params = dict[str, Tensor]
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam; the last is a count
@@ -149,8 +149,10 @@ def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict
     came, wanted = kinds(tensors), kinds(like)
     if wrong := [name for name in came | wanted if came.get(name) != wanted.get(name)]:
         raise ValueError(
-            f"{path} is not a training state of this row: its {wrong[0]} is " f"{came.get(wrong[0])}, but must be "
-            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or " f"choose another folder"
+            f"{path} is not a training state of this row: its {wrong[0]} is "
+            f"{came.get(wrong[0])}, but must be "
+            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or "
+            f"choose another folder"
         )
     if window.dim() != 1 or not window.is_floating_point():
         said = f"its window is {list(window.shape)}, {window.dtype}"
@@ -206,9 +208,16 @@ class Store:
             iteration, digest = int(metadata["iteration"]), metadata.get("log")
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
-                said = f"{len(window)} losses that are not logged yet, but needs {due} at iteration {iteration}"
+                said = (
+                    f"{len(window)} losses that are not logged yet, but needs {due} at iteration {iteration}"
+                )
                 raise ValueError(f"{path} has {said}; {records.ADVICE}")
-        options = {"total": self.row.iterations, "every": self.every, "columns": self.columns, "wanted": digest}
+        options = {
+            "total": self.row.iterations,
+            "every": self.every,
+            "columns": self.columns,
+            "wanted": digest,
+        }
         return iteration, window, logs.read(self.folder / "metrics.csv", iteration, **options)
 
     def save(

@@ -20,11 +20,11 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
-from mamlkit.runs import logs
+from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.measures import STEPS_KEPT, statistics
+from mamlkit.runs import logs
 from mamlkit.runs.provenance import provenance
 from mamlkit.runs.records import earlier_origins, iterations_done, refuse_another
-from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
@@ -35,7 +35,9 @@ class Busy(ValueError):
 
 
 @contextmanager
-def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")) -> Iterator[Path]:
+def open_run(
+    row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")
+) -> Iterator[Path]:
     """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block
     lasts.
 
@@ -61,17 +63,24 @@ def open_run(row: Experiment, seed: int, device: str, *, scale: str = "paper", b
     try:
         held = filelock.FileLock(folder / "lock").acquire(timeout=0)
     except filelock.Timeout as error:
-        raise Busy(f"another process is at work in {folder}; wait for it, or choose another place with --runs") from error
+        raise Busy(
+            f"another process is at work in {folder}; wait for it, or choose another place with --runs"
+        ) from error
     with held:
         files.remove_leftovers(folder, STATE + RESULT)
-        record = {"name": row.name, "scale": scale, "seed": seed, "settings": row.settings, "origin": [provenance(device)]}
+        record = {
+            "name": row.name,
+            "scale": scale,
+            "seed": seed,
+            "settings": row.settings,
+            "origin": [provenance(device)],
+        }
         _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
         yield folder
 
 
 def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
-    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it.
-    """
+    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
     state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
     begun = recorded or state.exists()
     if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
@@ -99,8 +108,10 @@ def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict
 
 def _set_aside(folder: Path, iteration: int) -> None:
     """Move what a run folder holds into one beside it, so that nothing of it is lost."""
-    names = (folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count())
-    aside = next(name for name in names if not place.exists())
+    names = (
+        folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count()
+    )
+    aside = next(name for name in names if not name.exists())
     aside.mkdir()
     for name in (*RESULT, *STATE):
         if (folder / name).exists():
@@ -116,7 +127,13 @@ def _unfinished(name: str, seed: int) -> Path | None:
     return folder if folder.exists() else None
 
 
-def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, evaluations: dict[str, dict[str, np.ndarray]]) -> Path:
+def write_result(
+    folder: Path,
+    row: Experiment,
+    iteration: int,
+    seconds: float,
+    evaluations: dict[str, dict[str, np.ndarray]],
+) -> Path:
     """Write ``tasks.npz`` and ``result.json``.
 
     Args:
@@ -131,7 +148,10 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
     # are few, so all are kept.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
     with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
-        kept = {key: values.astype(np.float32) if key.endswith("/return") else few(values) for key, values in arrays.items()}
+        kept = {
+            key: values.astype(np.float32) if key.endswith("/return") else few(values)
+            for key, values in arrays.items()
+        }
     content = io.BytesIO()
     np.savez_compressed(content, **kept)
     files.write_bytes(folder / "tasks.npz", content.getvalue())
@@ -142,7 +162,8 @@ def write_result(folder: Path, row: Experiment, iteration: int, seconds: float, 
         "iterations_done": iteration,
         "seconds": round(seconds, 1),
         "evaluations": {
-            name: {"settings": settings[name]} | {metric: statistics(metric, values) for metric, values in metrics.items()}
+            name: {"settings": settings[name]}
+            | {metric: statistics(metric, values) for metric, values in metrics.items()}
             for name, metrics in evaluations.items()
         },
     }
@@ -174,7 +195,9 @@ def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
 def _place_of_state(folder: Path, data: Path) -> Path:
     """Where a run's state is kept; raises what :func:`keep_state` does."""
     if not (folder / "state.safetensors").exists():
-        raise FileNotFoundError(f"{folder} has no state.safetensors; train it first: python -m mamlkit run " f"NAME")
+        raise FileNotFoundError(
+            f"{folder} has no state.safetensors; train it first: python -m mamlkit run NAME"
+        )
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     _refuse_rough(folder, run)
     target = data / "partial" / run["name"] / f"seed{run['seed']}"
@@ -182,14 +205,24 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
         here, there = iterations_done(folder), iterations_done(target)
         if settings == run["settings"] and there > here:
-            raise ValueError(f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} " f"" f"" f"away if you mean to replace it")
+            raise ValueError(
+                f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} "
+                f""
+                f""
+                f"away if you mean to replace it"
+            )
     return target
 
 
 def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     """``ValueError`` for a run that is not to be committed."""
     if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
-        raise ValueError(f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only " f"" f"" f"runs at the paper scale, without TF32, are kept")
+        raise ValueError(
+            f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only "
+            f""
+            f""
+            f"runs at the paper scale, without TF32, are kept"
+        )
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
@@ -211,13 +244,20 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     kept = data / "results" / name
     if (kept / f"{seed}.json").exists():
         earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
-        if earlier["fingerprint"] == result["fingerprint"] and earlier["iterations_done"] > result["iterations_done"]:
+        if (
+            earlier["fingerprint"] == result["fingerprint"]
+            and earlier["iterations_done"] > result["iterations_done"]
+        ):
             further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
-            raise ValueError(f"the result in {kept} {further}; move {kept / seed}.json away if you mean to " f"replace it")
+            raise ValueError(
+                f"the result in {kept} {further}; move {kept / seed}.json away if you mean to replace it"
+            )
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
-    log, *parts = targets = [kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")]
+    log, *parts = targets = [
+        kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")
+    ]
     files.remove_leftovers(kept, [target.name for target in targets])
     written = []
     if (folder / "metrics.csv").exists():

@@ -56,7 +56,9 @@ def read(
     state = path.with_name("state.safetensors")
     if until == 0 and log and not state.exists():
         last = log[-1]["iteration"]
-        raise ValueError(f"{path} has lines up to iteration {last}, but {state.name}, to go on from, is missing; " f"" f"" f"{advice}")
+        raise ValueError(
+            f"{path} has lines up to iteration {last}, but {state.name}, to go on from, is missing; {advice}"
+        )
     log = [line for line in log if line["iteration"] <= until]
     there = [line["iteration"] for line in log]
     due = [*range(every, until + 1, every), *([total] if until == total and total % every else [])]

@@ -1,13 +1,12 @@
 """What the queue has to do: which runs are not finished, how far they are, and how long they take."""
 
-__all__ = ["Job", "find", "jobs", "place", "seconds_per_iteration", "table", "trainer"]
+__all__ = ["Job", "find", "jobs", "seconds_per_iteration", "table"]
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,28 +15,13 @@ import torch
 
 from mamlkit import places
 from mamlkit.experiments import paper
+from mamlkit.experiments.rows import Experiment
 from mamlkit.report import results
-from mamlkit.runs import folders, supervised
-from mamlkit.experiments.rows import Experiment, PolicyRow
+from mamlkit.runs import folders, train
 
 PROBE_ITERATIONS = 10
 PROBE_SECONDS = 30.0  # of a trial, after which it ends with fewer iterations, but at least one
 RATE_LINES = 20  # of a log, the last ones, that say how fast a run is
-
-
-def trainer(row: Experiment) -> ModuleType:
-    """The module whose ``fit`` and ``evaluate_row`` are for this kind of row."""
-    if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
-
-        return policies
-    return supervised
-
-
-def place(row: Experiment, device: torch.device, threads: int | None) -> dict[str, Any]:
-    """Where a row is computed, as its ``fit`` and ``evaluate_row`` take it: simulations have threads of their
-    own."""
-    return {"device": device} | ({"threads": threads} if isinstance(row, PolicyRow) else {})
 
 
 class Job(NamedTuple):
@@ -154,7 +138,7 @@ def seconds_per_iteration(row: Experiment, **where: Any) -> float:
 
     Args:
         row: the experiment.
-        where: ``device`` and, for policies, ``threads``.
+        where: ``device`` and ``threads``, as :func:`mamlkit.runs.train.fit` takes them.
     """
     times: list[float] = []
 
@@ -162,7 +146,7 @@ def seconds_per_iteration(row: Experiment, **where: Any) -> float:
         times.append(time.perf_counter())
         return len(times) > 1 + PROBE_ITERATIONS or len(times) > 1 and times[-1] - times[0] > PROBE_SECONDS
 
-    trainer(row).fit(row, stop=enough, **where)
+    train.fit(row, stop=enough, **where)
     return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
 
 
@@ -182,7 +166,7 @@ def table(
         if job.seconds is None and job.row.iterations and name not in probes:
             say(f"{name}: trying some iterations")
             try:
-                probes[name] = seconds_per_iteration(job.row, **place(job.row, device, threads))
+                probes[name] = seconds_per_iteration(job.row, device=device, threads=threads)
             # no data, or too little memory: this row cannot be run here, the others can
             except Exception as error:
                 probes[name], missing[name] = None, error

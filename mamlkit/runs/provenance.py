@@ -23,7 +23,8 @@ def provenance(device: str) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": device,
         "processor": _processor(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in packages},
     }
 
 
@@ -33,8 +34,17 @@ def _commit() -> str:
     here = Path(__file__).resolve()
     # Not of a repository that git was told of, nor of one that this file only lies in, installed there.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    options = {"capture_output": True, "text": True, "check": True, "env": surroundings}
-    git = lambda *words: subprocess.run(["git", "-C", here.parents[1], *words], **options).stdout.strip()
+    # The clone may be another user's, whom git would not trust; but this is that clone's code, and it runs
+    # already.
+    command = ["git", "-c", f"safe.directory={here.parents[2]}", "-C", here.parents[1]]
+    options = {
+        "capture_output": True,
+        "encoding": "utf-8",
+        "errors": "replace",
+        "check": True,
+        "env": surroundings,
+    }
+    git = lambda *words: subprocess.run([*command, *words], **options).stdout.strip()
     try:
         git("ls-files", "--error-unmatch", "--", here.relative_to(here.parents[1]))
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
@@ -45,7 +55,7 @@ def _commit() -> str:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -23,18 +23,20 @@ import numpy as np
 import torch
 
 from mamlkit import measures
-from mamlkit.runs import checkpoints, folders, plan, supervised
-from mamlkit.runs.plan import Job
 from mamlkit.experiments.rows import Experiment
+from mamlkit.runs import checkpoints, devices, folders, plan, train
+from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
 MILESTONES = 10  # a run is tested, and its number kept, after so many parts of its iterations
 KEEP_SECONDS = 1800.0  # after which its state is put into data/partial all the same: a machine may vanish
 
 
-def evaluate_run(row: Experiment, folder: Path, fit: supervised.Fit, **where: Any) -> dict[str, dict[str, np.ndarray]]:
+def evaluate_run(
+    row: Experiment, folder: Path, fit: train.Fit, **where: Any
+) -> dict[str, dict[str, np.ndarray]]:
     """Test what a run has come to, and write its parameters and result into its folder."""
-    evaluations = plan.trainer(row).evaluate_row(row, fit.params, **where)
+    evaluations = train.evaluate_row(row, fit.params, **where)
     checkpoints.save_params(fit.params, folder / "params.safetensors")
     seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     folders.write_result(folder, row, fit.iteration, seconds, evaluations)
@@ -111,15 +113,20 @@ def _try(
 
 
 def _go_on(
-    job: Job, device: torch.device, threads: int | None, over: Callable[[], bool], base: Path, tell: Callable[[str], None]
+    job: Job,
+    device: torch.device,
+    threads: int | None,
+    over: Callable[[], bool],
+    base: Path,
+    tell: Callable[[str], None],
 ) -> None:
-    row, module, where = job.row, plan.trainer(job.row), plan.place(job.row, device, threads)
+    row, where = job.row, {"device": device, "threads": threads}
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
-    with folders.open_run(row, job.seed, supervised.described(device), base=base) as folder:
+    with folders.open_run(row, job.seed, devices.described(device), base=base) as folder:
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
-                fit = _reach(goal, over, folder, functools.partial(module.fit, row, seed=job.seed, **where))
+                fit = _reach(goal, over, folder, functools.partial(train.fit, row, seed=job.seed, **where))
                 if fit.iteration < goal:
                     tell(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
                     return
@@ -133,12 +140,14 @@ def _go_on(
                     folders.keep_state(folder)
 
 
-def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., supervised.Fit]) -> supervised.Fit:
+def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., train.Fit]) -> train.Fit:
     """Train up to a goal or until the time is over; now and then the state is put where another machine finds
     it."""
     while True:
         due = time.monotonic() + KEEP_SECONDS
-        reached = fit(folder=folder, until=goal, progress=True, stop=lambda: over() or time.monotonic() >= due)
+        reached = fit(
+            folder=folder, until=goal, progress=True, stop=lambda: over() or time.monotonic() >= due
+        )
         if reached.iteration >= goal or over():
             return reached
         with _uncut():
@@ -171,8 +180,13 @@ def _milestones(iterations: int, done: int, tested: int) -> list[int]:
 
 def _headlines(row: Experiment, evaluations: dict[str, dict[str, np.ndarray]]) -> str:
     """The numbers that the paper speaks of, in a line."""
-    number = lambda test: measures.statistics(row.metric, evaluations[test.name][row.metric])["mean"][test.headline_step]
-    return ", ".join(f"{row.metric} {number(test):.3f} ({test.name}, step {test.headline_step})" for test in row.evaluations)
+    number = lambda test: measures.statistics(row.metric, evaluations[test.name][row.metric])["mean"][
+        test.headline_step
+    ]
+    return ", ".join(
+        f"{row.metric} {number(test):.3f} ({test.name}, step {test.headline_step})"
+        for test in row.evaluations
+    )
 
 
 def say(line: str) -> None:

@@ -71,7 +71,9 @@ def refuse_another(path: Path, row: Experiment, seed: int) -> None:
     if found.keys() & wanted.keys():
         differ = [key for key in wanted if found.get(key) != wanted[key]]
         if changes := ", ".join(f"{key} was {found.get(key)}, is {wanted[key]}" for key in differ):
-            raise ValueError(f"{path} is the state of another run ({changes}); {away}, or choose another " f"place")
+            raise ValueError(
+                f"{path} is the state of another run ({changes}); {away}, or choose another place"
+            )
     elif not record.exists():
         said = "does not say of which run it is, and there is no run.json beside it"
         raise ValueError(f"{path} {said}; restore that, or {away}")
@@ -97,7 +99,9 @@ def earlier_origins(path: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
         origins = list(earlier["origin"])
         origins[-1]
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole record of a run ({error}); restore it, or {advice}") from error
+        raise ValueError(
+            f"{path} is not a whole record of a run ({error}); restore it, or {advice}"
+        ) from error
     fields = [key for key in now | was if now.get(key) != was.get(key)]
     if fields:
         changes = ", ".join(f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in fields)

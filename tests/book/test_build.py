@@ -1,5 +1,4 @@
-"""The book's own configuration fails the build on each kind of fault; the execution cache notices every
-change.
+"""The book's own configuration fails on each kind of fault; the execution cache notices every change.
 
 Each fixture is a tiny book in a temporary folder, built by the command of the Makefile. They are
 built side by side, since most of a small build is start-up time.
@@ -12,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import made_clone
-import mamlbook
 import nbformat
 import pytest
 
+import made_clone
+import mamlbook
 from mamlkit import places
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +27,12 @@ print("printed by", mamlkit.SAID)
 11111**2
 plt.plot([0, 1])
 plt.show()"""
+PAGE = "{eq}`eq-x` and {numref}`tab-ours`\n\n```{from-package} fixture:table\n```"
 # name: (code of the notebook if there is one, Markdown of the page, what the log says when the build fails).
 # Each error ends its build; warnings are counted, and -W makes any of them a failure.
 BOOKS = {
-    "clean": (CLEAN, "{eq}`eq-x` and {numref}`tab-ours`\n\n```{from-package} fixture:table\n```", ()),
+    "clean": (CLEAN, PAGE, None),
+    "clean, of nobody": (CLEAN, PAGE, None),
     "failing-cell": ("1 / 0", "", ["ZeroDivisionError"]),
     "timeout": ("import time; time.sleep(60)", "", ["CellTimeoutError"]),
     "dead-kernel": ("import os; os._exit(1)", "", ["DeadKernelError"]),
@@ -46,7 +47,8 @@ FIXTURE = """\
 import mamlkit
 
 def table():
-    return "```{table} Ours.\\n:name: tab-ours\\n| K | loss |\\n|--:|--:|\\n| 5 | *" + mamlkit.SAID + "* |\\n```\\n"
+    rows = "| K | loss |\\n|--:|--:|\\n| 5 | *" + mamlkit.SAID + "* |"
+    return "```{table} Ours.\\n:name: tab-ours\\n" + rows + "\\n```\\n"
 
 def broken():
     raise ValueError("no results here")
@@ -77,30 +79,28 @@ def build(folder, environment):
     """Build as the Makefile does."""
     script = Path(sys.executable).parent / "jupyter-book"
     command = [sys.executable, script, "build", ".", "-n", "-W", "--keep-going", "--all"]
-    environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1200,
-    )
+    environment = {**environment, "MAMLKIT_DATA": "none", "CUDA_VISIBLE_DEVICES": "", "PYTHONUTF8": "1"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "timeout": 1200}
+    return subprocess.run(command, cwd=folder, env=environment, **options)
 
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """Every fixture book and its build in progress; the clean one is that of a difficult user, in a folder of
-    an odd name."""
+    """Every fixture book and its build in progress.
+
+    The clean one is that of a difficult user, in a folder of an odd name.
+    """
     user = tmp_path_factory.mktemp("user")
-    difficult = made_clone.difficult(user) | made_clone.foreign(user)
+    users = {
+        "clean": made_clone.difficult(user) | made_clone.foreign(user),
+        "clean, of nobody": made_clone.nobody(tmp_path_factory.mktemp("nobody")),
+    }
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         started = {}
         for name, (code, text, _) in BOOKS.items():
-            folder = tmp_path_factory.mktemp("a%20b?c#d" if name == "clean" else name)
+            folder = tmp_path_factory.mktemp(made_clone.NAME if name in users else name)
             write_book(folder, code, text, cell_timeout=3 if name == "timeout" else 600)
-            started[name] = (folder, pool.submit(build, folder, difficult if name == "clean" else os.environ))
+            started[name] = (folder, pool.submit(build, folder, users.get(name, os.environ)))
         yield started
 
 
@@ -108,15 +108,16 @@ def test_makefile_builds_with_the_options_tested_here():
     assert "jupyter-book build . -n -W --keep-going --all" in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in BOOKS if name != "clean"])
+@pytest.mark.parametrize("name", [name for name, (*_, said) in BOOKS.items() if said])
 def test_a_fault_fails_the_build(builds, name):
     outcome = builds[name][1].result()
     assert outcome.returncode != 0, outcome.stdout
     assert not [words for words in BOOKS[name][2] if words not in outcome.stdout], outcome.stdout
 
 
-def test_a_clean_book_builds_and_needs_no_network(builds):
-    folder, future = builds["clean"]
+@pytest.mark.parametrize("name", [name for name, (*_, said) in BOOKS.items() if not said])
+def test_a_clean_book_builds_and_needs_no_network(builds, name):
+    folder, future = builds[name]
     outcome = future.result()
     assert outcome.returncode == 0, outcome.stdout
     site = folder / "_build" / "html"
@@ -165,8 +166,8 @@ def installed(monkeypatch, **others):
 
 @pytest.mark.parametrize(
     "path",
-    ["repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json", "repo/data/new.npz",
-     "repo/book/films/ant.gif", "repo/book/_ext/surroundings.py",
+    ["repo/mamlkit/maml.py", "repo/mamlkit/tasks/split.csv", "repo/data/results/row.json",
+     "repo/data/new.npz", "repo/book/films/ant.gif", "repo/book/_ext/surroundings.py",
      "sets/omniglot/a.zip", "sets/omniglot/halves/b.zip", "repo/data/cache/omniglot/c.zip"],
 )  # fmt: skip
 def test_cache_key_changes_with_a_file(project, path):
@@ -179,9 +180,10 @@ def test_cache_key_changes_with_a_file(project, path):
 
 @pytest.mark.parametrize(
     "path",
-    ["repo/data/cache/drawn.npz", "repo/mamlkit/__pycache__/maml.pyc", "repo/runs/log.csv", "repo/data/.DS_Store",
-     "repo/mamlkit/._maml.py", "repo/mamlkit/.maml.py.swp", "repo/mamlkit/maml.py~", "repo/data/results/row.json.tmp",
-     "repo/mamlkit/.ipynb_checkpoints/maml.py", "sets/omniglot/.DS_Store", "sets/omniglot/._a.zip", "sets/.Trash/b.zip"],
+    ["repo/data/cache/drawn.npz", "repo/mamlkit/__pycache__/maml.pyc", "repo/runs/log.csv",
+     "repo/data/.DS_Store", "repo/mamlkit/._maml.py", "repo/mamlkit/.maml.py.swp", "repo/mamlkit/maml.py~",
+     "repo/data/results/row.json.tmp", "repo/mamlkit/.ipynb_checkpoints/maml.py",
+     "sets/omniglot/.DS_Store", "sets/omniglot/._a.zip", "sets/.Trash/b.zip"],
 )  # fmt: skip
 def test_cache_key_ignores_what_notebooks_do_not_read(project, path):
     before = mamlbook.digest(project / "repo")
@@ -208,7 +210,7 @@ def test_cache_key_reads_the_data_folder_as_the_package_does(project, monkeypatc
                 keys.append(mamlbook.digest(project / "repo"))
     each_time = [keys[i : i + len(places)] for i in range(0, len(keys), len(places))]
     assert all(len(set(same_place[:4])) == 1 for same_place in each_time)  # four spellings of one folder
-    assert all(len(set(over_time)) == len(each_time) for over_time in zip(*each_time))
+    assert all(len(set(over_time)) == len(each_time) for over_time in zip(*each_time, strict=True))
 
 
 def test_cache_key_changes_with_data_device_and_versions(project, monkeypatch):

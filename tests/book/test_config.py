@@ -1,13 +1,13 @@
-"""``_config.yml`` and ``_toc.yml``: a mistyped key is silently ignored by jupyter-book, so the keys are held
-here."""
+"""``_config.yml`` and ``_toc.yml``: jupyter-book ignores a mistyped key, so the keys are held here."""
 
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-import surroundings
 import yaml
+
+import surroundings
 
 ROOT = Path(__file__).parents[2]
 # Known to jupyter-book's schema, but not listed among its defaults.
@@ -45,11 +45,9 @@ def test_a_bad_notebook_fails_the_build(config):
 
 
 def test_verdicts_do_not_hang_on_the_clock(config):
-    """A chapter runs for about a minute on a quiet machine; one limit, for hangs, leaves room for a much
-    slower one."""
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
-        "addopts"
-    ].split()
+    """A chapter runs for about a minute; one limit, for hangs, leaves room for a much slower machine."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    options = tools["pytest"]["ini_options"]["addopts"].split()
     assert surroundings.CELL_TIMEOUT >= 1800
     assert config["execute"]["timeout"] == surroundings.CELL_TIMEOUT
     assert f"--nbval-cell-timeout={surroundings.CELL_TIMEOUT}" in options

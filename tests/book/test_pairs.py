@@ -5,6 +5,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+
 import refresh
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -43,6 +44,13 @@ def small(tmp_path):
 def test_notebooks_and_twins_come_in_pairs():
     assert SOURCES
     assert {p.stem for p in SOURCES} == {p.stem for p in NOTEBOOKS.glob("[!.]*.ipynb")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_code_is_within_88_columns(source):
+    """As many as a page shows; ruff formats, but breaks no string and no comment."""
+    code = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    assert [line for cell in code for line in cell.splitlines() if len(line) > 88] == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)

@@ -1,7 +1,8 @@
 """The check of the built pages finds each planted fault, and nothing on a clean site."""
 
-import check_site
 import pytest
+
+import check_site
 
 PAGE = """<!DOCTYPE html><html><head><link rel="stylesheet" href="_static/book.css">{head}</head><body>
 <article><h1 id="top">A page</h1><p>Some prose, a <a href="other.html#here">link</a>,

@@ -7,12 +7,12 @@ import sys
 import types
 from pathlib import Path
 
-import made_clone
 import nbformat
 import pytest
-import surroundings
 
+import made_clone
 import mamlkit
+import surroundings
 
 ROOT = Path(__file__).parents[2]
 NOTE = """\
@@ -22,7 +22,7 @@ import numpy as np
 
 import mamlkit
 
-print(mamlkit.SAID)
+print(mamlkit.SAID, open("ä.txt").read())
 1 + 1
 plt.rcParams["axes.facecolor"]
 
@@ -43,8 +43,9 @@ def python(*arguments, folder, env, check=True):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    folder = made_clone.clone(tmp_path_factory.mktemp("clone"))
-    (folder / "notebooks" / "00-note.py").write_text(NOTE)
+    folder = made_clone.clone(tmp_path_factory.mktemp("clone") / made_clone.NAME)
+    (folder / "notebooks" / "00-note.py").write_text(NOTE, encoding="utf-8")
+    (folder / "notebooks" / "ä.txt").write_text("ö", encoding="utf-8")
     return folder
 
 
@@ -62,13 +63,13 @@ def twin(clone, user):
     return (clone / "notebooks" / "00-note.ipynb").read_bytes()
 
 
-def test_a_twin_is_the_same_for_everybody(clone, twin):
-    env = {**os.environ, "PYTHONPATH": ""}
-    python("book/_ext/refresh.py", "--force", "notebooks/00-note.py", folder=clone, env=env)
+def test_a_twin_is_the_same_for_everybody(clone, twin, tmp_path):
+    nobody = made_clone.nobody(tmp_path)
+    python("book/_ext/refresh.py", "--force", "notebooks/00-note.py", folder=clone, env=nobody)
     assert (clone / "notebooks" / "00-note.ipynb").read_bytes() == twin
     first, second = nbformat.reads(twin.decode(), as_version=4).cells
     printed, value = first.outputs
-    assert printed.text == "this clone\n" and value.data["text/plain"] == "'white'"
+    assert printed.text == "this clone ö\n" and value.data["text/plain"] == "'white'"
     assert list(second.outputs[0].data) == ["image/png", "text/plain"]
 
 
@@ -92,8 +93,9 @@ def test_a_cell_that_runs_out_of_time_is_too_slow_and_not_wrong(clone):
 def test_the_package_of_another_clone_is_refused(monkeypatch, tmp_path):
     other = types.SimpleNamespace(__file__=str(tmp_path / "mamlkit" / "__init__.py"))
     monkeypatch.setitem(sys.modules, "mamlkit", other)
-    with pytest.raises(ImportError, match=f"imported from {tmp_path}/mamlkit, but this is the clone {ROOT}"):
+    with pytest.raises(ImportError) as caught:
         surroundings.use_this_clone()
+    assert f"imported from {tmp_path}/mamlkit, but this is the clone {ROOT};" in str(caught.value)
 
 
 def test_the_package_under_test_is_this_clones():
@@ -144,17 +146,31 @@ def test_no_data_stays_no_data(monkeypatch, setting):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not there")
 @pytest.mark.parametrize(("at", "installs"), [("here", False), ("elsewhere", True), (None, True)])
 def test_make_installs_again_in_a_clone_that_was_copied(tmp_path, at, installs):
-    folder = made_clone.clone(tmp_path / "a clone")
+    folder = made_clone.clone(tmp_path / made_clone.NAME)
     stamp = folder / ".venv" / ".installed"
     stamp.parent.mkdir()
     if at:
-        stamp.write_text(f"{folder if at == 'here' else tmp_path}\n")
+        stamp.write_text(f"{folder if at == 'here' else tmp_path}\n", encoding="utf-8")
     make = subprocess.run(["make", "-n", "book"], cwd=folder, capture_output=True, text=True, check=True)
     planned = make.stdout
     assert ("pip install" in planned) == installs
     assert "pwd -P > .venv/.installed" in planned or not installs
     scripts = [line for line in planned.splitlines() if line.startswith(".venv/bin/")]
     assert scripts and all(line.startswith(".venv/bin/python ") for line in scripts)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not there")
+def test_what_make_starts_reads_and_writes_utf_8(tmp_path):
+    folder = made_clone.clone(tmp_path / made_clone.NAME)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / ".installed").write_text(f"{folder}\n", encoding="utf-8")
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (folder / "mamlkit" / "__main__.py").write_text("import sys\nprint(sys.flags.utf8_mode)\n")
+    nobody = made_clone.nobody(tmp_path)
+    done = subprocess.run(
+        ["make", "--silent", "paper"], cwd=folder, env=nobody, capture_output=True, check=True
+    )
+    assert done.stdout == b"1\n"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not there")

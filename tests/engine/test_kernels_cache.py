@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import made_clone
 from mamlkit.engine.kernels_cpu import loops
 
 PACKAGE = Path(loops.__file__).parents[2]
@@ -18,7 +19,8 @@ import torch
 from mamlkit.engine import kernels_cpu
 from mamlkit.models import Window
 image, kernel = torch.ones(1, 1, 3, 3, 1), torch.arange(9.0)[:, None]
-print(kernels_cpu.product(image, kernel, Window(size=3, channels=1, stride=1, before=1, after=1, out=3)).flatten().tolist())
+window = Window(size=3, channels=1, stride=1, before=1, after=1, out=3)
+print(kernels_cpu.product(image, kernel, window).flatten().tolist())
 print(sum(kernels_cpu.convolution._convolved.stats.cache_hits.values()))
 """
 STRIPES = """
@@ -79,6 +81,14 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
     )
     assert run(clone, STRIPES, HOME="/dev/null") == "None [[[0.0, 1.0]], [[2.0, 3.0]]]"
     assert not (clone / "~").exists()
+
+
+def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(loops.platformdirs, "user_cache_dir", made_clone.homeless)
+    monkeypatch.setattr(loops, "HERE", tmp_path)
+    assert loops._folder().parent == tmp_path / "__pycache__"
+    monkeypatch.setattr(loops, "HERE", Path(os.devnull))
+    assert loops._folder() is None
 
 
 def test_the_folder_is_where_the_user_wants_it(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The engine gives the numbers of a plain loop over tasks, whatever the network, the method and the chunks."""
+"""The engine gives the numbers of a plain loop over tasks, whatever network, method and chunks."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import finite_difference, forget_offsets, loop_gradient, relative_error, small_problem
+from conftest import General, finite_difference, forget_offsets, loop_gradient, relative_error, small_problem
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
-from mamlkit.runs import supervised
+from mamlkit.runs import seeds, supervised
 from mamlkit.tasks.sinusoid import Sinusoid
 
 KERNELS = {"cpu": kernels_cpu, "torch": kernels_torch}
@@ -31,7 +31,7 @@ def test_it_equals_a_loop_over_tasks_in_float64(kernels, kind, steps, method):
     learner, params, tasks = small_problem(kind, steps=steps)
     objective = methods.METHODS[method](learner)
     gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
-    wanted, wanted_losses = loop_gradient(objective, params, tasks)
+    wanted, wanted_losses = loop_gradient(objective.loss, params, tasks)
     assert list(gradient) == list(params) and all(gradient[k].shape == params[k].shape for k in params)
     assert relative_error(gradient, wanted) < 1e-9
     assert torch.allclose(losses, wanted_losses, rtol=1e-9)
@@ -41,7 +41,7 @@ def test_it_equals_finite_differences(kind):
     learner, params, tasks = small_problem(kind, steps=2)
     objective = methods.maml(learner)
     gradient, _ = meta_batch.meta_gradient(objective, params, tasks)
-    wanted = finite_difference(lambda p: maml.meta_loss(objective, p, tasks)[0], params)
+    wanted = finite_difference(lambda p: maml.meta_loss(objective.loss, p, tasks)[0], params)
     assert relative_error(gradient, wanted) < 1e-6
 
 
@@ -52,11 +52,11 @@ def test_it_equals_a_loop_within_the_rounding_of_float32(kernels):
     gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
     double = lambda t: t.double() if t.is_floating_point() else t
     exact, _ = loop_gradient(
-        objective,
+        objective.loss,
         {k: v.double() for k, v in params.items()},
         maml.Task(*(tuple(map(double, pair)) for pair in tasks)),
     )
-    loop, loop_losses = loop_gradient(objective, params, tasks)
+    loop, loop_losses = loop_gradient(objective.loss, params, tasks)
     assert relative_error(gradient, exact) < 2 * relative_error(loop, exact) + 1e-6
     assert torch.allclose(losses, loop_losses, rtol=1e-4)
 
@@ -107,7 +107,7 @@ def test_it_equals_a_loop_whatever_the_shapes(
     shape = {"size": size, "ways": ways, "tasks": tasks, "steps": steps, "filters": filters}
     learner, params, batch = image_problem(pooling, channels=channels, queries=queries, seed=seed, **shape)
     objective = methods.METHODS[method](learner)
-    wanted, wanted_losses = loop_gradient(objective, params, batch)
+    wanted, wanted_losses = loop_gradient(objective.loss, params, batch)
     for kernels in KERNELS.values():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(meta_batch, "_kernels", lambda device, kernels=kernels: kernels)
@@ -122,7 +122,7 @@ def test_the_network_without_convolution_too(kernels):
     params = {k: v.double() for k, v in model.init(torch.Generator().manual_seed(1)).items()}
     objective = methods.maml(dataclasses.replace(learner, model=model))
     gradient, _ = meta_batch.meta_gradient(objective, params, tasks)
-    assert relative_error(gradient, loop_gradient(objective, params, tasks)[0]) < 1e-9
+    assert relative_error(gradient, loop_gradient(objective.loss, params, tasks)[0]) < 1e-9
 
 
 @pytest.mark.parametrize("limit", ["CHUNK_BYTES", "KEPT_BYTES"])
@@ -131,7 +131,7 @@ def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module, limit", [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")]
+    ("module", "limit"), [(kernels_cpu.offsets, "GROUP_BYTES"), (kernels_cpu.convolution, "SLICE")]
 )
 def test_groups_of_images_and_slices_of_pixels_change_nothing(module, limit, monkeypatch):
     forget_offsets()
@@ -170,8 +170,8 @@ def test_the_number_of_threads_changes_nothing(chunks, monkeypatch):
         learner, params, tasks = small_problem("conv-stride", tasks=7)
     else:  # of a size at which PyTorch would split sums between threads
         learner = supervised.build(paper.get("sinusoid-maml"))
-        params, family = learner.model.init(supervised.generator(0, "init")), Sinusoid()
-        tasks = family.sample(supervised.generator(0, "train"), 25)
+        params, family = learner.model.init(seeds.generator(0, "init")), Sinusoid()
+        tasks = family.sample(seeds.generator(0, "train"), 25)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3, 4):
@@ -183,13 +183,6 @@ def test_the_number_of_threads_changes_nothing(chunks, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
-
-
-def test_tasks_of_another_form_are_for_the_objective_to_judge():
-    objective = lambda p, task: (p["w"] * task.support).sum() ** 2 + task.query.sum()
-    tasks, params = Task(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 5)), {"w": torch.tensor(1.0)}
-    gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
-    assert losses.tolist() == [14.0, 54.0] and gradient["w"].item() == (2 * 3**2 + 2 * 7**2) / 2
 
 
 def test_one_thread_lasts_as_long_as_it_is_asked_for():
@@ -208,8 +201,8 @@ def test_one_thread_lasts_as_long_as_it_is_asked_for():
 def test_what_it_does_not_know_it_leaves_to_vmap():
     learner, params, tasks = small_problem("mlp")
     plain = dataclasses.replace(learner, model=learner.model._replace(layers=()))
-    wanted = loop_gradient(methods.maml(learner), params, tasks)[0]
-    for objective in (methods.maml(plain), lambda p, task: methods.maml(learner)(p, task)):
+    wanted = loop_gradient(methods.maml(learner).loss, params, tasks)[0]
+    for objective in (methods.maml(plain), General(learner)):
         assert relative_error(meta_batch.meta_gradient(objective, params, tasks)[0], wanted) < 1e-11
     fast, slow = (meta_batch.predictions(methods.maml(each), params, tasks) for each in (learner, plain))
     assert fast.shape == slow.shape and torch.allclose(fast, slow, rtol=1e-11)

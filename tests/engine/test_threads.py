@@ -4,13 +4,13 @@ import threading
 
 import pytest
 import torch
-from forked import forks, in_a_child
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from conftest import small_problem
+from forked import forks, in_a_child
 from mamlkit import methods
 from mamlkit.engine import meta_batch, threads
-from mamlkit.runs import supervised
+from mamlkit.runs import devices
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_numpys_products_get_their_threads_back_when_the_last_has_left():
 def test_a_number_of_threads_that_cannot_be_meant_is_refused(number):
     before = torch.get_num_threads()
     with pytest.raises(ValueError, match=f"threads={number}, but whole numbers from 1 to 1024 are allowed"):
-        supervised.set_up("cpu", threads=number)
+        devices.set_up("cpu", threads=number)
     assert torch.get_num_threads() == before
 
 

@@ -69,7 +69,7 @@ def test_the_engine_is_the_general_way_in_many_more_cases(problem, method, kerne
 def same_both_ways(problem, method, kernels):
     learner, params, tasks = problem
     objective = methods.METHODS[method](learner)
-    wanted, wanted_losses = maml.meta_gradient(objective, params, tasks)
+    wanted, wanted_losses = maml.meta_gradient(objective.loss, params, tasks)
     general = General(*(getattr(objective, field.name) for field in dataclasses.fields(objective)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meta_batch, "_kernels", lambda device: kernels)
@@ -126,7 +126,8 @@ def test_a_learner_with_a_loss_of_its_own_is_asked_for_it(method):
     learner, params, tasks = small_problem("mlp")
     objective = methods.METHODS[method](Decayed(**vars(learner)))
     assert torch.equal(
-        meta_batch.meta_gradient(objective, params, tasks)[1], maml.meta_gradient(objective, params, tasks)[1]
+        meta_batch.meta_gradient(objective, params, tasks)[1],
+        maml.meta_gradient(objective.loss, params, tasks)[1],
     )
     own = meta_batch.predictions(objective, params, tasks)
     plain = meta_batch.predictions(General(learner), params, tasks)

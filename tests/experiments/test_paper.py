@@ -10,7 +10,7 @@ from mamlkit.experiments import paper, rows
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 from mamlkit.runs import policies as rl_train
-from mamlkit.runs import supervised
+from mamlkit.runs import seeds, supervised, train
 
 SUPERVISED = [name for name, row in ROWS.items() if isinstance(row, rows.Row)]
 POLICIES = [name for name, row in ROWS.items() if isinstance(row, rows.PolicyRow)]
@@ -22,17 +22,15 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
     row = ROWS[name].at(scale)
     family = row.family.replace("omniglot", "glyphs")  # the same shapes, and always there
     learner = supervised.build(row)
-    params = learner.model.init(supervised.generator(0, "init"))
+    params = learner.model.init(seeds.generator(0, "init"))
     batch = tasks.make(family, "train", ways=row.ways, shots=row.shots, queries=row.queries).sample(
-        supervised.generator(0, "train"), 2
+        seeds.generator(0, "train"), 2
     )
-    gradient, losses = maml.meta_gradient(methods.METHODS[row.method](learner), params, batch)
+    gradient, losses = maml.meta_gradient(methods.METHODS[row.method](learner).loss, params, batch)
     assert torch.isfinite(losses).all() and all(torch.isfinite(g).all() for g in gradient.values())
     for evaluation in row.evaluations:
         test = tasks.make(family, "test", ways=row.ways, shots=evaluation.shots, queries=evaluation.queries)
-        assert (
-            test.sample(supervised.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
-        )
+        assert test.sample(seeds.generator(0, "test"), 1).query[0].shape[1] == row.ways * evaluation.queries
         assert 0 <= evaluation.headline_step <= evaluation.inner_steps
 
 
@@ -44,7 +42,7 @@ def test_every_policy_row_can_be_trained_and_tested(name):
         for row in map(ROWS[name].at, ("quick", "paper"))
     ]
     for row in at[: 1 if at[0] == at[1] else 2]:  # the scales may differ in these sizes alone
-        fit = rl_train.fit(row, threads=1)
+        fit = train.fit(row, threads=1)
         assert fit.iteration == row.iterations and all(
             value.isfinite().all() for value in fit.params.values()
         )

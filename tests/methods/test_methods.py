@@ -1,7 +1,6 @@
 """The losses' two readings; every method is a function of one task, and is tested by what it says."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,11 @@ import pytest
 import torch
 
 from conftest import relative_error, small_problem
-from mamlkit import maml, methods, tasks
+from mamlkit import maml, methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
-from mamlkit.runs import supervised
+from mamlkit.runs import train
 
 PAGE = Path(__file__).parents[2] / "book" / "how-to.md"
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
@@ -48,7 +47,7 @@ def test_mse_is_the_mean_over_points():
 @pytest.mark.parametrize("method", list(methods.METHODS))
 def test_every_method_gives_a_scalar_and_a_gradient(kind, method):
     learner, params, tasks = small_problem(kind)
-    gradient, losses = maml.meta_gradient(methods.METHODS[method](learner), params, tasks)
+    gradient, losses = maml.meta_gradient(methods.METHODS[method](learner).loss, params, tasks)
     assert losses.shape == (3,) and torch.isfinite(losses).all()
     assert gradient.keys() == params.keys() and all(gradient[k].shape == params[k].shape for k in params)
     assert max(g.abs().max() for g in gradient.values()) > 0
@@ -59,7 +58,7 @@ def test_pretraining_sees_the_support_only():
     objective = methods.pretraining(learner)
     changed = tasks._replace(query=tuple(t + 1 for t in tasks.query))
     assert torch.equal(
-        maml.meta_loss(objective, params, tasks)[1], maml.meta_loss(objective, params, changed)[1]
+        maml.meta_loss(objective.loss, params, tasks)[1], maml.meta_loss(objective.loss, params, changed)[1]
     )
 
 
@@ -102,98 +101,72 @@ def test_adapting_moves_these_parameters_and_no_others():
         learner.adapting("head")
 
 
-@pytest.fixture
-def page(monkeypatch):
-    """What the page on adding a method defines, and two of it as methods."""
-    section = PAGE.read_text(encoding="utf-8").partition("**A method**")[2].partition("**An experiment**")[0]
-    scope = dict(vars(methods))
-    for block in re.findall(r"```python\n(.*?)```", section, re.S):
-        exec(block, scope)
-    monkeypatch.setitem(methods.METHODS, "anil", scope["anil"])
-    monkeypatch.setitem(methods.METHODS, "no adaptation", scope["NoAdaptation"])
-    return scope
+def test_a_class_with_a_loss_of_its_own_must_say_its_predictions():
+    with pytest.raises(TypeError, match="Doubled has a loss of its own.*define predict"):
+
+        class Doubled(methods.GradientMethod):
+            def loss(self, params, task):
+                return 2 * super().loss(params, task)
 
 
-def weights(row):
-    return supervised.build(row).model.init(supervised.generator(0, "init"))
+class Doubled(methods.GradientMethod):
+    """Twice the loss, so twice the gradient; it predicts as MAML does."""
+
+    def loss(self, params, task):
+        return 2 * super().loss(params, task)
+
+    predict = methods.GradientMethod.predict
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("method", ["anil", "no adaptation"])
-def test_the_methods_of_the_page_have_the_gradient_of_the_general_way(page, method, steps):
-    learner = dataclasses.replace(supervised.build(ROW), inner_lr=0.05, inner_steps=steps)
-    params = {name: value.double() for name, value in weights(ROW).items()}
-    generator = torch.Generator().manual_seed(0)
-    points = lambda: torch.randn(6, 10, 1, generator=generator, dtype=torch.float64)
-    six = maml.Task((points(), points()), (points(), points()))
-    objective = methods.METHODS[method](learner)
-    gradient, losses = meta_batch.meta_gradient(objective, params, six)
-    wanted, wanted_losses = maml.meta_gradient(objective, params, six)
-    assert all(relative_error({name: gradient[name]}, {name: wanted[name]}) < 1e-9 for name in params)
-    assert torch.allclose(losses, wanted_losses, rtol=1e-9)
+class Biased(methods.Method):
+    """A number of its own beside the network's parameters, which shifts the outputs."""
+
+    def init(self, generator):
+        return {**super().init(generator), "shift": torch.zeros(1)}
+
+    def predict(self, params, task):
+        return (self.learner.model.apply(params, task.query[0]) + params["shift"])[None]
+
+    def loss(self, params, task):
+        return losses.mse(self.predict(params, task)[0], task.query[1])
 
 
-def test_anil_adapts_the_head_alone_in_training_and_in_tests(page):
-    row, params = dataclasses.replace(ROW, method="anil"), weights(ROW)
-    test = row.evaluations[1]
-    found, all_layers = (supervised.evaluate(r, params, test, n_tasks=600)["mse"] for r in (row, ROW))
-    family = tasks.make("sinusoid", "test", shots=test.shots, queries=test.queries)
-    batch = family.sample(supervised.generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
-    learner = supervised.build(row, test)
-    for i in range(3):
-        support, (x, y) = (tuple(t[i] for t in pair) for pair in batch)
-        fast = dict(params)
-        for step in range(test.inner_steps + 1):
-            wanted = ((learner.model.apply(fast, x) - y) ** 2).mean()
-            assert np.isclose(found[i, step], float(wanted), rtol=1e-4)
-            head = {name: fast[name].clone().requires_grad_() for name in ("weight2", "bias2")}
-            gradient = torch.autograd.grad(learner.loss_fn({**fast, **head}, support), list(head.values()))
-            fast |= {name: (w - test.inner_lr * g).detach() for (name, w), g in zip(head.items(), gradient)}
-    assert np.array_equal(found[:, 0], all_layers[:, 0])
-    assert np.abs(found - all_layers)[:, -1].mean() > 0.2  # to adapt all layers gives other numbers
-
-
-def test_a_method_of_its_own_is_trained_and_tested_by_what_it_says(page):
-    row = dataclasses.replace(ROW, method="no adaptation")
-    fit = supervised.fit(row)
-    assert np.isfinite(fit.log.validation.iloc[-1])
-    found, other = (
-        supervised.evaluate(r, fit.params, row.evaluations[1], n_tasks=5)["mse"] for r in (row, ROW)
-    )
-    assert np.allclose(found, other, rtol=1e-4)
-
-
-class OwnLoss(methods.Objective):
-    def __call__(self, params, task):
-        return 2 * super().__call__(params, task)
-
-
-def plain_function(learner):
-    return lambda params, task: 2 * methods.maml(learner)(params, task)
-
-
-@pytest.mark.parametrize("method", [OwnLoss, plain_function])
-def test_what_does_not_say_how_it_predicts_is_trained_but_not_tested(method, monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "own", method)
+def test_a_loss_of_its_own_goes_the_general_way():
     learner, params, batch = small_problem("mlp")
-    once, twice = (meta_batch.meta_gradient(of(learner), params, batch)[0] for of in (methods.maml, method))
+    once, twice = (meta_batch.meta_gradient(of(learner), params, batch)[0] for of in (methods.maml, Doubled))
     assert relative_error(twice, {name: 2 * value for name, value in once.items()}) < 1e-11
-    row = dataclasses.replace(ROW, method="own")
-    assert supervised.fit(row, validate=False).iteration == 2
-    for call in (
-        lambda: supervised.evaluate(row, weights(row), row.evaluations[0]),
-        lambda: supervised.fit(row),
-    ):
-        with pytest.raises(ValueError, match="can be trained but not tested.*predict"):
-            call()
+    one, other = (meta_batch.predictions(of(learner), params, batch) for of in (methods.maml, Doubled))
+    assert torch.allclose(one, other, rtol=1e-11)
 
 
-def test_a_function_can_say_how_it_predicts():
+def test_what_a_method_adds_to_the_parameters_is_trained_saved_and_tested(monkeypatch, tmp_path):
+    monkeypatch.setitem(methods.METHODS, "biased", Biased)
+    tests = tuple(dataclasses.replace(test, inner_steps=0, headline_step=0) for test in ROW.evaluations[:1])
+    row = dataclasses.replace(ROW, method="biased", inner_steps=0, evaluations=tests)
+    half = train.fit(row, folder=tmp_path, until=1, validate=False)
+    fit = train.fit(row, folder=tmp_path)
+    assert half.params["shift"] != 0 and half.params["shift"] != fit.params["shift"]
+    straight = train.fit(row).params
+    assert all(torch.equal(fit.params[name], straight[name]) for name in straight)
+    found = train.evaluate_row(row, fit.params)
+    without = train.evaluate_row(row, fit.params | {"shift": torch.zeros(1)})
+    name = tests[0].name
+    assert found[name]["mse"].shape == (tests[0].tasks, 1)
+    assert not np.allclose(found[name]["mse"], without[name]["mse"])
+    with pytest.raises(ValueError, match=r"parameters lack \['shift'\]"):
+        train.evaluate_row(row, {name: v for name, v in fit.params.items() if name != "shift"})
+
+
+def test_a_method_that_predicts_at_other_steps_than_its_tests_is_refused_before_training(monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "biased", Biased)
+    row = dataclasses.replace(ROW, method="biased")
+    with pytest.raises(ValueError, match="method 'biased' predicts after 0 steps, .* use inner_steps=0"):
+        train.begin(row)
+
+
+def test_what_is_no_method_is_refused():
     learner, params, batch = small_problem("mlp")
-    objective = lambda params, task: learner.loss_fn(params, task.query)
-    objective.predict = lambda params, task: learner.model.apply(params, task.query[0])[None]
-    unadapted = methods.maml(dataclasses.replace(learner, inner_steps=0))
-    found, wanted = (meta_batch.predictions(each, params, batch) for each in (objective, unadapted))
-    assert torch.allclose(found, wanted, rtol=1e-12)
-    with pytest.raises(ValueError, match="can be trained but not tested"):
-        meta_batch.predictions(learner, params, batch)
+    for function in (meta_batch.meta_gradient, meta_batch.predictions):
+        for wrong in (learner, methods.maml, lambda params, task: 0):
+            with pytest.raises(ValueError, match="it must be a mamlkit.methods.Method"):
+                function(wrong, params, batch)

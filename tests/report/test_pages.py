@@ -1,4 +1,4 @@
-"""The prose pages: what they show comes from the results, what they name exists, what they type is not ours."""
+"""The prose pages: what they show comes from results, what they name exists, what they type is not ours."""
 
 import ast
 import importlib
@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import commit, repository  # noqa: F401 (a fixture)
 
+from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import effects, inventory, notebook, pages, results
@@ -85,7 +85,7 @@ def test_a_number_is_printed_to_within_its_interval(value, ci95):
     assert abs(shown - value) <= 0.5 * ci95 + 1e-9 and abs(interval - ci95) <= 0.2 * ci95
 
 
-def test_every_table_holds_in_every_state(repository, monkeypatch):  # noqa: F811
+def test_every_table_holds_in_every_state(repository, monkeypatch):
     for state in states(repository):
         for name in SHOWN:
             text = function(name)()
@@ -99,7 +99,7 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):  # noqa: F81
     assert all(isinstance(function(name)(), str) for name in SHOWN)
 
 
-def test_the_results_page_has_every_published_number(repository):  # noqa: F811
+def test_the_results_page_has_every_published_number(repository):
     published = pages.printed_table()
     for _ in states(repository):
         shown = "\n".join(function(name)() for name in directives(BOOK["results"]))
@@ -112,7 +112,7 @@ def test_the_results_page_has_every_published_number(repository):  # noqa: F811
     assert sum(len(pages.group(published, name)) for name in pages.GROUPS) == len(published)
 
 
-def test_lines_follow_the_results(repository):  # noqa: F811
+def test_lines_follow_the_results(repository):
     list(states(repository))
     head, _, *lines = cells(pages.table_2())
     line = dict(zip(head, next(line for line in lines if line[:2] == ["MAML", "10"])))
@@ -132,10 +132,10 @@ def test_lines_follow_the_results(repository):  # noqa: F811
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
 
 
-def test_the_front_page_has_every_experiment_of_the_paper(repository):  # noqa: F811
+def test_the_front_page_has_every_experiment_of_the_paper(repository):
     printed = results.published()
-    settings = {s for s in printed[printed.method.str.startswith("MAML")].setting}
-    assert settings == {s for s in printed.setting}
+    settings = set(printed[printed.method.str.startswith("MAML")].setting)
+    assert settings == set(printed.setting)
     lines = cells(inventory.front_page())[2:]
     assert len(lines) == printed[printed.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
     assert all(line[-1] == "[not run]{.verdict-not-run}" for line in lines)
@@ -143,7 +143,7 @@ def test_the_front_page_has_every_experiment_of_the_paper(repository):  # noqa: 
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in inventory.front_page()
 
 
-def test_the_front_page_links_only_to_chapters_in_the_book(repository):  # noqa: F811
+def test_the_front_page_links_only_to_chapters_in_the_book(repository):
     assert "chapter" not in inventory.front_page()
     (repository / "notebooks").mkdir()
     (repository / "notebooks" / "02-sinusoid.ipynb").write_text("")
@@ -153,14 +153,14 @@ def test_the_front_page_links_only_to_chapters_in_the_book(repository):  # noqa:
     assert inventory.front_page().count("[chapter 2](../notebooks/02-sinusoid.ipynb)") == 1
 
 
-def test_the_tally_counts_every_number_once(repository):  # noqa: F811
+def test_the_tally_counts_every_number_once(repository):
     for _ in states(repository):
         head, _, *lines = cells(inventory.tally())
         assert sum(int(cell) for line in lines for cell in line[1:]) == len(results.published())
         assert {"reproduced", "consistent", "differs", "not run", "quoted"} <= set(head)
 
 
-def test_origins_name_every_result(repository):  # noqa: F811
+def test_origins_name_every_result(repository):
     assert "No result" in inventory.origins()
     list(states(repository))
     head, _, *lines = cells(inventory.origins())
@@ -172,7 +172,7 @@ def test_origins_name_every_result(repository):  # noqa: F811
     assert first[head.index("time")] == "60 s, 60 s"
 
 
-def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # noqa: F811
+def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):
     printed = results.published()
     pairs = {(r.name, e.name) for r in paper.ROWS.values() for e in r.evaluations}
     beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())
@@ -180,7 +180,7 @@ def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):  # no
     assert len(shown) == len(pairs - set(zip(printed.row, printed.evaluation)))
 
 
-def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):  # noqa: F811
+def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):
     commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     found, printed = pages.side_by_side("Fig. 5", last_step=1), results.published()
     assert len(found) == ((printed.place == "Fig. 5") & (printed.step <= 1)).sum() and set(found.steps) == {
@@ -215,7 +215,7 @@ def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():
         notebook.answer(lambda r: r["MAMl"][0] > 0, curves)
 
 
-def test_effects_speak_only_of_what_was_run(repository):  # noqa: F811
+def test_effects_speak_only_of_what_was_run(repository):
     every = [getattr(effects, name) for name in effects.__all__]
     assert all("not measured yet" in effect() for effect in every)
     list(states(repository))
@@ -223,14 +223,14 @@ def test_effects_speak_only_of_what_was_run(repository):  # noqa: F811
     assert "1e+09" not in effects.divergence() and "2.5e+06" in effects.divergence()
 
 
-def test_the_numbers_behind_the_intervals_over_600_tasks(repository):  # noqa: F811
+def test_the_numbers_behind_the_intervals_over_600_tasks(repository):
     assert "not measured yet" in pages.table_2_intervals()
     commit(repository, "sinusoid-maml", errors=np.tile(np.array([0.0, 1.0] * 200)[:, None], (1, 11)))
     half = 1.96 * 0.5 / 600**0.5
     assert f"± {half:.2f} to ± {half:.2f} for MAML" in pages.table_2_intervals()
 
 
-def test_numbers_that_vary_between_seeds_are_named(repository):  # noqa: F811
+def test_numbers_that_vary_between_seeds_are_named(repository):
     assert "no number" in inventory.where_seeds_matter()
     for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
         commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
@@ -329,7 +329,7 @@ def test_how_to_has_every_target_of_the_makefile():
     assert set(re.findall(r"`make (\w+)`", BOOK["how-to"])) == targets
 
 
-def test_how_to_explains_every_field_of_a_result(repository):  # noqa: F811
+def test_how_to_explains_every_field_of_a_result(repository):
     commit(repository, "sinusoid-maml")
     (result,) = results.load("sinusoid-maml")
     section = BOOK["how-to"].split("## Where results lie")[1].split("\n## ")[0]
@@ -398,7 +398,7 @@ def test_pages_stay_within_their_language():
         assert not re.search(r"\{glue|\bTODO\b", BOOK[page]), page
 
 
-def test_the_effect_of_curvature_compares_both_inner_losses(repository):  # noqa: F811
+def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     commit(repository, "ant-direction-maml", errors=np.tile([1.0, 50.0, 60.0, 70.0], (40, 1)))
     assert effects.curvature() == "Effect not measured yet.\n"
     commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
@@ -410,7 +410,7 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):  # noqa
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
 
 
-def test_the_effect_of_physics_is_what_random_policies_gain(repository):  # noqa: F811
+def test_the_effect_of_physics_is_what_random_policies_gain(repository):
     assert effects.physics() == "Effect not measured yet.\n"
     commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     assert "Ant direction: 7.0, in the paper 23.0." in effects.physics()

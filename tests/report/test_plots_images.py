@@ -57,7 +57,7 @@ def test_class_probabilities_frame_the_right_class_and_embolden_the_answer():
     probabilities = np.array([[[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], [[0.1, 0.9, 0.0], [1.0, 0.0, 0.0]]])
     plots.class_probabilities(axes, probabilities, labels=[1, 0])
     assert [ax.get_title() for ax in axes] == ["before", "1 step"]
-    for ax, values in zip(axes, probabilities):
+    for ax, values in zip(axes, probabilities, strict=True):
         assert np.array_equal(ax.images[0].get_array(), values)
         assert [(round(f.get_x() + 0.46), round(f.get_y() + 0.46)) for f in ax.patches] == [(1, 0), (0, 1)]
         bold = [t.get_position() for t in ax.texts if t.get_weight() == "bold"]

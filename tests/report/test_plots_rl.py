@@ -1,5 +1,4 @@
-"""Figures of the reinforcement-learning chapters: right numbers on the axes, looks that differ, rows that
-were not run."""
+"""Figures of the reinforcement-learning chapters: right numbers, looks that differ, rows not run."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import commit, repository  # noqa: F401 (a fixture)
 
+from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.report import inventory, pages, results
-from mamlkit.runs import checkpoints, logs, supervised
+from mamlkit.runs import checkpoints, logs, seeds, supervised
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -320,7 +320,7 @@ def untrained(name):
     """Parameters of the shapes that the experiment of this name has."""
     row = paper.get(name)
     model = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.build(row).model
-    return model.init(supervised.generator(0, "init"))
+    return model.init(seeds.generator(0, "init"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)

@@ -33,7 +33,7 @@ def actions_for(env, generator):
 
 
 @pytest.mark.parametrize(
-    "name, size, actions, horizon, goals",
+    ("name", "size", "actions", "horizon", "goals"),
     [
         ("2d-navigation", 2, 2, 100, Square(0.5)),
         ("half-cheetah-velocity", 20, 6, 200, Velocity(2.0)),
@@ -237,7 +237,7 @@ def test_navigation_moves_by_a_tenth_and_pays_the_distance(angle):
 
 
 @pytest.mark.parametrize(
-    "off, near",
+    ("off", "near"),
     [((0.0099, -0.0099), True), ((0.0101, 0.0), False), ((0.0, -0.0101), False), ((-0.0099, 0.0), True)],
 )
 def test_navigation_terminates_in_a_square_around_the_goal(off, near):
@@ -315,7 +315,8 @@ for name in ("HalfCheetahVel", "AntDir"):
     for _ in range(10):
         env.step(np.ones(env.action_space.shape))
     frames.append(env.render())
-    print(name, frames[0].shape, frames[0].dtype, frames[0].std() > 5, (frames[0] != frames[1]).any(), env.metadata["render_fps"])
+    moved, fps = (frames[0] != frames[1]).any(), env.metadata["render_fps"]
+    print(name, frames[0].shape, frames[0].dtype, frames[0].std() > 5, moved, fps)
     with warnings.catch_warnings(action="error"):
         check_env(env.unwrapped)
     print(env.unwrapped._batch.frame(width=800, height=600).shape)

@@ -311,7 +311,7 @@ def test_a_step_that_blows_up_ends_the_episode(robot, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "height, fallen", [(0.19, True), (0.2, False), (0.6, False), (1.0, False), (1.01, True)]
+    ("height", "fallen"), [(0.19, True), (0.2, False), (0.6, False), (1.0, False), (1.01, True)]
 )
 def test_the_ant_falls_outside_its_heights(height, fallen):
     state = np.zeros((1, 29))

@@ -9,10 +9,10 @@ import threading
 import gymnasium
 import numpy as np
 import pytest
-from forked import forks, in_a_child
-from test_envs import NAMES, actions_for, make, rng
 
+from forked import forks, in_a_child
 from mamlkit.rl import envs
+from test_envs import NAMES, actions_for, make, rng
 
 ROBOTS = ["half-cheetah-velocity", "ant-direction"]
 
@@ -108,7 +108,9 @@ def test_a_copy_goes_on_by_itself(name, duplicate):
     single.reset(seed=4)
     other = duplicate(single)
     action = np.ones(single.action_space.shape)
-    assert all(np.array_equal(a, b) for a, b in zip(single.step(action)[:4], other.step(action)[:4]))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(single.step(action)[:4], other.step(action)[:4], strict=True)
+    )
     assert np.array_equal(single.reset()[0], other.reset()[0])
 
 

@@ -85,7 +85,7 @@ def test_advantages_are_standardised_residuals_of_the_valid_steps(discount):
     assert (found[~valid] == 0).all()
     assert found[valid].mean() == pytest.approx(0, abs=1e-12) and found[valid].std() == pytest.approx(1)
     # The same by hand: each episode on its own, and a least-squares solution of the whole batch.
-    value = np.stack([by_hand(r, l, discount) for r, l in zip(rewards, last)])[valid]
+    value = np.stack([by_hand(r, end, discount) for r, end in zip(rewards, last, strict=True)])[valid]
     features = returns.baseline_features(observations[valid], time[valid])
     weights = np.linalg.solve(features.T @ features + 1e-5 * np.eye(features.shape[1]), features.T @ value)
     residual = value - features @ weights

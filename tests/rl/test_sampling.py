@@ -80,7 +80,7 @@ def test_without_early_ends_there_is_one_episode_a_row_whatever_the_rule():
         and one.last[..., -1].all()
         and one.last.sum() == 4
     )
-    assert all(np.array_equal(a, b) for a, b in zip(one, other))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_actions_are_kept_as_drawn_not_as_clipped():
@@ -96,7 +96,7 @@ def sample_wide():
 
 def test_an_episode_depends_on_key_task_and_number_alone():
     one, again, other = rollouts_of(), rollouts_of(), rollouts_of(key=(0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(one, again))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not np.allclose(one.actions[:, :, :5], other.actions[:, :, :5])
     # A task's sample is the same with other tasks beside it, as far as the arithmetic of a batch allows.
     two = rollouts_of(tasks=(0, 1))

@@ -56,7 +56,7 @@ def test_a_step_that_is_too_long_is_shortened_until_it_keeps_its_bound():
     matrix, slope, theta, evaluate = quadratic(0.02)
     # the true divergence is four times the model's
     wider = lambda new: (evaluate(new)[0], 4 * evaluate(new)[1])
-    new, step = trust_region_step(theta, 0.0, slope, lambda v: matrix @ v, wider, 0.02)
+    _, step = trust_region_step(theta, 0.0, slope, lambda v: matrix @ v, wider, 0.02)
     assert step.tries == 5 and step.kl <= 0.02  # 0.8^3 > 1/2 > 0.8^4
     assert step.kl / 0.02 > 0.8**2
 

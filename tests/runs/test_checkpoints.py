@@ -78,7 +78,7 @@ def test_the_optimiser_goes_on_exactly(tmp_path):
 
 def test_the_same_state_is_the_same_file(tmp_path):
     for name in "abc":
-        run = {key: "x" for key in ("name", "seed", "fingerprint", "log")}
+        run = dict.fromkeys(("name", "seed", "fingerprint", "log"), "x")
         checkpoints.save_state(tmp_path / name, 3, params(), None, [torch.tensor(1.5)], run)
     assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1
 

@@ -1,5 +1,4 @@
-"""Files of a run that are damaged, cut short, mixed up, or another's: refused with their name, and nothing is
-lost."""
+"""Files of a run that are damaged, cut short, mixed up, or another's: refused by name, nothing lost."""
 
 import dataclasses
 import json
@@ -18,7 +17,11 @@ from mamlkit.runs import checkpoints, folders, logs, records
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=12)
 PARAMS = {"weight": torch.tensor([0.5, -1.5]), "bias": torch.zeros(1)}
-LOG = [{"iteration": 4 * i, "seconds": 1.25 * i, "meta_loss": 1 / (i + 2)} | ({"validation": 1e-5} if i == 2 else {}) for i in (1, 2)]
+LOG = [
+    {"iteration": 4 * i, "seconds": 1.25 * i, "meta_loss": 1 / (i + 2)}
+    | ({"validation": 1e-5} if i == 2 else {})
+    for i in (1, 2)
+]
 
 
 def trained(params):
@@ -41,7 +44,13 @@ def loaded(folder, **options):
     adam = torch.optim.Adam(params.values())
     iteration, window, log = store(folder, **options).load(params, adam)
     moments = [value.tolist() for part in adam.state_dict()["state"].values() for value in part.values()]
-    return iteration, [value.item() for value in window], log, {k: v.tolist() for k, v in params.items()}, moments
+    return (
+        iteration,
+        [value.item() for value in window],
+        log,
+        {k: v.tolist() for k, v in params.items()},
+        moments,
+    )
 
 
 def saved(folder, iteration=9, log=LOG):
@@ -72,7 +81,11 @@ def test_no_bit_of_parameters_can_change_unseen(harm, tmp_path):
     checkpoints.save_params(PARAMS, path)
     for content in harm(path.read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"p\.safetensors .*(is not a whole safetensors file|is damaged).*restore p.safetensors " r"" r"" r"from git or a backup"):
+        with pytest.raises(
+            ValueError,
+            match=r"p\.safetensors .*(is not a whole safetensors file|is damaged).*restore p.safetensors "
+            r"from git or a backup",
+        ):
             checkpoints.load_params(path)
 
 
@@ -96,7 +109,10 @@ def test_no_bit_of_a_log_can_change_unseen(harm, tmp_path):
             assert "metrics.csv " in str(error) and f"move {tmp_path} away" in str(error)
 
 
-@given(st.binary(max_size=200) | st.text("iteration,seconds_meta lov.0123456789-+eE\"'\r\n", max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=200)
+    | st.text("iteration,seconds_meta lov.0123456789-+eE\"'\r\n", max_size=200).map(str.encode)
+)
 def test_whatever_is_in_the_log_only_a_valueerror_comes_out(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("run")
     saved(folder)
@@ -109,7 +125,10 @@ def test_whatever_is_in_the_log_only_a_valueerror_comes_out(tmp_path_factory, co
     ("text", "said"),
     [
         ("", "no line of iteration 4"),
-        ("iteration,meta_loss\n4,1\n8,1\n", "its columns are 'iteration', 'meta_loss', but must be some of iteration, " "" "" "seconds"),
+        (
+            "iteration,meta_loss\n4,1\n8,1\n",
+            "its columns are 'iteration', 'meta_loss', but must be some of iteration, seconds",
+        ),
         ("iteration,seconds,loss\n4,1,1\n8,1,1\n", "its columns are"),
         ("iteration,seconds\n4,1,7\n8,2,7\n", "line 2 has 3 values, but there are 2 columns"),
         ("iteration,seconds\n4\n8,2\n", "line 2 has 1 values"),
@@ -134,9 +153,17 @@ def older(folder, record=True):
     """Make a run one of those from before states had a digest and knew their run."""
     path = folder / "state.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
-    path.write_bytes(safetensors.torch.save(tensors, {"iteration": records.metadata(path.read_bytes())["iteration"]}))
+    path.write_bytes(
+        safetensors.torch.save(tensors, {"iteration": records.metadata(path.read_bytes())["iteration"]})
+    )
     if record:
-        written = {"name": ROW.name, "scale": "paper", "seed": 0, "settings": ROW.settings, "origin": ["somewhere"]}
+        written = {
+            "name": ROW.name,
+            "scale": "paper",
+            "seed": 0,
+            "settings": ROW.settings,
+            "origin": ["somewhere"],
+        }
         (folder / "run.json").write_text(json.dumps(written))
     return path
 
@@ -160,7 +187,9 @@ def test_the_log_of_another_training_is_not_taken(tmp_path):
     saved(tmp_path / "one")
     saved(tmp_path / "other", log=[line | {"meta_loss": 0.1} for line in LOG])
     shutil.copy(tmp_path / "other" / "metrics.csv", tmp_path / "one")
-    with pytest.raises(ValueError, match="metrics.csv is damaged, or is not the log that the run's state was saved " "" "" "with"):
+    with pytest.raises(
+        ValueError, match="metrics.csv is damaged, or is not the log that the run's state was saved with"
+    ):
         loaded(tmp_path / "one")
 
 
@@ -168,7 +197,10 @@ def test_the_log_of_another_training_is_not_taken(tmp_path):
     ("options", "said"),
     [
         ({"seed": 1}, "the state of another run .seed was 0, is 1.; move .* away"),
-        ({"row": dataclasses.replace(ROW, name="sinusoid-first-order")}, "another run .name was sinusoid-maml, is " "sinusoid-first-order"),
+        (
+            {"row": dataclasses.replace(ROW, name="sinusoid-first-order")},
+            "another run .name was sinusoid-maml, is sinusoid-first-order",
+        ),
         ({"row": dataclasses.replace(ROW, inner_lr=0.5)}, "another run .fingerprint was"),
     ],
 )
@@ -179,7 +211,10 @@ def test_a_state_that_lost_its_record_is_not_another_runs(options, said, tmp_pat
         loaded(tmp_path, **options)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     older(tmp_path, record=False)
-    with pytest.raises(ValueError, match="state.safetensors does not say of which run it is, and there is no run.json beside " "" "" "it"):
+    with pytest.raises(
+        ValueError,
+        match="state.safetensors does not say of which run it is, and there is no run.json beside it",
+    ):
         loaded(tmp_path, **options)
     older(tmp_path)
     with pytest.raises(ValueError, match="holds a run of other settings .(seed|name|inner_lr) was"):
@@ -189,7 +224,14 @@ def test_a_state_that_lost_its_record_is_not_another_runs(options, said, tmp_pat
 @pytest.mark.parametrize("with_digest", [True, False])
 @pytest.mark.parametrize(
     ("iteration", "said"),
-    [("-100", "its iteration is -100"), ("999999999999", "is of iteration 999,999,999,999, but sinusoid-maml has 12"), ("13", "has 12"), ("", "is ;"), ("1.5", "1.5"), ("²", "²")],
+    [
+        ("-100", "its iteration is -100"),
+        ("999999999999", "is of iteration 999,999,999,999, but sinusoid-maml has 12"),
+        ("13", "has 12"),
+        ("", "is ;"),
+        ("1.5", "1.5"),
+        ("²", "²"),
+    ],
 )
 def test_an_iteration_that_no_run_comes_to_is_refused(iteration, said, with_digest, tmp_path):
     path = saved(tmp_path) / "state.safetensors"
@@ -202,7 +244,9 @@ def test_an_iteration_that_no_run_comes_to_is_refused(iteration, said, with_dige
         loaded(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["params/bias", "optimiser/weight/exp_avg", "optimiser/weight/exp_avg_sq", "optimiser/bias/step"])
+@pytest.mark.parametrize(
+    "name", ["params/bias", "optimiser/weight/exp_avg", "optimiser/weight/exp_avg_sq", "optimiser/bias/step"]
+)
 @pytest.mark.parametrize("harm", ["missing", "shape", "dtype"])
 def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
     path = saved(tmp_path) / "state.safetensors"
@@ -211,7 +255,9 @@ def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
     tensors = {k: v for k, v in tensors.items() if k != name} | ({} if changed is None else {name: changed})
     metadata = {k: v for k, v in records.metadata(path.read_bytes()).items() if k != "digest"}
     checkpoints._save(tensors, path, metadata)
-    with pytest.raises(ValueError, match=f"is not a training state of this row: its {name} is .*, but must be"):
+    with pytest.raises(
+        ValueError, match=f"is not a training state of this row: its {name} is .*, but must be"
+    ):
         loaded(tmp_path)
 
 
@@ -219,7 +265,11 @@ def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
 def test_losses_that_no_training_leaves_are_refused(window, tmp_path):
     path = saved(tmp_path) / "state.safetensors"
     rewritten(path, {"window": window})
-    with pytest.raises(ValueError, match="state.safetensors (has 3 losses that are not logged yet, but needs 1|is not a training " "" "" "state: its window)"):
+    with pytest.raises(
+        ValueError,
+        match="state.safetensors (has 3 losses that are not logged yet, but needs 1|"
+        "is not a training state: its window)",
+    ):
         loaded(tmp_path)
 
 
@@ -233,7 +283,10 @@ def test_a_folder_with_a_strangers_state_is_not_taken_over(tmp_path, monkeypatch
     with folders.open_run(ROW, 0, "cpu", base=tmp_path) as opened:
         assert opened == folder and loaded(folder)[0] == 9  # it says itself whose it is
     older(folder).with_name("run.json").unlink()
-    with pytest.raises(ValueError, match="does not say of which run it is"), folders.open_run(ROW, 0, "cpu", base=tmp_path):
+    with (
+        pytest.raises(ValueError, match="does not say of which run it is"),
+        folders.open_run(ROW, 0, "cpu", base=tmp_path),
+    ):
         pass
 
 
@@ -242,7 +295,10 @@ def test_a_damaged_state_is_refused_before_the_record_is_touched(tmp_path):
         saved(folder)
     (folder / "state.safetensors").write_bytes(b"damaged")
     record = (folder / "run.json").read_bytes()
-    with pytest.raises(ValueError, match="state.safetensors is not a whole safetensors file"), folders.open_run(ROW, 0, "gpu", base=tmp_path):
+    with (
+        pytest.raises(ValueError, match="state.safetensors is not a whole safetensors file"),
+        folders.open_run(ROW, 0, "gpu", base=tmp_path),
+    ):
         pass
     assert (folder / "run.json").read_bytes() == record
 
@@ -258,18 +314,29 @@ def test_the_copying_of_a_committed_state_is_done_again_if_it_was_cut_short(tmp_
             folders.files.copy(folder / name, base / ROW.name / "seed0" / name)
         with folders.open_run(ROW, 0, "gpu", base=base) as other:
             assert loaded(other) == loaded(folder)
-        assert [origin["device"] for origin in json.loads((other / "run.json").read_text())["origin"]] == ["cpu", "gpu"]
+        assert [origin["device"] for origin in json.loads((other / "run.json").read_text())["origin"]] == [
+            "cpu",
+            "gpu",
+        ]
 
 
-@pytest.mark.parametrize("path", sorted((places.repository() / "data").glob("*/*/*.safetensors")), ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    sorted((places.repository() / "data").glob("*/*/*.safetensors")),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_committed_parameters_have_a_digest(path):
     assert "digest" in records.metadata(path.read_bytes())
     checkpoints.load_params(path)
 
 
-@pytest.mark.parametrize("path", sorted((places.repository() / "data").glob("partial/*/*")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((places.repository() / "data").glob("partial/*/*")), ids=lambda path: path.parent.name
+)
 def test_committed_states_know_their_run_and_log(path):
-    assert {"digest", "log", "name", "seed", "fingerprint"} <= records.metadata((path / "state.safetensors").read_bytes()).keys()
+    assert {"digest", "log", "name", "seed", "fingerprint"} <= records.metadata(
+        (path / "state.safetensors").read_bytes()
+    ).keys()
     # and are loaded with their row in test_results
 
 
@@ -277,4 +344,6 @@ def test_errors_that_overflow_half_precision_are_kept_as_infinite_and_nothing_is
     errors = np.full((3, 11), 1e9)
     with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
         folders.write_result(folder, ROW, 1, 1.0, {e.name: {"mse": errors} for e in ROW.evaluations})
-    assert not recwarn.list and np.isinf(np.load(folder / "tasks.npz")[f"{ROW.evaluations[0].name}/mse"]).all()
+    assert (
+        not recwarn.list and np.isinf(np.load(folder / "tasks.npz")[f"{ROW.evaluations[0].name}/mse"]).all()
+    )

@@ -11,16 +11,17 @@ import torch
 
 from mamlkit import measures
 from mamlkit.experiments import paper
-from mamlkit.runs import folders
 from mamlkit.experiments.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl
-from mamlkit.runs import policies
 from mamlkit.rl.policy import ACTIVATIONS
 from mamlkit.rl.sampling import sample, to_steps
+from mamlkit.runs import checkpoints, folders, policies, seeds, train
 
 SMALL = {"meta_batch_size": 4, "rollouts": 3, "iterations": 4}
 ROW = dataclasses.replace(paper.get("2d-navigation-maml"), name="small-navigation", **SMALL)
-CHEETAH = dataclasses.replace(paper.get("half-cheetah-direction-maml"), name="small-cheetah", **SMALL | {"iterations": 1})
+CHEETAH = dataclasses.replace(
+    paper.get("half-cheetah-direction-maml"), name="small-cheetah", **SMALL | {"iterations": 1}
+)
 
 
 def same(one, other):
@@ -35,7 +36,7 @@ def opened(row, **options):
 
 def test_more_goals_than_there_are_are_refused():
     row = paper.get("2d-navigation-maml")
-    params = policies.build(row, 1, 1)[1].init(policies.generator(0, "init"))
+    params = policies.build(row, 1, 1)[1].init(seeds.generator(0, "init"))
     with pytest.raises(ValueError, match="tasks=50, but 2d-navigation has 40 test goals"):
         policies.evaluate(row, params, dataclasses.replace(row.evaluations[0], tasks=50))
 
@@ -43,76 +44,83 @@ def test_more_goals_than_there_are_are_refused():
 @pytest.mark.parametrize("name", ["2d-navigation-maml", "2d-navigation-pretrained", "2d-navigation-oracle"])
 def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     row = dataclasses.replace(paper.get(name), **SMALL)
-    whole = policies.fit(row)
+    whole = train.fit(row)
     folder = opened(row, base=tmp_path)
-    policies.fit(row, folder=folder, until=2)
-    rest = policies.fit(row, folder=folder)
+    train.fit(row, folder=folder, until=2)
+    rest = train.fit(row, folder=folder)
     assert same(whole.params, rest.params) and rest.iteration == 4
     columns = [c for c in policies.LOG_COLUMNS if "seconds" not in c]
     assert whole.log[columns].equals(rest.log[columns])
-    assert not same(whole.params, policies.fit(row, seed=1).params)
+    assert not same(whole.params, train.fit(row, seed=1).params)
 
 
 def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
     folder, answers = opened(row, base=tmp_path), iter([False] * 3 + [True])
-    assert policies.fit(row, folder=folder, stop=lambda: next(answers)).iteration == 3
-    assert same(policies.fit(row, folder=folder).params, policies.fit(row).params)
+    assert train.fit(row, folder=folder, stop=lambda: next(answers)).iteration == 3
+    assert same(train.fit(row, folder=folder).params, train.fit(row).params)
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_one_interrupt_lets_the_iteration_end_and_two_do_not(times, tmp_path, monkeypatch):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
-    folder, iterate, ended = opened(row, base=tmp_path), policies._iterate, []
-    policies.fit(row, folder=folder, until=1)
+    folder, step, ended = opened(row, base=tmp_path), policies.PolicyTraining.step, []
+    train.fit(row, folder=folder, until=1)
 
     def signalled(*args):
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0)  # Python handles a signal between two of its instructions
-        ended.append(iterate(*args))
-        return ended[-1]
+        step(*args)
+        ended.append(True)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="after iteration 2" if times == 1 else "at once"):
-        patch.setattr(policies, "_iterate", signalled)
-        policies.fit(row, folder=folder)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt, match="after iteration 2" if times == 1 else "at once"),
+    ):
+        patch.setattr(policies.PolicyTraining, "step", signalled)
+        train.fit(row, folder=folder)
     assert len(ended) == (times == 1) and folders.iterations_done(folder) == (2 if times == 1 else 1)
-    assert same(policies.fit(row, folder=folder).params, policies.fit(row).params)
+    assert same(train.fit(row, folder=folder).params, train.fit(row).params)
 
 
 @pytest.mark.parametrize("log", [None, "one line"])
 def test_a_run_whose_log_is_cut_short_is_refused(log, tmp_path):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
     folder = opened(row, base=tmp_path)
-    policies.fit(row, folder=folder, until=2)
+    train.fit(row, folder=folder, until=2)
     path = folder / "metrics.csv"
     lines = path.read_text().splitlines()
     path.unlink() if log is None else path.write_text("\n".join(lines[:2]))
-    with pytest.raises(ValueError, match=f"metrics.csv has no line of iteration {1 if log is None else 2}, although the run's state " f"" f"" f"is of iteration 2"):
-        policies.fit(row, folder=folder)
+    with pytest.raises(
+        ValueError,
+        match=f"metrics.csv has no line of iteration {1 if log is None else 2}, although the run's state "
+        f"is of iteration 2",
+    ):
+        train.fit(row, folder=folder)
 
 
 def test_a_run_that_is_killed_while_it_is_saved_goes_on(tmp_path, monkeypatch):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
     folder = opened(row, base=tmp_path)
-    policies.fit(row, folder=folder, until=1)
+    train.fit(row, folder=folder, until=1)
 
     def killed(*_):
         raise MemoryError
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(policies.checkpoints, "save_state", killed)
-        policies.fit(row, folder=folder, until=3)
-    assert list(policies.fit(row, folder=folder).log.iteration) == [1, 2, 3, 4]
+        patch.setattr(checkpoints, "save_state", killed)
+        train.fit(row, folder=folder, until=3)
+    assert list(train.fit(row, folder=folder).log.iteration) == [1, 2, 3, 4]
 
 
 def test_the_number_of_simulation_threads_changes_nothing():
-    assert same(policies.fit(CHEETAH, threads=1).params, policies.fit(CHEETAH, threads=2).params)
+    assert same(train.fit(CHEETAH, threads=1).params, train.fit(CHEETAH, threads=2).params)
 
 
 def test_training_and_tests_take_the_clip_of_the_row():
     free = dataclasses.replace(CHEETAH, baseline_clip=None)  # its joints are beyond 10 rad/s now and then
-    clipped, unclipped = policies.fit(CHEETAH).params, policies.fit(free).params
+    clipped, unclipped = train.fit(CHEETAH).params, train.fit(free).params
     assert not same(clipped, unclipped)
     test, goals = PolicyEvaluation("small", 3, (0.1,)), np.array([1.0, -1.0])
     found, other = (policies.evaluate(row, clipped, test, goals=goals)["return"] for row in (CHEETAH, free))
@@ -122,23 +130,28 @@ def test_training_and_tests_take_the_clip_of_the_row():
 def test_an_iteration_is_algorithm_3_step_by_step():
     row = dataclasses.replace(ROW, iterations=1)
     env, policy = policies.build(row, 4, 3)
-    theta = policies.fit(dataclasses.replace(row, iterations=0)).params
+    theta = train.fit(dataclasses.replace(row, iterations=0)).params
     goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, policies.GOALS)), 4)
-    before = to_steps(sample(env, policy, policies.spread(theta, 4), 3, (0, policies.TRAIN, 0, policies.BEFORE), goals), 0.99)
+    before = to_steps(
+        sample(env, policy, policies.spread(theta, 4), 3, (0, policies.TRAIN, 0, policies.BEFORE), goals),
+        0.99,
+    )
     each = [maml_rl.adapt(policy, theta, type(before)(*(part[t] for part in before)), 0.5) for t in range(4)]
     adapted = {k: torch.stack([fast[k] for fast in each]) for k in theta}
     after = to_steps(sample(env, policy, adapted, 3, (0, policies.TRAIN, 0, policies.AFTER), goals), 0.99)
     wanted, step = maml_rl.meta_update(policy, theta, before, after, inner_lr=0.5, max_kl=0.01)
-    fit = policies.fit(row)
+    fit = train.fit(row)
     assert not step.refused and all(torch.allclose(fit.params[k], wanted[k], atol=1e-4) for k in wanted)
     assert fit.log.kl[0] == pytest.approx(step.kl, rel=1e-2)
 
 
 def test_it_learns_to_adapt():
     row = dataclasses.replace(ROW, meta_batch_size=8, rollouts=10, iterations=12)
-    fit = policies.fit(row)
+    fit = train.fit(row)
     test = PolicyEvaluation("small", 10, (0.5,))
-    start = policies.evaluate(row, policies.fit(dataclasses.replace(row, iterations=0)).params, test)["return"].mean(0)
+    start = policies.evaluate(row, train.fit(dataclasses.replace(row, iterations=0)).params, test)[
+        "return"
+    ].mean(0)
     found = policies.evaluate(row, fit.params, test)["return"].mean(0)
     # at least 10 of the 50 that there are to gain
     assert found[1] > found[0] + 10 and found[1] > start[1] + 10
@@ -148,7 +161,9 @@ def test_the_oracle_sees_its_goal():
     row = dataclasses.replace(paper.get("half-cheetah-velocity-oracle"), rollouts=2, iterations=0)
     env, _ = policies.build(row, 1, 2)
     assert env.single_observation_space.shape == (21,)
-    assert policies.evaluate(row, policies.fit(row).params, PolicyEvaluation("few", 1, ()), goals=np.array([0.5, 1.0]))["return"].shape == (2, 1)
+    assert policies.evaluate(
+        row, train.fit(row).params, PolicyEvaluation("few", 1, ()), goals=np.array([0.5, 1.0])
+    )["return"].shape == (2, 1)
 
 
 def test_test_goals_are_the_papers():
@@ -157,12 +172,18 @@ def test_test_goals_are_the_papers():
     assert policies.test_goals("half-cheetah-velocity")[:3] == pytest.approx([0.834044, 1.440649, 0.000229])
     directions = policies.test_goals("half-cheetah-direction")
     assert directions.shape == (40,) and (directions == 1).sum() == 18 and (directions == -1).sum() == 22
-    for name in ("2d-navigation", "half-cheetah-velocity", "half-cheetah-direction", "ant-velocity", "ant-direction"):
+    for name in (
+        "2d-navigation",
+        "half-cheetah-velocity",
+        "half-cheetah-direction",
+        "ant-velocity",
+        "ant-direction",
+    ):
         assert policies.envs.ENVIRONMENTS[name].goals.contains(policies.test_goals(name)).all()
 
 
 def test_what_is_tested_does_not_depend_on_the_other_goals():
-    params = policies.fit(dataclasses.replace(ROW, iterations=0)).params
+    params = train.fit(dataclasses.replace(ROW, iterations=0)).params
     test, goals = PolicyEvaluation("small", 2, (0.1,)), policies.test_goals("2d-navigation")
     few, more = (policies.evaluate(ROW, params, test, goals=goals[:n])["return"] for n in (2, 5))
     assert few == pytest.approx(more[:2], rel=1e-3)
@@ -172,12 +193,14 @@ def test_what_is_tested_does_not_depend_on_the_other_goals():
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(method, tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, method=method)
     folder = opened(row, base=tmp_path)
-    policies.fit(row, folder=folder, until=1)
+    train.fit(row, folder=folder, until=1)
     good = (folder / "state.safetensors").read_bytes()
-    poisoned = lambda *args: to_steps(*args)._replace(advantages=torch.full_like(to_steps(*args).advantages, torch.nan))
+    poisoned = lambda *args: to_steps(*args)._replace(
+        advantages=torch.full_like(to_steps(*args).advantages, torch.nan)
+    )
     monkeypatch.setattr(policies, "to_steps", poisoned)
     with pytest.raises(FloatingPointError, match="iteration 2 of small-navigation, seed 0, run folder"):
-        policies.fit(row, folder=folder)
+        train.fit(row, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
 
 
@@ -218,17 +241,28 @@ def spied(monkeypatch, row, iterations=2):
 
     def spy(env, policy, params, rollouts, key, goals=None, **rules):
         found = sample(env, policy, params, rollouts, key, goals, **rules)
-        calls.append({"key": tuple(key), "goals": goals, "params": {k: v.clone() for k, v in params.items()}, "found": found, **rules})
+        calls.append(
+            {
+                "key": tuple(key),
+                "goals": goals,
+                "params": {k: v.clone() for k, v in params.items()},
+                "found": found,
+                **rules,
+            }
+        )
         return found
 
     monkeypatch.setattr(policies, "sample", spy)
-    return calls, policies.fit(dataclasses.replace(row, iterations=iterations))
+    return calls, train.fit(dataclasses.replace(row, iterations=iterations))
 
 
 def test_goals_and_noise_are_new_in_every_iteration_and_phase(monkeypatch):
     calls, fit = spied(monkeypatch, ROW)
     assert len({call["key"] for call in calls}) == 4
-    assert np.array_equal(calls[0]["goals"], calls[1]["goals"]) and not np.isin(calls[2]["goals"], calls[0]["goals"]).any()
+    assert (
+        np.array_equal(calls[0]["goals"], calls[1]["goals"])
+        and not np.isin(calls[2]["goals"], calls[0]["goals"]).any()
+    )
     returns = [policies.mean_returns(call["found"]).mean() for call in calls]
     assert list(fit.log.return_before) == returns[::2] and list(fit.log.return_after) == returns[1::2]
 
@@ -241,27 +275,37 @@ def test_pretraining_and_the_oracle_draw_a_goal_for_every_episode(name, monkeypa
 
 @pytest.mark.parametrize("max_kl", [0.001, 0.02])
 def test_a_step_goes_to_the_edge_of_the_rows_own_region(max_kl):
-    kl = policies.fit(dataclasses.replace(CHEETAH, max_kl=max_kl)).log.kl[0]
+    kl = train.fit(dataclasses.replace(CHEETAH, max_kl=max_kl)).log.kl[0]
     assert 0.3 * max_kl < kl <= max_kl
 
 
 def test_the_policy_is_the_papers():
-    params = policies.fit(dataclasses.replace(CHEETAH, iterations=0)).params
-    assert {k: tuple(v.shape) for k, v in params.items() if "weight" in k} == {"weight0": (100, 20), "weight1": (100, 100), "weight2": (6, 100)}
+    params = train.fit(dataclasses.replace(CHEETAH, iterations=0)).params
+    assert {k: tuple(v.shape) for k, v in params.items() if "weight" in k} == {
+        "weight0": (100, 20),
+        "weight1": (100, 100),
+        "weight2": (6, 100),
+    }
 
 
 def test_adam_moves_each_parameter_by_its_step_size_at_first():
     row = dataclasses.replace(paper.get("2d-navigation-pretrained"), **SMALL | {"iterations": 1})
-    start, end = (policies.fit(dataclasses.replace(row, iterations=n)).params for n in (0, 1))
+    start, end = (train.fit(dataclasses.replace(row, iterations=n)).params for n in (0, 1))
     assert (end["bias2"] - start["bias2"]).abs().tolist() == pytest.approx([0.001, 0.001], rel=1e-3)
 
 
 def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
-    params = policies.fit(dataclasses.replace(ROW, iterations=0)).params
+    params = train.fit(dataclasses.replace(ROW, iterations=0)).params
     calls = []
-    monkeypatch.setattr(policies, "sample", lambda *args, **rules: (calls.append((args, rules)), sample(*args, **rules))[1])
-    found = policies.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4, 0.1)), goals=policies.test_goals("2d-navigation")[:3])["return"]
-    assert [args[4] for args, _ in calls] == [(0, policies.TEST, step) for step in range(3)] and all(rules["drop_unfinished"] for _, rules in calls)
+    monkeypatch.setattr(
+        policies, "sample", lambda *args, **rules: (calls.append((args, rules)), sample(*args, **rules))[1]
+    )
+    found = policies.evaluate(
+        ROW, params, PolicyEvaluation("small", 2, (0.4, 0.1)), goals=policies.test_goals("2d-navigation")[:3]
+    )["return"]
+    assert [args[4] for args, _ in calls] == [(0, policies.TEST, step) for step in range(3)] and all(
+        rules["drop_unfinished"] for _, rules in calls
+    )
     fast = policies.spread(params, 3)
     for step, ((_, policy, used, rollouts, key, goals), rules) in enumerate(calls):
         assert all(torch.allclose(used[k], fast[k], atol=1e-6) for k in fast)
@@ -271,7 +315,7 @@ def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
 
 
 def test_a_task_that_diverges_is_nan_from_there_on_and_the_others_are_not():
-    params = policies.fit(dataclasses.replace(ROW, iterations=0)).params
+    params = train.fit(dataclasses.replace(ROW, iterations=0)).params
     goals = policies.test_goals("2d-navigation")[:3]
     plain = policies.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4,)), goals=goals)["return"]
     real = maml_rl.adapt_each
@@ -284,7 +328,9 @@ def test_a_task_that_diverges_is_nan_from_there_on_and_the_others_are_not():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policies.maml_rl, "adapt_each", broken)
         found = policies.evaluate(ROW, params, PolicyEvaluation("small", 2, (0.4,)), goals=goals)["return"]
-    assert np.isnan(found[1, 1]) and np.isnan(found).sum() == 1 and np.array_equal(found[[0, 2]], plain[[0, 2]])
+    assert (
+        np.isnan(found[1, 1]) and np.isnan(found).sum() == 1 and np.array_equal(found[[0, 2]], plain[[0, 2]])
+    )
     assert measures.statistics("return", found)["diverged"] == [0, 1]
 
 

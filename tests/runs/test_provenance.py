@@ -1,6 +1,7 @@
 """The commit that a run records is that of the code that ran, or unknown."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 
@@ -22,7 +23,9 @@ def other(tmp_path, monkeypatch):
 
 
 def git(folder, *words):
-    return subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", folder, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def installed(folder):
@@ -38,7 +41,12 @@ def installed(folder):
 def test_a_package_installed_within_another_repository_has_not_its_commit(ignored, other):
     if ignored:
         (other / ".gitignore").write_text(".venv/\n")
-    assert installed(other / ".venv" / "lib" / "python3.12" / "site-packages" / "mamlkit").provenance("cpu")["commit"] == "unknown"
+    assert (
+        installed(other / ".venv" / "lib" / "python3.12" / "site-packages" / "mamlkit").provenance("cpu")[
+            "commit"
+        ]
+        == "unknown"
+    )
 
 
 def test_a_clone_has_its_own_commit_and_says_when_it_was_changed(other, monkeypatch):
@@ -52,6 +60,24 @@ def test_a_clone_has_its_own_commit_and_says_when_it_was_changed(other, monkeypa
     with open(module.__file__, "a") as file:
         file.write("\n")
     assert module.provenance("cpu")["commit"] == commit + "+changes"
+
+
+def test_the_clone_of_another_user_has_its_commit_but_no_repository_around_it(other, monkeypatch):
+    module = installed(other / "mamlkit")
+    git(other, "add", "mamlkit")
+    git(other, "commit", "-q", "-m", "ours")
+    deeper = installed(other / "somewhere" / "mamlkit")
+    git(other, "add", "somewhere")
+    git(other, "commit", "-q", "-m", "a package that is no clone")
+    commit = git(other, "rev-parse", "HEAD")
+    assert module.provenance("cpu")["commit"] == deeper.provenance("cpu")["commit"] == commit
+    wrapper = other / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec "{shutil.which("git")}" "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+    assert module.provenance("cpu")["commit"] == commit
+    assert deeper.provenance("cpu")["commit"] == "unknown"
 
 
 def test_without_git_the_commit_is_unknown(other, monkeypatch):

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mamlkit import places
-from mamlkit import __main__, files, measures
+from mamlkit import __main__, files, measures, places
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, logs, supervised
+from mamlkit.runs import checkpoints, folders, logs, supervised, train
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
@@ -61,7 +60,13 @@ def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
     assert not partial.exists()
     straight = [*short[:3], str(tmp_path / "straight"), *short[4:]]
     assert __main__.main(straight) == 0
-    one, other = (checkpoints.load_params(p) for p in (data / "results" / ROW.name / "seed0.safetensors", tmp_path / "straight" / ROW.name / "seed0" / "params.safetensors"))
+    one, other = (
+        checkpoints.load_params(p)
+        for p in (
+            data / "results" / ROW.name / "seed0.safetensors",
+            tmp_path / "straight" / ROW.name / "seed0" / "params.safetensors",
+        )
+    )
     assert all((one[k] == other[k]).all() for k in other)
 
 
@@ -114,8 +119,13 @@ def test_two_processes_do_not_share_a_run_folder_and_the_refused_one_writes_noth
 
 
 def test_nothing_is_read_or_written_before_the_folder_is_locked(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "_take_up", lambda *_: pytest.fail("looked into a folder of another process"))
-    with folders.filelock.FileLock(opened_by_nobody(tmp_path) / "lock"), pytest.raises(ValueError, match="another process is at work"):
+    monkeypatch.setattr(
+        folders, "_take_up", lambda *_: pytest.fail("looked into a folder of another process")
+    )
+    with (
+        folders.filelock.FileLock(opened_by_nobody(tmp_path) / "lock"),
+        pytest.raises(ValueError, match="another process is at work"),
+    ):
         opened(ROW, base=tmp_path)
     assert [path.name for path in (tmp_path / ROW.name / "seed0").iterdir()] == ["lock"]
 
@@ -133,22 +143,48 @@ def test_a_run_with_a_part_missing_is_refused_and_nothing_is_lost(harm, short, t
     if harm == "no state":
         (folder / "state.safetensors").unlink()
     else:
-        text = {"a line is gone": [log[0], log[2]], "a line twice": [*log[:2], *log[1:]], "no column": ["a,b", "1,2"]}[harm]
+        text = {
+            "a line is gone": [log[0], log[2]],
+            "a line twice": [*log[:2], *log[1:]],
+            "no column": ["a,b", "1,2"],
+        }[harm]
         (folder / "metrics.csv").write_text("\n".join(text) + "\n")
     kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
     assert __main__.main(short) == 1
     message = capsys.readouterr().err
-    wanted = {"no state": "state.safetensors.*is missing", "a line is gone": "no line of iteration 100", "a line twice": "two lines of iteration 100"}
-    assert re.search(wanted.get(harm, "is not the log of a run"), message) and f"move {folder} away" in message
+    wanted = {
+        "no state": "state.safetensors.*is missing",
+        "a line is gone": "no line of iteration 100",
+        "a line twice": "two lines of iteration 100",
+    }
+    assert (
+        re.search(wanted.get(harm, "is not the log of a run"), message) and f"move {folder} away" in message
+    )
     assert {name: (folder / name).read_bytes() for name in kept} == kept
 
 
 def test_what_must_not_be_committed_is_not_kept(short, tmp_path, capsys):
     data = tmp_path / "repository" / "data"
-    assert __main__.main([*short, "--scale", "quick", "--keep"]) == 1 and "--keep is for results at the paper scale" in capsys.readouterr().err
-    quick = ["run", ROW.name, "--runs", str(tmp_path / "quick"), "--device", "cpu", "--scale", "quick", "--until", "1"]
+    assert (
+        __main__.main([*short, "--scale", "quick", "--keep"]) == 1
+        and "--keep is for results at the paper scale" in capsys.readouterr().err
+    )
+    quick = [
+        "run",
+        ROW.name,
+        "--runs",
+        str(tmp_path / "quick"),
+        "--device",
+        "cpu",
+        "--scale",
+        "quick",
+        "--until",
+        "1",
+    ]
     assert __main__.main(quick) == 0
-    with pytest.raises(ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are " "" "" "kept"):
+    with pytest.raises(
+        ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are kept"
+    ):
         folders.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
     assert not data.exists()
 
@@ -178,16 +214,18 @@ def few(short, monkeypatch):
 def goes_on_as_a_straight_run(row, base):
     """Train to the end from what is committed, and compare with a run that was never cut."""
     with folders.open_run(row, 0, "cpu", base=base) as folder:
-        fit = supervised.fit(row, folder=folder)
-    straight = supervised.fit(row)
-    same_log = np.array_equal(fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True)
+        fit = train.fit(row, folder=folder)
+    straight = train.fit(row)
+    same_log = np.array_equal(
+        fit.log.drop(columns="seconds"), straight.log.drop(columns="seconds"), equal_nan=True
+    )
     return same_log and all((fit.params[name] == straight.params[name]).all() for name in straight.params)
 
 
 def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(few, tmp_path):
     data = tmp_path / "repository" / "data"
     with folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder:
-        supervised.fit(few, folder=folder, until=17)
+        train.fit(few, folder=folder, until=17)
         written = folders.keep_state(folder)
     assert {p.name for p in written} == {"run.json", "metrics.csv", "state.safetensors"}
     assert written[0].parent == data / "partial" / few.name / "seed0" and not (data / "results").exists()
@@ -198,10 +236,19 @@ def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(few, tm
 @pytest.mark.parametrize("number", range(3))
 def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypatch):
     for until, killed_after in ((12, 3), (24, number)):
-        with folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder, monkeypatch.context() as patch:
-            supervised.fit(few, folder=folder, until=until)
+        with (
+            folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder,
+            monkeypatch.context() as patch,
+        ):
+            train.fit(few, folder=folder, until=until)
             copy, done = files.copy, []
-            patch.setattr(folders.files, "copy", lambda *paths: done.append(copy(*paths)) if len(done) < killed_after else 1 / 0)
+            patch.setattr(
+                folders.files,
+                "copy",
+                lambda *paths, copy=copy, done=done, most=killed_after: (
+                    done.append(copy(*paths)) if len(done) < most else 1 / 0
+                ),
+            )
             with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
                 folders.keep_state(folder)
     assert folders.iterations_done(tmp_path / "repository" / "data" / "partial" / few.name / "seed0") == 12
@@ -211,7 +258,7 @@ def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypat
 def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
     for base, until in (("far", 20), ("near", 10)):
         with folders.open_run(ROW, 0, "cpu", base=tmp_path / base) as folder:
-            supervised.fit(ROW, folder=folder, until=until)
+            train.fit(ROW, folder=folder, until=until)
     far, near = (tmp_path / base / ROW.name / "seed0" for base in ("far", "near"))
     folders.keep_state(far)
     before = contents(tmp_path / "repository")
@@ -239,11 +286,13 @@ def test_a_committed_state_that_has_come_further_is_gone_on_from_and_nothing_is_
     assert {*folders.STATE, *folders.RESULT} == {path.name for path in aside.iterdir()}
     assert __main__.main(short) == 0
     params = checkpoints.load_params(folder / "params.safetensors")
-    straight = supervised.fit(ROW).params
+    straight = train.fit(ROW).params
     assert all((params[name] == straight[name]).all() for name in straight)
 
 
-@pytest.mark.parametrize("content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}'])
+@pytest.mark.parametrize(
+    "content", ["", '{"settings"', "{}", "[]", '{"settings": {}}', '{"settings": {}, "origin": []}']
+)
 def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     folder = opened(ROW, base=tmp_path)
     (folder / "run.json").write_text(content)
@@ -252,7 +301,10 @@ def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     assert (folder / "run.json").read_text() == content
 
 
-@pytest.mark.parametrize(("field", "value"), [("meta_batch_size", 0), ("inner_steps", -1), ("outer_lr", 0.0), ("clip", -1.0), ("inner_lr", np.nan)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("meta_batch_size", 0), ("inner_steps", -1), ("outer_lr", 0.0), ("clip", -1.0), ("inner_lr", np.nan)],
+)
 def test_settings_that_no_run_can_have_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{ROW.name}: {field}={value}, but it must be"):
         dataclasses.replace(ROW, **{field: value})
@@ -298,13 +350,19 @@ def test_options_that_cannot_be_are_refused(words, capsys):
 def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):
     for device in ("cpu", "cpu", "gpu"):
         folder = opened(ROW, 0, device, base=tmp_path)
-    assert [origin["device"] for origin in json.loads((folder / "run.json").read_text())["origin"]] == ["cpu", "gpu"]
+    assert [origin["device"] for origin in json.loads((folder / "run.json").read_text())["origin"]] == [
+        "cpu",
+        "gpu",
+    ]
 
 
 def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, short):
     assert __main__.main([*short, "--until", "100"]) == 0
     folder = tmp_path / "runs" / ROW.name / "seed0"
-    lines = [{"iteration": 100 * i, "seconds": i, "meta_loss": 1.0} | ({"validation": 2.0} if i % 500 == 0 else {}) for i in range(1, 3501)]
+    lines = [
+        {"iteration": 100 * i, "seconds": i, "meta_loss": 1.0} | ({"validation": 2.0} if i % 500 == 0 else {})
+        for i in range(1, 3501)
+    ]
     logs.write(folder / "metrics.csv", lines)
     kept = folders.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
@@ -313,18 +371,33 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
     values = np.array([[1.0, 40.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])  # the first comes back
-    assert measures.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [[False, True, False], [False] * 3]
+    assert measures.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [
+        [False, True, False],
+        [False] * 3,
+    ]
     got = measures.statistics("mse", values)
     assert got["mean"] == [2.0, 32.5, 1.0] and got["sd"] == [round((2 / 3) ** 0.5, 6), 7.5, 0.0]
-    assert got["diverged"] == [0, 1, 2] and got["tasks"] == 3 and got["mean_of_all"] == [2.0, round(95 / 3, 6), None]
+    assert (
+        got["diverged"] == [0, 1, 2]
+        and got["tasks"] == 3
+        and got["mean_of_all"] == [2.0, round(95 / 3, 6), None]
+    )
     assert measures.statistics("accuracy", np.array([[20.0], [100.0]]))["mean"] == [60.0]
 
 
 def test_the_fingerprint_follows_settings_and_not_words():
-    changes = [{"inner_lr": 0.1}, {"network": ("mlp", {})}, {"iterations": 1}, {"clip": 1.0}, {"family": "glyphs"}]
+    changes = [
+        {"inner_lr": 0.1},
+        {"network": ("mlp", {})},
+        {"iterations": 1},
+        {"clip": 1.0},
+        {"family": "glyphs"},
+    ]
     prints = {dataclasses.replace(ROW, **change).fingerprint for change in changes}
     assert len(prints | {ROW.fingerprint}) == len(changes) + 1
-    assert dataclasses.replace(ROW, title="x", place="y", quick={"iterations": 1}).fingerprint == ROW.fingerprint
+    assert (
+        dataclasses.replace(ROW, title="x", place="y", quick={"iterations": 1}).fingerprint == ROW.fingerprint
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,23 +413,34 @@ def test_errors_are_one_line_and_a_status(words, message, capsys):
 
 
 def test_the_commands_that_show_results_need_no_torch():
-    code = "import sys; from mamlkit.__main__ import main; assert main(['list']) == 0 and main(['table']) == 0; assert 'torch' not in sys.modules"
+    code = "import sys; from mamlkit.__main__ import main; "
+    code += "assert main(['list']) == main(['table']) == 0 and 'torch' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "omniglot-20way-5shot" in shown and "48.70 ± 1.84" in shown
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_so_and_has_the_status_of_its_signal(number, status, short, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_says_so_and_has_the_status_of_its_signal(
+    number, status, short, tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         gradient = supervised.meta_batch.meta_gradient
-        patch.setattr(supervised.meta_batch, "meta_gradient", lambda *args: (os.kill(os.getpid(), number), gradient(*args))[1])
+        patch.setattr(
+            supervised.meta_batch,
+            "meta_gradient",
+            lambda *args: (os.kill(os.getpid(), number), gradient(*args))[1],
+        )
         assert __main__.main(short) == status
     assert capsys.readouterr().err.endswith("\nstopped after iteration 1; the same command resumes it\n")
     assert __main__.main([*short, "--until", "2"]) == 0
 
 
 def test_without_its_repository_the_package_trains_or_refuses_before_it_does(tmp_path):
-    shutil.copytree(places.repository() / "mamlkit", tmp_path / "site" / "mamlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        places.repository() / "mamlkit",
+        tmp_path / "site" / "mamlkit",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     (tmp_path / "site" / "pyproject.toml").touch()  # of somebody else
     code = """
 import dataclasses
@@ -364,13 +448,24 @@ from mamlkit.__main__ import main
 from mamlkit.experiments import paper
 row = paper.ROWS["sinusoid-maml"]
 paper.ROWS[row.name] = dataclasses.replace(row, evaluations=row.evaluations[:1])
-commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick", "run sinusoid-maml --keep", "list", "table"]
+commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick"]
+commands += ["run sinusoid-maml --keep", "list", "table"]
 print([main(words.split()) for words in commands])
 """
-    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path / "site")}, "capture_output": True, "text": True}
+    options = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        "capture_output": True,
+        "text": True,
+    }
     shown = subprocess.run([sys.executable, "-c", code], check=True, **options)
     assert shown.stdout.splitlines()[-1] == "[0, 1, 1, 1, 1]"
-    assert shown.stderr.count("error: the committed results and the test goals lie in the repository's data/ " "folder") == 4
+    assert (
+        shown.stderr.count(
+            "error: the committed results and the test goals lie in the repository's data/ folder"
+        )
+        == 4
+    )
     assert "Traceback" not in shown.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sinusoid-maml-quick"]

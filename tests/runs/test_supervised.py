@@ -12,11 +12,14 @@ import torch
 from mamlkit import methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
-from mamlkit.runs import folders, supervised, terminal
+from mamlkit.runs import devices, folders, seeds, supervised, terminal, train
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
-    paper.get("glyphs-5way-1shot").at("quick"), iterations=4, meta_batch_size=2, network=("conv4", {"ways": 5, "filters": 4})
+    paper.get("glyphs-5way-1shot").at("quick"),
+    iterations=4,
+    meta_batch_size=2,
+    network=("conv4", {"ways": 5, "filters": 4}),
 )
 
 
@@ -34,37 +37,41 @@ def opened(row, seed=0, **options):
 def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "LOG_EVERY", 3)  # the halves end inside a window of the log
     half = row.iterations // 2
-    whole = supervised.fit(row, seed=1, folder=opened(row, 1, scale="quick", base=tmp_path / "whole"))
+    whole = train.fit(row, seed=1, folder=opened(row, 1, scale="quick", base=tmp_path / "whole"))
     folder = opened(row, 1, scale="quick", base=tmp_path / "halves")
-    first = supervised.fit(row, seed=1, folder=folder, until=half)
+    first = train.fit(row, seed=1, folder=folder, until=half)
     assert first.iteration == half and not equal(first.params, whole.params)
-    second = supervised.fit(row, seed=1, folder=folder)
+    second = train.fit(row, seed=1, folder=folder)
     assert second.iteration == row.iterations and equal(second.params, whole.params)
-    assert np.array_equal(second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True)
+    assert np.array_equal(
+        second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True
+    )
 
 
 def test_training_is_adam_on_the_meta_gradient():
     learner = supervised.build(ROW)
-    params = learner.model.init(supervised.generator(3, "init"))
+    params = learner.model.init(seeds.generator(3, "init"))
     family = tasks.make(ROW.family, "train", shots=10, queries=10)
     leaves = {k: v.clone().requires_grad_() for k, v in params.items()}
     optimiser = torch.optim.Adam(leaves.values(), lr=0.001, betas=(0.9, 0.999), eps=1e-8)
     for iteration in range(3):
-        batch = family.sample(supervised.generator(3, "train", iteration), 4)
-        gradient, _ = meta_batch.meta_gradient(methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch)
+        batch = family.sample(seeds.generator(3, "train", iteration), 4)
+        gradient, _ = meta_batch.meta_gradient(
+            methods.maml(learner), {k: v.detach() for k, v in leaves.items()}, batch
+        )
         for name, value in leaves.items():
             value.grad = gradient[name]
         optimiser.step()
-    assert equal(supervised.fit(ROW, seed=3, until=3).params, {k: v.detach() for k, v in leaves.items()})
+    assert equal(train.fit(ROW, seed=3, until=3).params, {k: v.detach() for k, v in leaves.items()})
 
 
 def test_the_seed_decides_the_run():
-    one, same, other = (supervised.fit(ROW, seed=seed).params for seed in (0, 0, 1))
+    one, same, other = (train.fit(ROW, seed=seed).params for seed in (0, 0, 1))
     assert equal(one, same) and not equal(one, other)
 
 
 def test_training_lowers_the_meta_loss():
-    log = supervised.fit(dataclasses.replace(ROW, iterations=300, meta_batch_size=25), validate=False).log
+    log = train.fit(dataclasses.replace(ROW, iterations=300, meta_batch_size=25), validate=False).log
     assert list(log.iteration) == [100, 200, 300]
     # 2,500 tasks a line: a standard error of about 0.08; untrained, the loss stays at 4.25.
     assert log.meta_loss.iloc[-1] < log.meta_loss.iloc[0] - 0.3
@@ -81,9 +88,9 @@ def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
             seen.append(torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]]))
 
     monkeypatch.setattr(supervised.torch.optim, "Adam", Watched)
-    supervised.fit(ROW, until=1, validate=False)
+    train.fit(ROW, until=1, validate=False)
     bound = float(seen[0].abs().median())
-    supervised.fit(dataclasses.replace(ROW, clip=bound), until=1, validate=False)
+    train.fit(dataclasses.replace(ROW, clip=bound), until=1, validate=False)
     assert (seen[0] > bound).any() and (seen[0] < -bound).any()
     assert torch.equal(seen[1], seen[0].clamp(-bound, bound)) and not torch.equal(seen[1], seen[0])
 
@@ -94,14 +101,16 @@ def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch)
     folder = opened(row, base=tmp_path)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     at = interrupted_at(monkeypatch, number, times=1)
-    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 5; the same command resumes") as stopped:
-        supervised.fit(row, folder=folder, validate=False)
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped after iteration 5; the same command resumes"
+    ) as stopped:
+        train.fit(row, folder=folder, validate=False)
     assert stopped.value.signum == number and at == [5]
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert folders.iterations_done(folder) == 5
     monkeypatch.undo()
-    resumed = supervised.fit(row, folder=folder, until=7, validate=False)
-    assert equal(resumed.params, supervised.fit(row, until=7, validate=False).params)
+    resumed = train.fit(row, folder=folder, until=7, validate=False)
+    assert equal(resumed.params, train.fit(row, until=7, validate=False).params)
 
 
 def interrupted_at(monkeypatch, number, *, times, iteration=5):
@@ -125,23 +134,27 @@ def interrupted_at(monkeypatch, number, *, times, iteration=5):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number, tmp_path, monkeypatch):
     folder = opened(ROW, base=tmp_path)
-    supervised.fit(ROW, folder=folder, until=2, validate=False)
+    train.fit(ROW, folder=folder, until=2, validate=False)
     saved = (folder / "state.safetensors").read_bytes()
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     ended = interrupted_at(monkeypatch, number, times=2)
-    with pytest.raises(KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved " "" "" "state") as stopped:
-        supervised.fit(ROW, folder=folder, validate=False)
-    assert stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
+    with pytest.raises(
+        KeyboardInterrupt, match="stopped at once; the same command resumes from the last saved state"
+    ) as stopped:
+        train.fit(ROW, folder=folder, validate=False)
+    assert (
+        stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
+    )
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.undo()
-    assert equal(supervised.fit(ROW, folder=folder).params, supervised.fit(ROW).params)
+    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["before it is replaced", "after"])
 @pytest.mark.parametrize("number", range(6))
 def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "LOG_EVERY", 2)
-    monkeypatch.setattr(supervised, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
     folder, replace, done = opened(ROW, base=tmp_path), os.replace, []
 
     class Killed(BaseException):
@@ -156,18 +169,21 @@ def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(os, "replace", killed)
-        supervised.fit(ROW, folder=folder, validate=False)
-    resumed, straight = supervised.fit(ROW, folder=folder, validate=False), supervised.fit(ROW, validate=False)
+        train.fit(ROW, folder=folder, validate=False)
+    resumed, straight = (
+        train.fit(ROW, folder=folder, validate=False),
+        train.fit(ROW, validate=False),
+    )
     assert equal(resumed.params, straight.params) and list(resumed.log.iteration) == [2, 4, 6, 8, 10]
     assert list(resumed.log.meta_loss) == list(straight.log.meta_loss)
 
 
 def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     folder, answers = opened(ROW, base=tmp_path), iter([False] * 4 + [True])
-    first = supervised.fit(ROW, folder=folder, stop=lambda: next(answers))
+    first = train.fit(ROW, folder=folder, stop=lambda: next(answers))
     assert first.iteration == 4 and folders.iterations_done(folder) == 4
-    assert supervised.fit(ROW, folder=folder, stop=lambda: True).iteration == 4
-    assert equal(supervised.fit(ROW, folder=folder).params, supervised.fit(ROW).params)
+    assert train.fit(ROW, folder=folder, stop=lambda: True).iteration == 4
+    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 
 def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, capsys):
@@ -198,16 +214,20 @@ def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeyp
 def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, inner_lr=1e20)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match=r"meta-loss is (nan|inf) at iteration \d+ of sinusoid-maml, seed 0, run folder " r"" r"" r".*inner_lr"):
-        supervised.fit(row, folder=folder)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"iteration \d+ of sinusoid-maml, seed 0, run folder .*: "
+        r"the meta-loss of iteration \d+ is (nan|inf); .*inner_lr",
+    ):
+        train.fit(row, folder=folder)
     assert not (folder / "state.safetensors").exists()
     folder = opened(ROW, base=tmp_path / "good")
-    supervised.fit(ROW, folder=folder, until=1)
+    train.fit(ROW, folder=folder, until=1)
     good, gradient = (folder / "state.safetensors").read_bytes(), meta_batch.meta_gradient
     poisoned = lambda *args: (gradient(*args)[0], torch.full((4,), torch.nan))
     monkeypatch.setattr(supervised.meta_batch, "meta_gradient", poisoned)
-    with pytest.raises(FloatingPointError, match="meta-loss is nan at iteration 10"):
-        supervised.fit(ROW, folder=folder)
+    with pytest.raises(FloatingPointError, match="meta-loss of iteration 10 is nan"):
+        train.fit(ROW, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
 
 
@@ -215,13 +235,16 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
 def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, tmp_path):
     row = dataclasses.replace(ROW, inner_lr=inner_lr)
     folder = opened(row, base=tmp_path)
-    with pytest.raises(FloatingPointError, match="parameters, or Adam's moments, are not finite at iteration 1 of sinusoid-maml, seed " "" "" "0"):
-        supervised.fit(row, folder=folder, until=1)
+    with pytest.raises(
+        FloatingPointError,
+        match="iteration 1 of sinusoid-maml, seed 0, run folder .*: the parameters, or the",
+    ):
+        train.fit(row, folder=folder, until=1)
     assert not (folder / "state.safetensors").exists()
 
 
 def test_no_task_of_an_evaluation_changes_another():
-    params = supervised.build(GLYPHS).model.init(supervised.generator(0, "init"))
+    params = supervised.build(GLYPHS).model.init(seeds.generator(0, "init"))
     test = GLYPHS.evaluations[0]
     few = supervised.evaluate(GLYPHS, params, test, n_tasks=3)
     many = supervised.evaluate(GLYPHS, params, test, n_tasks=supervised.EVALUATION_CHUNK + 5)
@@ -232,43 +255,57 @@ def test_no_task_of_an_evaluation_changes_another():
 
 def test_evaluation_is_a_plain_loop_over_tasks_and_leaves_no_tape():
     learner = supervised.build(ROW, ROW.evaluations[0])
-    params = supervised.fit(ROW).params
+    params = train.fit(ROW).params
     before = {k: v.clone() for k, v in params.items()}
     curves = supervised.evaluate(ROW, params, ROW.evaluations[0], n_tasks=4, seed=5)
     assert equal(params, before) and not any(p.requires_grad for p in params.values())
-    batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(supervised.generator(5, "evaluate test", 0), supervised.EVALUATION_CHUNK)
+    batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(
+        seeds.generator(5, "evaluate test", 0), supervised.EVALUATION_CHUNK
+    )
     for i in range(4):
         fast = {k: v.clone().requires_grad_() for k, v in params.items()}
         for step in range(11):
             x, y = (t[i] for t in batch.query)
-            assert np.isclose(curves["mse"][i, step], ((learner.model.apply(fast, x) - y) ** 2).mean().item(), rtol=1e-4)
-            gradient = torch.autograd.grad(learner.loss_fn(fast, tuple(t[i] for t in batch.support)), list(fast.values()))
+            assert np.isclose(
+                curves["mse"][i, step], ((learner.model.apply(fast, x) - y) ** 2).mean().item(), rtol=1e-4
+            )
+            gradient = torch.autograd.grad(
+                learner.loss_fn(fast, tuple(t[i] for t in batch.support)), list(fast.values())
+            )
             fast = {k: (v - 0.01 * g).detach().requires_grad_() for (k, v), g in zip(fast.items(), gradient)}
 
 
 def test_accuracy_and_cross_entropy_are_those_of_the_logits():
-    params = supervised.fit(GLYPHS).params
+    params = train.fit(GLYPHS).params
     curves = supervised.evaluate(GLYPHS, params, GLYPHS.evaluations[0], n_tasks=6)
     family = tasks.make("glyphs", "test", ways=5, shots=1, queries=1)
-    batch = family.sample(supervised.generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
+    batch = family.sample(seeds.generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
     for i in range(6):
         logits = supervised.build(GLYPHS).model.apply(params, batch.query[0][i])
-        assert np.isclose(curves["accuracy"][i, 0], 100 * (logits.argmax(1) == batch.query[1][i]).float().mean())
-        assert np.isclose(curves["cross_entropy"][i, 0], torch.nn.functional.cross_entropy(logits, batch.query[1][i]), rtol=1e-4)
+        assert np.isclose(
+            curves["accuracy"][i, 0], 100 * (logits.argmax(1) == batch.query[1][i]).float().mean()
+        )
+        assert np.isclose(
+            curves["cross_entropy"][i, 0],
+            torch.nn.functional.cross_entropy(logits, batch.query[1][i]),
+            rtol=1e-4,
+        )
 
 
 @pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
 def test_the_modes_of_a_caller_do_not_change_an_evaluation(row):
-    params = supervised.build(row).model.init(supervised.generator(0, "init"))
+    params = supervised.build(row).model.init(seeds.generator(0, "init"))
     wanted = supervised.evaluate(row, params, row.evaluations[0], n_tasks=3)
     with torch.inference_mode(), torch.autocast("cpu"):
-        found = supervised.evaluate(row, {k: v.clone() for k, v in params.items()}, row.evaluations[0], n_tasks=3)
+        found = supervised.evaluate(
+            row, {k: v.clone() for k, v in params.items()}, row.evaluations[0], n_tasks=3
+        )
     assert all(np.array_equal(found[metric], values) for metric, values in wanted.items())
 
 
 def test_what_cannot_be_evaluated_is_refused():
     row, test = GLYPHS, GLYPHS.evaluations[0]
-    params = supervised.build(row).model.init(supervised.generator(0, "init"))
+    params = supervised.build(row).model.init(seeds.generator(0, "init"))
     for n_tasks in (0, -1, 2.5):
         with pytest.raises(ValueError, match=f"n_tasks={n_tasks}, but it must be a whole number, at least 1"):
             supervised.evaluate(row, params, test, n_tasks=n_tasks)
@@ -279,7 +316,7 @@ def test_what_cannot_be_evaluated_is_refused():
 
 
 def test_generators_depend_on_seed_purpose_and_index_alone():
-    draw = lambda *key: torch.rand(4, generator=supervised.generator(*key))
+    draw = lambda *key: torch.rand(4, generator=seeds.generator(*key))
     assert torch.equal(draw(0, "train", 7), draw(0, "train", 7))
     keys = [(0, "train", 7), (1, "train", 7), (0, "init", 7), (0, "train", 8)]
     assert len({tuple(draw(*key).tolist()) for key in keys}) == 4
@@ -287,11 +324,11 @@ def test_generators_depend_on_seed_purpose_and_index_alone():
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="use 'cpu', or 'auto'"):
-        supervised.set_up("quantum")
+        devices.set_up("quantum")
     with pytest.raises(ValueError, match="device='meta' cannot be used"):
-        supervised.set_up("meta")
+        devices.set_up("meta")
     for threads in (0, 10**7, 1.5):
         with pytest.raises(ValueError, match=f"threads={threads}, but whole numbers from 1 to"):
-            supervised.set_up("cpu", threads=threads)
-    assert supervised.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
+            devices.set_up("cpu", threads=threads)
+    assert devices.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32

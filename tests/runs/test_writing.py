@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mamlkit import __main__
-from mamlkit.runs import folders, supervised
+from mamlkit.runs import folders, train
 from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
 
@@ -23,13 +23,27 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
 
 WRITTEN = [  # of a run that is kept unfinished, in order
     *("run.json", "metrics.csv", "state.safetensors", "params.safetensors", "tasks.npz", "result.json"),
-    *("seed0.metrics.csv", "seed0.safetensors", "seed0.tasks.npz", "seed0.json", "run.json", "metrics.csv", "state.safetensors"),
+    *(
+        "seed0.metrics.csv",
+        "seed0.safetensors",
+        "seed0.tasks.npz",
+        "seed0.json",
+        "run.json",
+        "metrics.csv",
+        "state.safetensors",
+    ),
 ]
 
 
 @pytest.mark.parametrize("number", range(len(WRITTEN)), ids=lambda number: f"{number} {WRITTEN[number]}")
 def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_path, monkeypatch, capsys):  # noqa: F811
-    monkeypatch.setattr(supervised, "evaluate_row", lambda row, params, **_: {e.name: {"mse": params["bias0"][None, :11].numpy() ** 2} for e in row.evaluations})
+    monkeypatch.setattr(
+        train,
+        "evaluate_row",
+        lambda row, params, **_: {
+            e.name: {"mse": params["bias0"][None, :11].numpy() ** 2} for e in row.evaluations
+        },
+    )
     assert __main__.main([*short, "--until", "3", "--keep"]) == 0
     before, written, write = contents(tmp_path), [], Path.write_bytes
 
@@ -44,7 +58,10 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_pat
         patch.setattr(Path, "write_bytes", full)
         assert __main__.main([*short, "--until", "5", "--keep"]) == 1
     assert written == WRITTEN[: number + 1]
-    assert f"No space left on device: '{tmp_path}" in (said := capsys.readouterr().err) and WRITTEN[number] + "'" in said
+    assert (
+        f"No space left on device: '{tmp_path}" in (said := capsys.readouterr().err)
+        and WRITTEN[number] + "'" in said
+    )
     after = contents(tmp_path)
     assert after.keys() == before.keys()  # nothing half-written lies about
     changed = sorted(path.name for path in after if after[path] != before[path])
@@ -67,24 +84,31 @@ def test_a_disk_of_12_kilobytes_is_one_line(short, tmp_path, capsys):  # noqa: F
 
 @pytest.mark.parametrize("harm", ["removed", "replaced", "emptied"])
 def test_a_run_folder_that_is_gone_midway_is_noticed_at_the_next_save(harm, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
-    harms = {"removed": shutil.rmtree, "replaced": lambda folder: (shutil.rmtree(folder), folder.mkdir()), "emptied": empty}
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
+    harms = {
+        "removed": shutil.rmtree,
+        "replaced": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+        "emptied": empty,
+    }
 
     def gone():
         if folders.iterations_done(folder) == 2:
             harms[harm](folder)
         return False
 
-    with pytest.raises(FileNotFoundError, match="seed0 was removed, emptied or replaced .* the state of iteration 3 is in " "" "" ".*seed0-rescued-3,"):
-        with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
-            supervised.fit(ROW, folder=folder, until=2)
-            supervised.fit(ROW, folder=folder, stop=gone, validate=False)
+    wanted = "seed0 was removed, emptied or replaced .* the state of iteration 3 is in .*seed0-rescued-3,"
+    with (
+        pytest.raises(FileNotFoundError, match=wanted),
+        folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder,
+    ):
+        train.fit(ROW, folder=folder, until=2)
+        train.fit(ROW, folder=folder, stop=gone, validate=False)
     assert not folder.exists() or not list(folder.iterdir())  # whoever is there now is left alone
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name("seed0-rescued-3").rename(folder)
     with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
-        fit = supervised.fit(ROW, folder=folder, until=5)
-    straight = supervised.fit(ROW, until=5).params
+        fit = train.fit(ROW, folder=folder, until=5)
+    straight = train.fit(ROW, until=5).params
     assert all((fit.params[name] == straight[name]).all() for name in straight)
 
 

@@ -31,8 +31,7 @@ def random_bank(classes=6, drawings=5, channels=1, height=4, width=4):
 
 
 def excess(counts):
-    """Pearson's statistic of uniformity over its bound: below 1, but for a false alarm, if counts are
-    uniform.
+    """Pearson's statistic over its bound: below 1, but for a false alarm, if counts are uniform.
 
     Each line of ``counts`` is a test of its own; they share the rate.
     """
@@ -98,7 +97,7 @@ def test_the_same_generator_gives_the_same_tasks_and_the_global_one_is_left_alon
     state = torch.get_rng_state()
     one, same = (family.sample(generator(seed), tasks) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(a, b) for half in range(2) for a, b in zip(one[half], same[half]))
+    assert all(torch.equal(a, b) for half in range(2) for a, b in zip(one[half], same[half], strict=True))
     assert not torch.equal(one.support[0], family.sample(generator(seed + 1), tasks).support[0])
 
 
@@ -162,7 +161,7 @@ def test_support_and_query_share_no_drawing():
         generator(), 50
     )
     support, query = ((255 * part).round().long().flatten(1) for part in (support, query))
-    for ours, theirs in zip(support, query):
+    for ours, theirs in zip(support, query, strict=True):
         assert len(set(ours.tolist()) | set(theirs.tolist())) == 6 * 20
 
 
@@ -173,7 +172,7 @@ def test_one_turn_for_all_drawings_of_a_class_in_a_task():
     family = ImageTasks(ClassBank(images, tuple("abcde")), 4, 2, 3, rotations=True)
     corners = [0, 6, 8, 2]  # after 0, 1, 2, 3 quarter turns counter-clockwise
     _, _, turns = family.draw(generator(3), 300)
-    for (inputs, labels), points in zip(family.sample(generator(3), 300), (2, 3)):
+    for inputs, labels in family.sample(generator(3), 300):
         corner = inputs.flatten(2).argmax(-1)
         assert torch.equal(corner, torch.tensor(corners)[turns].gather(1, labels))
     assert len(turns.unique(dim=0)) > 100  # of 256: classes and tasks do not turn together
@@ -238,7 +237,7 @@ def test_nearest_neighbour_equals_a_loop(family, seed):
     (support, support_labels), (query, query_labels) = batch
     for task, accuracy in enumerate(nearest_neighbour_accuracy(batch)):
         right = 0
-        for image, label in zip(query[task], query_labels[task]):
+        for image, label in zip(query[task], query_labels[task], strict=True):
             distances = torch.stack([((image - other) ** 2).sum() for other in support[task]])
             nearest = support_labels[task][distances <= distances.min() * (1 + 1e-5)]
             if label not in nearest:

@@ -15,20 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_omniglot import (  # noqa: F401 (small is a fixture)
-    CHARACTERS,
-    DRAWINGS,
-    SPLIT,
-    drawing,
-    files_of,
-    hash_of,
-    png,
-    small,
-    write,
-)
 
 from mamlkit.places import cache_dir
 from mamlkit.tasks import omniglot, omniglot_files
+from small_omniglot import CHARACTERS, DRAWINGS, SPLIT, drawing, files_of, hash_of, png, write
 
 # ---- what is loaded
 

@@ -6,15 +6,8 @@ import warnings
 import zlib
 
 import pytest
-from small_omniglot import (  # noqa: F401 (small is a fixture)
-    PART,
-    drawing,
-    files_of,
-    png,
-    put,
-    refused,
-    small,
-)
+
+from small_omniglot import PART, drawing, files_of, png, put, refused
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

@@ -4,9 +4,9 @@ import shutil
 import zipfile
 
 import pytest
-from small_omniglot import PART, files_of, put, right_bank, same, small  # noqa: F401 (small is a fixture)
 
 from mamlkit.tasks import omniglot
+from small_omniglot import PART, files_of, put, right_bank, same
 
 LAYOUTS = {
     "as it is": lambda name: name,

@@ -7,17 +7,9 @@ import zipfile
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_omniglot import (  # noqa: F401 (small is a fixture)
-    PART,
-    files_of,
-    put,
-    repacked,
-    right_bank,
-    same,
-    small,
-)
 
 from mamlkit.tasks import omniglot
+from small_omniglot import PART, files_of, put, repacked, right_bank, same
 
 PIECES = ["Greek", "Angelic", "character01", "character02", "0017_01.png", "0017_01.PNG", "x_9.png", "_.png"]
 PIECES += ["__MACOSX", "._0017_01.png", "...", ".", "", "\\", "C:", "\u00e9", "0017_" + "9" * 90 + ".png"]

@@ -112,10 +112,18 @@ def test_a_range_may_be_a_point_but_then_nobody_is_blind():
         task_blind_mse(phase=(1.0, 1.0))
 
 
-@pytest.mark.parametrize("x, amplitude, phase", [
-    ((4, 5), (4, 1, 1), (4, 1, 1)), ((4, 5, 2), (4, 1, 1), (4, 1, 1)), ((4, 2, 1), (4, 1, 1), (4, 1, 1)),
-    ((4, 5, 1), (4,), (4, 1, 1)), ((4, 5, 1), (1, 1, 1), (4, 1, 1)), ((4, 5, 1), (4, 1, 1), (4, 5, 1)), ((4, 5, 1), (4, 1, 1), (5, 1, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "amplitude", "phase"),
+    [
+        ((4, 5), (4, 1, 1), (4, 1, 1)),
+        ((4, 5, 2), (4, 1, 1), (4, 1, 1)),
+        ((4, 2, 1), (4, 1, 1), (4, 1, 1)),
+        ((4, 5, 1), (4,), (4, 1, 1)),
+        ((4, 5, 1), (1, 1, 1), (4, 1, 1)),
+        ((4, 5, 1), (4, 1, 1), (4, 5, 1)),
+        ((4, 5, 1), (4, 1, 1), (5, 1, 1)),
+    ],
+)
 def test_points_and_tasks_of_other_shapes_are_not_mixed(x, amplitude, phase):
     with pytest.raises(ValueError, match="has shape"):
         Sinusoid(shots=2).examples(torch.zeros(x), torch.ones(amplitude), torch.zeros(phase))

@@ -47,10 +47,14 @@ def _folder() -> Path | None:
     What other sources have left in the same surroundings is removed.
     """
     name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
-    places = [HERE / "__pycache__", Path(platformdirs.user_cache_dir("mamlkit")) / own]
+    places = [HERE / "__pycache__"]
+    with suppress(
+        RuntimeError
+    ):  # of somebody without a home; older platformdirs say "~/.cache", which is not absolute
+        places.append(Path(platformdirs.user_cache_dir("mamlkit")) / own)
     if numba.config.CACHE_DIR:
         places.insert(0, Path(numba.config.CACHE_DIR).absolute() / own)
-    for place in filter(Path.is_absolute, places):  # "~/.cache" of somebody without a home is not
+    for place in filter(Path.is_absolute, places):
         with suppress(OSError):
             folder = place / name
             folder.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,6 @@ def write(folder: Path, part: str, files: dict[str, bytes], packed: bool = True)
         (folder / name).write_bytes(data)
 
 
-@pytest.fixture
 def small(monkeypatch, tmp_path) -> Path:
     """A whole Omniglot of 3 characters x 4 drawings; its folder."""
     monkeypatch.setattr(omniglot, "_split_of", lambda: SPLIT)

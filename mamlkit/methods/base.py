@@ -1,0 +1,127 @@
+"""What every method is made from, and what it says of itself."""
+
+__all__ = ["Learner", "Method"]
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from mamlkit import maml
+from mamlkit.maml import Params, Task
+from mamlkit.methods.losses import LOSSES
+from mamlkit.models import Model
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network with its loss and its inner update: all that a method is made from.
+
+    A class made from this one may change the loss or the update, and goes the general way.
+
+    Args:
+        model: network (see :mod:`mamlkit.models`).
+        loss: a name in :data:`LOSSES`.
+        inner_lr: alpha.
+        inner_steps: gradient steps of the inner update in meta-training.
+        shots: K, support examples per class (or points of a regression task).
+
+    Raises:
+        ValueError: an unknown loss, or a number that no learner can have.
+    """
+
+    model: Model
+    loss: str
+    inner_lr: float
+    inner_steps: int
+    shots: int
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss={self.loss!r}, but it must be one of {', '.join(map(repr, LOSSES))}")
+        if not 0 <= self.inner_lr < math.inf:
+            raise ValueError(f"inner_lr={self.inner_lr}, but it must be finite, at least 0")
+        for name, least in (("inner_steps", 0), ("shots", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name}={value!r}, but it must be a whole number, at least {least}")
+
+    def adapting(self, *names: str) -> "Learner":
+        """A learner whose inner update moves these parameters and no others; all are meta-learned.
+
+        Raises:
+            ValueError: a name that is none of the network's.
+        """
+        own = self.model.shapes.keys()
+        if unknown := set(names) - own:
+            raise ValueError(f"{sorted(unknown)} are no parameters of this network: it has {', '.join(own)}")
+        return dataclasses.replace(self, model=self.model._replace(frozen=frozenset(own - set(names))))
+
+    def loss_fn(self, params: Params, examples: tuple[Tensor, Tensor]) -> Tensor:
+        """The loss L_T(f_params) on inputs and targets: a scalar."""
+        inputs, targets = examples
+        return LOSSES[self.loss](self.model.apply(params, inputs), targets, self.shots)
+
+    def adapt(self, params: Params, support: Any, first_order: bool = False) -> Params:
+        """:func:`mamlkit.maml.adapt` with this learner's settings."""
+        return maml.adapt(self.loss_fn, params, support, first_order=first_order, **self._update)
+
+    def adaptation_path(self, params: Params, support: Any) -> list[Params]:
+        """:func:`mamlkit.maml.adaptation_path` with this learner's settings."""
+        return maml.adaptation_path(self.loss_fn, params, support, **self._update)
+
+    @property
+    def _update(self) -> dict[str, Any]:
+        return {"inner_lr": self.inner_lr, "inner_steps": self.inner_steps, "frozen": self.model.frozen}
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """What is compared: its parameters, its loss of one task, and its predictions.
+
+    All three are written for one task; :mod:`mamlkit.engine` batches them. Training goes by the loss; validation,
+    tests and figures go by the predictions.
+
+    Args:
+        learner: network, loss and inner update.
+
+    Raises:
+        TypeError: a class has a loss of its own, but inherits its predictions. It may adapt in another way than
+            they do, so it must say them again.
+    """
+
+    learner: Learner
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "loss" in vars(cls) and "predict" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has a loss of its own, but not its own predictions; beside the loss define "
+                "predict(self, params, task), which returns the query outputs [inner_steps + 1, points, outputs]"
+            )
+
+    def init(self, generator: Generator) -> Params:
+        """All that is meta-learned, theta: the network's parameters, and what the method adds to them."""
+        return self.learner.model.init(generator)
+
+    @abstractmethod
+    def loss(self, params: Params, task: Task) -> Tensor:
+        """What one task adds to the meta-loss: a scalar."""
+
+    @abstractmethod
+    def predict(self, params: Params, task: Task) -> Tensor:
+        """Outputs for the query inputs after 0, 1, ... inner steps: ``[inner_steps + 1, points, outputs]``."""
+
+    @cached_property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """The shape of each parameter of :meth:`init`, by name."""
+        if type(self).init is Method.init:
+            return self.learner.model.shapes
+        return {name: value.shape for name, value in self.init(Generator().manual_seed(0)).items()}

@@ -1,0 +1,45 @@
+"""Where is computed, and with which arithmetic."""
+
+__all__ = ["described", "set_up"]
+
+import torch
+
+from mamlkit.engine.threads import check
+
+
+def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = None) -> torch.device:
+    """Choose the device and make its arithmetic explicit.
+
+    Args:
+        device: ``"auto"`` (CUDA where there is one, else CPU), or a name torch knows (``"mps"`` is untested).
+        tf32: let a GPU round the inputs of matrix products to 10 bits. Off for every reported number.
+        threads: CPU threads; torch's own choice if None.
+
+    Raises:
+        ValueError: for a device that is not there, and a number of threads that cannot be meant.
+    """
+    if threads is not None:
+        check(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()  # which "meta" has not
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used ({error}); use 'cpu', or 'auto' for what is there"
+        ) from error
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return chosen
+
+
+def described(device: torch.device) -> str:
+    """A device as the record of a run names it."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device}, {torch.get_num_threads()} thread(s)"
+    )

@@ -1,0 +1,204 @@
+"""The one training loop: step, log, save, stop; and the tests of what it gives."""
+
+__all__ = ["Fit", "Training", "begin", "evaluate_row", "fit"]
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mamlkit.experiments.rows import Experiment, PolicyRow
+from mamlkit.maml import Params
+from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Training(Protocol):
+    """What the loop trains: its state, its step, and a line of its log.
+
+    All that a step changes is here, and what it draws depends on the iteration alone. So a training that goes
+    on from a saved state does what it would have done.
+
+    Args:
+        params: theta.
+        optimiser: whose moments belong to the state, if there is one.
+        window: the losses that no line of the log has yet.
+        every: iterations between two lines of the log.
+        columns: that a line may have.
+        shown: those that the progress bar has.
+    """
+
+    params: Params
+    optimiser: Optimizer | None
+    window: list[Tensor]
+    every: int
+    columns: list[str]
+    shown: tuple[str, ...]
+
+    def step(self, iteration: int) -> None:
+        """One outer update, after so many; ``FloatingPointError`` if there is none to take."""
+
+    def check(self, iteration: int) -> None:
+        """``FloatingPointError`` if a loss of the window is not finite; the last one is of this iteration."""
+
+    def line(self, iteration: int) -> dict[str, float]:
+        """What the log says of the iterations since its last line; the window is empty after it."""
+
+    def close(self) -> None:
+        """End what a training has started, such as threads."""
+
+
+class Fit(NamedTuple):
+    """What training gives.
+
+    Args:
+        params: theta after the last iteration.
+        log: a line for every iteration of a policy, else for 100: iteration, seconds, and what
+            :attr:`Training.columns` says.
+        iteration: outer updates done.
+    """
+
+    params: Params
+    log: pd.DataFrame
+    iteration: int
+
+
+def begin(
+    row: Experiment,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    *,
+    threads: int | None = None,
+    validate: bool = True,
+) -> Training:
+    """The training of a row before its first iteration. Arguments as for :func:`fit`."""
+    if isinstance(row, PolicyRow):
+        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+
+        return policies.PolicyTraining(row, seed, device, threads)
+    return supervised.SupervisedTraining(row, seed, device, validate)
+
+
+def fit(
+    row: Experiment,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    folder: Path | None = None,
+    until: int | None = None,
+    progress: bool = False,
+    threads: int | None = None,
+    validate: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> Fit:
+    """Meta-train a row. Paper: Algorithms 1 and 2 with Adam as the outer optimiser; Algorithm 3 with TRPO.
+
+    Args:
+        row: the experiment, at either scale.
+        seed: of the initialisation, the tasks and the episodes.
+        device: where to compute; simulations use the CPU's cores in any case.
+        folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed exactly.
+            None keeps nothing.
+        until: stop after this many iterations; the row's own number if None.
+        progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
+        threads: of simulations; None takes all cores. Results do not depend on it.
+        validate: follow the error or accuracy on validation tasks, where there are some.
+        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells how
+            far it came.
+
+    Raises:
+        ValueError: state or log in the folder are damaged, or of another run.
+        OSError: state or log cannot be written, or somebody has removed the folder; the message says what is
+            left.
+        FloatingPointError: a loss, the parameters or the moments of the optimiser are not finite; the last
+            saved state is from before.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on
+            the second one at once, and the last saved state stays.
+    """
+    with closing(begin(row, seed, device, threads=threads, validate=validate)) as training:
+        store = checkpoints.Store(folder, row, seed, training.every, training.columns)
+        first, training.window, log = store.load(training.params, training.optimiser)
+        last = row.iterations if until is None else min(until, row.iterations)
+        iteration, before = first, log[-1]["seconds"] if log else 0.0
+        start = saved = time.perf_counter()
+        run = f"{row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
+
+        def save() -> None:
+            _check(training, iteration, run)  # what is not finite never replaces what was good
+            store.save(iteration, training.params, training.optimiser, training.window, log)
+
+        bar = progress_bar(row, first, progress)
+        with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar:
+            while iteration < last and not asked_to_stop and not (stop and stop()):
+                with _located(iteration + 1, run):
+                    training.step(iteration)
+                iteration += 1
+                bar.update()
+                if iteration % training.every == 0 or iteration == row.iterations:
+                    # One look per window, so that a GPU is not made to wait at every iteration.
+                    _check(training, iteration, run)
+                    elapsed = time.perf_counter() - start
+                    line = {"iteration": iteration, "seconds": before + elapsed} | training.line(iteration)
+                    log.append(line)
+                    rate = (iteration - first) * row.meta_batch_size / elapsed
+                    shown = {name: f"{line[name]:.4g}" for name in training.shown if name in line}
+                    bar.set_postfix({"tasks/s": f"{rate:.0f}", **shown}, refresh=False)
+                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    save()
+                    saved = time.perf_counter()
+            save()
+        if asked_to_stop:
+            said = f"stopped after iteration {iteration}; the same command resumes it"
+            raise Interrupted(said, asked_to_stop[0])
+        return Fit(training.params, pd.DataFrame(log, columns=training.columns), iteration)
+
+
+def _check(training: Training, iteration: int, run: str) -> None:
+    with _located(iteration, run):
+        training.check(iteration)
+        if not checkpoints.finite(training.params, training.optimiser):
+            raise FloatingPointError(
+                "the parameters, or the optimiser's moments, are not finite; try a smaller inner_lr"
+            )
+
+
+@contextmanager
+def _located(iteration: int, run: str) -> Iterator[None]:
+    """Say in which run and iteration an error was found."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(
+            f"iteration {iteration} of {run}: {error}; the last state is kept"
+        ) from error
+
+
+def evaluate_row(
+    row: Experiment,
+    params: Params,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    threads: int | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
+
+    Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate` and
+    :func:`mamlkit.runs.policies.evaluate`.
+    """
+    if isinstance(row, PolicyRow):
+        from mamlkit.runs import policies
+
+        test = lambda e: policies.evaluate(row, params, e, seed=seed, device=device, threads=threads)
+    else:
+        test = lambda e: supervised.evaluate(row, params, e, seed=seed, device=device)
+    return {evaluation.name: test(evaluation) for evaluation in row.evaluations}

@@ -1,0 +1,139 @@
+"""The how-to page's examples: run in a copy of the package, and held against slow twins."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import relative_error, small_problem
+from mamlkit import maml, methods, places, tasks
+from mamlkit.engine import meta_batch
+from mamlkit.experiments import paper
+from mamlkit.runs import seeds, supervised
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "book" / "how-to.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```\{code-block\} python\n:caption: ([^\n]+)\n\n(.*?)```", PAGE, re.S)
+RUNS = ["square-anil", "sinusoid-reptile", "glyphs-prototypes"]
+NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
+ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=2, meta_batch_size=4, network=NETWORK)
+
+
+def write(package: Path) -> None:
+    """Add to a package what the page adds: whole files, and lines of tables with their imports."""
+    for caption, text in BLOCKS:
+        table, _, name = caption.rpartition(" in ")
+        path = package.parent / name
+        if not table:
+            path.write_text(text, encoding="utf-8")
+            continue
+        lines = text.strip().splitlines(keepends=True)
+        imports = [line for line in lines if line.startswith("from ")]
+        entry = "".join(line for line in lines if line not in imports)
+        before, opening, after = re.split(
+            rf"^({table}\b.* = [\[{{(]\n)", path.read_text(encoding="utf-8"), maxsplit=1, flags=re.M
+        )
+        first = before.index("from mamlkit")
+        path.write_text(before[:first] + "".join(imports) + before[first:] + opening + entry + after, "utf-8")
+
+
+def test_the_page_says_what_is_tested():
+    captions = [caption for caption, _ in BLOCKS]
+    assert len(captions) == PAGE.count("{code-block} python") == 10
+    assert all(f'"{name}"' in PAGE for name in RUNS)
+
+
+def test_what_the_page_adds_trains_and_is_tested_at_the_quick_scale(tmp_path):
+    shutil.copytree(ROOT / "mamlkit", tmp_path / "mamlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    write(tmp_path / "mamlkit")
+    code = f"""
+from mamlkit.__main__ import main
+from mamlkit.rl import envs
+for name in {RUNS}:
+    assert main(["run", name, "--scale", "quick", "--until", "30", "--threads", "1"]) == 0
+envs.make("half-cheetah-slow", goals=[0.3]).close()
+"""
+    settings = {"PYTHONPATH": str(tmp_path), "MAMLKIT_DATA": "none", "MAMLKIT_CACHE": str(places.cache_dir())}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert all((tmp_path / "runs" / f"{name}-quick" / "seed0" / "result.json").exists() for name in RUNS)
+    curves = dict(line.split(": ") for line in shown.stdout.splitlines() if ": " in line)
+    anil = [float(word) for word in curves["square-anil K=10 mse"].split()]
+    assert len(anil) == 11 and anil[-1] < anil[0]  # adaptation helps
+    assert float(curves["glyphs-prototypes Q=15 accuracy"]) > 40  # of five classes
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """The methods of the page, in the table."""
+    scope = {}
+    for caption, text in BLOCKS:
+        if caption.startswith("mamlkit/methods/"):
+            exec(text, scope)
+    for name in ("anil", "Reptile", "Prototypes"):
+        monkeypatch.setitem(methods.METHODS, name.lower(), scope[name])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", ["anil", "reptile"])
+def test_the_methods_of_the_page_have_the_gradient_of_the_general_way(page, name, steps):
+    learner = dataclasses.replace(supervised.build(ROW), inner_lr=0.05, inner_steps=steps)
+    params = {k: value.double() for k, value in learner.model.init(seeds.generator(0, "init")).items()}
+    generator = torch.Generator().manual_seed(0)
+    points = lambda: torch.randn(6, 10, 1, generator=generator, dtype=torch.float64)
+    six = maml.Task((points(), points()), (points(), points()))
+    method = methods.METHODS[name](learner)
+    gradient, losses = meta_batch.meta_gradient(method, params, six)
+    wanted, wanted_losses = maml.meta_gradient(method.loss, params, six)
+    assert all(relative_error({k: gradient[k]}, {k: wanted[k]}) < 1e-9 for k in params)
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9)
+
+
+def test_anil_adapts_the_head_alone_in_training_and_in_tests(page):
+    row = dataclasses.replace(ROW, method="anil")
+    params = supervised.method(row).init(seeds.generator(0, "init"))
+    test = row.evaluations[1]
+    found, all_layers = (supervised.evaluate(r, params, test, n_tasks=600)["mse"] for r in (row, ROW))
+    family = tasks.make("sinusoid", "test", shots=test.shots, queries=test.queries)
+    batch = family.sample(seeds.generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
+    learner = supervised.build(row, test)
+    for i in range(3):
+        support, (x, y) = (tuple(t[i] for t in pair) for pair in batch)
+        fast = dict(params)
+        for step in range(test.inner_steps + 1):
+            wanted = ((learner.model.apply(fast, x) - y) ** 2).mean()
+            assert np.isclose(found[i, step], float(wanted), rtol=1e-4)
+            head = {name: fast[name].clone().requires_grad_() for name in ("weight2", "bias2")}
+            gradient = torch.autograd.grad(learner.loss_fn({**fast, **head}, support), list(head.values()))
+            fast |= {k: (w - test.inner_lr * g).detach() for (k, w), g in zip(head.items(), gradient)}
+    assert np.array_equal(found[:, 0], all_layers[:, 0])
+    assert np.abs(found - all_layers)[:, -1].mean() > 0.2  # to adapt all layers gives other numbers
+
+
+def test_the_gradient_of_reptile_is_the_way_to_the_adapted_parameters(page):
+    learner, params, batch = small_problem("mlp")
+    gradient, _ = meta_batch.meta_gradient(methods.METHODS["reptile"](learner), params, batch)
+    ends = [learner.adapt(params, tuple(t[i] for t in batch.support)) for i in range(3)]
+    wanted = {name: sum(params[name] - end[name] for end in ends) / 3 for name in params}
+    assert relative_error(gradient, wanted) < 1e-11
+
+
+def test_a_query_of_prototypes_belongs_to_the_nearest_mean(page):
+    learner, params, batch = small_problem("conv-stride")
+    (outputs,) = meta_batch.predictions(methods.METHODS["prototypes"](learner), params, batch)
+    for i in range(3):
+        (images, labels), (queries, _) = (tuple(t[i] for t in pair) for pair in batch)
+        embed = lambda x: learner.model.apply(params, x).detach().numpy()
+        support, query = embed(images), embed(queries)
+        for label in range(2):
+            centre = support[labels.numpy() == label].mean(0)
+            assert np.allclose(outputs[i, :, label], -((query - centre) ** 2).sum(1), rtol=1e-10)

@@ -93,8 +93,7 @@ def test_margins_are_those_stated():
         line for _, line in printed.iterrows() if all(line[k] == v for k, v in keys.items())
     )
     assert (
-        results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), drawn)
-        == 1.0
+        results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), drawn) == 1.0
     )
     assert results.margin(pick(place="Table 2", method="MAML", step=1), drawn) == pytest.approx(0.067)
     navigation = 0.1 * (40.41 - 11.68)

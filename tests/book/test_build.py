@@ -4,6 +4,7 @@ Each fixture is a tiny book in a temporary folder, built by the command of the M
 built side by side, since most of a small build is start-up time.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,12 +14,16 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from jupyter_cache import get_cache
+from myst_nb.core.config import NbParserConfig
+from myst_nb.core.execute import create_client
 
 import made_clone
 import mamlbook
 from mamlkit import places
 
 ROOT = Path(__file__).parents[2]
+LOG = logging.getLogger(__name__)
 
 CLEAN = """\
 import matplotlib.pyplot as plt
@@ -128,6 +133,33 @@ def test_a_clean_book_builds_and_needs_no_network(builds, name):
     assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/tex-svg-full.js" in front
     assert (site / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 1_000_000
     assert len(list((folder / "_build" / ".jupyter_cache").iterdir())) == 1
+
+
+# It ends when the other notebook has begun.
+MEETS = """\
+import time
+from pathlib import Path
+Path("{mine}").touch()
+while not Path("{other}").exists():
+    time.sleep(0.01)"""
+
+
+def test_notebooks_are_executed_side_by_side_and_one_that_fails_is_left(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("JOBS", "2")
+    codes = {name: MEETS.format(mine=name, other=other) for name, other in ("ab", "ba")} | {"c": "1 / 0"}
+    pages = {name: tmp_path / f"{name}.ipynb" for name in codes}
+    metadata = {"kernelspec": {"name": "of-a-reader", "display_name": "x"}}
+    for name, code in codes.items():
+        cells = [nbformat.v4.new_code_cell(code)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), pages[name])
+    kept = str(tmp_path / "kept")
+    app = SimpleNamespace(config=SimpleNamespace(nb_execution_cache_path=kept, nb_execution_timeout=300))
+    env = SimpleNamespace(doc2path=lambda name: pages.get(name, tmp_path / "page.md"))
+    mamlbook.execute_ahead(app, env, ["page", *pages])
+    assert [mamlbook.is_cached(get_cache(kept), page) for page in pages.values()] == [True, True, False]
+    config = NbParserConfig(execution_mode="cache", execution_cache_path=kept)
+    with caplog.at_level("INFO"), create_client(mamlbook.read(pages["a"]), pages["a"], config, LOG):
+        assert "Using cached notebook" in caplog.text
 
 
 @pytest.fixture

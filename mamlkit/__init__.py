@@ -1,2 +1,4 @@
-"""MAML (Finn, Abbeel & Levine, ICML 2017), reproduced. Modules are the namespaces: ``from mamlkit import
-maml, tasks``."""
+"""MAML (Finn, Abbeel & Levine, ICML 2017), reproduced.
+
+Modules are the namespaces: ``from mamlkit import maml, tasks``.
+"""

@@ -69,8 +69,9 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, names: Iterable[str], older_than: float = 0.0) -> None:
-    """Remove what processes that were killed while they wrote have left; what cannot be removed only takes
-    room.
+    """Remove what processes that were killed while they wrote have left.
+
+    What cannot be removed only takes room.
 
     Args:
         folder: where to look.

@@ -1,5 +1,4 @@
-"""Errors and returns of test tasks over inner steps: their means, and which tasks have diverged. No torch
-here."""
+"""Errors and returns of test tasks over inner steps: means, and which tasks have diverged. No torch here."""
 
 __all__ = ["DIVERGED_MSE", "EXPLODED_MSE", "STEPS_KEPT", "diverged", "statistics"]
 
@@ -44,14 +43,13 @@ def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
         [2.0, 30.0, 2.0]
     """
     out = diverged(values) if metric == "mse" else ~np.isfinite(values)
-    kept = np.ma.array(values, mask=out, dtype=float)
+    kept: np.ma.MaskedArray[Any, Any] = np.ma.array(values, mask=out, dtype=float)
     rounded = lambda of_steps: np.ma.filled(of_steps, np.nan).round(DECIMALS).tolist()
+    of_all = values.mean(0, dtype=float).tolist()
     return {
         "mean": rounded(kept.mean(0)),
         "sd": rounded(kept.std(0)),
         "tasks": len(values),
         "diverged": out.sum(0).tolist(),
-        "mean_of_all": [
-            round(v, DECIMALS) if np.isfinite(v) else None for v in values.mean(0, dtype=float).tolist()
-        ],
+        "mean_of_all": [round(v, DECIMALS) if np.isfinite(v) else None for v in of_all],
     }

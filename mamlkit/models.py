@@ -5,6 +5,7 @@ __all__ = ["NETWORKS", "Layer", "Model", "Window", "conv4", "mlp"]
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-Params = dict[str, Tensor]
+from mamlkit.maml import Params
+
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, the authors' value; PyTorch's own is 1e-5
 
 
@@ -140,7 +142,7 @@ def mlp(
 
     def init(generator: Generator) -> Params:
         params = {}
-        for layer, (fan_in, fan_out) in enumerate(zip(widths, widths[1:])):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             params[f"weight{layer}"] = truncated_normal((fan_out, fan_in), std, generator)
             params[f"bias{layer}"] = torch.zeros(fan_out)
             if layer in normalised:

@@ -50,7 +50,7 @@ from torch.func import vmap
 from mamlkit import maml, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
-from mamlkit.report import notebook, pages, plots, results
+from mamlkit.report import notebook, pages, plots, plots_images, results
 from mamlkit.runs import devices, rederive, seeds, supervised, train
 from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
 
@@ -119,7 +119,7 @@ notebook.table(
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test characters (rows), each in eight hands.", "name": "fig-omniglot-drawings"}, "image": {"alt": "A sheet of black line drawings on white, four rows of eight. Each row is one character of a few pen strokes; the eight versions differ in size, slant, place and how the strokes bend.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.4, 3.3))
 sheet = banks["test"].images[[10, 150, 260, 330], :8, 0]
-plots.drawings(ax, sheet, rows=[f"character {i}" for i in range(1, 5)])
+plots_images.drawings(ax, sheet, rows=[f"character {i}" for i in range(1, 5)])
 plt.show()
 
 # %% [markdown]
@@ -147,7 +147,7 @@ fig, ax = plt.subplots(figsize=(5.4, 4.3))
 columns = [task.support[0].view(5, 1, 28, 28), task.query[0].view(5, 3, 28, 28)]
 sheet = torch.cat(columns, 1).transpose(0, 1)  # [rows, classes, height, width]
 rows = ["support", "query 1", "query 2", "query 3"]
-plots.drawings(ax, sheet, rows=rows, columns=[f"class {n}" for n in range(5)])
+plots_images.drawings(ax, sheet, rows=rows, columns=[f"class {n}" for n in range(5)])
 ax.axhline(29.5 + 1.5, color=plots.COLOURS["blue"], linewidth=1.5)
 ax.xaxis.tick_top()
 plt.show()
@@ -395,11 +395,11 @@ notebook.check("MAML: the first step brings 80 % of what ten bring, or more", en
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run. Left: accuracy on 100 validation tasks in the course of training, after three inner steps. Right: accuracy on the test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.", "name": "fig-omniglot-quick"}, "image": {"alt": "Left, accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Right, both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
-plots.accuracy_curves(
+plots_images.accuracy_curves(
     left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20
 )
 by_step = {name: curve_of(dict(enumerate(curve.T))) for name, curve in curves.items()}
-plots.accuracy_curves(right, by_step, chance=20)
+plots_images.accuracy_curves(right, by_step, chance=20)
 left.set(ylim=(0, 100))
 right.set(ylabel="")
 right.legend(loc="lower right")
@@ -437,7 +437,7 @@ notebook.check(
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A task before and after one, two and three inner steps. Left: the support. Then its five queries, one of each class, with the probabilities that the network gives to the five classes (columns); the right class is framed, the answer is bold.", "name": "fig-omniglot-steps"}, "image": {"alt": "Two columns of five drawings, support and queries, and four heat maps of five by five probabilities. Before adaptation the bright cells bear no relation to the framed diagonal. After one step most of the framed cells are bright, and further steps make the probabilities more extreme."}}
 fig, axes = plt.subplots(1, 5, figsize=(7.6, 2.4), width_ratios=[0.4, 1, 1, 1, 1])
 sheet = torch.stack([one.support[0], one.query[0]], 1)[:, :, 0]
-plots.drawings(
+plots_images.drawings(
     axes[0],
     sheet,
     rows=[f"class {n}" for n in range(5)],
@@ -445,7 +445,7 @@ plots.drawings(
     gap=4,
 )
 axes[0].tick_params(axis="x", rotation=90)
-plots.class_probabilities(axes[1:], probabilities, one.query[1])
+plots_images.class_probabilities(axes[1:], probabilities, one.query[1])
 plt.show()
 
 # %% [markdown]
@@ -514,8 +514,8 @@ tests = {
     for label, key in queries.items()
 }
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
-plots.accuracy_curves(left, {"MAML": validation}, along="iteration")
-plots.accuracy_curves(right, tests)
+plots_images.accuracy_curves(left, {"MAML": validation}, along="iteration")
+plots_images.accuracy_curves(right, tests)
 right.errorbar(
     3,
     98.7,

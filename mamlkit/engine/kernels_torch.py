@@ -1,7 +1,7 @@
-"""The engine's inner loops as PyTorch operations, for a GPU: same functions as
-:mod:`mamlkit.engine.kernels_cpu`.
+"""The engine's inner loops as PyTorch operations, for a GPU.
 
-Every task of a chunk at once; a convolution is one unfolding and one batched product.
+They are the same functions as in :mod:`mamlkit.engine.kernels_cpu`. Every task of a chunk at once; a
+convolution is one unfolding and one batched product.
 """
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +41,7 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one
-    is given."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
     gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
     return gradient if out is None else out.add_(gradient)
 
@@ -49,7 +49,7 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
     d = terms[0][0]
-    patches = sum(d.flatten(1, 3) @ kernel.mT for d, kernel in terms)
+    patches = reduce(torch.add, (d.flatten(1, 3) @ kernel.mT for d, kernel in terms))
     patches = patches.view(*d.shape[:4], 3, 3, window.channels)
     padded = window.before + window.size + window.after
     x = d.new_zeros(*d.shape[:2], padded, padded, window.channels)
@@ -62,8 +62,7 @@ def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Te
 
 
 def _windows(x: Tensor, pool: int) -> Tensor:
-    """The pixels of every pooling window: ``[tasks, points, height / pool, width / pool, channels, pool *
-    pool]``."""
+    """Pixels of each window: ``[tasks, points, height / pool, width / pool, channels, pool * pool]``."""
     height, width = (size // pool * pool for size in x.shape[2:4])
     x = x[:, :, :height, :width].unflatten(3, (-1, pool)).unflatten(2, (-1, pool))
     return x.permute(0, 1, 2, 4, 6, 3, 5).flatten(-2)

@@ -20,14 +20,12 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
+from mamlkit.maml import Params
 from mamlkit.models import Layer
-
-Params = dict[str, Tensor]
 
 
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
-    """Parameters as the passes take them: kernels and heads with channels last, no bias before a
-    normalisation."""
+    """Parameters as the passes take them: channels last, no bias before a normalisation."""
     matrices = {}
     params = {name: value.resolve_neg() for name, value in params.items()}  # NumPy knows no lazy minus sign
     for layer, weight, channels in _weights(layers, params):
@@ -43,7 +41,7 @@ def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
 def from_matrices(layers: tuple[Layer, ...], matrices: Params, params: Params) -> Params:
     """The inverse of :func:`to_matrices`, for gradients: same names and shapes as ``params``."""
     out = {name: torch.zeros_like(value) for name, value in params.items()}
-    for layer, weight, channels in _weights(layers, params):
+    for layer, _, channels in _weights(layers, params):
         matrix = matrices[layer.weight]
         if layer.window:
             matrix = matrix.unflatten(0, (3, 3, -1)).permute(3, 2, 0, 1)
@@ -56,11 +54,11 @@ def from_matrices(layers: tuple[Layer, ...], matrices: Params, params: Params) -
 
 def _weights(layers: tuple[Layer, ...], params: Params) -> list[tuple[Layer, Tensor, int]]:
     """Layer, weight, and for a head over whole images the channels of those."""
-    before = (None, *layers)
-    whole = [p is not None and p.window is not None and not p.mean for p in before]
-    return [
-        (l, params[l.weight], len(params[p.weight]) if w else 0) for l, p, w in zip(layers, before, whole)
-    ]
+    found, channels = [], 0
+    for layer in layers:
+        found.append((layer, params[layer.weight], channels))
+        channels = len(params[layer.weight]) if layer.window and not layer.mean else 0
+    return found
 
 
 def to_images(layers: tuple[Layer, ...], inputs: Tensor) -> Tensor:
@@ -80,7 +78,7 @@ def _added(out: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _where_active(d: Tensor, y: Tensor) -> Tensor:
-    """The derivative of a ReLU with output y: d where that is positive, zero elsewhere. In the memory of d."""
+    """The derivative of a ReLU with output y, in the memory of d: d where y is positive, zero elsewhere."""
     return torch.ops.aten.threshold_backward.grad_input(d, y, 0, grad_input=d)
 
 
@@ -111,8 +109,7 @@ class Pass:
         return sum(t.nbytes for memory in self.memory for name, t in vars(memory).items() if name != "x")
 
     def gradient(self, d: Tensor) -> Params:
-        """Gradient of the loss with respect to every weight, task by task; d is the one with respect to the
-        outputs."""
+        """Gradient of the loss in every weight, task by task; d is the one in the outputs."""
         gradients: Params = {}
         d = d[:, :, None, None]
         for layer, memory in zip(reversed(self.layers), reversed(self.memory)):
@@ -121,8 +118,8 @@ class Pass:
 
     def tangent(self, v: Params) -> Tensor:
         """Derivative of the outputs when the weights move along v (shifts and inputs stay)."""
-        x_dot = None
-        for layer, memory in zip(self.layers, self.memory):
+        x_dot = self._tangent(self.layers[0], self.memory[0], v, None)
+        for layer, memory in zip(self.layers[1:], self.memory[1:]):
             x_dot = self._tangent(layer, memory, v, x_dot)
         return x_dot[:, :, 0, 0]
 
@@ -147,15 +144,14 @@ class Pass:
             return self.kernels.weight_gradient(d, x, layer.window, out)
         return _added(out, d[:, :, 0, 0].mT, x.flatten(2))
 
-    def _input_gradient(
-        self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]
-    ) -> Tensor | None:
+    def _input_gradient(self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]) -> Tensor:
         if layer is self.layers[0]:
-            return None
+            return memory.x[:0]  # nobody asks for the gradient of the examples
         if layer.window:
             return self.kernels.input_gradient(terms, layer.window)
-        total = None
-        for d, weight in terms:
+        (d, weight), *more = terms
+        total = d[:, :, 0, 0] @ weight
+        for d, weight in more:
             total = _added(total, d[:, :, 0, 0], weight)
         return total.view(memory.x.shape)
 
@@ -171,7 +167,7 @@ class Pass:
                 m.y.relu_()
         return m, m.y.mean((2, 3), keepdim=True) if layer.mean else m.y
 
-    def _backward(self, layer: Layer, m: SimpleNamespace, d: Tensor, gradients: Params) -> Tensor | None:
+    def _backward(self, layer: Layer, m: SimpleNamespace, d: Tensor, gradients: Params) -> Tensor:
         d = self._into(layer, m, d)
         if layer.shift:
             known = (m.y, m.n, m.r, m.where, self.weights[layer.shift])
@@ -200,23 +196,12 @@ class Pass:
 
     def _tangent_backward(
         self, layer: Layer, m: SimpleNamespace, v: Params, d_dot: Tensor, gradients: Params
-    ) -> Tensor | None:
+    ) -> Tensor:
         d_dot = self._into(layer, m, d_dot)
         if layer.shift:
-            known = (
-                m.y,
-                m.n,
-                m.n_dot,
-                m.dz,
-                m.r,
-                m.sum_nd,
-                m.mean_nz,
-                m.sum_dzz,
-                m.where,
-                self.weights[layer.shift],
-            )
+            known = m.y, m.n, m.n_dot, m.dz, m.r, m.sum_nd, m.mean_nz, m.sum_dzz, m.where
             dz_dot, gradients[layer.shift] = self.kernels.normalise_tangent_backward(
-                d_dot, *known, layer.pool
+                d_dot, *known, self.weights[layer.shift], layer.pool
             )
         else:
             dz_dot, gradients[layer.bias] = d_dot, _sum(d_dot)

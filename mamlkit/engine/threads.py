@@ -33,7 +33,7 @@ class _Shared:
         self.lock = threading.Lock()
         self.alone = 0  # threads within one_thread
         self.common = 1  # number that a new thread should take, while there are some
-        self.blas: threadpool_limits | None = None  # what one_blas_thread has set, and for how many
+        self.blas: Any = None  # what one_blas_thread has set, and for how many
         self.blas_users = 0
         self.pools: dict[int, ThreadPoolExecutor] = {}
 

@@ -5,12 +5,15 @@ __all__ = ["QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
+from mamlkit.experiments import policies
+from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
-    """Paper: section 5.1 and Appendix; 6,000 test tasks where the authors took 600, since the error is
-    skewed."""
+    """Paper: section 5.1 and Appendix.
+
+    There are 6,000 test tasks where the authors took 600, since the error is skewed.
+    """
     row = Row(
         name=name,
         title=title,
@@ -37,25 +40,22 @@ def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Ro
 def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str = "omniglot") -> Row:
     """Paper: section 5.2 and Table 1, with the authors' code where the text is silent."""
     inner_lr, steps, test_steps, meta_batch = (0.4, 1, 3, 32) if ways == 5 else (0.1, 5, 5, 16)
-    plan = ("conv4", {"ways": ways, "filters": 64})
+    plan: tuple[str, dict[str, Any]] = ("conv4", {"ways": ways, "filters": 64})
     if not convolutional:
-        plan = (
-            "mlp",
-            {"inputs": 784, "hidden": [256, 128, 64, 64], "outputs": ways, "batch_norm_shifts": True},
-        )
+        sizes = {"inputs": 784, "hidden": [256, 128, 64, 64], "outputs": ways}
+        plan = ("mlp", sizes | {"batch_norm_shifts": True})
     test = Evaluation("Q=K", shots, shots, inner_lr, headline_step=test_steps)
     more = dataclasses.replace(test, name="Q=15", queries=min(15, 20 - shots))
-    kind = "" if convolutional else "-no-conv"
-    quick_plan = {"iterations": 400, "meta_batch_size": 8, "outer_lr": 0.01}  # so few updates must be larger
+    kind, place = "" if convolutional else "-no-conv", "Section 5.2; Table 1"
+    # so few updates must be larger
+    quick: dict[str, Any] = {"iterations": 400, "meta_batch_size": 8, "outer_lr": 0.01}
     if convolutional:
-        quick_plan["network"] = ("conv4", {"ways": ways, "filters": 16})
+        quick["network"] = ("conv4", {"ways": ways, "filters": 16})
     return Row(
         name=f"{family}{kind}-{ways}way-{shots}shot",
         title=f"{family.capitalize()} {ways}-way {shots}-shot"
         + ("" if convolutional else ", no convolution"),
-        place="Section 5.2; Table 1"
-        if family == "omniglot"
-        else "not in the paper: the stand-in without data",
+        place=place if family == "omniglot" else "not in the paper: the stand-in without data",
         family=family,
         network=plan,
         method="maml",
@@ -68,167 +68,15 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
         meta_batch_size=meta_batch,
         iterations=60_000,
         evaluations=(test, more),
-        quick=quick_plan,
+        quick=quick,
     )
-
-
-# The runs that the paper plots (Fig. 4 and 5; settings found in the authors' scripts, book/deviations.md):
-# what the paper calls it, rollouts and iterations of MAML, its alpha, its bound of the divergence; rollouts
-# of a test; alpha of the test steps of MAML, pretrained, random; iterations of pretraining and of the oracle.
-_POLICIES = {
-    "2d-navigation": (
-        "2D navigation",
-        20,
-        100,
-        0.5,
-        0.01,
-        40,
-        (0.5, 0.25, 0.25),
-        (0.5, 0.25, 0.25),
-        (0.5, 0.25, 0.25),
-        100,
-        100,
-    ),
-    "half-cheetah-velocity": (
-        "HalfCheetah velocity",
-        10,
-        500,
-        0.1,
-        0.01,
-        20,
-        (0.1, 0.05, 0.05),
-        (0.02, 0.01, 0.01),
-        (0.1, 0.05, 0.05),
-        475,
-        975,
-    ),
-    "half-cheetah-direction": (
-        "HalfCheetah direction",
-        20,
-        500,
-        0.1,
-        0.02,
-        20,
-        (0.1, 0.05, 0.05),
-        (0.2, 0.1, 0.1),
-        (1.0, 0.5, 0.5),
-        500,
-        1000,
-    ),
-    "ant-velocity": (
-        "Ant velocity",
-        20,
-        500,
-        0.1,
-        0.01,
-        20,
-        (0.1, 0.05, 0.05),
-        (0.2, 0.1, 0.1),
-        (1.0, 0.5, 0.5),
-        575,
-        550,
-    ),
-    "ant-direction": (
-        "Ant direction",
-        40,
-        500,
-        0.1,
-        0.01,
-        40,
-        (0.1, 0.001, 0.001),
-        (0.2, 0.1, 0.1),
-        (1.0, 0.5, 0.5),
-        500,
-        1975,
-    ),
-}
-
-
-def _policies(environment: str) -> list[PolicyRow]:
-    """MAML, pretrained, oracle and random of an environment; MAML with likelihood ratios in the inner loss,
-    in first order and with a baseline whose features are not clipped, which are ours; and MAML with the
-    paper's printed settings where they differ.
-
-    The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's
-    direction). MAML has these 500 iterations on the robots, whichever the authors' plotted snapshot is of.
-    Where the last iteration of a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
-    """
-    title, rollouts, iterations, alpha, max_kl, tests, *steps, pretraining, oracle = _POLICIES[environment]
-    plane = environment == "2d-navigation"
-    test = lambda lrs: (PolicyEvaluation("40 goals", tests, lrs, headline_step=min(1, len(lrs))),)
-    of_maml = test(steps[0])
-    if environment == "ant-direction":
-        of_maml += (PolicyEvaluation("40 goals, steps as printed", tests, (0.1, 0.05, 0.05)),)
-    maml = PolicyRow(
-        name=f"{environment}-maml",
-        title=f"{title}, MAML",
-        place="Section 5.3; " + ("Fig. 4" if plane else "Fig. 5"),
-        environment=environment,
-        method="maml",
-        show_goal=False,
-        inner_lr=alpha,
-        meta_batch_size=20 if plane else 40,
-        rollouts=rollouts,
-        iterations=iterations,
-        max_kl=max_kl,
-        evaluations=of_maml,
-        quick={"iterations": 20, "meta_batch_size": 10, "rollouts": 10}
-        if plane
-        else {"iterations": 8, "meta_batch_size": 6, "rollouts": 5},
-    )
-    named = lambda word, what, **changes: dataclasses.replace(
-        maml, name=f"{environment}-{word}", title=f"{title}, {what}", **changes
-    )
-    single = {
-        "method": "trpo",
-        "inner_lr": 0.0,
-        "meta_batch_size": 1,
-        "rollouts": 10 if plane else 100,
-        "max_kl": 0.01,
-        "quick": {"iterations": 20},
-    }
-    mixture = {"method": "policy gradient", "inner_lr": 0.0, "quick": {"iterations": 20}} if plane else single
-    printed = {
-        "inner_lr": 0.1,
-        "rollouts": 40 if environment == "ant-direction" else 20,
-        "iterations": 500,
-        "max_kl": 0.01,
-        "evaluations": test((0.1, 0.05, 0.05)),
-    }
-    as_printed = named("maml-as-printed", "MAML with the printed settings", **printed)
-    rows = [
-        maml,
-        named(
-            "pretrained",
-            "pretrained on all tasks",
-            **mixture,
-            iterations=pretraining,
-            evaluations=test(steps[1]),
-        ),
-        named("oracle", "oracle", **single, show_goal=True, iterations=oracle, evaluations=test(())),
-        named(
-            "random",
-            "random initialisation",
-            method="trpo",
-            inner_lr=0.0,
-            iterations=0,
-            activation="tanh" if plane else "relu",
-            evaluations=test(steps[2]),
-            quick={},
-        ),
-        named("maml-ratios", "MAML with likelihood ratios", method="maml, ratios"),
-        named("maml-first-order", "first-order MAML", method="maml, first order"),
-    ]
-    if not plane:  # there no observation comes near the bound
-        rows.append(named("maml-unclipped", "MAML with an unclipped baseline", baseline_clip=None))
-    return rows if as_printed.settings == maml.settings else [*rows, as_printed]
 
 
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
 
-_rows = [
+_rows: list[Row | PolicyRow] = [
     _sinusoid("sinusoid-maml", "MAML", _ALPHA),
     _sinusoid("sinusoid-first-order", "MAML, first order", _ALPHA, method="first-order maml"),
     _sinusoid("sinusoid-pretrained", "pretrained on all tasks", _TUNED, method="pretraining"),
@@ -252,7 +100,7 @@ _rows = [
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     _omniglot(5, 1, family="glyphs"),
-    *(row for environment in _POLICIES for row in _policies(environment)),
+    *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
 
 ROWS: dict[str, Row | PolicyRow] = {row.name: row for row in _rows}
@@ -274,7 +122,7 @@ QUEUE: tuple[str, ...] = (
         for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")
     ),
     *(f"2d-navigation-{method}" for method in ("random", "maml", "pretrained", "oracle")),
-    *(f"{robot}-random" for robot in _POLICIES if robot != "2d-navigation"),
+    *(f"{robot}-random" for robot in policies.ENVIRONMENTS if robot != "2d-navigation"),
     "omniglot-no-conv-5way-1shot",  # 1
     "omniglot-no-conv-5way-5shot",  # 2
     "omniglot-5way-1shot",  # 5

@@ -1,5 +1,7 @@
-"""What an experiment is: its settings, and how it is tested. The experiments themselves are in
-:mod:`mamlkit.experiments.paper`."""
+"""What an experiment is: its settings, and how it is tested.
+
+The experiments themselves are in :mod:`mamlkit.experiments.paper`.
+"""
 
 __all__ = [
     "POLICY_ACTIVATIONS",
@@ -16,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -36,25 +39,24 @@ def _check(
     names: dict[str, tuple[str, ...]] | None = None,
 ) -> None:
     """``ValueError`` for a number that no run can have; None is one that is not set."""
-    whole = {f.name for f in dataclasses.fields(settings) if f.type is int}
-    bounds = {}
-    for name, bound in at_least.items():
-        allowed = f"{'a whole number, ' if name in whole else ''}at least {bound}"
-        bounds[name] = (
-            allowed,
-            lambda v, name=name, bound=bound: (
-                bound <= v < math.inf and (name not in whole or isinstance(v, int))
-            ),
-        )
-    bounds |= {name: ("positive and finite", lambda v: 0 < v < math.inf) for name in positive}
-    bounds |= {
-        name: (f"one of {', '.join(map(repr, known))}", lambda v, known=known: v in known)
-        for name, known in (names or {}).items()
-    }
-    for name, (allowed, holds) in bounds.items():
+    integers = {f.name for f in dataclasses.fields(settings) if f.type is int}
+
+    def refuse_unless(holds: Callable[[Any], bool], name: str, allowed: str) -> None:
         value = getattr(settings, name)
         if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
             raise ValueError(f"{settings.name}: {name}={value!r}, but it must be {allowed}")
+
+    def check_bound(name: str, bound: int) -> None:
+        whole = name in integers
+        holds = lambda v: bound <= v < math.inf and (isinstance(v, int) or not whole)
+        refuse_unless(holds, name, f"{'a whole number, ' if whole else ''}at least {bound}")
+
+    for name, bound in at_least.items():
+        check_bound(name, bound)
+    for name in positive:
+        refuse_unless(lambda v: 0 < v < math.inf, name, "positive and finite")
+    for name, known in (names or {}).items():
+        refuse_unless(known.__contains__, name, f"one of {', '.join(map(repr, known))}")
 
 
 def _check_tests(row: Any) -> None:
@@ -88,119 +90,18 @@ class Evaluation:
     tasks: int = 600
 
     def __post_init__(self) -> None:
-        _check(
-            self,
-            at_least={
-                "shots": 1,
-                "queries": 1,
-                "inner_lr": 0,
-                "inner_steps": 0,
-                "headline_step": 0,
-                "tasks": 1,
-            },
-        )
+        ones, zeros = ("shots", "queries", "tasks"), ("inner_lr", "inner_steps", "headline_step")
+        _check(self, at_least=dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
         if self.headline_step > self.inner_steps:
             raise ValueError(
-                f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} "
-                f"steps are taken (inner_steps)"
+                f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} steps are "
+                "taken (inner_steps)"
             )
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What every row has, whatever it trains.
-
-    Args:
-        name: its key, and its name on the command line.
-        title: what a reader sees.
-        place: where the paper has it.
-    """
-
-    name: str
-    title: str
-    place: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the trained parameters: all but the names, the tests and the quick scale."""
-        return {
-            k: v
-            for k, v in as_stored(self).items()
-            if k not in ("name", "title", "place", "evaluations", "quick")
-        }
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of :attr:`settings`; a committed result with another one is stale."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
-
-    def at(self, scale: str) -> Self:
-        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
-        if scale not in ("quick", "paper"):
-            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
-        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
-
-
-@dataclass(frozen=True)
-class Row(Experiment):
-    """One experiment: a task family, a network, a method and their numbers.
-
-    Args:
-        name, title, place: see :class:`Experiment`.
-        family: a key of ``mamlkit.tasks.FAMILIES``.
-        network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
-        method: a key of ``mamlkit.methods.METHODS``.
-        loss: a key of ``mamlkit.methods.LOSSES``.
-        inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
-        ways, shots, queries: classes of a task; support and query examples per class (or points).
-        meta_batch_size: tasks per outer update.
-        iterations: outer updates; 0 leaves the random initialisation.
-        outer_lr: beta, Adam's step.
-        clip: bound of each component of the meta-gradient, or None.
-        evaluations: how it is tested.
-        quick: what the quick scale changes.
-
-    Raises:
-        ValueError: a number that no run can have.
-    """
-
-    family: str
-    network: tuple[str, dict[str, Any]]
-    method: str
-    loss: str
-    inner_lr: float
-    inner_steps: int
-    ways: int
-    shots: int
-    queries: int
-    meta_batch_size: int
-    iterations: int
-    outer_lr: float = 0.001
-    clip: float | None = None
-    evaluations: tuple[Evaluation, ...] = ()
-    quick: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_tests(self)
-        if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
-            raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
-        sizes = dict.fromkeys(("ways", "shots", "queries", "meta_batch_size"), 1)
-        _check(
-            self,
-            at_least=sizes | {"inner_lr": 0, "inner_steps": 0, "iterations": 0},
-            positive=("outer_lr", "clip"),
-        )
-
-    @property
-    def metric(self) -> str:
-        """What the paper reports of it."""
-        return "mse" if self.loss == "mse" else "accuracy"
-
-
-@dataclass(frozen=True)
 class PolicyEvaluation:
-    """How a trained policy is tested: on the paper's own 40 goals, by gradient steps with fresh rollouts
-    before each.
+    """How a trained policy is tested: on the paper's 40 goals, with fresh rollouts before each gradient step.
 
     Args:
         name: key of the published values and of the results.
@@ -225,12 +126,106 @@ class PolicyEvaluation:
         return len(self.inner_lrs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What every row has, whatever it trains.
+
+    Args:
+        name: its key, and its name on the command line.
+        title: what a reader sees.
+        place: where the paper has it.
+        meta_batch_size: tasks per outer update; 1 where each episode has a goal of its own.
+        iterations: outer updates; 0 leaves the random initialisation.
+        evaluations: how it is tested.
+        quick: what the quick scale changes.
+    """
+
+    name: str
+    title: str
+    place: str
+    meta_batch_size: int
+    iterations: int
+    evaluations: tuple[Evaluation | PolicyEvaluation, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it."""
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained parameters: all but the names, the tests and the quick scale."""
+        others = ("name", "title", "place", "evaluations", "quick")
+        return {k: v for k, v in as_stored(self).items() if k not in others}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`settings`; a committed result with another one is stale."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def at(self, scale: str) -> Self:
+        """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
+        if scale not in ("quick", "paper"):
+            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        return self if scale == "paper" else dataclasses.replace(self, **self.quick)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Experiment):
+    """One experiment: a task family, a network, a method and their numbers.
+
+    Args:
+        name, title, place, meta_batch_size, iterations, evaluations, quick: see :class:`Experiment`.
+        family: a key of ``mamlkit.tasks.FAMILIES``.
+        network: a key of ``mamlkit.models.NETWORKS`` and its arguments.
+        method: a key of ``mamlkit.methods.METHODS``.
+        loss: a key of ``mamlkit.methods.LOSSES``.
+        inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
+        ways, shots, queries: classes of a task; support and query examples per class (or points).
+        outer_lr: beta, Adam's step.
+        clip: bound of each component of the meta-gradient, or None.
+
+    Raises:
+        ValueError: a number that no run can have.
+    """
+
+    family: str
+    network: tuple[str, dict[str, Any]]
+    method: str
+    loss: str
+    inner_lr: float
+    inner_steps: int
+    ways: int
+    shots: int
+    queries: int
+    outer_lr: float = 0.001
+    clip: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_tests(self)
+        if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
+            raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
+        ones, zeros = (
+            ("ways", "shots", "queries", "meta_batch_size"),
+            ("inner_lr", "inner_steps", "iterations"),
+        )
+        at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
+        _check(self, at_least=at_least, positive=("outer_lr", "clip"))
+
+    @property
+    def metric(self) -> str:
+        """What the paper reports of it."""
+        return "mse" if self.loss == "mse" else "accuracy"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyRow(Experiment):
     """One reinforcement-learning experiment.
 
     Args:
-        name, title, place: see :class:`Experiment`.
+        name, title, place, meta_batch_size, iterations, evaluations, quick: see :class:`Experiment`.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
         method: ``"maml"``; ``"maml, ratios"`` and ``"maml, first order"``, the same with another curvature of
             the inner loss (see :mod:`mamlkit.rl.maml_rl`); ``"trpo"`` without any adaptation in training,
@@ -238,16 +233,12 @@ class PolicyRow(Experiment):
             policy gradient.
         show_goal: whether the observation holds the goal (the oracle).
         inner_lr: alpha in meta-training.
-        meta_batch_size: tasks per iteration; 1 where goals are drawn for every episode.
         rollouts: episodes (of full length) per task and gradient.
-        iterations: outer updates; 0 leaves the random initialisation.
         max_kl: TRPO's bound of the divergence.
         outer_lr: Adam's step of ``"policy gradient"``.
         activation: of the policy's two hidden layers of 100.
         discount: gamma.
         baseline_clip: bound of the observations in the baseline's features, or None.
-        evaluations: how it is tested.
-        quick: what the quick scale changes.
 
     Raises:
         ValueError: an unknown method or activation, or a number that no run can have.
@@ -257,16 +248,13 @@ class PolicyRow(Experiment):
     method: str
     show_goal: bool
     inner_lr: float
-    meta_batch_size: int
     rollouts: int
-    iterations: int
     max_kl: float = 0.01
     outer_lr: float = 0.001
     activation: str = "relu"
     discount: float = 0.99
     baseline_clip: float | None = 10.0
     evaluations: tuple[PolicyEvaluation, ...] = ()
-    quick: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_tests(self)

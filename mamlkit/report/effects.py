@@ -16,9 +16,10 @@ __all__ = [
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from mamlkit.experiments.paper import ROWS
-from mamlkit.experiments.rows import Row
+from mamlkit.experiments.rows import Evaluation, Experiment, PolicyEvaluation, Row
 from mamlkit.report import results
 from mamlkit.report.inventory import MSE_STEPS, state_of
 from mamlkit.report.pages import badge, number, numbered, printed_table
@@ -27,7 +28,7 @@ from mamlkit.report.pages import badge, number, numbered, printed_table
 def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
     """A number of ours for a sentence, or None if it was not run."""
     ours = results.summary(name, evaluation, step, metric)
-    return ours and number(ours.value, ours.ci95)
+    return number(ours.value, ours.ci95) if ours else None
 
 
 def _reservation(*names: str) -> str:
@@ -66,8 +67,7 @@ def phase() -> str:
 
 
 def physics() -> str:
-    """Policies that no meta-training has touched, ours and the paper's: what oracles return and random ones
-    gain in three steps."""
+    """Policies without meta-training, ours and the paper's: what oracles return and random ones gain."""
     found = printed_table()
     found = found[(found.metric == "return") & (found.place == "Fig. 5")]
     known = found[(found.method == "oracle") & found.ours.notna()]
@@ -89,14 +89,12 @@ def physics() -> str:
 
 
 def curvature() -> str:
-    """What the curvature of the inner step does to meta-trained policies, where at least two kinds of it were
-    run."""
+    """What the curvature of the inner step does to policies, where at least two kinds of it were run."""
     return _compared({"": "with log-densities", "-ratios": "with ratios", "-first-order": "in first order"})
 
 
 def baseline_clip() -> str:
-    """What the clipping in the baseline does to policies meta-trained with log-densities, where both were
-    run."""
+    """What the clipping in the baseline does to policies, where both were run."""
     return _compared({"": "with the clip", "-unclipped": "without"})
 
 
@@ -121,8 +119,10 @@ def queries() -> str:
     """What more queries per class do to the accuracy of the same parameters."""
     sentences = []
     for row in ROWS.values():
+        if not isinstance(row, Row) or row.family != "omniglot":
+            continue
         tests = {e.name: e for e in row.evaluations}
-        if not isinstance(row, Row) or row.family != "omniglot" or not {"Q=K", "Q=15"} <= tests.keys():
+        if not {"Q=K", "Q=15"} <= tests.keys():
             continue
         step = tests["Q=K"].headline_step
         few, many = (_ours(row.name, test, step, "accuracy") for test in ("Q=K", "Q=15"))
@@ -135,38 +135,38 @@ def queries() -> str:
 
 def divergence() -> str:
     """What the tasks on which gradient descent diverges would do to the means."""
-    lines = []
-    for row, result in ((row, result) for row in ROWS.values() for result in results.load(row.name)):
-        for evaluation, step in ((e, s) for e in row.evaluations for s in MSE_STEPS):
-            curve = result["evaluations"].get(evaluation.name, {}).get("mse")
-            if curve and curve["diverged"][step]:
-                of_all = curve["mean_of_all"][step]
-                line = {
-                    "experiment": row.title,
-                    "test": evaluation.name,
-                    "seed": str(result["seed"]),
-                    "steps": str(step),
-                }
-                line |= {
-                    "diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}",
-                    "mean without": f"{curve['mean'][step]:.3f}",
-                }
-                lines.append(
-                    line
-                    | {
-                        "mean with": "not finite"
-                        if of_all is None
-                        else f"{of_all:.3f}"
-                        if of_all < 100
-                        else f"{of_all:.2g}"
-                    }
-                )
-    if not lines:
+    lines = [
+        _diverged(row, result, evaluation, step)
+        for row in ROWS.values()
+        for result in results.load(row.name)
+        for evaluation in row.evaluations
+        for step in MSE_STEPS
+    ]
+    if not any(lines):
         return _effect([])
     caption = "Mean squared error without and with the tasks that diverged, where any did."
-    return numbered(
-        lines, caption, "tab-diverged", ["seed", "steps", "diverged", "mean without", "mean with"]
-    )
+    right = ["seed", "steps", "diverged", "mean without", "mean with"]
+    return numbered([line for line in lines if line], caption, "tab-diverged", right)
+
+
+def _diverged(
+    row: Experiment, result: dict[str, Any], evaluation: Evaluation | PolicyEvaluation, step: int
+) -> dict[str, str] | None:
+    """The means of a test after some steps, without and with what has diverged; None where nothing has."""
+    curve = result["evaluations"].get(evaluation.name, {}).get("mse")
+    if not curve or not curve["diverged"][step]:
+        return None
+    of_all = curve["mean_of_all"][step]
+    digits = ".3f" if of_all is not None and of_all < 100 else ".2g"
+    return {
+        "experiment": row.title,
+        "test": evaluation.name,
+        "seed": str(result["seed"]),
+        "steps": str(step),
+        "diverged": f"{curve['diverged'][step]} of {curve['tasks']:,}",
+        "mean without": f"{curve['mean'][step]:.3f}",
+        "mean with": "not finite" if of_all is None else f"{of_all:{digits}}",
+    }
 
 
 def more_tasks() -> str:
@@ -175,5 +175,7 @@ def more_tasks() -> str:
     if ours is None:
         return _effect([])
     would_be = ours.ci95 * math.sqrt(ours.tasks / 600)
-    text = f"For MAML from 5 points after ten steps the interval is ± {ours.ci95:.3f} with {ours.tasks:,} tasks, and would be ± {would_be:.3f} with 600."
-    return _effect([text])
+    measured = f"the interval is ± {ours.ci95:.3f} with {ours.tasks:,} tasks"
+    return _effect(
+        [f"For MAML from 5 points after ten steps {measured}, and would be ± {would_be:.3f} with 600."]
+    )

@@ -1,8 +1,7 @@
-"""What was run, how far it has come, and what it says all in all: overviews for the prose pages. No torch
-here.
+"""What was run, how far it has come, and what it says all in all. No torch here.
 
-A page shows what one of these functions returns with the directive ``{from-package}
-mamlkit.report.inventory:NAME``.
+These are overviews for the prose pages. A page shows what one of these functions returns with the directive
+``{from-package} mamlkit.report.inventory:NAME``.
 """
 
 __all__ = [
@@ -17,7 +16,8 @@ __all__ = [
     "where_seeds_matter",
 ]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Ro
 from mamlkit.measures import STEPS_KEPT
 from mamlkit.report import results
 from mamlkit.report.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
+from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, verdict
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
@@ -44,8 +45,7 @@ CHAPTERS = {
 
 
 def state_of(name: str) -> str:
-    """How far the experiment of this name has come: a verdict's word, perhaps with iterations, or
-    ``complete``."""
+    """How far an experiment has come: a verdict's word, perhaps with iterations, or ``complete``."""
     found = results.load(name)
     if not found:
         return "not run"
@@ -64,28 +64,32 @@ def _curves(
     """Tables of our own curves, one per metric, of the evaluations that are wanted."""
     tables = []
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
-        lines = []
-        for row, evaluation in (
-            (row, e) for row in ROWS.values() if row.metric == metric for e in row.evaluations
-        ):
-            if not wanted(row, evaluation):
-                continue
-            ours = {step: results.summary(row.name, evaluation.name, step, metric) for step in steps}
-            line = {"experiment": row.title, "test": evaluation.name}
-            line |= {step_words(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}
-            spread = ours.get(evaluation.headline_step)
-            shown = spread and len(spread.seeds) > 1
-            line["over seeds"] = f"{spread.seed_sd:.{decimals(spread.ci95)}f}" if shown else ""
-            line["diverged"] = (
-                f"{spread.diverged} of {spread.tasks * len(spread.seeds):,}"
-                if spread and spread.diverged
-                else ""
-            )
-            lines.append(line | {"state": badge(state_of(row.name))})
+        lines = [
+            _curve(row, evaluation, steps)
+            for row in ROWS.values()
+            for evaluation in row.evaluations
+            if row.metric == metric and wanted(row, evaluation)
+        ]
         if lines:
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
             tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
     return "\n".join(tables)
+
+
+def _curve(
+    row: Row | PolicyRow, evaluation: Evaluation | PolicyEvaluation, steps: Sequence[int]
+) -> dict[str, str]:
+    """The line of an evaluation: its numbers at these steps, and what is to be known of them."""
+    ours = {step: results.summary(row.name, evaluation.name, step, row.metric) for step in steps}
+    line = {"experiment": row.title, "test": evaluation.name}
+    line |= {step_words(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}
+    line |= {"over seeds": "", "diverged": "", "state": badge(state_of(row.name))}
+    if headline := ours.get(evaluation.headline_step):
+        if len(headline.seeds) > 1:
+            line["over seeds"] = f"{headline.seed_sd:.{decimals(headline.ci95)}f}"
+        if headline.diverged:
+            line["diverged"] = f"{headline.diverged} of {headline.tasks * len(headline.seeds):,}"
+    return line
 
 
 def beyond_rows() -> str:
@@ -105,36 +109,35 @@ def beyond_evaluations() -> str:
 def origins() -> str:
     """Where our numbers come from: runs with the same origin share a line."""
     folders = {path.parent.name for path in (places.repository() / "data" / "results").glob("*/seed*.json")}
-    lines: dict[tuple, dict[str, list[str]]] = {}
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for name in [*(n for n in ROWS if n in folders), *sorted(folders - ROWS.keys())]:
         for result in results.load(name):
-            parts = result["origin"]
-            versions = [", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in parts]
-            where = {
-                "iterations": f"{result['iterations_done']:,}",
-                "commit": _then(
-                    f"`{part['commit'][:7]}`" + ("+" if part["commit"].endswith("+changes") else "")
-                    for part in parts
-                ),
-                "date": _then(part["date"] for part in parts),
-                "device": _then(part["device"] for part in parts),
-                "processor": _then(part["processor"] for part in parts),
-                "versions": _then(versions),
-            }
-            line = lines.setdefault((name, *where.values()), where | {"seeds": [], "time": []})
-            line["seeds"].append(str(result["seed"]))
-            line["time"].append(results.duration(result["seconds"]))
-    if not lines:
+            alike.setdefault((name, *_origin(result).values()), []).append(result)
+    if not alike:
         return "No result has been committed yet.\n"
-    order = ("seeds", "iterations", "commit", "date", "device", "processor", "time", "versions")
-    shown = [
-        {"experiment": f"`{key[0]}`"}
-        | {k: ", ".join(line[k]) if isinstance(line[k], list) else line[k] for k in order}
-        for key, line in lines.items()
-    ]
-    return numbered(
-        shown, "Origins of our numbers; one training time per seed.", "tab-origins", ["iterations"]
-    )
+    lines = []
+    for (name, *_), found in alike.items():
+        where = _origin(found[0])
+        line = {"experiment": f"`{name}`", "seeds": ", ".join(str(result["seed"]) for result in found)}
+        line |= where | {"time": ", ".join(results.duration(result["seconds"]) for result in found)}
+        lines.append(line | {"versions": line.pop("versions")})
+    caption = "Origins of our numbers; one training time per seed."
+    return numbered(lines, caption, "tab-origins", ["iterations"])
+
+
+def _origin(result: dict[str, Any]) -> dict[str, str]:
+    """How far a run has come, and what was at work on it."""
+    parts = result["origin"]
+    commits = (part["commit"] for part in parts)
+    versions = (", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in parts)
+    return {
+        "iterations": f"{result['iterations_done']:,}",
+        "commit": _then(f"`{c[:7]}`" + ("+" if c.endswith("+changes") else "") for c in commits),
+        "date": _then(part["date"] for part in parts),
+        "device": _then(part["device"] for part in parts),
+        "processor": _then(part["processor"] for part in parts),
+        "versions": _then(versions),
+    }
 
 
 def _then(values: Iterable[str]) -> str:
@@ -161,7 +164,7 @@ def experiment_list() -> str:
 
 def verdicts() -> str:
     """What each verdict means, and the margins it is given by."""
-    points, mse, returns = results.ACCURACY_MARGIN, results.MSE_MARGIN, results.RETURN_MARGIN
+    points, mse, returns = ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN
     meanings = {
         "reproduced": "the 95 % interval of the difference (ours less the paper's) lies inside the margin",
         "consistent": "it contains zero but reaches beyond the margin",
@@ -183,17 +186,16 @@ def verdicts() -> str:
 
 
 def front_page() -> str:
-    """Every experiment of the paper at a glance: its own method after the last step that the paper reports."""
+    """Every experiment of the paper at a glance: MAML after the last step that the paper reports."""
     found = printed_table()
     own = found[found.method.str.startswith("MAML")]
     last = own.groupby(["setting", "method"], sort=False).step.transform("max")
     lines = []
     for _, line in own[own.step == last].iterrows():
+        variant = line.method.removeprefix("MAML").replace(" first", ", first")
         lines.append(
             {
-                "experiment": line.setting[0].upper()
-                + line.setting[1:]
-                + line.method.removeprefix("MAML").replace(" first", ", first"),
+                "experiment": line.setting[0].upper() + line.setting[1:] + variant,
                 "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
                 "paper": line.printed,
                 "ours": number(line.ours, line.ours_ci95),
@@ -201,8 +203,8 @@ def front_page() -> str:
                 "chapter": _chapter(line.setting),
             }
         )
-    caption = "MAML in every experiment of the paper, after the last step that the paper reports; ± is a 95 % interval over test tasks."
-    return numbered(lines, caption, "tab-glance")
+    what = "MAML in every experiment of the paper, after the last step that the paper reports"
+    return numbered(lines, f"{what}; ± is a 95 % interval over test tasks.", "tab-glance")
 
 
 def _chapter(setting: str) -> str:
@@ -236,20 +238,13 @@ def tally() -> str:
 
 
 def where_seeds_matter() -> str:
-    """Which numbers vary more between training runs than their interval over test tasks says, and by how
-    much."""
+    """Which numbers vary more between training runs than over test tasks, and by how much."""
     found = printed_table()
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    by_tasks = list(
-        map(
-            results.verdict,
-            found.difference,
-            np.hypot(found.ours_ci95, found.paper_ci95.fillna(0)),
-            found.margin,
-        )
-    )
+    ci95 = np.hypot(found.ours_ci95, found.paper_ci95.fillna(0))
+    by_tasks = list(map(verdict, found.difference, ci95, found.margin))
     found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):
@@ -258,9 +253,7 @@ def where_seeds_matter() -> str:
         ]
         parts.append(f"- {setting}, {method}: {', '.join(away)}")
     return (
-        "These numbers are less certain over training runs than over test tasks, and their "
-        "verdict goes by the former. The paper's, of a "
-        "single run, lies so many standard deviations over seeds from our mean (in brackets "
-        "the verdict that test tasks alone "
-        "would give):\n\n" + "\n".join(parts) + "\n"
+        "These numbers are less certain over training runs than over test tasks, and their verdict goes by "
+        "the former. The paper's, of a single run, lies so many standard deviations over seeds from our mean "
+        "(in brackets the verdict that test tasks alone would give):\n\n" + "\n".join(parts) + "\n"
     )

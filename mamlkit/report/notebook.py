@@ -27,8 +27,10 @@ def source(*objects: Any) -> Any:
 
 
 def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
-    """A data frame as a Markdown table: numbers and the columns ``right`` to the right, missing values as a
-    dash."""
+    """A data frame as a Markdown table.
+
+    Numbers and the columns ``right`` are set to the right; a missing value is a dash.
+    """
     align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in right else ":--" for c in frame]
     cell = lambda v: (
         "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
@@ -38,10 +40,10 @@ def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours
 
 
 def table(frame: pd.DataFrame, caption: str, name: str, right: Collection[str] = ("paper", "ours")) -> Any:
-    """A numbered table with a caption, to be referred to as ``{numref}`name```; ``right`` as in
-    :func:`markdown_table`.
+    """A numbered table with a caption, to be referred to as ``{numref}`name```.
 
-    The cell needs the metadata ``mystnb={"markdown_format": "myst"}``.
+    ``right`` is as in :func:`markdown_table`. The cell needs the metadata ``mystnb={"markdown_format":
+    "myst"}``.
     """
     return markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```")
 
@@ -64,14 +66,15 @@ def answer(
     curves: Mapping[str, pd.DataFrame],
     missing: str = "not run",
 ) -> str:
-    """Whether a statement about curves holds: ``yes``, ``no``, or ``missing`` where it asks for a number that
-    is not there.
+    """Whether a statement about curves holds: ``yes``, ``no``, or the word for "cannot be told".
+
+    That is where it asks for a number that is not there.
 
     Args:
         holds: the statement, about method to values after 0, 1, ... steps.
         curves: method to a frame with the column ``value``, one line per step; without lines where nothing
             was run.
-        missing: the word for "cannot be told".
+        missing: the third word.
     """
     try:
         return "yes" if holds({method: list(curve.value) for method, curve in curves.items()}) else "no"

@@ -70,8 +70,9 @@ def badge(verdict: str) -> str:
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
-    """A number with its interval, which has one significant digit (two after a 1 or a 2) and at least one
-    decimal.
+    """A number with its interval.
+
+    The interval has one significant digit (two after a 1 or a 2) and at least one decimal.
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
@@ -116,8 +117,7 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
-    """:func:`mamlkit.report.results.table` of the same lines with every column, and the paper's numbers as
-    the paper prints them."""
+    """:func:`mamlkit.report.results.table` with every column, and the paper's numbers as it prints them."""
     lines = results.published() if lines is None else lines
     found = results.table(lines)
     found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
@@ -128,15 +128,14 @@ def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The lines of :func:`printed_table` that belong to one of GROUPS, whose name their settings go without."""
+    """The lines of :func:`printed_table` that belong to one of GROUPS, their settings without its name."""
     place, start, _ = GROUPS[name]
     part = found[(found.place == place) & found.setting.str.startswith(start)]
     return part.assign(setting=part.setting.str.removeprefix(start).str.strip())
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: those with ours beside them, those not run, those that the paper
-    quotes."""
+    """The published numbers of groups: those with ours beside them, those not run, those quoted."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
@@ -146,13 +145,8 @@ def _paper_tables(*names: str) -> str:
         if (rest := part[~run & ~part.quoted]).size:
             tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
         if (quoted := part[part.quoted]).size:
-            tables.append(
-                numbered(
-                    _crosswise(quoted),
-                    f"{caption}, quoted by the paper from other work.",
-                    f"tab-quoted-{name}",
-                )
-            )
+            of_others = f"{caption}, quoted by the paper from other work."
+            tables.append(numbered(_crosswise(quoted), of_others, f"tab-quoted-{name}"))
     return "\n".join(tables)
 
 
@@ -198,8 +192,7 @@ def _without_constant(lines: list[dict[str, str]], column: str) -> list[dict[str
 def side_by_side(
     place: str, last_step: int | None = None, variants: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """The paper's numbers of one figure or table beside ours, for a chapter: one line per number, everything
-    as text.
+    """The paper's numbers of one figure or table beside ours, for a chapter: a line each, all as text.
 
     Args:
         place: where the paper has them, e.g. ``"Fig. 5"``.

@@ -1,5 +1,7 @@
-"""The figures of the reinforcement-learning chapters: like :mod:`mamlkit.report.plots`, and in its looks. No
-torch here."""
+"""The figures of the reinforcement-learning chapters. No torch here.
+
+They are like those of :mod:`mamlkit.report.plots`, and in its looks.
+"""
 
 __all__ = ["STEP_STYLES", "goal_returns", "return_curves", "training_returns", "trajectories"]
 
@@ -26,8 +28,10 @@ STEP_STYLES: tuple[dict[str, Any], ...] = (
 def _curve(
     ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], shade: float, **look: Any
 ) -> None:
-    """Returns with their interval; a single one, of a policy that is not adapted, as a level through the
-    panel."""
+    """Returns with their interval.
+
+    A single one, of a policy that is not adapted, is a level through the panel.
+    """
     at, value, ci95 = (np.asarray(each, dtype=float) for each in (curve.index, curve["value"], curve["ci95"]))
     if len(curve) == 1:
         at, value, ci95, look = np.array([0, steps]), value.repeat(2), ci95.repeat(2), look | {"marker": ""}
@@ -38,8 +42,7 @@ def _curve(
 def return_curves(
     ax: Axes, ours: Mapping[str, pd.DataFrame], paper: Mapping[str, pd.DataFrame], *, steps: int = 3
 ) -> None:
-    """Returns after 0, 1, ... gradient steps: ours as full lines with their intervals, the paper's dashed and
-    hollow.
+    """Returns after 0, 1, ... gradient steps: ours full, with intervals, the paper's dashed and hollow.
 
     Args:
         ax: where to draw.
@@ -102,30 +105,21 @@ def trajectories(
             f"to {len(STEP_STYLES) - 1} steps"
         )
     if half_side is not None:
-        ax.add_patch(
-            Rectangle(
-                (-half_side, -half_side),
-                2 * half_side,
-                2 * half_side,
-                fill=False,
-                edgecolor="#BFBFBF",
-                linewidth=0.8,
-            )
-        )
+        corner, side = (-half_side, -half_side), 2 * half_side
+        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#BFBFBF", linewidth=0.8))
     for style, ways in zip(STEP_STYLES, paths):
         for number, way in enumerate(ways):
             look = style | ({} if number == 0 else {"label": "_"})
             ax.plot(*np.asarray(way, dtype=float).T, linewidth=0.9, **look)
     ax.plot(0, 0, marker="s", color=COLOURS["black"], linestyle="none", markersize=4, label="start")
-    star = {"markersize": 12, "markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
-    ax.plot(
-        *np.asarray(goal, dtype=float),
-        marker="*",
-        color=COLOURS["vermillion"],
-        linestyle="none",
-        label="goal",
-        **star,
-    )
+    star: dict[str, Any] = {
+        "marker": "*",
+        "markersize": 12,
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.6,
+    }
+    star |= {"color": COLOURS["vermillion"], "linestyle": "none", "zorder": 5}
+    ax.plot(*np.asarray(goal, dtype=float), **star, label="goal")
     ax.set(xlabel="$x$", ylabel="$y$", aspect="equal")
 
 

@@ -12,7 +12,6 @@ __all__ = [
     "summary",
     "table",
     "table_text",
-    "verdict",
 ]
 
 import json
@@ -30,10 +29,8 @@ from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
 from mamlkit.measures import STEPS_KEPT, diverged
+from mamlkit.report.verdicts import margin, paper_curves, verdict
 
-ACCURACY_MARGIN = 1.0  # percentage points
-MSE_MARGIN = 0.10  # of the published error
-RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 Z95 = 1.96  # the paper's interval over 600 tasks
 # of a result
 PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
@@ -41,10 +38,10 @@ UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "retu
 
 
 def published() -> pd.DataFrame:
-    """Every number of the paper's tables and learning curves: place, setting, method, step, metric, value,
-    ci95.
+    """Every number of the paper's tables and learning curves.
 
-    ``row`` and ``evaluation`` name our experiment where there is one.
+    Columns: place, setting, method, step, metric, value, ci95. ``row`` and ``evaluation`` name our experiment
+    where there is one.
     """
     text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
     return text.assign(
@@ -80,15 +77,14 @@ def checkpoint(name: str, seed: int = 0) -> Path:
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a row's results those that its numbers are taken of: the finished runs, and where there is none,
-    all."""
+    """Of a row's results those that its numbers are taken of: the finished runs, or else all."""
     return [
         result for result in found if result["iterations_done"] >= result["settings"]["iterations"]
     ] or found
 
 
 def stale(result: dict[str, Any]) -> list[str]:
-    """What of a committed result is no longer what its row says: names of settings, empty if it is current."""
+    """Names of the settings of a committed result that its row no longer has; empty if it is current."""
     if result["name"] not in ROWS:
         return ["name"]
     row = get(result["name"])
@@ -131,8 +127,7 @@ class Summary:
 
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]`` (steps 0, 1, 3, 5, 10); of
-    returns, every step.
+    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]``; returns of every step.
 
     Raises:
         ValueError: the file is damaged, or of another test.
@@ -149,11 +144,10 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
 
 
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds; None if it was not run, or
-    with other settings.
+    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
 
-    Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so the
-    interval over tasks is that of each task's mean over seeds.
+    None if it was not run, or with other settings. Where every task has diverged, the value and its interval
+    are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
     """
     found = load(name)
     if not found or any(map(stale, found)):
@@ -162,7 +156,6 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    left_out = sum(curve["diverged"][step] for curve in curves)
     of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
     if len({errors.shape for errors in of_seeds}) > 1:
         shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
@@ -171,38 +164,30 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
             f"many tasks; restore them from git"
         )
     per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
-    errors = np.ma.array(per_task, mask=diverged(per_task) if metric == "mse" else ~np.isfinite(per_task))[
-        ..., step if metric == "return" else STEPS_KEPT.index(step)
-    ]
-    of_tasks = errors.mean(0).compressed()
+    left_out = diverged(per_task) if metric == "mse" else ~np.isfinite(per_task)
+    at = step if metric == "return" else STEPS_KEPT.index(step)
+    of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
-    origin = (
-        f"{name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, commit "
-        f"{where['commit'][:7]}"
-        f"{'+' if where['commit'].endswith('+changes') else ''}, {where['date']}, "
-        f"{where['device']}, {duration(time)}"
-    )
-    seed_sd = float(np.std(means, ddof=1)) if len(found) > 1 else math.nan
-    seed_ci95 = (
-        float(special.stdtrit(len(found) - 1, 0.975)) * seed_sd / math.sqrt(len(found))
-        if len(found) > 1
-        else math.nan
-    )
-    done = min(result["iterations_done"] for result in found)
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    commit = where["commit"][:7] + ("+" if where["commit"].endswith("+changes") else "")
+    seed_sd = seed_ci95 = math.nan
+    if len(found) > 1:
+        seed_sd = float(np.std(means, ddof=1))
+        seed_ci95 = float(special.stdtrit(len(found) - 1, 0.975)) * seed_sd / math.sqrt(len(found))
     return Summary(
-        float(np.mean(means)),
-        ci95,
-        seed_sd,
-        seed_ci95,
-        seeds,
-        curves[0]["tasks"],
-        left_out,
-        done,
-        last["settings"]["iterations"],
-        origin,
+        value=float(np.mean(means)),
+        ci95=ci95,
+        seed_sd=seed_sd,
+        seed_ci95=seed_ci95,
+        seeds=seeds,
+        tasks=curves[0]["tasks"],
+        diverged=sum(curve["diverged"][step] for curve in curves),
+        done=min(result["iterations_done"] for result in found),
+        total=last["settings"]["iterations"],
+        origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
 
 
@@ -217,46 +202,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def verdict(difference: float, ci95: float, margin: float) -> str:
-    """What an interval of the difference (ours less the paper's) says, given the margin that matters.
-
-    *reproduced*: it lies inside the margin. *consistent*: it contains zero but reaches beyond the margin.
-    *differs*: neither.
-
-    >>> verdict(0.2, 0.5, 1.0), verdict(0.2, 1.5, 1.0), verdict(2.0, 0.5, 1.0)
-    ('reproduced', 'consistent', 'differs')
-    """
-    if not (math.isfinite(difference) and ci95 >= 0 and margin > 0):
-        raise ValueError(
-            f"difference={difference}, ci95={ci95}, margin={margin}: they must be finite, >= 0 and > 0"
-        )
-    low, high = difference - ci95, difference + ci95
-    if -margin <= low and high <= margin:
-        return "reproduced"
-    return "consistent" if low <= 0 <= high else "differs"
-
-
-def curves(paper: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
-    """The curves of the paper's figures: by setting and method, the value after each step."""
-    drawn = paper[paper.place.str.startswith("Fig.")]
-    return {key: dict(zip(curve.step, curve.value)) for key, curve in drawn.groupby(["setting", "method"])}
-
-
-def margin(line: pd.Series, drawn: dict[tuple[str, str], dict[int, float]]) -> float:
-    """The difference that matters for a published number, given the paper's :func:`curves`.
-
-    One point of accuracy, a tenth of an MSE; of a return a tenth of what MAML gains in its first step there,
-    or of what the method's own curve spans, if that is less.
-    """
-    if line.metric == "accuracy":
-        return ACCURACY_MARGIN
-    if line.metric == "mse":
-        return MSE_MARGIN * line.value
-    maml, own = drawn[line.setting, "MAML"], drawn.get((line.setting, line.method), {}).values()
-    gain = abs(maml[1] - maml[0])
-    return RETURN_MARGIN * (min(gain, max(own) - min(own)) if len(set(own)) > 1 else gain)
-
-
 def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
 
@@ -268,16 +213,12 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     over seeds, together with the paper's where it gives one.
     """
     paper, found = published(), []
-    drawn = curves(paper)
+    drawn = paper_curves(paper)
     for _, line in (paper if lines is None else lines).iterrows():
         ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
-        entry |= {
-            "paper": line.value,
-            "paper_ci95": line.ci95,
-            "margin": margin(line, drawn),
-            "verdict": "not run",
-        }
+        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
+        entry["verdict"] = "not run"
         if ours:
             difference = ours.value - line.value
             widest = np.fmax(ours.ci95, ours.seed_ci95)  # over tasks or over seeds, whichever says less
@@ -303,15 +244,8 @@ def listing() -> pd.DataFrame:
     for row in ROWS.values():
         found = load(row.name)
         done = ", ".join(f"seed {r['seed']}: {r['iterations_done']:,}" for r in found) or "not run"
-        lines.append(
-            {
-                "name": row.name,
-                "title": row.title,
-                "place": row.place,
-                "iterations": f"{row.iterations:,}",
-                "done": done,
-            }
-        )
+        line = {"name": row.name, "title": row.title, "place": row.place}
+        lines.append(line | {"iterations": f"{row.iterations:,}", "done": done})
     return pd.DataFrame(lines)
 
 
@@ -321,21 +255,11 @@ def table_text() -> str:
     number = lambda value, ci95: (
         "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
     )
-    get_column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
-    shown = pd.DataFrame(
-        {
-            "place": found.place,
-            "setting": found.setting,
-            "method": found.method,
-            "step": found.step.map(lambda s: "" if pd.isna(s) else str(s)),
-            "metric": found.metric,
-            "paper": [number(v, c) for v, c in zip(found.paper, found.paper_ci95)],
-            "ours": [number(v, c) for v, c in zip(get_column("ours"), get_column("ours_ci95"))],
-            "difference": [
-                number(v, c) for v, c in zip(get_column("difference"), get_column("difference_ci95"))
-            ],
-            "verdict": found.verdict,
-        }
-    )
-    origins = get_column("origin").dropna().unique()
+    column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
+    shown = found[["place", "setting", "method", "step", "metric"]].copy()
+    shown["step"] = found.step.map(lambda s: "" if pd.isna(s) else str(s))
+    for name in ("paper", "ours", "difference"):
+        shown[name] = [number(v, c) for v, c in zip(column(name), column(f"{name}_ci95"))]
+    shown["verdict"] = found.verdict
+    origins = column("origin").dropna().unique()
     return "\n".join([shown.to_string(index=False), "", "Origins:", *(f"  {origin}" for origin in origins)])

@@ -1,2 +1,4 @@
-"""Reinforcement learning: environments with rllab's physics, sampling, and Algorithm 3. Paper: section 4.2
-and 5.3."""
+"""Reinforcement learning: environments with rllab's physics, sampling, and Algorithm 3.
+
+Paper: sections 4.2 and 5.3.
+"""

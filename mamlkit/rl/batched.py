@@ -36,7 +36,7 @@ def alone(method: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-class Batched(VectorEnv):
+class Batched(VectorEnv[ndarray, ndarray, ndarray]):
     """``num_envs`` environments of one family, each with its own goal, advanced together.
 
     Nothing is reset automatically. An environment whose episode is over (terminated or truncated) takes no
@@ -62,8 +62,14 @@ class Batched(VectorEnv):
         RuntimeError: two threads use one batch at the same time.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012  (as Gymnasium has it)
     _of_process: ClassVar[tuple[str, ...]] = ("_lock",)  # what a copy does not take along; ``_open`` makes it
+
+    task: Goals
+    horizon: int
+    fps: int  # pictures in a second of simulated time
+    single_observation_space: Box
+    single_action_space: Box
 
     def __init__(
         self,
@@ -81,17 +87,17 @@ class Batched(VectorEnv):
         self.task = task
         self.horizon = horizon
         self.num_envs = n = len(np.atleast_1d(goals))
-        self._own = observation
+        self._own: int = observation
         size = observation + (int(np.prod(task.shape)) if show_goal else 0)
         self.single_observation_space = Box(-bound, bound, (size,), np.float64)
         self.single_action_space = Box(-1.0, 1.0, (action,), np.float64)
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
-        self._observations = np.zeros((n, size))
-        self._elapsed = np.zeros(n, np.int64)
-        self._terminated = np.zeros(n, bool)
-        self._truncated = np.ones(n, bool)  # nothing steps before its first reset
-        self._begun = False
+        self._observations: ndarray = np.zeros((n, size))
+        self._elapsed: ndarray = np.zeros(n, np.int64)
+        self._terminated: ndarray = np.zeros(n, bool)
+        self._truncated: ndarray = np.ones(n, bool)  # nothing steps before its first reset
+        self._begun: bool = False
         self._rngs: list[Generator | None] = [None] * n
         self._open()
         self.set_goals(goals)
@@ -118,25 +124,22 @@ class Batched(VectorEnv):
 
     @alone
     def set_goals(self, goals: ndarray) -> None:
-        """Give every environment a new goal, ``[num_envs, *task.shape]``, which counts from the next step on."""
+        """Give every environment a new goal, ``[num_envs, *task.shape]``, from the next step on."""
         goals = np.array(goals, np.float64)
         if goals.shape != (shape := (max(1, self.num_envs), *self.task.shape)):
-            raise ValueError(
-                f"goals have shape {list(goals.shape)}, but they must be {list(shape)}: give each "
-                f"environment one"
-            )
+            came, wanted = list(goals.shape), list(shape)
+            raise ValueError(f"goals have shape {came}, but they must be {wanted}: give each environment one")
         if not (fine := self.task.contains(goals)).all():
             i = int(np.argmin(fine))
             raise ValueError(f"goal {goals[i].tolist()} of environment {i} is not allowed; use {self.task}")
         self._goals = goals
-        self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[
-            :, : self._observations.shape[1] - self._own
-        ]
+        shown = self._observations.shape[1] - self._own  # numbers of a goal, or none
+        self._observations[:, self._own :] = goals.reshape(self.num_envs, -1)[:, :shown]
 
     @alone
     def reset(
-        self, *, seed: int | Sequence | ndarray | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ndarray, dict]:
+        self, *, seed: int | Sequence[Any] | ndarray | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ndarray, dict[str, Any]]:
         """Start new episodes.
 
         Args:
@@ -156,13 +159,13 @@ class Batched(VectorEnv):
             raise ValueError(
                 f"options have {found}, but 'reset_mask' is all that is known; leave out the rest"
             )
-        if seed is None:
-            seed = [None] * self.num_envs
-        elif isinstance(seed, int | np.integer):
-            seed = [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
             raise ValueError(
-                f"{len(seed)} seeds came, but there are {self.num_envs} environments; give one each"
+                f"{len(seeds)} seeds came, but there are {self.num_envs} environments; give one each"
             )
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
@@ -171,8 +174,8 @@ class Batched(VectorEnv):
             )
         rows = np.flatnonzero(mask)
         if rows.size:
-            kept = [None if seed[i] is not None else self._rngs[i] for i in rows]
-            rngs = [rng or np.random.default_rng(seed[i]) for i, rng in zip(rows, kept)]
+            kept = [None if seeds[i] is not None else self._rngs[i] for i in rows]
+            rngs = [rng or np.random.default_rng(seeds[i]) for i, rng in zip(rows, kept)]
             self._observations[rows, : self._own] = self._start(rows, rngs)
             for i, rng in zip(rows, rngs):  # only now, since a seed may be none
                 self._rngs[i] = rng
@@ -181,7 +184,7 @@ class Batched(VectorEnv):
         return self._observations.copy(), {}
 
     @alone
-    def step(self, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray, dict]:
+    def step(self, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray, dict[str, Any]]:
         """Advance every environment whose episode is not over.
 
         Args:
@@ -198,10 +201,8 @@ class Batched(VectorEnv):
         if not self._begun:
             raise ResetNeeded("step() came before reset(); call reset() first")
         actions = np.asarray(actions, np.float64)
-        if actions.shape != self.action_space.shape:
-            raise ValueError(
-                f"actions have shape {list(actions.shape)}, but must have {list(self.action_space.shape)}"
-            )
+        if actions.shape != (shape := (self.num_envs, *self.single_action_space.shape)):
+            raise ValueError(f"actions have shape {list(actions.shape)}, but must have {list(shape)}")
         rows = np.flatnonzero(~(self._terminated | self._truncated))
         rewards = np.zeros(self.num_envs)
         if rows.size:
@@ -218,13 +219,17 @@ class Batched(VectorEnv):
         return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
 
     def _start(self, rows: ndarray, rngs: list[Generator]) -> ndarray:
-        """Put environments ``rows`` ``[n]`` into start states, each drawn with its own generator; gives their
-        observations ``[n, obs]``."""
+        """Put environments ``rows`` ``[n]`` into start states, each drawn with its own generator.
+
+        Returns their observations ``[n, obs]``.
+        """
         raise NotImplementedError
 
     def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1]: observations
-        ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``."""
+        """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1].
+
+        Returns observations ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``.
+        """
         raise NotImplementedError
 
     def frame(self, index: int = 0) -> ndarray:

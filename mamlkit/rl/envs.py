@@ -1,11 +1,11 @@
-"""The paper's five RL environments, by name: many at once with :func:`make`, or one at a time through
-Gymnasium.
+"""The paper's five RL environments by name: many with :func:`make`, or one through Gymnasium.
 
 Importing this module registers them: ``gymnasium.make("mamlkit/HalfCheetahVel-v0", goal=1.3)``.
 """
 
 __all__ = ["ENVIRONMENTS", "Environment", "GoalEnv", "make", "sample_goals"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Environment:
     """
 
     gymnasium_id: str
-    family: type[Batched]
+    family: Callable[..., Batched]
     goals: Goals
 
 
@@ -89,7 +89,7 @@ def make(
     return environment.family(environment.goals, goals, show_goal=show_goal, threads=threads, **chosen)
 
 
-class GoalEnv(gymnasium.Env):
+class GoalEnv(gymnasium.Env[ndarray, ndarray]):
     """One environment with Gymnasium's interface: the batched implementation with a batch of one.
 
     With the same seed it starts and moves exactly as a member of a batch does. An episode that is over stays
@@ -107,7 +107,10 @@ class GoalEnv(gymnasium.Env):
         ValueError: for an unknown name or render mode, and a goal of another shape or outside its set.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
+    metadata: dict[str, Any] = {  # noqa: RUF012  (as Gymnasium has it)
+        "render_modes": ["rgb_array"],
+        "render_fps": 50,
+    }
 
     def __init__(
         self,

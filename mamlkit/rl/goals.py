@@ -31,7 +31,7 @@ class Square:
     """
 
     half_side: float = 0.5
-    shape = (2,)
+    shape: ClassVar[tuple[int, ...]] = (2,)
 
     def __str__(self) -> str:
         return f"points with both coordinates in [{-self.half_side}, {self.half_side}]"
@@ -57,7 +57,7 @@ class Velocity:
 
     top: float
     bonus: float = 0.0
-    shape = ()
+    shape: ClassVar[tuple[int, ...]] = ()
 
     def __str__(self) -> str:
         return f"velocities in [0, {self.top}] m/s"
@@ -81,7 +81,7 @@ class Direction:
     array([ 2., -2.])
     """
 
-    shape = ()
+    shape: ClassVar[tuple[int, ...]] = ()
 
     def __str__(self) -> str:
         return "the directions -1 and 1"

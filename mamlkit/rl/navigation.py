@@ -14,11 +14,10 @@ NEAR = 0.01  # an episode ends where both coordinates are closer to the goal tha
 
 
 class Navigation(Batched):
-    """Points in the plane that start at the origin and move by ``0.1 * action``; the position is the
-    observation.
+    """Points in the plane that start at the origin and move by ``0.1 * action``.
 
-    The reward is minus the distance to the goal after the move. The episode terminates within 0.01 of the
-    goal, in each coordinate.
+    The position is the observation. The reward is minus the distance to the goal after the move. The episode
+    terminates within 0.01 of the goal, in each coordinate.
 
     Deviation: the paper's text has the squared distance; the authors' code, and the returns that they
     released, have the distance, and "within 0.01" is a square there.

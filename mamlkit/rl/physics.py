@@ -1,5 +1,4 @@
-"""A step of many simulations at once through ``mujoco.rollout``, and a twin model that measures the new
-state.
+"""A step of many simulations at once, and a twin model that measures the new state.
 
 ``mujoco.rollout`` steps rows of states on a pool of threads. It reports sensors of the state *before* the
 step, while rllab's observations and rewards need the centre of mass, its velocity and the contact forces
@@ -15,7 +14,7 @@ __all__ = ["Physics", "Pool", "measuring", "shipped"]
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import gymnasium
@@ -41,7 +40,7 @@ class Pool:
         threads: at least one; with one alone the calling thread does the work.
     """
 
-    _all: "WeakSet[Pool]" = WeakSet()
+    _all: ClassVar["WeakSet[Pool]"] = WeakSet()
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -64,8 +63,10 @@ class Pool:
 
     @classmethod
     def forked(cls) -> None:
-        """Forget the parent's threads; their pools are never freed, which would wait for threads that are
-        gone."""
+        """Forget the parent's threads.
+
+        Their pools are never freed, which would wait for threads that are gone.
+        """
         for pool in cls._all:
             if pool._rollout is not None:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool._rollout))
@@ -93,8 +94,11 @@ class Physics:
         self._sensors = np.empty((num_envs, 1, model.nsensordata))
 
     def __call__(self, states: ndarray, controls: ndarray) -> tuple[ndarray, ndarray]:
-        """The states ``[n, 1 + nq + nv]`` (time, qpos, qvel) after a step under controls ``[n, nu]``, and
-        the sensors ``[n, nsensordata]`` *before* it. Both are overwritten by the next call."""
+        """The states after a step under controls ``[n, nu]``, and the sensors *before* it.
+
+        Both, ``[n, 1 + nq + nv]`` (time, qpos, qvel) and ``[n, nsensordata]``, are overwritten by the next
+        call.
+        """
         n = len(states)
         self._pool.rollout(
             self._models[:n],
@@ -110,10 +114,12 @@ class Physics:
 
 
 def measuring(spec: mujoco.MjSpec, contacts: bool) -> mujoco.MjModel:
-    """A twin of a model that measures: its Euler step costs one forward pass, and its sensors are, in
-    order, the centre of mass (3), its velocity (3), the axes of the torso (9), and with ``contacts`` for
-    each geom but the floor the net force (3) and torque (3) with which it presses on others and the point
-    where they act (3), in world coordinates."""
+    """A twin of a model that measures: its Euler step costs one forward pass.
+
+    Its sensors are, in order, the centre of mass (3), its velocity (3), the axes of the torso (9), and with
+    ``contacts`` for each geom but the floor the net force (3) and torque (3) with which it presses on others
+    and the point where they act (3), in world coordinates.
+    """
     spec = spec.copy()
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     sensor, obj, data = mujoco.mjtSensor, mujoco.mjtObj, mujoco.mjtConDataField

@@ -14,9 +14,9 @@ from torch.func import vmap
 
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
+from mamlkit.maml import Params
 from mamlkit.models import Layer, check_features, xavier_uniform
 
-Params = dict[str, Tensor]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -74,8 +74,10 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
 
 
 def means(policy: Policy, params: Params, observations: Tensor) -> Tensor:
-    """Mean actions ``[tasks, points, act]`` of observations ``[tasks, points, obs]`` with each task's own
-    parameters."""
+    """Mean actions ``[tasks, points, act]`` of observations ``[tasks, points, obs]``.
+
+    Each task has parameters of its own.
+    """
     if policy.layers:
         return Pass(policy.layers, kernels_torch, params, observations[:, :, None, None], keep=False).outputs
     return vmap(policy.mean)(params, observations)
@@ -98,8 +100,10 @@ def log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
 
 
 def kl(mean: Tensor, log_std: Tensor, new_mean: Tensor, new_log_std: Tensor) -> Tensor:
-    """KL divergence of the new Gaussian from the old, KL(old || new), summed over components: ``[...,
-    points]``."""
+    """KL divergence of the new Gaussian from the old, KL(old || new), summed over components.
+
+    Returns ``[..., points]``.
+    """
     log_std, new_log_std = log_std[..., None, :], new_log_std[..., None, :]
     ratio = torch.exp(2 * (log_std - new_log_std))
     shift = (mean - new_mean) ** 2 * torch.exp(-2 * new_log_std)

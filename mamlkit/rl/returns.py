@@ -1,8 +1,7 @@
-"""From rewards to advantages: returns, the linear baseline, standardisation. Pure functions of arrays, no
-torch.
+"""From rewards to advantages: returns, the linear baseline, standardisation.
 
-Rewards are ``[..., steps]``, several episodes one after the other where an episode ended early: ``last``
-marks the last step of each, ``valid`` the steps that count.
+These are pure functions of arrays, without torch. Rewards are ``[..., steps]``, several episodes one after
+the other where an episode ended early: ``last`` marks the last step of each, ``valid`` the steps that count.
 """
 
 __all__ = ["advantages", "baseline_features", "discounted_returns", "fit_baseline", "standardised"]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlkit.engine.threads import each, one_thread
+from mamlkit.maml import Params
 from mamlkit.rl import returns
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, means
-
-Params = dict[str, Tensor]
 
 
 class Rollouts(NamedTuple):
@@ -146,10 +145,9 @@ def sample(
         if again.any():
             observations = begin(again)
             alive |= again
-    *arrays, last, counted = (
-        np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:]) for parts in zip(*seen)
-    )
-    return Rollouts(*arrays, last, valid=_whole_episodes(last, counted))
+    together = lambda parts: np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:])
+    looked, done, earned, times, last, finals = map(together, zip(*seen))
+    return Rollouts(looked, done, earned, times, last, valid=_whole_episodes(last, finals))
 
 
 def _again(

@@ -77,8 +77,7 @@ def trust_region_step(
     evaluate: Callable[[Tensor], tuple[float, float]],
     max_kl: float,
 ) -> tuple[Tensor, Step]:
-    """The longest step along the natural gradient that lowers the loss and keeps the divergence within its
-    bound.
+    """The longest step along the natural gradient that lowers the loss within the divergence's bound.
 
     Args:
         params: theta as a vector ``[n]``.

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from mamlkit import files
 from mamlkit.experiments.rows import Experiment
+from mamlkit.maml import Params
 from mamlkit.runs import logs, records
 
-Params = dict[str, Tensor]
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam; the last is a count
 
 
@@ -25,7 +25,7 @@ def _digest(tensors: Params, metadata: dict[str, str]) -> str:
     found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
         found.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
-        found.update(t.reshape(-1).view(torch.uint8).numpy())
+        found.update(t.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -125,8 +125,7 @@ def save_state(
 
 
 def load_state(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor]]:
-    """Fill ``params`` and ``optimiser`` from a file of :func:`save_state`; returns the iteration and the
-    window.
+    """Fill ``params`` and ``optimiser`` from a file; returns the iteration and the window.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -149,10 +148,9 @@ def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict
     came, wanted = kinds(tensors), kinds(like)
     if wrong := [name for name in came | wanted if came.get(name) != wanted.get(name)]:
         raise ValueError(
-            f"{path} is not a training state of this row: its {wrong[0]} is "
-            f"{came.get(wrong[0])}, but must be "
-            f"{wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or "
-            f"choose another folder"
+            f"{path} is not a training state of this row: its {wrong[0]} is {came.get(wrong[0])}, but must "
+            f"be {wanted.get(wrong[0])} ({len(wrong)} differ in all); move {path.parent} away, or choose "
+            "another folder"
         )
     if window.dim() != 1 or not window.is_floating_point():
         said = f"its window is {list(window.shape)}, {window.dtype}"
@@ -199,26 +197,27 @@ class Store:
         if self.folder is None:
             return 0, [], []
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.mark, record = self._mark(), self.folder / "run.json"
+        self.mark, record = _mark(self.folder), self.folder / "run.json"
         self.record = record.read_bytes() if record.exists() else None
-        iteration, window, digest = 0, [], None
+        iteration, digest = 0, None
+        window: list[Tensor] = []
         if (path := self.folder / "state.safetensors").exists():
             records.refuse_another(path, self.row, self.seed)
             metadata, window = _fill(path, params, optimiser)
             iteration, digest = int(metadata["iteration"]), metadata.get("log")
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
-                said = (
-                    f"{len(window)} losses that are not logged yet, but needs {due} at iteration {iteration}"
-                )
+                said = f"{len(window)} losses not logged yet, but needs {due} at iteration {iteration}"
                 raise ValueError(f"{path} has {said}; {records.ADVICE}")
-        options = {
-            "total": self.row.iterations,
-            "every": self.every,
-            "columns": self.columns,
-            "wanted": digest,
-        }
-        return iteration, window, logs.read(self.folder / "metrics.csv", iteration, **options)
+        log = logs.read(
+            self.folder / "metrics.csv",
+            iteration,
+            total=self.row.iterations,
+            every=self.every,
+            columns=self.columns,
+            wanted=digest,
+        )
+        return iteration, window, log
 
     def save(
         self, iteration: int, params: Params, optimiser: Optimizer | None, window: list[Tensor], log: logs.Log
@@ -232,7 +231,7 @@ class Store:
         """
         if self.folder is None:
             return
-        whole = self._mark() == self.mark
+        whole = _mark(self.folder) == self.mark
         # Another process may be at work in what has taken the folder's place.
         folder = self.folder if whole else self.folder.with_name(f"{self.folder.name}-rescued-{iteration}")
         run = records.identity(self.row, self.seed) | {"log": logs.digest(log)}
@@ -246,10 +245,11 @@ class Store:
                 f"the state of iteration {iteration} is in {folder}, move that into its place to go on"
             )
 
-    def _mark(self) -> tuple[int, int, bool] | None:
-        """What tells a folder from another in its place."""
-        try:
-            found = self.folder.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, (self.folder / "run.json").exists()
+
+def _mark(folder: Path) -> tuple[int, int, bool] | None:
+    """What tells a folder from another in its place."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, (folder / "run.json").exists()

@@ -38,8 +38,7 @@ class Busy(ValueError):
 def open_run(
     row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")
 ) -> Iterator[Path]:
-    """The folder of a run, made if need be, with other processes kept out of it while the ``with`` block
-    lasts.
+    """The folder of a run, made if need be, with other processes kept out within the ``with`` block.
 
     A run found there, or committed unfinished, is one to go on with. Before other processes are kept out,
     nothing is read or written but the lock itself.
@@ -80,7 +79,7 @@ def open_run(
 
 
 def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
-    """Make a locked folder ready: what was done before, if anything, and the record of who goes on with it."""
+    """Make a locked folder ready: what was done before, if anything, and the record of who goes on."""
     state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
     begun = recorded or state.exists()
     if begun and not recorded and unfinished and state.read_bytes() == (unfinished / state.name).read_bytes():
@@ -108,10 +107,9 @@ def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict
 
 def _set_aside(folder: Path, iteration: int) -> None:
     """Move what a run folder holds into one beside it, so that nothing of it is lost."""
-    names = (
-        folder.with_name(f"{folder.name}-behind-{iteration}{f'-{n}' * bool(n)}") for n in itertools.count()
-    )
-    aside = next(name for name in names if not name.exists())
+    name = f"{folder.name}-behind-{iteration}"
+    candidates = (folder.with_name(name + (f"-{n}" if n else "")) for n in itertools.count())
+    aside = next(candidate for candidate in candidates if not candidate.exists())
     aside.mkdir()
     for name in (*RESULT, *STATE):
         if (folder / name).exists():
@@ -148,7 +146,7 @@ def write_result(
     # are few, so all are kept.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
     with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
-        kept = {
+        kept: dict[str, Any] = {
             key: values.astype(np.float32) if key.endswith("/return") else few(values)
             for key, values in arrays.items()
         }
@@ -172,10 +170,9 @@ def write_result(
 
 
 def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
-    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on. Returns the
-    files written.
+    """Copy a run's record, log and state into ``data/partial``, from where any machine goes on.
 
-    Call it inside :func:`open_run`, so that nobody writes at the same time.
+    Returns the files written. Call it inside :func:`open_run`, so that nobody writes at the same time.
 
     Args:
         folder: of a run, which needs no result.
@@ -207,9 +204,7 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         if settings == run["settings"] and there > here:
             raise ValueError(
                 f"the state in {target} has {there:,} iterations, {folder} {here:,}; move {target} "
-                f""
-                f""
-                f"away if you mean to replace it"
+                "away if you mean to replace it"
             )
     return target
 
@@ -219,9 +214,7 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
         raise ValueError(
             f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only "
-            f""
-            f""
-            f"runs at the paper scale, without TF32, are kept"
+            "runs at the paper scale, without TF32, are kept"
         )
 
 
@@ -244,20 +237,17 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     kept = data / "results" / name
     if (kept / f"{seed}.json").exists():
         earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
-        if (
-            earlier["fingerprint"] == result["fingerprint"]
-            and earlier["iterations_done"] > result["iterations_done"]
-        ):
-            further = f"has {earlier['iterations_done']:,} iterations, {folder} {result['iterations_done']:,}"
+        here, there = result["iterations_done"], earlier["iterations_done"]
+        if earlier["fingerprint"] == result["fingerprint"] and there > here:
             raise ValueError(
-                f"the result in {kept} {further}; move {kept / seed}.json away if you mean to replace it"
+                f"the result in {kept} has {there:,} iterations, {folder} {here:,}; move {kept / seed}.json "
+                "away if you mean to replace it"
             )
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
         _place_of_state(folder, data)  # what it refuses is refused before anything is written
-    log, *parts = targets = [
-        kept / f"{seed}.{suffix}" for suffix in ("metrics.csv", "safetensors", "tasks.npz", "json")
-    ]
+    suffixes = ("metrics.csv", "safetensors", "tasks.npz", "json")
+    log, *parts = targets = [kept / f"{seed}.{suffix}" for suffix in suffixes]
     files.remove_leftovers(kept, [target.name for target in targets])
     written = []
     if (folder / "metrics.csv").exists():

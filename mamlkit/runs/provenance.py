@@ -17,14 +17,15 @@ def provenance(device: str) -> dict[str, Any]:
     Args:
         device: name of the accelerator, or ``"cpu, 2 threads"``.
     """
-    packages = ["torch", "numpy", "numba", "safetensors", "mujoco"]
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "numpy", "numba", "safetensors", "mujoco"):
+        versions[name] = metadata.version(name)
     return {
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": device,
         "processor": _processor(),
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in packages},
+        "versions": versions,
     }
 
 
@@ -36,15 +37,19 @@ def _commit() -> str:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # The clone may be another user's, whom git would not trust; but this is that clone's code, and it runs
     # already.
-    command = ["git", "-c", f"safe.directory={here.parents[2]}", "-C", here.parents[1]]
-    options = {
-        "capture_output": True,
-        "encoding": "utf-8",
-        "errors": "replace",
-        "check": True,
-        "env": surroundings,
-    }
-    git = lambda *words: subprocess.run([*command, *words], **options).stdout.strip()
+    command: list[str | Path] = ["git", "-c", f"safe.directory={here.parents[2]}", "-C", here.parents[1]]
+
+    def git(*words: str | Path) -> str:
+        found = subprocess.run(
+            [*command, *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            env=surroundings,
+        )
+        return found.stdout.strip()
+
     try:
         git("ls-files", "--error-unmatch", "--", here.relative_to(here.parents[1]))
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")

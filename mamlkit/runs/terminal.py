@@ -62,6 +62,8 @@ def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iter
 class _Lines(tqdm):
     """Progress as plain lines, for a log."""
 
+    disable: bool
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         self.fp.write(f"{self if msg is None else msg}\n")
         self.fp.flush()

@@ -11,6 +11,7 @@ from torch import Generator
 
 from mamlkit.maml import Task
 from mamlkit.tasks import glyphs, omniglot
+from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid
 
@@ -37,7 +38,7 @@ def _sinusoid(
     return Sinusoid(shots=shots, queries=queries, device=device, **options)
 
 
-def _images(load: Callable) -> Callable[..., ImageTasks]:
+def _images(load: Callable[[str], ClassBank]) -> Callable[..., ImageTasks]:
     def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> ImageTasks:
         return ImageTasks(load(split).to(device), ways, shots, queries, rotations=True, split=split)
 

@@ -62,9 +62,11 @@ class ImageTasks:
         object.__setattr__(self, "_turned_pixel", turns.flatten(1).to(self.bank.images.device))
 
     def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The random choices of a meta-batch: class ``[tasks, ways]``, drawing ``[tasks, ways, shots +
-        queries]`` and quarter turns ``[tasks, ways]``. Drawn on the CPU, so that every device sees the
-        same tasks."""
+        """The random choices of a meta-batch, drawn on the CPU, so that every device sees the same tasks.
+
+        Returns class ``[tasks, ways]``, drawing ``[tasks, ways, shots + queries]`` and quarter turns
+        ``[tasks, ways]``.
+        """
         at_least(1, tasks=tasks)
         classes, drawings = self.bank.images.shape[:2]
         chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
@@ -74,10 +76,11 @@ class ImageTasks:
         return chosen, drawn, turns
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch: images ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels
-        ``[tasks, ways * points]``.
+        """A meta-batch of images and labels.
 
-        Points are class by class; their order has no effect on a network that sees a batch as a whole.
+        Images are ``[tasks, ways * points, channels, height, width]`` in [0, 1], labels
+        ``[tasks, ways * points]``. Points are class by class; their order has no effect on a network that
+        sees a batch as a whole.
         """
         images = self.bank.images
         _, drawings, channels, height, width = images.shape

@@ -80,8 +80,8 @@ def identity(source: Path) -> str:
     digest = hashlib.sha256()
     if source.is_dir():
         for name in sorted(members(source).values()):
-            file = _regular(source / name)
-            digest.update(f"{name} {file.st_size} {file.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            found = _regular(source / name)
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
     with source.open("rb") as file:
         while part := file.read(2**20):

@@ -52,8 +52,7 @@ class Sinusoid:
         return 3 if self.show_task else 1
 
     def sample(self, generator: Generator, tasks: int) -> Task:
-        """A meta-batch: support and query pairs, inputs ``[tasks, points, inputs]``, targets ``[tasks,
-        points, 1]``.
+        """A meta-batch: inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``.
 
         Raises:
             ValueError: If ``tasks`` is not a whole number of at least 1.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
-from mamlkit.report import effects, inventory, notebook, pages, results
+from mamlkit.report import effects, inventory, notebook, pages, results, verdicts
 
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
@@ -245,7 +245,7 @@ def test_numbers_that_vary_between_seeds_are_named(repository):
 
 def test_verdicts_are_worded_as_the_function_defines_them():
     plain = lambda text: re.sub(r"\s+", " ", re.sub(r"\[([\w ]+)\]\{\.[\w-]+\}", r"\1", text))
-    document, shown = plain(inspect.getdoc(results.verdict)), plain(inventory.verdicts())
+    document, shown = plain(inspect.getdoc(verdicts.verdict)), plain(inventory.verdicts())
     defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
     assert list(defined) == ["reproduced", "consistent", "differs"]
     assert "an interval of the difference (ours less the paper's)" in document

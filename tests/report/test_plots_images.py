@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 
-from mamlkit.report import plots
+from mamlkit.report import plots_images
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def ax():
 def test_drawings_lie_where_their_words_say_with_dark_ink(ax):
     images = np.zeros((2, 3, 4, 5), np.uint8)
     images[1, 2, 0, 4] = 255  # one pixel, top right, of the drawing in the second row, third column
-    plots.drawings(ax, images, rows=["support", "query"], columns=["a", "b", "c"], gap=3)
+    plots_images.drawings(ax, images, rows=["support", "query"], columns=["a", "b", "c"], gap=3)
     sheet = ax.images[0].get_array()
     assert sheet.shape == (2 * 6 + 3, 3 * 7 + 2 * 3)  # a frame of one pixel around each, gaps between
     assert sheet[9 + 1, 20 + 5] == 0 and (sheet == 0).sum() == 1  # ink is black
@@ -34,7 +34,7 @@ def test_drawings_lie_where_their_words_say_with_dark_ink(ax):
 
 
 def test_drawings_without_words_or_ink(ax):
-    plots.drawings(ax, np.zeros((1, 2, 3, 3)))
+    plots_images.drawings(ax, np.zeros((1, 2, 3, 3)))
     assert not len(ax.get_xticks()) and not len(ax.get_yticks())
     assert ax.images[0].get_array().min() == 0.75  # the frames; paper is white
 
@@ -49,13 +49,13 @@ def test_drawings_without_words_or_ink(ax):
 )
 def test_a_wrong_sheet_is_refused(ax, shape, words, says):
     with pytest.raises(ValueError, match=says):
-        plots.drawings(ax, np.zeros(shape), **words)
+        plots_images.drawings(ax, np.zeros(shape), **words)
 
 
 def test_class_probabilities_frame_the_right_class_and_embolden_the_answer():
     fig, axes = plt.subplots(1, 2)
     probabilities = np.array([[[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], [[0.1, 0.9, 0.0], [1.0, 0.0, 0.0]]])
-    plots.class_probabilities(axes, probabilities, labels=[1, 0])
+    plots_images.class_probabilities(axes, probabilities, labels=[1, 0])
     assert [ax.get_title() for ax in axes] == ["before", "1 step"]
     for ax, values in zip(axes, probabilities, strict=True):
         assert np.array_equal(ax.images[0].get_array(), values)
@@ -65,14 +65,14 @@ def test_class_probabilities_frame_the_right_class_and_embolden_the_answer():
         assert ax.get_xlabel() == "class"
     assert [t.get_text() for t in axes[1].texts] == [".10", ".90", ".00", "1.00", ".00", ".00"]
     with pytest.raises(ValueError, match="2 axes for 3 steps"):
-        plots.class_probabilities(axes, np.zeros((3, 1, 2)), [0])
+        plots_images.class_probabilities(axes, np.zeros((3, 1, 2)), [0])
     plt.close(fig)
 
 
 def test_accuracy_curves_show_values_intervals_and_what_was_not_run(ax):
     curve = pd.DataFrame({"value": [20.0, 90.0], "ci95": [2.0, 1.0]}, index=[0, 1])
     nothing = pd.DataFrame({"value": [], "ci95": []})
-    plots.accuracy_curves(ax, {"one query": curve, "fifteen": nothing}, chance=20)
+    plots_images.accuracy_curves(ax, {"one query": curve, "fifteen": nothing}, chance=20)
     line, empty, guess = ax.lines
     assert line.get_xdata().tolist() == [0, 1] and line.get_ydata().tolist() == [20, 90]
     assert ax.collections[0].get_datalim(ax.transData).intervaly.tolist() == [18, 91]

@@ -1,4 +1,4 @@
-"""The committed results, and what is made of results: verdicts, intervals, lines of the table."""
+"""The committed results, and what is made of results: intervals, lines of the table."""
 
 import json
 import math
@@ -8,108 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
-from mamlkit.report import inventory, pages, results
+from mamlkit.report import inventory, pages, results, verdicts
 from mamlkit.runs import checkpoints, logs, seeds, supervised
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
 ids = lambda path: f"{path.parent.name}-{path.stem}"
-numbers = st.floats(-1e6, 1e6)
-widths = st.floats(0, 1e6)
-margins = st.floats(1e-6, 1e6)
-
-
-# -- verdicts
-
-
-@pytest.mark.parametrize(
-    ("difference", "ci95", "wanted"),
-    [
-        (0.0, 0.0, "reproduced"),
-        (0.0, 1.0, "reproduced"),  # the interval touches the margin
-        (0.0, 1.0 + 1e-9, "consistent"),
-        (0.5, 0.5, "reproduced"),
-        (-0.5, 0.5, "reproduced"),
-        (0.6, 0.5, "differs"),  # beyond the margin, and without zero
-        (0.6, 0.6, "consistent"),  # beyond the margin, but just with zero
-        (-0.6, 0.6, "consistent"),
-        (1.0, 0.0, "reproduced"),
-        (1.0 + 1e-9, 0.0, "differs"),
-        (-5.0, 0.1, "differs"),
-    ],
-)
-def test_verdict_at_its_boundaries(difference, ci95, wanted):
-    assert results.verdict(difference, ci95, 1.0) == wanted
-
-
-@given(numbers, widths, margins)
-def test_verdict_is_one_of_three_and_follows_its_definition(difference, ci95, margin):
-    low, high = difference - ci95, difference + ci95
-    inside, has_zero = -margin <= low and high <= margin, low <= 0 <= high
-    assert results.verdict(difference, ci95, margin) == (
-        "reproduced" if inside else "consistent" if has_zero else "differs"
-    )
-
-
-@given(numbers, widths, margins)
-def test_verdict_does_not_depend_on_the_sign(difference, ci95, margin):
-    assert results.verdict(difference, ci95, margin) == results.verdict(-difference, ci95, margin)
-
-
-@given(numbers, widths, margins, st.floats(0, 10))
-def test_a_wider_margin_never_unmakes_a_reproduction(difference, ci95, margin, more):
-    if results.verdict(difference, ci95, margin) == "reproduced":
-        assert results.verdict(difference, ci95, margin + more) == "reproduced"
-
-
-@given(numbers, widths, margins, st.floats(0, 10))
-def test_more_uncertainty_never_reproduces_nor_makes_a_difference(difference, ci95, margin, more):
-    before, after = (results.verdict(difference, c, margin) for c in (ci95, ci95 + more))
-    assert after != "reproduced" or before == "reproduced"
-    assert after != "differs" or before in ("reproduced", "differs")
-
-
-@pytest.mark.parametrize(
-    "arguments", [(math.nan, 0.1, 1), (math.inf, 0.1, 1), (0, -0.1, 1), (0, math.nan, 1), (0, 0.1, 0)]
-)
-def test_verdict_refuses_what_is_no_interval(arguments):
-    with pytest.raises(ValueError, match="must be finite"):
-        results.verdict(*arguments)
-
-
-# -- margins
-
-
-def test_margins_are_those_stated():
-    printed = results.published()
-    drawn = results.curves(printed)
-    pick = lambda **keys: next(
-        line for _, line in printed.iterrows() if all(line[k] == v for k, v in keys.items())
-    )
-    assert (
-        results.margin(pick(metric="accuracy", setting="Omniglot 5-way 1-shot", method="MAML"), drawn) == 1.0
-    )
-    assert results.margin(pick(place="Table 2", method="MAML", step=1), drawn) == pytest.approx(0.067)
-    navigation = 0.1 * (40.41 - 11.68)
-    assert results.margin(pick(place="Fig. 4", method="random", step=3), drawn) == pytest.approx(navigation)
-    assert results.margin(pick(place="Table 4", step=0), drawn) == pytest.approx(navigation)
-    own = 0.1 * (6.86 - 1.27)  # far less than MAML gains there
-    assert results.margin(pick(setting="Ant direction", method="pretrained"), drawn) == pytest.approx(own)
-    assert results.margin(pick(setting="Ant velocity", method="oracle"), drawn) == pytest.approx(
-        0.1 * (96.74 - 30.58)
-    )
-
-
-def test_every_published_number_has_a_positive_margin():
-    printed = results.published()
-    drawn = results.curves(printed)
-    assert all(results.margin(line, drawn) > 0 for _, line in printed.iterrows())
 
 
 # -- published.csv
@@ -192,7 +100,7 @@ def test_the_difference_combines_both_intervals(repository):
     assert entry.ours_ci95 == pytest.approx(1.96 * 2 / 20)
     assert entry.difference == pytest.approx(98.0 - 98.7)
     assert entry.difference_ci95 == pytest.approx(math.sqrt((1.96 * 2 / 20) ** 2 + 0.4**2))
-    assert entry.verdict == results.verdict(entry.difference, entry.difference_ci95, 1.0) == "differs"
+    assert entry.verdict == verdicts.verdict(entry.difference, entry.difference_ci95, 1.0) == "differs"
 
 
 def test_diverged_tasks_are_left_out_and_counted(repository):

@@ -291,6 +291,12 @@ def test_gymnasium_makes_vectors_of_them_too():
     assert np.array_equal(observations, wanted[0]) and np.array_equal(rewards, wanted[1])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_says_what_it_is(name):
+    env = make(name, 3)
+    assert repr(env) == f"{type(env).__name__}(num_envs=3)"
+
+
 def test_the_navigation_picture_shows_path_point_and_goal():
     env = gymnasium.make("mamlkit/Navigation2D-v0", goal=[0.4, -0.4], render_mode="rgb_array")
     env.reset(seed=0)

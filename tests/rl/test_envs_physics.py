@@ -8,7 +8,9 @@ import pytest
 
 from mamlkit.rl import envs
 from mamlkit.rl.goals import Direction, Velocity
-from mamlkit.rl.locomotion import LARGEST, Ant, HalfCheetah, Physics, measuring, physics_rate
+from mamlkit.rl.locomotion import Ant, HalfCheetah, physics_rate
+from mamlkit.rl.physics import Physics, measuring
+from mamlkit.rl.robot import LARGEST
 
 ROBOTS = [HalfCheetah, Ant]
 VELOCITY = {HalfCheetah: Velocity(2.0), Ant: Velocity(3.0, bonus=1.0)}
@@ -64,14 +66,14 @@ def at(env, states, actions):
 
 
 def test_the_cheetah_is_rllabs():
-    model = HalfCheetah.spec().compile()
+    model = HalfCheetah.model_spec().compile()
     assert abs(model.body_mass.sum() - 14) < 1e-12 and model.opt.timestep == 0.01
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
     assert (model.nq, model.nv, model.nu) == (9, 9, 6) and not model.qpos0.any()
     assert model.actuator_gear[:, 0].tolist() == [120, 90, 60, 120, 60, 30]
     assert np.array_equal(model.actuator_ctrlrange, [[-1, 1]] * 6)
     # Scaling densities is what the file asks of the compiler, body by body.
-    spec = HalfCheetah.spec()
+    spec = HalfCheetah.model_spec()
     for geom in spec.geoms:
         geom.density = 1000
     scaled = spec.compile()
@@ -82,7 +84,7 @@ def test_the_cheetah_is_rllabs():
 
 
 def test_the_ant_is_rllabs():
-    model = Ant.spec().compile()
+    model = Ant.model_spec().compile()
     assert abs(model.body_mass.sum() - 0.911) < 5e-4 and model.opt.timestep == 0.02
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
     assert (model.nq, model.nv, model.nu, model.nbody) == (15, 14, 8, 14)
@@ -206,11 +208,11 @@ def test_the_cheetahs_centre_of_mass_is_mujocos_at_any_pose():
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_the_measuring_twin_reports_the_state_it_is_given(robot):
     # one forward pass a step, not four
-    assert measuring(robot.spec(), False).opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
+    assert measuring(robot.model_spec(), False).opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
     env = make(robot, 2)
     env.reset(seed=3)
     controls = rng(4).uniform(-1, 1, (2, env.model.nu))
-    _, sensors = Physics(measuring(env.spec(), robot.contacts), 2, env.pool)(env._state, controls)
+    _, sensors = Physics(measuring(env.model_spec(), robot.contacts), 2, env.pool)(env._state, controls)
     for state, control, row in zip(env.states, controls, sensors, strict=True):
         data = mujoco.MjData(env.model)
         data.qpos[:], data.qvel[:], data.ctrl[:] = state[: env.model.nq], state[env.model.nq :], control

@@ -5,7 +5,7 @@ import torch
 from torch.func import grad, hessian, jacrev, vmap
 
 from conftest import finite_difference, relative_error
-from mamlkit.rl import maml_rl, policy
+from mamlkit.rl import maml_rl, parts, policy
 from mamlkit.rl.sampling import Steps
 
 ALPHA = 0.3
@@ -68,7 +68,7 @@ def first_order(after, fixed):
 @pytest.fixture(params=[1, 1 << 22])
 def chunked(request, monkeypatch):
     """One task at a time, or all at once."""
-    monkeypatch.setattr(maml_rl, "PIECE_BYTES", request.param)
+    monkeypatch.setattr(parts, "PIECE_BYTES", request.param)
 
 
 def test_log_densities_and_divergences_are_those_of_torch():

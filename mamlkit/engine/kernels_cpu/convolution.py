@@ -1,10 +1,9 @@
-"""Convolutions as products with a matrix that is never written down: its rows are read where they lie in the
-images.
+"""Convolutions as products with a matrix that is never written down.
 
-A convolution and its two adjoints are one sum, ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k,
-f]``, in which ``a`` are images with a border of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images
-are ``[tasks, points, height, width, channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all
-tasks.
+Its rows are read where they lie in the images. A convolution and its two adjoints are one sum,
+``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k, f]``, in which ``a`` are images with a border
+of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images are ``[tasks, points, height, width,
+channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all tasks.
 """
 
 __all__ = ["input_gradient", "product", "weight_gradient"]
@@ -29,24 +28,26 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
     """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
     filters = kernel.shape[-1]
     kernel = _in_vectors(kernel)
-    add = out is not None and kernel.shape[-1] == filters
-    z = out if add else empty(x.dtype, *x.shape[:2], window.out, window.out, kernel.shape[-1])
-    _convolve(x, neighbours(window, x.shape[1], kernel.shape[-1], x.element_size()), kernel, z, add)
-    return z if add else _cut(z, filters, out)
+    offsets = neighbours(window, x.shape[1], kernel.shape[-1], x.element_size())
+    if out is not None and kernel.shape[-1] == filters:
+        _convolve(x, offsets, kernel, out, add=True)
+        return out
+    z = empty(x.dtype, *x.shape[:2], window.out, window.out, kernel.shape[-1])
+    _convolve(x, offsets, kernel, z, add=False)
+    return _cut(z, filters, out)
 
 
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out`` if one
-    is given."""
+    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
     filters = d.shape[-1]
     d = _in_vectors(d)
-    add = out is not None and d.shape[-1] == filters
     offsets = neighbours(window, x.shape[1], d.shape[-1], x.element_size())
-    gradient = out if add else empty(x.dtype, len(x), len(offsets.taps), d.shape[-1])
-    lanes = LANES[d.numpy().dtype]
-    scratch = _scratch(x, offsets, SLICE * d.shape[-1])
-    _correlated(x.numpy(), offsets, d.flatten(1, 3).numpy(), lanes, *scratch, gradient.numpy(), add)
-    return gradient if add else _cut(gradient, filters, out)
+    if out is not None and d.shape[-1] == filters:
+        _correlate(x, offsets, d, out, add=True)
+        return out
+    gradient = empty(x.dtype, len(x), len(offsets.taps), d.shape[-1])
+    _correlate(x, offsets, d, gradient, add=False)
+    return _cut(gradient, filters, out)
 
 
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
@@ -74,23 +75,20 @@ def _cut(matrix: Tensor, columns: int, out: Tensor | None) -> Tensor:
 
 def _scratch(x: Tensor, offsets: Offsets, matrix: int) -> tuple[np.ndarray, np.ndarray]:
     """Room for images with their borders, and for a matrix in stripes."""
-    return empty(x.dtype, offsets.group * offsets.side**2 * offsets.pitch).numpy(), empty(
-        x.dtype, matrix
-    ).numpy()
+    images = offsets.group * offsets.side**2 * offsets.pitch
+    return empty(x.dtype, images).numpy(), empty(x.dtype, matrix).numpy()
 
 
 def _convolve(x: Tensor, offsets: Offsets, kernel: Tensor, out: Tensor, add: bool) -> None:
     kernel = kernel if kernel.dim() == 3 else kernel[None]
-    scratch = _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
-    _convolved(
-        x.numpy(),
-        offsets,
-        kernel.numpy(),
-        LANES[x.numpy().dtype],
-        *scratch,
-        out.view(len(out), -1, out.shape[-1]).numpy(),
-        add,
-    )
+    lanes, scratch = LANES[x.numpy().dtype], _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
+    flat = out.view(len(out), -1, out.shape[-1]).numpy()
+    _convolved(x.numpy(), offsets, kernel.numpy(), lanes, *scratch, flat, add)
+
+
+def _correlate(x: Tensor, offsets: Offsets, d: Tensor, out: Tensor, add: bool) -> None:
+    lanes, scratch = LANES[d.numpy().dtype], _scratch(x, offsets, SLICE * d.shape[-1])
+    _correlated(x.numpy(), offsets, d.flatten(1, 3).numpy(), lanes, *scratch, out.numpy(), add)
 
 
 @loop
@@ -113,17 +111,8 @@ def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
             for row, pixels, tap, depth in offsets.kinds:
                 last = row + count * pixels
                 some = rows[row:last], taps[tap : tap + depth], places[row:last]
-                _add_products(
-                    padded,
-                    some,
-                    stripes[tap * lanes :],
-                    len(taps) * lanes,
-                    lanes,
-                    out.shape[2],
-                    lanes,
-                    target,
-                    add,
-                )
+                own, stripe = stripes[tap * lanes :], len(taps) * lanes
+                _add_products(padded, some, own, stripe, lanes, out.shape[2], lanes, target, add)
 
 
 @loop
@@ -144,37 +133,21 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
             _pad(x[t, first : first + count], offsets, padded)
             for k in range(0, count * pixels, size):
                 some, start = rows[k : min(k + size, count * pixels)], first * pixels + k
+                read, more = (taps, some, places), add or start > 0
                 if in_stripes:
                     _stripes(d[t, start : start + len(some)], b)
-                    _add_products(
-                        padded,
-                        (taps, some, places),
-                        stripes,
-                        size * lanes,
-                        lanes,
-                        wide,
-                        lanes,
-                        target,
-                        add or start > 0,
-                    )
+                    _add_products(padded, read, stripes, size * lanes, lanes, wide, lanes, target, more)
                 else:
-                    _add_products(
-                        padded,
-                        (taps, some, places),
-                        values[start * wide :],
-                        lanes,
-                        wide,
-                        wide,
-                        lanes,
-                        target,
-                        add or start > 0,
-                    )
+                    own = values[start * wide :]
+                    _add_products(padded, read, own, lanes, wide, wide, lanes, target, more)
 
 
 @loop
 def _stripes(matrix, b):
-    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``, which a product reads
-    from beginning to end."""
+    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``.
+
+    A product reads each from beginning to end.
+    """
     for i in range(b.shape[0]):
         for k in range(matrix.shape[0]):
             row, target = matrix[k, i * b.shape[2] : (i + 1) * b.shape[2]], b[i, k]
@@ -184,8 +157,7 @@ def _stripes(matrix, b):
 
 @loop
 def _turned_stripes(matrix, order, b):
-    """``[taps * channels, filters]`` as :func:`_stripes` of ``[taps * filters, channels]``, the taps in
-    another order."""
+    """``[taps * channels, filters]`` as stripes of ``[taps * filters, channels]``, taps in another order."""
     channels, filters, lanes = matrix.shape[0] // 9, matrix.shape[1], b.shape[2]
     for k in range(len(order)):
         for c in range(channels):
@@ -206,20 +178,18 @@ def _pad(x, offsets, padded):
         for a in range(height):
             row = x[i, a].reshape(-1)
             for b in range(pieces):
-                source, target = (
-                    np.uint64(b * size),
-                    np.uint64(((i * side + a + border) * side + b + border) * pitch),
-                )
+                source = np.uint64(b * size)
+                target = np.uint64(((i * side + a + border) * side + b + border) * pitch)
                 for c in range(np.uint64(size)):
                     padded[target + c] = row[source + c]
 
 
 @loop
 def _add_products(a, some, b, stripe, step, wide, lanes, out, add):
-    """The sum of the module's first line: six rows by one vector at a time, whose sums stay in registers
-    until they are whole.
+    """The sum that the module begins with, six rows by one vector at a time.
 
-    ``stripe`` and ``step`` are how far apart stripes and rows of b are.
+    Their sums stay in registers until they are whole. ``stripe`` and ``step`` are how far apart stripes and
+    rows of b are.
     """
     rows, taps, places = some
     last, one = len(rows) - 1, a.dtype.type(1)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -41,10 +41,10 @@ def _digest(text: bytes) -> str:
 
 
 def _folder() -> Path | None:
-    """The folder: where NUMBA_CACHE_DIR says, beside the package or among the user's caches; None if none can
-    be written.
+    """The first folder that can be written, or None.
 
-    What other sources have left in the same surroundings is removed.
+    It is where NUMBA_CACHE_DIR says, beside the package, or among the user's caches. What other sources have
+    left in the same surroundings is removed.
     """
     name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
     places = [HERE / "__pycache__"]
@@ -83,14 +83,14 @@ class _Locator(caching._CacheLocator):
         return str(self.folder)
 
     def get_source_stamp(self) -> str:
-        return self.folder.name
+        return Path(self.get_cache_path()).name
 
     def get_disambiguator(self) -> str:
         return str(self._line)
 
 
 class _Results(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes: ClassVar = [_Locator]
 
 
 class _Cache(caching.FunctionCache):

@@ -12,23 +12,32 @@ from torch import Tensor
 
 SMALL_BYTES = 64 << 10  # what the system's own allocator keeps at hand
 
-_local = threading.local()
+
+class _Pools(threading.local):
+    """A thread's memory by the length of its size in bits, so that there are few pools.
+
+    Each piece has the view that a tensor was made of: who holds that uses the memory.
+    """
+
+    def __init__(self) -> None:
+        self.of_length: dict[int, list[tuple[np.ndarray, weakref.ref[np.ndarray]]]] = {}
+
+
+_pools = _Pools()
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Memory that this thread has had before and that nobody holds any more, or new memory; its values are
-    anything.
+    """Memory that this thread had before and nobody holds any more, or new memory.
 
-    A page that the system gives out anew costs as much as all that an engine's pass does with it.
+    Its values are anything. A page that the system gives out anew costs as much as all that an engine's pass
+    does with it.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < SMALL_BYTES:
         return torch.empty(shape, dtype=dtype)
-    pool = _local.__dict__.setdefault(size.bit_length(), [])  # of powers of two, so that there are few pools
-    place = next((i for i, (_, user) in enumerate(pool) if user() is None), len(pool))
-    if place == len(pool):
-        pool.append((np.empty(1 << size.bit_length(), np.uint8), None))
-    buffer, _ = pool[place]
-    user = buffer[:size]  # PyTorch holds this view as long as there is a tensor in the memory
-    pool[place] = buffer, weakref.ref(user)
-    return torch.from_numpy(user).view(dtype).view(shape)
+    pool = _pools.of_length.setdefault(size.bit_length(), [])
+    place = next((i for i, (_, view) in enumerate(pool) if view() is None), len(pool))
+    buffer = pool[place][0] if place < len(pool) else np.empty(1 << size.bit_length(), np.uint8)
+    view = buffer[:size]  # PyTorch holds this as long as there is a tensor in the memory
+    pool[place : place + 1] = [(buffer, weakref.ref(view))]
+    return torch.from_numpy(view).view(dtype).view(shape)

@@ -32,10 +32,9 @@ def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tens
 def normalise_backward(
     d: Tensor, y: Tensor, n: Tensor, r: Tensor, where: Tensor, shift: Tensor, pool: int, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adjoint of :func:`normalise`: the gradient of z, and the sums over points of d and of n d ``[tasks,
-    channels]``.
+    """Adjoint of :func:`normalise`: the gradient of z, and sums over points.
 
-    Without ``keep`` the first takes the place of n.
+    The sums are those of d and of n d, ``[tasks, channels]``. Without ``keep`` the gradient takes n's place.
     """
     dz = empty(n.dtype, *n.shape) if keep else n
     sum_d, sum_nd = torch.empty_like(r), torch.empty_like(r)
@@ -47,8 +46,10 @@ def normalise_backward(
 def normalise_tangent(
     z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int
 ) -> tuple[Tensor, ...]:
-    """Derivative of :func:`normalise` along z_dot: those of y and of n (in place), the mean of n z_dot and
-    the sum of dz z_dot."""
+    """Derivative of :func:`normalise` along z_dot.
+
+    Returns those of y and of n (in place), the mean of n z_dot, and the sum of dz z_dot.
+    """
     y_dot, mean_nz, sum_dzz = empty(n.dtype, *where.shape), torch.empty_like(r), torch.empty_like(r)
     arrays = (t.numpy() for t in (z_dot, dz, n, r, where))
     _normalise_tangent(*arrays, pool, mean_nz.numpy(), sum_dzz.numpy(), y_dot.numpy())

@@ -63,8 +63,8 @@ def neighbours(window: Window, points: int, filters: int, itemsize: int) -> Offs
     rows = ((i * side + a * window.stride) * side + b * window.stride) * pitch
     taps = (ky * side + kx) * pitch + c
     kinds = np.array([[0, window.out**2, 0, len(taps)]])
-    offsets = map(_unsigned, (rows, taps, np.arange(len(rows)) * filters))
-    return Offsets(window.before, side, pitch, group, kinds, *offsets, np.arange(0))
+    whole = _unsigned(rows), _unsigned(taps), _unsigned(np.arange(len(rows)) * filters)
+    return Offsets(window.before, side, pitch, group, kinds, *whole, order=np.arange(0))
 
 
 @lru_cache
@@ -86,28 +86,32 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
     side = border + window.out + max(0, max(read) - window.out + 1)
     pitch = _pitch(filters, itemsize)
     group = _group(points, side**2 * pitch * itemsize)
-    kinds, rows, taps, places, order = [], [], [], [], []
+    kinds: list[tuple[int, ...]] = []
+    rows: list[NDArray[np.int64]] = []
+    taps: list[NDArray[np.int64]] = []
+    places, order = [], []
     for kind in product(range(stride), repeat=2):
         ys, xs = (np.arange((r - window.before) % stride, window.size, stride) for r in kind)
         ky, kx = (np.arange(r, 3, stride) for r in kind)
         i, y, x = (each.ravel() for each in np.meshgrid(np.arange(group), ys, xs, indexing="ij"))
-        ty, tx, f = (
-            each.ravel()
-            for each in np.meshgrid(ky // stride, kx // stride, np.arange(filters), indexing="ij")
-        )
+        read_from = ky // stride, kx // stride, np.arange(filters)
+        ty, tx, f = (each.ravel() for each in np.meshgrid(*read_from, indexing="ij"))
         a, b = ((each + window.before) // stride + border for each in (y, x))
         kinds.append((sum(map(len, rows)), len(ys) * len(xs), sum(map(len, taps)), len(f)))
         rows.append(((i * side + a) * side + b) * pitch)
         taps.append(f - (ty * side + tx) * pitch)  # negative ones too: what counts is the sum
         places.append(((i * window.size + y) * window.size + x) * channels)
         order.append((3 * ky[:, None] + kx).ravel())
-    offsets = (_unsigned(np.concatenate(each)) for each in (rows, taps, places))
-    return Offsets(border, side, pitch, group, np.array(kinds), *offsets, np.concatenate(order))
+    together = lambda parts: _unsigned(np.concatenate(parts))
+    whole = together(rows), together(taps), together(places)
+    return Offsets(border, side, pitch, group, np.array(kinds), *whole, order=np.concatenate(order))
 
 
 def _pitch(numbers: int, itemsize: int) -> int:
-    """Those of a pixel, and a line's if pixels would else lie a power of two apart, where they drive each
-    other out of the cache."""
+    """Numbers of a pixel, and a line's more if pixels would else lie a power of two apart.
+
+    Then they would drive each other out of the cache.
+    """
     return numbers + (LINE_BYTES // itemsize if numbers * itemsize % (4 * LINE_BYTES) == 0 else 0)
 
 
@@ -115,5 +119,5 @@ def _group(points: int, image: int) -> int:
     return max(1, min(points, GROUP_BYTES // image))
 
 
-def _unsigned(offsets: NDArray) -> Unsigned:
+def _unsigned(offsets: NDArray[np.int64]) -> Unsigned:
     return offsets.astype(np.uint64)

@@ -39,16 +39,14 @@ class VectorModel(models.PrimitiveModel):
     """A vector is what LLVM calls one."""
 
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(
-            manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_value_type(), vector.lanes)
-        )
+        number = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(number, vector.lanes))
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Vector) -> Any:
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
-    return builder.bitcast(
-        builder.gep(array.data, [arguments[1]]), context.get_value_type(vector).as_pointer()
-    )
+    start = builder.gep(array.data, [arguments[1]])
+    return builder.bitcast(start, context.get_value_type(vector).as_pointer())
 
 
 @intrinsic
@@ -60,9 +58,14 @@ def zero(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def load(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
-    """The vector at ``array[start:]``; the array is contiguous, and whether it is long enough is not checked."""
-    vector, align = Vector(array.dtype), array.dtype.bitwidth // 8
-    return vector(array, types.uintp), lambda *at: at[1].load(_address(*at, vector), align=align)
+    """The vector at ``array[start:]`` of a contiguous array; whether it is long enough is not checked."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature, arguments, vector)
+        return builder.load(address, align=array.dtype.bitwidth // 8)
+
+    return vector(array, types.uintp), generate
 
 
 @intrinsic
@@ -70,11 +73,8 @@ def store(_: Any, array: types.Array, start: types.Integer, vector: Vector) -> t
     """Put a vector at ``array[start:]``, as :func:`load` reads it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(
-            arguments[2],
-            _address(context, builder, signature, arguments, vector),
-            align=array.dtype.bitwidth // 8,
-        )
+        address = _address(context, builder, signature, arguments, vector)
+        builder.store(arguments[2], address, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.uintp, vector), generate

@@ -2,21 +2,24 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 BUILD    ?= .
+JOBS     ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE   = $(BUILD)/_build/html
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # Files, names and outputs are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help book test check lab data paper bench twins clean distclean
+.PHONY: help book test proofs check lab data paper bench twins clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
 	@echo "make test    check the code, then test the package, the book and the notebooks"
+	@echo "make proofs  the proofs that make test leaves out, since they take long"
 	@echo "make check   format and lint of all Python, in seconds"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
@@ -25,7 +28,8 @@ help:
 	@echo "make twins   re-execute the .ipynb of every changed .py (FORCE=1 for all)"
 	@echo "make clean   remove what was built (make distclean: the environment too)"
 	@echo
-	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install."
+	@echo "PYTHON=python3.13 chooses the interpreter, PIP_ARGS='...' goes to pip install, and"
+	@echo "JOBS=4 makes it four processes that test (JOBS=0: just one, for a debugger)."
 
 # The stamp is written last, so an installation that was interrupted starts again. It names this folder: in a
 # clone that was copied or moved, what is installed still points to the old place. (So do the first lines of
@@ -59,12 +63,15 @@ check: $(STAMP)
 # All three parts always run. Committed outputs are those of a CPU without any data set.
 test: $(STAMP)
 	@$(CHECK); check=$$?; \
-	$(BIN)/python -m pytest --doctest-modules tests mamlkit; package=$$?; \
-	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(BIN)/python -m pytest --nbval notebooks; notebooks=$$?; \
+	$(PYTEST) --doctest-modules tests mamlkit; package=$$?; \
+	MAMLKIT_DATA=none CUDA_VISIBLE_DEVICES="" $(PYTEST) --nbval notebooks; notebooks=$$?; \
 	test $$check -eq 0 || echo "make test: make check found something" >&2; \
 	test $$package -eq 0 || echo "make test: not all tests of the package and the book passed" >&2; \
 	test $$notebooks -eq 0 || echo "make test: not all tests of the notebooks passed" >&2; \
 	test $$check -eq 0 -a $$package -eq 0 -a $$notebooks -eq 0
+
+proofs: $(STAMP)
+	$(PYTEST) -m slow tests
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab

@@ -20,17 +20,13 @@ def forget_offsets():
 
 
 def finite_difference(function, params, epsilon=1e-6):
-    """Central differences of a scalar function of a parameter dictionary, entry by entry."""
+    """Central differences of a scalar function of a parameter dictionary, all entries of a tensor at once."""
     gradient = {}
     for name, value in params.items():
-        flat = torch.zeros(value.numel(), dtype=value.dtype)
-        for i in range(value.numel()):
-            step = torch.zeros_like(value).view(-1)
-            step[i] = epsilon
-            step = step.view_as(value)
-            up, down = ({**params, name: value + s * step} for s in (1, -1))
-            flat[i] = (function(up) - function(down)) / (2 * epsilon)
-        gradient[name] = flat.view_as(value)
+        steps = epsilon * torch.eye(value.numel(), dtype=value.dtype).view(-1, *value.shape)
+        at = lambda step, name=name, value=value: function({**params, name: value + step})
+        gradient[name] = torch.vmap(lambda step, at=at: at(step) - at(-step))(steps) / (2 * epsilon)
+        gradient[name] = gradient[name].view_as(value)
     return gradient
 
 

@@ -25,6 +25,7 @@ from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
 
+pytestmark = pytest.mark.benchmark
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
 # which the counter does not know
 IN_PLACE = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: baddbmm_flop(out, a, b)}

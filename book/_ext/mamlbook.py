@@ -2,23 +2,33 @@
 
 import hashlib
 import importlib
+import multiprocessing
 import os
 import platform
 import re
 import shutil
 import sys
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import nbformat
 import surroundings
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.cache import db
+from jupyter_cache.cache.main import JupyterCacheBase
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from nbformat import NotebookNode
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sphinx.errors import ExtensionError
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sqlalchemy import URL, create_engine
 
+LOG = logging.getLogger(__name__)
 # What editors, desktops and interrupted programs leave beside files; nothing reads it.
 JUNK = re.compile(r"\..*|__pycache__|.*~|.*\.(tmp|swp|part)")
 READ = ("mamlkit", "data", "book/films", "book/_ext/surroundings.py", "_toc.yml")  # by notebooks
@@ -108,6 +118,51 @@ def set_cache(app, config) -> None:
     config.nb_execution_cache_path = str(folder)
 
 
+def execute_ahead(app, env, docnames) -> None:
+    """Execute what the cache lacks, two notebooks at a time (``JOBS``); MyST-NB would take one after another.
+
+    One that fails is left to MyST-NB, which executes it again and says what is wrong.
+    """
+    cache = get_cache(app.config.nb_execution_cache_path)
+    pages = [Path(env.doc2path(name)) for name in docnames]
+    lacking = [page for page in pages if page.suffix == ".ipynb" and not is_cached(cache, page)]
+    lacking.sort(key=lambda page: page.stat().st_size, reverse=True)  # roughly, the longest first
+    jobs = min(int(os.environ.get("JOBS", 2)), len(lacking))
+    if jobs < 2:
+        return
+    todo = [(page, app.config.nb_execution_timeout) for page in lacking]
+    with multiprocessing.Pool(jobs) as pool:
+        for page, done in zip(lacking, pool.imap(execute, todo)):
+            if done:
+                LOG.info("executed %s in %.0f s", page.name, done.time)
+                bundle = CacheBundleIn(done.nb, str(page), data={"execution_seconds": done.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def read(page: Path) -> NotebookNode:
+    """A notebook as MyST-NB sees it: with our kernel, whichever a reader's JupyterLab has saved."""
+    notebook = nbformat.read(page, as_version=4)
+    if "kernelspec" in notebook.metadata:
+        notebook.metadata.kernelspec["name"] = "python3"
+    return notebook
+
+
+def is_cached(cache: JupyterCacheBase, page: Path) -> bool:
+    """Whether these cells were executed before."""
+    try:
+        return bool(cache.match_cache_notebook(read(page)))
+    except KeyError:
+        return False
+
+
+def execute(todo: tuple[Path, int]) -> ExecutionResult | None:
+    """Execute a notebook, with so many seconds for a cell; None if it fails."""
+    page, timeout = todo
+    with suppress(Exception):  # whatever it is, the same will happen to MyST-NB
+        done = single_nb_execution(read(page), cwd=str(page.parent), timeout=timeout, allow_errors=False)
+        return None if done.err else done
+
+
 def copy_mathjax(app, exception) -> None:
     """Copy the one MathJax file that needs no other (fonts included), so pages read without a network."""
     if exception or app.builder.format != "html":
@@ -160,6 +215,7 @@ def setup(app):
     """Register the parts above; nothing of the package is imported before, so that it is this clone's."""
     surroundings.settle()
     app.connect("config-inited", set_cache, priority=100)
+    app.connect("env-before-read-docs", execute_ahead)
     app.connect("build-finished", copy_mathjax)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-skip-member", skip_tuple_fields)

@@ -23,13 +23,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to import
 
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
 from mamlkit.measures import STEPS_KEPT, diverged
-from mamlkit.report.verdicts import margin, verdict
+from mamlkit.report.verdicts import margin, paper_curves, verdict
 
 Z95 = 1.96  # the paper's interval over 600 tasks
 # of a result
@@ -176,7 +176,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     seed_sd = seed_ci95 = math.nan
     if len(found) > 1:
         seed_sd = float(np.std(means, ddof=1))
-        seed_ci95 = float(stats.t.ppf(0.975, len(found) - 1)) * seed_sd / math.sqrt(len(found))
+        seed_ci95 = float(special.stdtrit(len(found) - 1, 0.975)) * seed_sd / math.sqrt(len(found))
     return Summary(
         value=float(np.mean(means)),
         ci95=ci95,
@@ -213,10 +213,11 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     over seeds, together with the paper's where it gives one.
     """
     paper, found = published(), []
+    drawn = paper_curves(paper)
     for _, line in (paper if lines is None else lines).iterrows():
         ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
-        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, paper)}
+        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
         entry["verdict"] = "not run"
         if ours:
             difference = ours.value - line.value

@@ -83,7 +83,8 @@ def test_notebooks_pass_their_test_for_everybody_and_junk_beside_them_is_ignored
 def test_a_cell_that_runs_out_of_time_is_too_slow_and_not_wrong(clone):
     cells = [nbformat.v4.new_code_cell("import time; time.sleep(600)", execution_count=1)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), clone / "slow.ipynb")
-    command = ["-m", "pytest", "--nbval", "--nbval-cell-timeout=1", "slow.ipynb"]
+    # in a process of its own, as `make test` has it: the mark goes from there to here
+    command = ["-m", "pytest", "-n", "1", "--nbval", "--nbval-cell-timeout=1", "slow.ipynb"]
     printed = python(*command, folder=clone, env=os.environ, check=False)
     assert "1 too slow" in printed and "slow.ipynb::Cell 0 did not end in 1 s" in printed
     assert "failed" not in printed

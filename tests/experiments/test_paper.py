@@ -36,19 +36,20 @@ def test_every_row_gives_a_finite_meta_gradient(name, scale):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_row_can_be_trained_and_tested(name):
-    for scale in ("quick", "paper"):
-        row = ROWS[name].at(scale)
-        small = dataclasses.replace(
-            row, meta_batch_size=min(row.meta_batch_size, 2), rollouts=1, iterations=min(row.iterations, 1)
-        )
-        fit = train.fit(small, threads=1)
-        assert fit.iteration == small.iterations and all(
+    fewest = {"meta_batch_size": 2, "rollouts": 1, "iterations": 1}
+    at = [
+        dataclasses.replace(row, **{size: min(getattr(row, size), few) for size, few in fewest.items()})
+        for row in map(ROWS[name].at, ("quick", "paper"))
+    ]
+    for row in at[: 1 if at[0] == at[1] else 2]:  # the scales may differ in these sizes alone
+        fit = train.fit(row, threads=1)
+        assert fit.iteration == row.iterations and all(
             value.isfinite().all() for value in fit.params.values()
         )
         for evaluation in row.evaluations:
             few = dataclasses.replace(evaluation, rollouts=1)
             found = rl_train.evaluate(
-                small, fit.params, few, goals=rl_train.test_goals(row.environment)[:2], threads=1
+                row, fit.params, few, goals=rl_train.test_goals(row.environment)[:2], threads=1
             )["return"]
             assert found.shape == (2, evaluation.inner_steps + 1) and torch.from_numpy(found).isfinite().all()
             assert 0 <= evaluation.headline_step <= evaluation.inner_steps

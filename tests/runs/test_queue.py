@@ -30,6 +30,7 @@ SECOND = dataclasses.replace(
 )  # fmt: skip
 NAMES = (FIRST.name, SECOND.name)
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.queue
 
 
 @pytest.fixture

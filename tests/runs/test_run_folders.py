@@ -447,7 +447,8 @@ import dataclasses
 from mamlkit.__main__ import main
 from mamlkit.experiments import paper
 row = paper.ROWS["sinusoid-maml"]
-paper.ROWS[row.name] = dataclasses.replace(row, evaluations=row.evaluations[:1])
+few = dataclasses.replace(row.evaluations[0], tasks=20)
+paper.ROWS[row.name] = dataclasses.replace(row, evaluations=(few,))
 commands = ["run sinusoid-maml --scale quick --until 1", "run 2d-navigation-maml --scale quick"]
 commands += ["run sinusoid-maml --keep", "list", "table"]
 print([main(words.split()) for words in commands])

@@ -607,7 +607,7 @@ plt.show()
 # seen. The new mean must agree with the committed one within four standard errors of their difference.
 
 # %%
-notebook.source(rederive.standard_errors)
+notebook.source(rederive.of_tasks)
 
 # %%
 for method, name in ROWS.items():

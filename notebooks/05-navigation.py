@@ -726,7 +726,7 @@ plt.show()
 
 
 # %%
-notebook.source(rederive.standard_errors)
+notebook.source(rederive.of_policy)
 
 # %%
 if results.load(row.name):

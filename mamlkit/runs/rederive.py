@@ -1,6 +1,6 @@
 """Committed numbers derived again: the committed parameters, tested anew."""
 
-__all__ = ["standard_errors"]
+__all__ = ["of_policy", "of_tasks", "standard_errors"]
 
 import dataclasses
 import math
@@ -50,11 +50,11 @@ def standard_errors(
     index = names.index(evaluation) if evaluation else 0
     params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
-        return _of_policy(row, params, row.evaluations[index], steps, tasks, seed, device)
-    return _of_tasks(row, params, row.evaluations[index], steps, tasks, seed, device)
+        return of_policy(row, params, row.evaluations[index], steps, tasks, seed, device)
+    return of_tasks(row, params, row.evaluations[index], steps, tasks, seed, device)
 
 
-def _of_policy(
+def of_policy(
     row: PolicyRow,
     params: Params,
     test: PolicyEvaluation,
@@ -63,6 +63,7 @@ def _of_policy(
     seed: int,
     device: str,
 ) -> dict[int, float]:
+    """As :func:`standard_errors`, of a policy: the same goals, other episodes, a difference for each goal."""
     from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
     kept = [step for step in steps if step <= test.inner_steps]
@@ -74,17 +75,16 @@ def _of_policy(
     return dict(zip(kept, far.tolist(), strict=True))
 
 
-def _of_tasks(
+def of_tasks(
     row: Row, params: Params, test: Evaluation, steps: Sequence[int], tasks: int, seed: int, device: str
 ) -> dict[int, float]:
+    """As :func:`standard_errors`, of supervised tasks: fresh ones, held against the committed mean."""
     kept, metric = [step for step in steps if step <= test.inner_steps], row.metric
     # Whether a regression task has diverged is seen at the last step: there all are taken.
     few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(kept))
     curves = supervised.evaluate(row, params, few, n_tasks=tasks, seed=seed, device=device)
-    new, old = (
-        measures.statistics(metric, curves[metric]),
-        results.load(row.name)[0]["evaluations"][test.name][metric],
-    )
+    new = measures.statistics(metric, curves[metric])
+    old = results.load(row.name)[0]["evaluations"][test.name][metric]
     far = {}
     for step in kept:
         variance = sum(of["sd"][step] ** 2 / of["tasks"] for of in (new, old))

@@ -207,8 +207,8 @@ class Store:
             iteration, digest = int(metadata["iteration"]), metadata.get("log")
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
-                said = f"{len(window)} losses not logged yet, but needs {due} at iteration {iteration}"
-                raise ValueError(f"{path} has {said}; {records.ADVICE}")
+                said = f"{len(window)} losses that are not logged yet, but needs {due}"
+                raise ValueError(f"{path} has {said} at iteration {iteration}; {records.ADVICE}")
         log = logs.read(
             self.folder / "metrics.csv",
             iteration,

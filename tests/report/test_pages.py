@@ -252,7 +252,7 @@ def test_margins_are_stated_from_the_code(monkeypatch):
         "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of"
         in inventory.verdicts()
     )
-    monkeypatch.setattr(results, "MSE_MARGIN", 0.2)
+    monkeypatch.setattr(inventory, "MSE_MARGIN", 0.2)
     assert "20 % of a mean squared error" in inventory.verdicts()
 
 

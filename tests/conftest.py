@@ -13,6 +13,12 @@ matplotlib.use("agg")  # no window, on whatever desktop
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Each test begins with one thread: `--threads 2` in another changes its process for good."""
+    torch.set_num_threads(1)
+
+
 def forget_offsets():
     """Let the CPU's convolutions find their offsets again, after a limit that these depend on has changed."""
     kernels_cpu.offsets.neighbours.cache_clear()

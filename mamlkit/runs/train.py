@@ -62,8 +62,8 @@ class Fit(NamedTuple):
 
     Args:
         params: theta after the last iteration.
-        log: a line for every iteration of a policy, else for 100: iteration, seconds, and what
-            :attr:`Training.columns` says.
+        log: a line for every iteration of a policy, else for 100: iteration, seconds, and the columns of its
+            training.
         iteration: outer updates done.
     """
 

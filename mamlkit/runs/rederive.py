@@ -40,7 +40,7 @@ def standard_errors(
         The distance after each of the steps.
 
     Raises:
-        ValueError: the row has no such evaluation.
+        ValueError: the row has no such evaluation, or the evaluation none of the steps.
         FileNotFoundError: there is no committed result.
     """
     row = paper.get(name)
@@ -48,10 +48,17 @@ def standard_errors(
     if evaluation not in (None, *names):
         raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, names))}")
     index = names.index(evaluation) if evaluation else 0
+    last = row.evaluations[index].inner_steps
+    if not (kept := [step for step in steps if 0 <= step <= last]):
+        raise ValueError(
+            f"steps={tuple(steps)}, but {name} is tested after 0 to {last} steps; use some of these"
+        )
     params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
-        return of_policy(row, params, row.evaluations[index], steps, tasks, seed, device)
-    return of_tasks(row, params, row.evaluations[index], steps, tasks, seed, device)
+        return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
+    # No headline, since fewer steps than it has may be taken.
+    test = dataclasses.replace(row.evaluations[index], headline_step=0)
+    return of_tasks(row, params, test, kept, tasks, seed, device)
 
 
 def of_policy(

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from mamlkit import places
+from mamlkit import measures, places
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, policies, rederive, supervised
+from mamlkit.runs import checkpoints, policies, rederive, seeds, supervised
 
 NAMES = ["sinusoid-maml", "2d-navigation-maml"]
 
@@ -50,6 +50,28 @@ def test_of_a_policy_by_hand(copy):
     change = new - results.per_task_errors(row.name, 0, test.name, "return")[:4, :2]
     assert list(found) == [0, 1]  # it takes no seventh step
     assert list(found.values()) == pytest.approx(2 * abs(change.mean(0)) / change.std(0, ddof=1))
+
+
+def test_of_classes_after_fewer_steps_than_the_headline_has(monkeypatch):
+    row = dataclasses.replace(paper.get("glyphs-5way-1shot"), network=("conv4", {"ways": 5, "filters": 2}))
+    params, test = supervised.build(row).model.init(seeds.generator(0, "init")), row.evaluations[0]
+    accuracy = supervised.evaluate(row, params, test, n_tasks=20, seed=1)["accuracy"]
+    old = measures.statistics("accuracy", accuracy)
+    error = math.sqrt(2 / 20) * old["sd"][1]
+    old["mean"][1] += 3 * error
+    monkeypatch.setattr(paper, "get", lambda name: row)
+    monkeypatch.setattr(results, "load", lambda name: [{"evaluations": {test.name: {"accuracy": old}}}])
+    monkeypatch.setattr(results, "checkpoint", lambda name: None)
+    monkeypatch.setattr(checkpoints, "load_params", lambda path: params)
+    assert test.headline_step == 3
+    assert rederive.standard_errors(row.name, tasks=20)[1] == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [(), (11,), (-1,)])
+def test_steps_that_no_test_takes_are_refused(name, steps):
+    with pytest.raises(ValueError, match=rf"steps=.*, but {name} is tested after 0 to \d+ steps"):
+        rederive.standard_errors(name, steps=steps)
 
 
 def test_a_wrong_number_is_far_away(copy):

@@ -21,7 +21,7 @@ ROWS_KEPT = 1000  # a committed log is thinned to this
 
 def write(path: Path, log: Log) -> None:
     """Write the lines of a log, each of which has some of the columns."""
-    found = list(dict.fromkeys(key for line in log for key in line)) or COLUMNS
+    found = list(dict.fromkeys(key for line in log for key in line)) or ["iteration", "seconds"]
     write_text(path, pd.DataFrame(log, columns=found).to_csv(index=False))
 
 

@@ -61,6 +61,13 @@ def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     assert same(train.fit(row, folder=folder).params, train.fit(row).params)
 
 
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_a_run_that_has_come_to_no_iteration_goes_on(iterations, tmp_path):
+    row = dataclasses.replace(ROW, iterations=iterations)
+    train.fit(row, folder=tmp_path, stop=lambda: True)
+    assert train.fit(row, folder=tmp_path).iteration == iterations
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_one_interrupt_lets_the_iteration_end_and_two_do_not(times, tmp_path, monkeypatch):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)

@@ -184,6 +184,7 @@ class Store:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.row, self.seed, self.every, self.columns = row, seed, every, columns
+        self.saved = 0  # iterations that the state in the folder has
 
     def load(self, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor], logs.Log]:
         """Fill ``params`` and ``optimiser`` with what is there.
@@ -217,6 +218,7 @@ class Store:
             columns=self.columns,
             wanted=digest,
         )
+        self.saved = iteration
         return iteration, window, log
 
     def save(
@@ -244,6 +246,7 @@ class Store:
                 f"{self.folder} was removed, emptied or replaced while its training went on; "
                 f"the state of iteration {iteration} is in {folder}, move that into its place to go on"
             )
+        self.saved = iteration
 
 
 def _mark(folder: Path) -> tuple[int, int, bool] | None:

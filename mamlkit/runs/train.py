@@ -122,7 +122,7 @@ def fit(
         OSError: state or log cannot be written, or somebody has removed the folder; the message says what is
             left.
         FloatingPointError: a loss, the parameters or the moments of the optimiser are not finite; the last
-            saved state is from before.
+            saved state is from before, and the message says of which iteration.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on
             the second one at once, and the last saved state stays.
     """
@@ -132,22 +132,21 @@ def fit(
         last = row.iterations if until is None else min(until, row.iterations)
         iteration, before = first, log[-1]["seconds"] if log else 0.0
         start = saved = time.perf_counter()
-        run = f"{row.name}, seed {seed}" + (f", run folder {folder}" if folder else "")
 
         def save() -> None:
-            _check(training, iteration, run)  # what is not finite never replaces what was good
+            _check(training, iteration, store)  # what is not finite never replaces what was good
             store.save(iteration, training.params, training.optimiser, training.window, log)
 
         bar = progress_bar(row, first, progress)
         with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar:
             while iteration < last and not asked_to_stop and not (stop and stop()):
-                with _located(iteration + 1, run):
+                with _located(iteration + 1, store):
                     training.step(iteration)
                 iteration += 1
                 bar.update()
                 if iteration % training.every == 0 or iteration == row.iterations:
                     # One look per window, so that a GPU is not made to wait at every iteration.
-                    _check(training, iteration, run)
+                    _check(training, iteration, store)
                     elapsed = time.perf_counter() - start
                     line = {"iteration": iteration, "seconds": before + elapsed} | training.line(iteration)
                     log.append(line)
@@ -159,13 +158,13 @@ def fit(
                     saved = time.perf_counter()
             save()
         if asked_to_stop:
-            said = f"stopped after iteration {iteration}; the same command resumes it"
-            raise Interrupted(said, asked_to_stop[0])
+            left = "the same command resumes it" if folder else "nothing was saved, since there is no folder"
+            raise Interrupted(f"stopped after iteration {iteration}; {left}", asked_to_stop[0])
         return Fit(training.params, pd.DataFrame(log, columns=training.columns), iteration)
 
 
-def _check(training: Training, iteration: int, run: str) -> None:
-    with _located(iteration, run):
+def _check(training: Training, iteration: int, store: checkpoints.Store) -> None:
+    with _located(iteration, store):
         training.check(iteration)
         if not checkpoints.finite(training.params, training.optimiser):
             raise FloatingPointError(
@@ -174,14 +173,16 @@ def _check(training: Training, iteration: int, run: str) -> None:
 
 
 @contextmanager
-def _located(iteration: int, run: str) -> Iterator[None]:
-    """Say in which run and iteration an error was found."""
+def _located(iteration: int, store: checkpoints.Store) -> Iterator[None]:
+    """Say in which run and iteration an error was found, and what is left of the run."""
     try:
         yield
     except FloatingPointError as error:
-        raise FloatingPointError(
-            f"iteration {iteration} of {run}: {error}; the last state is kept"
-        ) from error
+        run = f"{store.row.name}, seed {store.seed}" + (
+            f", run folder {store.folder}" if store.folder else ""
+        )
+        left = f"the state of iteration {store.saved} is kept" if store.saved else "no state is kept"
+        raise FloatingPointError(f"iteration {iteration} of {run}: {error}; {left}") from error
 
 
 def evaluate_row(

@@ -226,9 +226,35 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
     good, gradient = (folder / "state.safetensors").read_bytes(), meta_batch.meta_gradient
     poisoned = lambda *args: (gradient(*args)[0], torch.full((4,), torch.nan))
     monkeypatch.setattr(supervised.meta_batch, "meta_gradient", poisoned)
-    with pytest.raises(FloatingPointError, match="meta-loss of iteration 10 is nan"):
+    with pytest.raises(
+        FloatingPointError, match="meta-loss of iteration 10 is nan.*; the state of iteration 1 is kept"
+    ):
         train.fit(ROW, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
+    with pytest.raises(FloatingPointError, match="iteration 10 of sinusoid-maml, seed 0: .*no state is kept"):
+        train.fit(ROW)
+
+
+def test_an_error_says_of_which_iteration_the_saved_state_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
+    calls, gradient = [], meta_batch.meta_gradient
+
+    def poisoned(*args):
+        calls.append(1)
+        found, values = gradient(*args)
+        return found, values * torch.nan if len(calls) == 4 else values
+
+    monkeypatch.setattr(supervised.meta_batch, "meta_gradient", poisoned)
+    folder = opened(ROW, base=tmp_path)
+    with pytest.raises(FloatingPointError, match="iteration 4 of .*the state of iteration 3 is kept"):
+        train.fit(ROW, folder=folder, validate=False)
+    assert folders.iterations_done(folder) == 3
+
+
+def test_an_interrupt_without_a_folder_does_not_promise_to_go_on(monkeypatch):
+    interrupted_at(monkeypatch, signal.SIGINT, times=1)
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 5; nothing was saved"):
+        train.fit(ROW, validate=False)
 
 
 @pytest.mark.parametrize("inner_lr", [1e8, 1e7])  # NaN in the parameters; infinite moments of Adam

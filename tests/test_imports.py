@@ -14,6 +14,7 @@ FILES = {
     for path in PACKAGE.rglob("*.py")
 }
 LINES = re.findall(r"^\| (`\w+.*?) \| .+? \|(.*?)\|$", (ROOT / "book" / "api.md").read_text("utf-8"), re.M)
+ROOMS = [room for rooms, _ in LINES for room in re.findall(r"`(\w+)`", rooms)]
 USES = {room: re.findall(r"`(\w+)`", uses) for rooms, uses in LINES for room in re.findall(r"`(\w+)`", rooms)}
 # Pages that only show results build anywhere.
 TORCH_FREE = ["mamlkit.measures", "mamlkit.files", "mamlkit.places"]
@@ -69,7 +70,7 @@ def test_the_reading_of_imports_sees_what_it_should():
     lazy = "mamlkit.runs.queue"
     assert lazy not in imports("mamlkit.__main__") and lazy in imports("mamlkit.__main__", whole=True)
     assert "torch" in reach("mamlkit.runs.checkpoints")
-    assert len(USES) == 13 and USES["tasks"] == ["maml", "files", "places"]
+    assert len(USES) == len(ROOMS) == 13 and USES["tasks"] == ["maml", "files", "places"]
 
 
 def test_the_page_knows_every_room():

@@ -1,5 +1,6 @@
 """The how-to page's examples: run in a copy of the package, and held against slow twins."""
 
+import ast
 import dataclasses
 import os
 import re
@@ -48,6 +49,20 @@ def test_the_page_says_what_is_tested():
     captions = [caption for caption, _ in BLOCKS]
     assert len(captions) == PAGE.count("{code-block} python") == 10
     assert all(f'"{name}"' in PAGE for name in RUNS)
+
+
+def test_the_page_says_its_types_as_make_check_wants_them():
+    functions = [
+        node
+        for caption, text in BLOCKS
+        if " in " not in caption
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert functions
+    for node in functions:
+        untyped = [a.arg for a in node.args.args if a.annotation is None and a.arg != "self"]
+        assert node.returns is not None and untyped == [], node.name
 
 
 def test_what_the_page_adds_trains_and_is_tested_at_the_quick_scale(tmp_path):

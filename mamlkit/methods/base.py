@@ -93,15 +93,19 @@ class Method(ABC):
         learner: network, loss and inner update.
 
     Raises:
-        TypeError: a class has a loss of its own, but inherits its predictions. It may adapt in another way
-            than they do, so it must say them again.
+        TypeError: a class has a loss of its own, or takes it from a mixin, but inherits its predictions. It
+            may adapt in another way than they do, so it must say them again.
     """
 
     learner: Learner
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "loss" in vars(cls) and "predict" not in vars(cls):
+        loss, predict = (
+            next(place for place, kind in enumerate(cls.__mro__) if name in vars(kind))
+            for name in ("loss", "predict")
+        )
+        if loss < predict:  # it comes from a class that does not know these predictions
             raise TypeError(
                 f"{cls.__name__} has a loss of its own, but not its own predictions; beside the loss define "
                 "predict(self, params, task), which returns the query outputs [inner_steps + "

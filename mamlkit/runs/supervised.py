@@ -42,7 +42,12 @@ def method(row: Row, evaluation: Evaluation | None = None) -> Method:
     if row.method not in methods.METHODS:
         known = ", ".join(map(repr, methods.METHODS))
         raise ValueError(f"{row.name}: method={row.method!r}, but it must be one of {known}")
-    return methods.METHODS[row.method](build(row, evaluation))
+    made = methods.METHODS[row.method](build(row, evaluation))
+    if not isinstance(made, Method):
+        raise ValueError(
+            f"{row.name}: method {row.method!r} makes {made!r}, but a mamlkit.methods.Method is due"
+        )
+    return made
 
 
 class SupervisedTraining:
@@ -55,7 +60,8 @@ class SupervisedTraining:
         validate: follow the error or accuracy on validation tasks.
 
     Raises:
-        ValueError: a row that names what is not there, or whose tests do not fit its method.
+        ValueError: a row that names what is not there, or a method that cannot be trained, or does not fit
+            the row's tests.
     """
 
     columns = logs.COLUMNS
@@ -69,13 +75,32 @@ class SupervisedTraining:
         self.family = tasks.make(row.family, "train", **sizes, device=self.device)
         self.method = method(row)
         begun = self.method.init(generator(seed, "init"))
-        self.params = {name: value.to(self.device) for name, value in begun.items()}
+        # a copy: training writes into them, and a method may keep what it begins with
+        self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self.optimiser = self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
         self.window: list[Tensor] = []
         self.validation = self._validation() if validate and row.evaluations else None
-        if type(self.method) is not GradientMethod:  # better known before hours of training than after
-            for evaluation in row.evaluations:
-                _predictions(row, evaluation, self.params, self.family.sample(generator(seed, "try"), 1))
+        if type(self.method) is not GradientMethod and row.iterations:
+            self._try()
+
+    def _try(self) -> None:
+        """What is wrong with a method's own loss and predictions, before hours of training and not after."""
+        row, draw = self.row, generator(self.seed, "try")
+        gradient, values = meta_batch.meta_gradient(self.method, self.params, self.family.sample(draw, 1))
+        if values.dim() != 1:
+            raise ValueError(
+                f"{row.name}: the loss of method {row.method!r} is {tuple(values.shape[1:])} for a task, but "
+                "it must be a scalar; take a mean or a sum"
+            )
+        if not any(bool(value.any()) for value in gradient.values()):
+            raise ValueError(
+                f"{row.name}: the loss of method {row.method!r} has gradient 0 in all parameters, so nothing "
+                "would be trained; it must be differentiable, neither detached nor a count such as accuracy"
+            )
+        for evaluation in row.evaluations:
+            sizes = {"ways": row.ways, "shots": evaluation.shots, "queries": evaluation.queries}
+            family = tasks.make(row.family, "train", **sizes, device=self.device)
+            _tested(row, evaluation, self.params, family.sample(draw, 1))
 
     def step(self, iteration: int) -> None:
         """One outer update."""
@@ -155,8 +180,8 @@ def evaluate(
         1]``, to be averaged by :func:`mamlkit.measures.statistics`.
 
     Raises:
-        ValueError: parameters of another network, no tasks, or a method that predicts after more or fewer
-            steps than the evaluation asks for.
+        ValueError: parameters of another network, no tasks, or a method whose predictions are of another
+            shape, or after more or fewer steps, than the evaluation asks for.
     """
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
     if not isinstance(n_tasks, Integral) or n_tasks < 1:
@@ -169,22 +194,28 @@ def evaluate(
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
-        outputs = _predictions(row, evaluation, params, batch)
-        errors = _errors(row.loss, outputs, batch.query[1].expand(len(outputs), *batch.query[1].shape))
+        errors = _tested(row, evaluation, params, batch)
         chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
 
 
-def _predictions(row: Row, evaluation: Evaluation, params: Params, batch: Task) -> Tensor:
-    """As :func:`mamlkit.engine.meta_batch.predictions`, after as many steps as the evaluation asks for."""
-    outputs = meta_batch.predictions(method(row, evaluation), params, batch)
+def _tested(row: Row, evaluation: Evaluation, params: Params, batch: Task) -> dict[str, Tensor]:
+    """What is reported of each task of a batch, ``[inner_steps + 1, tasks]``."""
+    outputs, targets = meta_batch.predictions(method(row, evaluation), params, batch), batch.query[1]
+    several = not isinstance(outputs, Tensor)  # vmap takes lists too
+    if several or outputs.dim() != 4 or outputs.shape[1:3] != targets.shape[:2]:
+        came = type(outputs).__name__ if several else (*outputs.shape[:1], *outputs.shape[2:])
+        raise ValueError(
+            f"{row.name}: method {row.method!r} predicts {came} for a task, but it must be a tensor "
+            f"[inner_steps + 1, points, outputs], here of {targets.shape[1]} points"
+        )
     if len(outputs) != evaluation.inner_steps + 1:
         raise ValueError(
             f"{row.name}: method {row.method!r} predicts after {len(outputs) - 1} steps, but the evaluation "
             f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; use "
             f"inner_steps={len(outputs) - 1}"
         )
-    return outputs
+    return _errors(row.loss, outputs, targets.expand(len(outputs), *targets.shape))
 
 
 def _errors(loss: str, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -112,6 +112,16 @@ class Method(ABC):
                 "1, points, outputs]"
             )
 
+    def __post_init__(self) -> None:
+        """``TypeError`` for a class that changes a field in a way that the field does not see."""
+        for field in dataclasses.fields(self):
+            if getattr(type(self), field.name, field.default) is not field.default:
+                raise TypeError(
+                    f"{type(self).__name__}.{field.name} is set, but the method would have "
+                    f"{field.name}={field.default!r}; make the class a dataclass, or give the "
+                    f"value when it is made"
+                )
+
     def init(self, generator: Generator) -> Params:
         """All that is meta-learned, theta: the network's parameters, and what the method adds to them."""
         return self.learner.model.init(generator)

@@ -274,3 +274,19 @@ def test_what_is_no_method_is_refused():
         for wrong in (learner, methods.maml, lambda params, task: 0):
             with pytest.raises(ValueError, match="it must be a mamlkit.methods.Method"):
                 function(wrong, params, batch)
+
+
+def test_a_field_that_a_class_sets_without_being_a_dataclass_is_refused():
+    learner, _, _ = small_problem("mlp")
+
+    class Undecorated(methods.GradientMethod):
+        adapts = False
+
+    with pytest.raises(TypeError, match="Undecorated.adapts is set, but the method would have adapts=True"):
+        Undecorated(learner)
+
+    @dataclasses.dataclass(frozen=True)
+    class Decorated(methods.GradientMethod):
+        adapts: bool = False
+
+    assert not Decorated(learner).adapts and methods.maml(learner).adapts

@@ -22,6 +22,7 @@ from mamlkit.runs import seeds, supervised
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "how-to.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```\{code-block\} python\n:caption: ([^\n]+)\n\n(.*?)```", PAGE, re.S)
+BLOCKS = [(caption.replace("`", ""), text) for caption, text in BLOCKS]
 RUNS = ["square-anil", "sinusoid-reptile", "glyphs-prototypes"]
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=2, meta_batch_size=4, network=NETWORK)

@@ -108,8 +108,8 @@ class Method(ABC):
         if loss < predict:  # it comes from a class that does not know these predictions
             raise TypeError(
                 f"{cls.__name__} has a loss of its own, but not its own predictions; beside the loss define "
-                "predict(self, params, task), which returns the query outputs [inner_steps + "
-                "1, points, outputs]"
+                "predict(self, params, task), which returns the query outputs "
+                "[inner_steps + 1, points, outputs]"
             )
 
     def __post_init__(self) -> None:
@@ -118,8 +118,8 @@ class Method(ABC):
             if getattr(type(self), field.name, field.default) is not field.default:
                 raise TypeError(
                     f"{type(self).__name__}.{field.name} is set, but the method would have "
-                    f"{field.name}={field.default!r}; make the class a dataclass, or give the "
-                    f"value when it is made"
+                    f"{field.name}={field.default!r}; make the class a dataclass, or give the value "
+                    "when it is made"
                 )
 
     def init(self, generator: Generator) -> Params:

@@ -56,9 +56,7 @@ def standard_errors(
     params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
         return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
-    # No headline, since fewer steps than it has may be taken.
-    test = dataclasses.replace(row.evaluations[index], headline_step=0)
-    return of_tasks(row, params, test, kept, tasks, seed, device)
+    return of_tasks(row, params, row.evaluations[index], kept, tasks, seed, device)
 
 
 def of_policy(
@@ -73,27 +71,26 @@ def of_policy(
     """As :func:`standard_errors`, of a policy: the same goals, other episodes, a difference for each goal."""
     from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
-    kept = [step for step in steps if step <= test.inner_steps]
-    few = dataclasses.replace(test, inner_lrs=test.inner_lrs[: max(kept)])
+    few = dataclasses.replace(test, inner_lrs=test.inner_lrs[: max(steps)])
     first = policies.test_goals(row.environment)[:goals]
     new = policies.evaluate(row, params, few, goals=first, seed=seed, device=device)["return"]
-    change = new[:, kept] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), kept]
+    change = new[:, steps] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), steps]
     far = abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))
-    return dict(zip(kept, far.tolist(), strict=True))
+    return dict(zip(steps, far.tolist(), strict=True))
 
 
 def of_tasks(
     row: Row, params: Params, test: Evaluation, steps: Sequence[int], tasks: int, seed: int, device: str
 ) -> dict[int, float]:
     """As :func:`standard_errors`, of supervised tasks: fresh ones, held against the committed mean."""
-    kept, metric = [step for step in steps if step <= test.inner_steps], row.metric
+    metric = row.metric
     # Whether a regression task has diverged is seen at the last step: there all are taken.
-    few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(kept))
+    few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(steps), headline_step=0)
     curves = supervised.evaluate(row, params, few, n_tasks=tasks, seed=seed, device=device)
     new = measures.statistics(metric, curves[metric])
     old = results.load(row.name)[0]["evaluations"][test.name][metric]
     far = {}
-    for step in kept:
+    for step in steps:
         variance = sum(of["sd"][step] ** 2 / of["tasks"] for of in (new, old))
         far[step] = abs(new["mean"][step] - old["mean"][step]) / math.sqrt(variance)
     return far

@@ -18,6 +18,7 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods import GradientMethod, Learner, Method, losses
 from mamlkit.runs import logs
 from mamlkit.runs.seeds import generator
+from mamlkit.tasks import Family
 
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
 VALIDATE_EVERY = 1000
@@ -50,6 +51,14 @@ def method(row: Row, evaluation: Evaluation | None = None) -> Method:
     return made
 
 
+def _family(row: Row, split: str, device: str | torch.device, evaluation: Evaluation | None = None) -> Family:
+    """The tasks of a row, of the size that an evaluation has if one is given."""
+    sizes = evaluation or row
+    return tasks.make(
+        row.family, split, ways=row.ways, shots=sizes.shots, queries=sizes.queries, device=device
+    )
+
+
 class SupervisedTraining:
     """A :class:`mamlkit.runs.train.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam outside.
 
@@ -71,8 +80,7 @@ class SupervisedTraining:
     def __init__(self, row: Row, seed: int, device: str | torch.device, validate: bool = True) -> None:
         self.row, self.seed, self.device = row, seed, torch.device(device)
         self.every = LOG_EVERY
-        sizes = {"ways": row.ways, "shots": row.shots, "queries": row.queries}
-        self.family = tasks.make(row.family, "train", **sizes, device=self.device)
+        self.family = _family(row, "train", self.device)
         self.method = method(row)
         begun = self.method.init(generator(seed, "init"))
         # a copy: training writes into them, and a method may keep what it begins with
@@ -98,9 +106,8 @@ class SupervisedTraining:
                 "would be trained; it must be differentiable, neither detached nor a count such as accuracy"
             )
         for evaluation in row.evaluations:
-            sizes = {"ways": row.ways, "shots": evaluation.shots, "queries": evaluation.queries}
-            family = tasks.make(row.family, "train", **sizes, device=self.device)
-            _tested(row, evaluation, self.params, family.sample(draw, 1))
+            batch = _family(row, "train", self.device, evaluation).sample(draw, 1)
+            _tested(row, evaluation, method(row, evaluation), self.params, batch)
 
     def step(self, iteration: int) -> None:
         """One outer update."""
@@ -186,22 +193,21 @@ def evaluate(
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
     if not isinstance(n_tasks, Integral) or n_tasks < 1:
         raise ValueError(f"n_tasks={n_tasks!r}, but it must be a whole number, at least 1")
-    sizes = {"ways": row.ways, "shots": evaluation.shots, "queries": evaluation.queries}
-    family = tasks.make(row.family, split, **sizes, device=device)
+    family, tested = _family(row, split, device, evaluation), method(row, evaluation)
     params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
 
     chunks = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
-        errors = _tested(row, evaluation, params, batch)
+        errors = _tested(row, evaluation, tested, params, batch)
         chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
 
 
-def _tested(row: Row, evaluation: Evaluation, params: Params, batch: Task) -> dict[str, Tensor]:
-    """What is reported of each task of a batch, ``[inner_steps + 1, tasks]``."""
-    outputs, targets = meta_batch.predictions(method(row, evaluation), params, batch), batch.query[1]
+def _tested(row: Row, evaluation: Evaluation, made: Method, params: Params, batch: Task) -> dict[str, Tensor]:
+    """What is reported of each task of a batch, ``[inner_steps + 1, tasks]``, with the row's method made."""
+    outputs, targets = meta_batch.predictions(made, params, batch), batch.query[1]
     several = not isinstance(outputs, Tensor)  # vmap takes lists too
     if several or outputs.dim() != 4 or outputs.shape[1:3] != targets.shape[:2]:
         came = type(outputs).__name__ if several else (*outputs.shape[:1], *outputs.shape[2:])

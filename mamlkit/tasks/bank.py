@@ -6,13 +6,14 @@ tensor that can sit on the device. ``ClassBank`` is that tensor with the names o
 
 from __future__ import annotations
 
-__all__ = ["ClassBank", "cached", "select"]
+__all__ = ["Bank", "ClassBank", "cached", "select"]
 
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,28 @@ from mamlkit.files import replacing
 from mamlkit.places import cache_dir
 
 _log = logging.getLogger(__name__)
+
+
+class Bank(Protocol):
+    """What the sampler asks of a bank; :class:`ClassBank` holds its images, another may draw them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per class, all different."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[classes, drawings, channels, height, width]``."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where :meth:`take` puts images."""
+
+    def take(self, classes: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
+        """As :meth:`ClassBank.take`."""
+
+    def to(self, device: torch.device | str) -> Bank:
+        """The same bank on another device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +84,27 @@ class ClassBank:
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"class names must differ; more than once: {', '.join(twice[:3])}")
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[classes, drawings, channels, height, width]``."""
+        return self.images.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    def take(self, classes: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
+        """Images by their class and their number in it, on the bank's device.
+
+        Args:
+            classes, drawings: indices of one shape, ``[...]``.
+
+        Returns:
+            uint8 ``[..., channels, height, width]``.
+        """
+        return self.images[classes, drawings]
 
     def to(self, device: torch.device | str) -> ClassBank:
         """The same bank with its images on ``device``."""

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from mamlkit.maml import Task
-from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks.bank import Bank
 from mamlkit.tasks.checks import at_least, whole
 
 
@@ -32,7 +32,7 @@ class ImageTasks:
         ValueError: If the bank cannot give so many ways, shots and queries, or its images cannot be turned.
     """
 
-    bank: ClassBank
+    bank: Bank
     ways: int
     shots: int
     queries: int
@@ -42,7 +42,7 @@ class ImageTasks:
 
     def __post_init__(self) -> None:
         whole(ways=self.ways, shots=self.shots, queries=self.queries)
-        classes, drawings, _, height, width = self.bank.images.shape
+        classes, drawings, _, height, width = self.bank.shape
         if not 2 <= self.ways <= classes:
             raise ValueError(
                 f"ways={self.ways}, but the {self.split!r} split has {classes} classes; use 2 "
@@ -59,7 +59,7 @@ class ImageTasks:
             )
         grid = torch.arange(height * width).view(height, width)
         turns = torch.stack([torch.rot90(grid, turn) for turn in range(4)] if self.rotations else [grid])
-        object.__setattr__(self, "_turned_pixel", turns.flatten(1).to(self.bank.images.device))
+        object.__setattr__(self, "_turned_pixel", turns.flatten(1).to(self.bank.device))
 
     def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
         """The random choices of a meta-batch, drawn on the CPU, so that every device sees the same tasks.
@@ -68,7 +68,7 @@ class ImageTasks:
         ``[tasks, ways]``.
         """
         at_least(1, tasks=tasks)
-        classes, drawings = self.bank.images.shape[:2]
+        classes, drawings = self.bank.shape[:2]
         chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
         per_class = self.shots + self.queries
         drawn = torch.rand(tasks, self.ways, drawings, generator=generator).topk(per_class).indices
@@ -82,18 +82,16 @@ class ImageTasks:
         ``[tasks, ways * points]``. Points are class by class; their order has no effect on a network that
         sees a batch as a whole.
         """
-        images = self.bank.images
-        _, drawings, channels, height, width = images.shape
-        chosen, drawn, turns = (t.to(images.device) for t in self.draw(generator, tasks))
-        image = (chosen[..., None] * drawings + drawn).flatten(1)  # [tasks, ways * (shots + queries)]
-        pixel = self._turned_pixel[turns]  # [tasks, ways, pixels]
-        pixel = pixel.repeat_interleave(drawn.shape[-1], dim=1)
-        flat = images.reshape(-1, channels, height * width)[image]
-        values = flat.gather(-1, pixel[:, :, None, :].expand_as(flat)).float() / 255
-        values = values.view(tasks, self.ways, -1, channels, height, width)
-        labels = torch.arange(self.ways, device=images.device)[None, :, None].expand(
-            tasks, -1, drawn.shape[-1]
-        )
+        device = self.bank.device
+        chosen, drawn, turns = (t.to(device) for t in self.draw(generator, tasks))
+        # [tasks, ways, shots + queries, channels, height, width]
+        images = self.bank.take(chosen[..., None].expand_as(drawn), drawn)
+        if self.rotations:
+            flat = images.flatten(-2)
+            pixel = self._turned_pixel[turns][:, :, None, None]  # the same for all drawings of a class
+            images = flat.gather(-1, pixel.expand_as(flat)).view_as(images)
+        values = images.float() / 255
+        labels = torch.arange(self.ways, device=device)[None, :, None].expand(tasks, -1, drawn.shape[-1])
 
         def part(points: slice) -> tuple[Tensor, Tensor]:
             return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)

@@ -41,7 +41,8 @@ def clone(tmp_path):
         tmp_path / "mamlkit" / "engine" / "kernels_cpu",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    for name in ("__init__.py", "models.py", "engine/__init__.py"):
+    shutil.copytree(PACKAGE / "models", tmp_path / "mamlkit" / "models")
+    for name in ("__init__.py", "maml.py", "engine/__init__.py"):
         shutil.copy(PACKAGE / name, tmp_path / "mamlkit" / name)
     return tmp_path
 

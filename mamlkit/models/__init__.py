@@ -1,0 +1,33 @@
+"""The networks: pure functions of a parameter dictionary. A newcomer is one line in ``NETWORKS``."""
+
+__all__ = [
+    "BATCH_NORM_EPS",
+    "NETWORKS",
+    "Layer",
+    "Model",
+    "Window",
+    "batch_norm",
+    "check_features",
+    "check_images",
+    "conv4",
+    "mlp",
+    "same_padding",
+    "xavier_uniform",
+]
+
+from collections.abc import Callable
+
+from mamlkit.models.convolutional import conv4, same_padding
+from mamlkit.models.dense import mlp
+from mamlkit.models.parts import (
+    BATCH_NORM_EPS,
+    Layer,
+    Model,
+    Window,
+    batch_norm,
+    check_features,
+    check_images,
+    xavier_uniform,
+)
+
+NETWORKS: dict[str, Callable[..., Model]] = {"mlp": mlp, "conv4": conv4}

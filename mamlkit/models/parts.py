@@ -1,0 +1,128 @@
+"""What a network is: pure functions of a parameter dictionary, and the parts they share."""
+
+__all__ = [
+    "BATCH_NORM_EPS",
+    "Layer",
+    "Model",
+    "Window",
+    "batch_norm",
+    "check_features",
+    "check_images",
+    "truncated_normal",
+    "xavier_uniform",
+]
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from mamlkit.maml import Params
+
+BATCH_NORM_EPS = 1e-3  # TensorFlow's default, the authors' value; PyTorch's own is 1e-5
+
+
+class Window(NamedTuple):
+    """A 3x3 convolution over square images of ``size`` pixels, ``channels`` deep, giving ``out`` pixels."""
+
+    size: int
+    channels: int
+    stride: int
+    before: int
+    after: int
+    out: int
+
+
+class Layer(NamedTuple):
+    """One layer in words that :mod:`mamlkit.engine.passes` has derivatives for.
+
+    A normalisation is followed by a ReLU, and only after one can there be pooling. Convolutions come first.
+
+    Args:
+        weight, bias: names of parameters; without ``window`` the product is an ordinary one.
+        shift: name of batch normalisation's shift, None without normalisation. A bias before a
+            normalisation changes nothing and has no gradient.
+        window: of a convolution.
+        relu: whether a ReLU follows.
+        pool: side of the windows whose maximum is taken.
+        mean: whether the mean over all pixels ends the layer.
+    """
+
+    weight: str
+    bias: str
+    shift: str | None = None
+    window: Window | None = None
+    relu: bool = True
+    pool: int = 1
+    mean: bool = False
+
+
+class Model(NamedTuple):
+    """A network: how to draw its parameters, how to run it, and what the inner update leaves alone.
+
+    Args:
+        init: ``(generator) -> params``, float32 on the CPU whatever the device of the run.
+        apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``.
+        frozen: names of parameters that are meta-learned but not adapted.
+        layers: the same network for :mod:`mamlkit.engine.meta_batch`; without them it takes the general way.
+    """
+
+    init: Callable[[Generator], Params]
+    apply: Callable[[Params, Tensor], Tensor]
+    frozen: frozenset[str] = frozenset()
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Name to shape of each parameter."""
+        return shapes(self.init) if isinstance(self.init, Hashable) else shapes.__wrapped__(self.init)
+
+
+@lru_cache
+def shapes(init: Callable[[Generator], Params]) -> Mapping[str, torch.Size]:
+    """Name to shape of what ``init`` draws; found out once, since drawing takes its time."""
+    return MappingProxyType({name: value.shape for name, value in init(Generator()).items()})
+
+
+def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:
+    """Normal values, redrawn until within two standard deviations (the authors' initialiser)."""
+    return torch.nn.init.trunc_normal_(
+        torch.empty(*shape), std=std, a=-2 * std, b=2 * std, generator=generator
+    )
+
+
+def xavier_uniform(shape: Sequence[int], generator: Generator) -> Tensor:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), receptive field counted in both fans."""
+    return torch.nn.init.xavier_uniform_(torch.empty(*shape), generator=generator)
+
+
+def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
+    """Normalise each feature by the mean and the biased variance of this very batch, then shift.
+
+    No scale and no running averages: the batch's own statistics serve training and testing alike,
+    which makes the classifier transductive. Paper: section 5.2 names batch normalisation; the rest is
+    the authors' code.
+
+    Args:
+        inputs: ``[points, features]`` or ``[points, channels, height, width]``.
+        shift: beta, ``[features]``.
+    """
+    return F.batch_norm(inputs, None, None, weight=None, bias=shift, training=True, eps=BATCH_NORM_EPS)
+
+
+def check_features(came: int, wanted: int) -> None:
+    """``ValueError`` for inputs of another size than a network takes."""
+    if came != wanted:
+        raise ValueError(
+            f"inputs have {came} features, but this network takes {wanted}; check the task family"
+        )
+
+
+def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """``ValueError`` for images of other ``(channels, height, width)`` than a network takes."""
+    if came != wanted:
+        raise ValueError(f"images are {came}, but this network takes {wanted}")

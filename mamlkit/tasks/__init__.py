@@ -50,6 +50,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid, phase to 2 pi": lambda *args, **kwargs: _sinusoid(*args, phase=(0.0, 2 * math.pi), **kwargs),
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
     "omniglot": _images(omniglot.load),
+    "omniglot, alphabets apart": _images(lambda split: omniglot.load(split, alphabets_apart=True)),
     "glyphs": _images(glyphs.load),
 }
 

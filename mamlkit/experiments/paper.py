@@ -5,7 +5,7 @@ __all__ = ["QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import policies
+from mamlkit.experiments import mini_imagenet, policies
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -100,6 +100,7 @@ _rows: list[Row | PolicyRow] = [
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     _omniglot(5, 1, family="glyphs"),
+    *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
 

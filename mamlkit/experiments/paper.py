@@ -5,7 +5,7 @@ __all__ = ["QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import policies, traps
+from mamlkit.experiments import mini_imagenet, policies, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -101,6 +101,7 @@ _rows: list[Row | PolicyRow] = [
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),
     _omniglot(5, 1, family="glyphs"),
+    *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
 

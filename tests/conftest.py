@@ -4,6 +4,7 @@ import matplotlib
 import pytest
 import torch
 
+import made_mini_imagenet
 import made_results
 import small_omniglot
 from mamlkit import maml, methods, models
@@ -90,6 +91,7 @@ def ways(learner, params, tasks):
 
 # Made in files beside this one, whose other functions tests import.
 repository = pytest.fixture(made_results.repository)
+made_families = pytest.fixture(made_mini_imagenet.families)
 small = pytest.fixture(small_omniglot.small)
 
 

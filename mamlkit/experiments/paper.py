@@ -114,8 +114,7 @@ def get(name: str) -> Row | PolicyRow:
     return ROWS[name]
 
 
-# What training takes on a CPU, measured on that of data/benchmarks/cpu-avx512: of the rows that take long, and
-# that not every reader will run.
+# What the training of the long rows takes on a CPU such as that of data/benchmarks/cpu-avx512.
 HOURS: dict[str, str] = {
     "omniglot-20way-1shot": "20 h on two cores",
     "omniglot-20way-5shot": "99 h on two cores",

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import General, small_problem, ways
+from conftest import GRADIENT, General, small_problem, ways
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
 from mamlkit.maml import Task
@@ -45,9 +45,6 @@ def problems(draw):
     learner = methods.Learner(model._replace(frozen=frozenset(frozen)), loss, *numbers)
     return learner, params, Task(part(), part())
 
-
-# by what they make, since others go the general way in any case
-GRADIENT = [name for name, make in methods.METHODS.items() if type(make(small_problem("mlp")[0])) is methods.GradientMethod]
 
 anything = given(
     problem=problems(),

@@ -77,7 +77,10 @@ def test_settings_of_mini_imagenet_are_those_of_the_paper_and_the_authors_code()
         row = paper.get(f"mini-imagenet-5way-{shots}shot")
         assert (row.inner_lr, row.inner_steps, row.meta_batch_size) == (0.01, 5, meta_batch_size)
         assert (row.iterations, row.outer_lr, row.clip, row.queries) == (60_000, 0.001, 10.0, 15)
-        assert row.network == ("conv4", {"ways": 5, "filters": 32, "size": 84, "channels": 3, "pooling": "max"})
+        assert row.network == (
+            "conv4",
+            {"ways": 5, "filters": 32, "size": 84, "channels": 3, "pooling": "max"},
+        )
         test = row.evaluations[0]
         assert (test.shots, test.queries, test.inner_lr, test.headline_step) == (shots, shots, 0.01, 10)
         assert row.evaluations[1].queries == 15
@@ -137,7 +140,8 @@ def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
 def test_published_numbers_point_at_rows_that_are_there():
     printed = results.published()
     ours = printed[printed.row != ""]
-    # Table 2 and Omniglot, Mini-ImageNet, Fig. 4, and Fig. 5 without the random policies that the paper does not plot
+    # Table 2 and Omniglot, Mini-ImageNet, Fig. 4, and Fig. 5 without the random policies that the paper does
+    # not plot
     assert len(ours) == 12 + 8 + 13 + 9 + 13 + 9 + 13
     for _, line in ours.iterrows():
         assert line.evaluation in {e.name for e in paper.get(line.row).evaluations}

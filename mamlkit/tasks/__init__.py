@@ -10,8 +10,8 @@ import torch
 from torch import Generator
 
 from mamlkit.maml import Task
-from mamlkit.tasks import glyphs, omniglot
-from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks import glyphs, omniglot, textures
+from mamlkit.tasks.bank import Bank
 from mamlkit.tasks.images import ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid
 
@@ -38,9 +38,9 @@ def _sinusoid(
     return Sinusoid(shots=shots, queries=queries, device=device, **options)
 
 
-def _images(load: Callable[[str], ClassBank]) -> Callable[..., ImageTasks]:
+def _images(load: Callable[[str], Bank], *, rotations: bool = True) -> Callable[..., ImageTasks]:
     def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> ImageTasks:
-        return ImageTasks(load(split).to(device), ways, shots, queries, rotations=True, split=split)
+        return ImageTasks(load(split).to(device), ways, shots, queries, rotations, split)
 
     return make_family
 
@@ -52,6 +52,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "omniglot": _images(omniglot.load),
     "omniglot, alphabets apart": _images(lambda split: omniglot.load(split, alphabets_apart=True)),
     "glyphs": _images(glyphs.load),
+    "textures": _images(textures.load, rotations=False),
 }
 
 

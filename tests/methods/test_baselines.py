@@ -32,7 +32,9 @@ def features(learner, params, inputs):
     heads = torch.eye(params["head"].shape[1], dtype=inputs.dtype)
     return torch.stack(
         [
-            learner.model.apply({**params, "head": one[None], "head_bias": torch.zeros(1).to(inputs)}, inputs)[:, 0]
+            learner.model.apply(
+                {**params, "head": one[None], "head_bias": torch.zeros(1).to(inputs)}, inputs
+            )[:, 0]
             for one in heads
         ],
         dim=1,

@@ -15,14 +15,13 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from mamlkit.experiments.paper import ROWS
+from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import Evaluation, Experiment, PolicyEvaluation, Row
 from mamlkit.report import results
 from mamlkit.report.inventory import MSE_STEPS, state_of
-from mamlkit.report.pages import badge, number, numbered, printed_table
+from mamlkit.report.pages import badge, measured_effect, number, numbered, printed_table
 
 
 def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
@@ -37,14 +36,6 @@ def _reservation(*names: str) -> str:
     return f" ({', '.join(map(badge, unfinished))})" if unfinished else ""
 
 
-def _effect(parts: Iterable[str | None]) -> str:
-    """The paragraph about what a deviation does to the numbers."""
-    sentences = [part for part in parts if part]
-    return (
-        " ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet."
-    ) + "\n"
-
-
 def phase() -> str:
     """What the slides' range of phases does."""
 
@@ -57,7 +48,7 @@ def phase() -> str:
             else None
         )
 
-    return _effect(
+    return measured_effect(
         [
             sentence("pretrained", 0, "Mean squared error of the pretrained network before any step"),
             sentence("maml", 1, "MAML from 5 points after one step"),
@@ -85,7 +76,7 @@ def physics() -> str:
                 f"{curve[whose][3] - curve[whose][0]:.1f}".replace("-", "−") for whose in ("ours", "paper")
             )
             random.append(f"{setting}: {ours}, in the paper {paper}.")
-    return _effect(sentences + random if len(random) > 1 else sentences)
+    return measured_effect(sentences + random if len(random) > 1 else sentences)
 
 
 def curvature() -> str:
@@ -112,14 +103,14 @@ def _compared(kinds: dict[str, str]) -> str:
             sentences.append(
                 f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}."
             )
-    return _effect(sentences)
+    return measured_effect(sentences)
 
 
 def queries() -> str:
     """What more queries per class do to the accuracy of the same parameters."""
     sentences = []
     for row in ROWS.values():
-        if not isinstance(row, Row) or row.family != "omniglot":
+        if not isinstance(row, Row) or row.family != "omniglot" or row.name.startswith("trap-"):
             continue
         tests = {e.name: e for e in row.evaluations}
         if not {"Q=K", "Q=15"} <= tests.keys():
@@ -130,7 +121,12 @@ def queries() -> str:
             queries = tests["Q=K"].queries, tests["Q=15"].queries
             shares = f"{few} % with {queries[0]} and {many} % with {queries[1]} queries per class"
             sentences.append(f"{row.title}{_reservation(row.name)}: {shares}.")
-    return _effect(sentences)
+    name = "mini-imagenet-released"
+    found = {q: _ours(name, f"Q={q}", 10, "accuracy") for q in (1, 5, 15)}
+    if all(found.values()):
+        shares = ", ".join(f"{value} % with {queries}" for queries, value in found.items())
+        sentences.append(f"{get(name).title}: {shares} queries per class.")
+    return measured_effect(sentences)
 
 
 def divergence() -> str:
@@ -143,7 +139,7 @@ def divergence() -> str:
         for step in MSE_STEPS
     ]
     if not any(lines):
-        return _effect([])
+        return measured_effect([])
     caption = "Mean squared error without and with the tasks that diverged, where any did."
     right = ["seed", "steps", "diverged", "mean without", "mean with"]
     return numbered([line for line in lines if line], caption, "tab-diverged", right)
@@ -173,9 +169,9 @@ def more_tasks() -> str:
     """What 6,000 test tasks instead of 600 do to the interval."""
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
     if ours is None:
-        return _effect([])
+        return measured_effect([])
     would_be = ours.ci95 * math.sqrt(ours.tasks / 600)
     measured = f"the interval is ± {ours.ci95:.3f} with {ours.tasks:,} tasks"
-    return _effect(
+    return measured_effect(
         [f"For MAML from 5 points after ten steps {measured}, and would be ± {would_be:.3f} with 600."]
     )

@@ -11,6 +11,7 @@ __all__ = [
     "figure_4",
     "figure_5",
     "group",
+    "measured_effect",
     "mini_imagenet",
     "number",
     "numbered",
@@ -91,6 +92,14 @@ def decimals(ci95: float) -> int:
         return 2
     place = math.floor(math.log10(ci95))
     return min(max((1 if ci95 < 3 * 10**place else 0) - place, 1), 5)
+
+
+def measured_effect(parts: Iterable[str | None]) -> str:
+    """The paragraph about what a deviation does to the numbers, from those sentences that there are."""
+    sentences = [part for part in parts if part]
+    return (
+        " ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet."
+    ) + "\n"
 
 
 def step_words(step: int) -> str:

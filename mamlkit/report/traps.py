@@ -1,8 +1,7 @@
 """What known traps of reimplementations cost, from the committed results. No torch here.
 
-An effect is a difference on the same test tasks, so most of what makes one task harder than another cancels. A
-page shows what the functions without arguments return with the directive ``{from-package}
-mamlkit.report.traps:NAME``.
+An effect is a difference on the same test tasks, so most of what makes one task harder than another cancels.
+Pages show the functions that return text with the directive ``{from-package} mamlkit.report.traps:NAME``.
 """
 
 __all__ = [
@@ -194,7 +193,7 @@ def characters() -> str:
     name = "omniglot-5way-1shot"
     test = get(name).evaluations[0]
     ours, log = results.summary(name, test.name, test.headline_step, "accuracy"), results.training_log(name)
-    validated = log.dropna(subset=["validation"])
+    validated = log.dropna(subset=["validation"]) if "validation" in log else log[:0]
     if ours is None or validated.empty:
         return measured_effect([])
     last = validated.iloc[-1]

@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
-from mamlkit.report import effects, inventory, notebook, pages, results, verdicts
+from mamlkit.report import effects, inventory, notebook, pages, results, traps, verdicts
 
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
+HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (effects, inventory, pages)
+    for m in (effects, inventory, pages, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(
@@ -341,7 +342,8 @@ def test_every_disagreement_is_listed_with_sides_and_effect():
     for item in numbered:
         assert re.search(r"^Paper(, slides)?\n: ", item, re.M) and re.search(r"^Code\n: ", item, re.M)
         assert re.search(r"^This book\n: ", item, re.M)
-        assert "Effect not measured yet." in item or "{from-package} mamlkit.report.effects:" in item
+        shown = re.search(r"^```\{from-package\} mamlkit\.report\.(effects|traps):", item, re.M)
+        assert "Effect not measured yet." in item or shown
         assert "Set in\n: " in item or "ot yet in this book" in item
 
 

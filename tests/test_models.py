@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,45 @@ def test_symmetric_padding_would_be_another_network():
     image, kernel = torch.rand(1, 8, 8, generator=generator()), torch.rand(2, 1, 3, 3, generator=generator(1))
     symmetric = torch.nn.functional.conv2d(image[None], kernel, stride=2, padding=1)[0]
     assert (same_convolution(image, kernel, torch.zeros(2), 2) - symmetric).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("size", [28, 9])
+def test_symmetric_padding_is_pytorchs_padding_of_one(size):
+    model = models.conv4(3, filters=4, size=size, channels=2, padding="symmetric")
+    params = {k: v.double() for k, v in model.init(generator()).items()}
+    x = images = torch.rand(5, 2, size, size, generator=generator(1), dtype=torch.float64)
+    for block in range(4):
+        x = F.conv2d(x, params[f"conv{block}"], params[f"bias{block}"], stride=2, padding=1)
+        x = models.batch_norm(x, params[f"shift{block}"]).relu()
+    wanted = F.linear(x.mean((2, 3)), params["head"], params["head_bias"])
+    assert torch.allclose(model.apply(params, images), wanted, rtol=1e-10)
+    assert not model.layers  # the engine's passes know the other padding only
+
+
+def test_without_a_stride_both_paddings_are_one():
+    one, other = (
+        models.conv4(3, filters=2, size=16, pooling="max", padding=p) for p in ("same", "symmetric")
+    )
+    params, images = one.init(generator()), torch.rand(4, 1, 16, 16, generator=generator(1))
+    assert torch.allclose(one.apply(params, images), other.apply(params, images), rtol=1e-5, atol=1e-6)
+
+
+def test_the_head_begins_as_it_is_told():
+    bound = math.sqrt(6 / (64 + 5))
+    for pooling, usual in (("stride", "normal"), ("max", "xavier")):
+        made = {
+            head: models.conv4(5, pooling=pooling, head=head).init(generator())
+            for head in (None, "normal", "xavier")
+        }
+        assert all(torch.equal(made[None][name], made[usual][name]) for name in made[None])
+        assert torch.equal(made["normal"]["conv3"], made["xavier"]["conv3"])
+        assert abs(made["normal"]["head"].std() - 1) < 0.2
+        assert bound * 0.9 < made["xavier"]["head"].abs().max() <= bound
+
+
+def test_shifts_are_adapted_if_they_are_told_to():
+    assert models.conv4(5).frozen == {f"shift{block}" for block in range(4)}
+    assert models.conv4(5, adapt_shifts=True).frozen == frozenset()
 
 
 @given(size=st.integers(1, 100), stride=st.sampled_from([1, 2]))
@@ -129,6 +169,8 @@ def test_the_non_convolutional_net_normalises_hidden_layers_only():
     ("call", "words"),
     [
         (lambda: models.conv4(5, pooling="average"), "'stride' .* 'max'"),
+        (lambda: models.conv4(5, padding="valid"), "padding='valid', but .* 'same' .* 'symmetric'"),
+        (lambda: models.conv4(5, head="zeros"), "head='zeros', but .* 'normal', 'xavier'"),
         (lambda: models.conv4(5, size=8, pooling="max"), "at least 16 pixels"),
         (
             lambda: models.conv4(5).apply(models.conv4(5).init(generator()), torch.zeros(2, 1, 32, 32)),

@@ -82,6 +82,22 @@ def same_both_ways(problem, method, kernels):
     assert torch.allclose(outputs, meta_batch.predictions(general, params, tasks), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{"padding": "symmetric"}, {"adapt_shifts": True}, {"padding": "symmetric", "adapt_shifts": True}],
+)
+def test_what_no_fast_way_knows_goes_the_general_way(options, first_order):
+    learner, params, tasks = small_problem("conv-stride")
+    odd = dataclasses.replace(learner, model=models.conv4(2, filters=2, size=8, **options))
+    method = "first-order maml" if first_order else "maml"
+    same_both_ways((odd, params, tasks), method, kernels_cpu)
+    gradients = [
+        meta_batch.meta_gradient(methods.METHODS[method](each), params, tasks)[0] for each in (learner, odd)
+    ]
+    assert (gradients[0]["shift0"] - gradients[1]["shift0"]).norm() > 1e-3  # and it is another one
+
+
 def largest(params):
     return max(float(value.norm()) for value in params.values())
 

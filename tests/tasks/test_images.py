@@ -165,6 +165,17 @@ def test_support_and_query_share_no_drawing():
         assert len(set(ours.tolist()) | set(theirs.tolist())) == 6 * 20
 
 
+def test_a_task_with_more_queries_has_those_of_the_task_with_fewer():
+    """So one network's accuracies with few and with many queries can be compared task by task."""
+    bank = random_bank()
+    few, many = (
+        ImageTasks(bank, ways=3, shots=1, queries=queries, rotations=True).sample(generator(), 4)
+        for queries in (1, 4)
+    )
+    assert torch.equal(few.support[0], many.support[0])
+    assert torch.equal(few.query[0], many.query[0].view(4, 3, 4, 1, 4, 4)[:, :, 0])
+
+
 def test_one_turn_for_all_drawings_of_a_class_in_a_task():
     # Ink in the top left corner only: where it lies tells the turn.
     images = torch.zeros(5, 6, 1, 3, 3, dtype=torch.uint8)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mamlkit import tasks
 from mamlkit.places import cache_dir
 from mamlkit.tasks import omniglot, omniglot_files
 from small_omniglot import CHARACTERS, DRAWINGS, SPLIT, drawing, files_of, hash_of, png, write
@@ -55,6 +56,27 @@ def test_splits_are_the_characters_of_the_list(small):
         bank = omniglot.load(split)
         assert set(bank.names) == {name for name, its in SPLIT.items() if its == split}
         assert torch.equal(bank.images[0], whole.images[whole.names.index(bank.names[0])])
+
+
+def test_alphabets_apart_are_whole_and_in_one_split_each():
+    by_character, by_alphabet = omniglot._split_of(), omniglot._split_by_alphabet()
+    assert by_alphabet.keys() == by_character.keys() and len(by_alphabet) == 1623
+    splits = {}
+    for character, split in by_alphabet.items():
+        splits.setdefault(character.partition("/")[0], set()).add(split)
+    assert len(splits) == 50 and all(len(found) == 1 for found in splits.values())
+    counts = {split: list(by_alphabet.values()).count(split) for split in ("train", "val", "test")}
+    wanted = {"train": 1100, "val": 100, "test": 423}
+    assert all(abs(counts[split] - wanted[split]) <= 30 for split in wanted)
+    assert by_alphabet == omniglot._split_by_alphabet()  # the same each time
+
+
+def test_alphabets_apart_can_be_loaded_and_drawn_from(small):
+    # two alphabets of one and two characters: there is room for both among those to train on
+    bank = omniglot.load("train", alphabets_apart=True)
+    assert bank.names == tuple(sorted(SPLIT)) and torch.equal(bank.images, omniglot.load("all").images)
+    family = tasks.make("omniglot, alphabets apart", "train", ways=3, shots=1, queries=1)
+    assert family.sample(torch.Generator().manual_seed(0), 2).query[0].shape == (2, 3, 1, 28, 28)
 
 
 @pytest.mark.parametrize("packed", [(False, False), (True, False), (False, True)])

@@ -165,7 +165,8 @@ def test_origins_name_every_result(repository):
 
 def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):
     printed = results.published()
-    pairs = {(r.name, e.name) for r in paper.ROWS.values() for e in r.evaluations}
+    others = (r for r in paper.ROWS.values() if not r.name.startswith("trap-"))  # these have their own table
+    pairs = {(r.name, e.name) for r in others for e in r.evaluations}
     beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())
     shown = [line for line in beyond if line[0] != "experiment" and not line[0].startswith(":")]
     assert len(shown) == len(pairs - set(zip(printed.row, printed.evaluation)))

@@ -100,7 +100,7 @@ class ImageTasks:
 
 
 class AllClasses(ImageTasks):
-    """Batches for an ordinary classifier: each "task" has all classes, a class's label is its number in the bank.
+    """Batches for an ordinary classifier: a task has all classes, each labelled by its number in the bank.
 
     Args:
         bank: images of the classes.

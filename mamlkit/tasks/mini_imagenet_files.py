@@ -101,17 +101,18 @@ def lacking(source: Path) -> list[str]:
 
 def identity(source: Path) -> str:
     """What changes when the source does: name, size and time of files, and the tables themselves."""
-    digest = hashlib.sha256()
     if source.is_file():
-        entries = [(source.name, source.stat())]
-    else:
-        for table in _TABLES:
-            digest.update((source / table).read_bytes())
-        with os.scandir(source / "images") as found:
-            entries = sorted((entry.name, entry.stat()) for entry in found)
-    for name, stat in entries:
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        found = source.stat()
+        text = f"{source.name} {found.st_size} {found.st_mtime_ns}".encode(errors="surrogateescape")
+        return hashlib.sha256(text).hexdigest()
+    with os.scandir(source / "images") as entries:
+        listing = sorted(
+            f"{entry.name} {(found := entry.stat()).st_size} {found.st_mtime_ns}"
+            for entry in entries
+            if entry.is_file()
+        )
+    tables = b"".join((source / table).read_bytes() for table in _TABLES)
+    return hashlib.sha256(tables + "\n".join(listing).encode(errors="surrogateescape")).hexdigest()
 
 
 def places(

@@ -101,18 +101,18 @@ def lacking(source: Path) -> list[str]:
 
 def identity(source: Path) -> str:
     """What changes when the source does: name, size and time of files, and the tables themselves."""
+
+    def line(name: str, found: os.stat_result) -> str:
+        return f"{name} {found.st_size} {found.st_mtime_ns}\n"
+
     if source.is_file():
-        found = source.stat()
-        text = f"{source.name} {found.st_size} {found.st_mtime_ns}".encode(errors="surrogateescape")
-        return hashlib.sha256(text).hexdigest()
-    with os.scandir(source / "images") as entries:
-        listing = sorted(
-            f"{entry.name} {(found := entry.stat()).st_size} {found.st_mtime_ns}"
-            for entry in entries
-            if entry.is_file()
-        )
-    tables = b"".join((source / table).read_bytes() for table in _TABLES)
-    return hashlib.sha256(tables + "\n".join(listing).encode(errors="surrogateescape")).hexdigest()
+        tables, lines = [], [line(source.name, source.stat())]
+    else:
+        tables = [(source / table).read_bytes() for table in _TABLES]
+        with os.scandir(source / "images") as entries:
+            lines = sorted(line(entry.name, entry.stat()) for entry in entries if entry.is_file())
+    listing = "".join(lines).encode(errors="surrogateescape")
+    return hashlib.sha256(b"".join([*tables, listing])).hexdigest()
 
 
 def places(

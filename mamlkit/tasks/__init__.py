@@ -11,8 +11,8 @@ import torch
 from torch import Generator
 
 from mamlkit.maml import Task
-from mamlkit.tasks import glyphs, mini_imagenet, omniglot
-from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks import glyphs, mini_imagenet, omniglot, textures
+from mamlkit.tasks.bank import Bank
 from mamlkit.tasks.images import AllClasses, ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid
 
@@ -39,7 +39,7 @@ def _sinusoid(
     return Sinusoid(shots=shots, queries=queries, device=device, **options)
 
 
-def _images(load: Callable[[str], ClassBank], rotations: bool) -> Callable[..., ImageTasks]:
+def _images(load: Callable[[str], Bank], rotations: bool) -> Callable[..., ImageTasks]:
     def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> ImageTasks:
         return ImageTasks(load(split).to(device), ways, shots, queries, rotations=rotations, split=split)
 
@@ -57,10 +57,12 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid, phase to 2 pi": lambda *args, **kwargs: _sinusoid(*args, phase=(0.0, 2 * math.pi), **kwargs),
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
     "omniglot": _images(omniglot.load, rotations=True),
+    "omniglot, alphabets apart": _images(partial(omniglot.load, alphabets_apart=True), rotations=True),
     "glyphs": _images(glyphs.load, rotations=True),
     "mini-imagenet": _images(mini_imagenet.load, rotations=False),
     "mini-imagenet, 64/12/24": _images(partial(mini_imagenet.load, classes="64/12/24"), rotations=False),
     "mini-imagenet, all classes": _all_classes,
+    "textures": _images(textures.load, rotations=False),
 }
 
 

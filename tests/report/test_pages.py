@@ -156,7 +156,7 @@ def test_a_test_without_steps_has_no_numbers_after_some(repository):
     commit(repository, "mini-imagenet-random-5way-1shot", errors=np.full((400, 11), 25.5))
     head, _, *lines = cells(inventory.beyond_rows().partition("tab-beyond-rows-accuracy")[2])
     line = dict(zip(head, next(line for line in lines if "pixels" in line[0])))
-    assert line["0 steps"].startswith("21.50") and line["1 step"] == line["10 steps"] == ""
+    assert line["0 steps"].startswith("21.50") and line["1 step"] == line["10 steps"] == "–"
 
 
 def test_the_front_page_has_every_experiment_of_the_paper(repository):

@@ -17,7 +17,7 @@
 # ```{admonition} This chapter
 # - **claims** that MAML learns to tell five handwritten characters apart that it has never seen, from one
 #   drawing of each, far better than an untrained network adapted in the same way and than comparing
-#   pixels (live), and puts our run at the paper's settings beside the 5-way rows of Table 1;
+#   pixels (live), and puts our run at the paper's settings beside the Omniglot rows of Table 1;
 # - **takes** about a minute on two CPU cores; the run at the paper's scale takes hours and is a
 #   committed result, evaluated again here where Omniglot is at hand;
 # - **assumes** [chapter 1](01-twenty-lines.ipynb): inner step, meta-loss, meta-gradient.
@@ -451,19 +451,17 @@ plt.show()
 # %% [markdown]
 # ## Our run beside the paper
 #
-# The 5-way rows of Table 1. Rows that the paper quotes have no run of ours; their authors split the
+# The Omniglot rows of Table 1. Rows that the paper quotes have no run of ours; their authors split the
 # characters in other ways. A verdict is computed, and explained on the [results page](../book/results.md): an unfinished
 # run is *partial*, a row without a committed result *not run*.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 table = results.table()
 table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-shown = table[
-    (table.place == "Table 1") & table.setting.str.startswith("Omniglot 5-way")
-]
+shown = table[(table.place == "Table 1") & table.setting.str.startswith("Omniglot")]
 frame = pd.DataFrame(
     {
-        "shots": shown.setting.str.extract(r"(\d)-shot", expand=False),
+        "tasks": shown.setting.str.removeprefix("Omniglot "),
         "method": shown.method,
         "paper": [
             f"{v:.1f}" + ("" if math.isnan(ci) else f" ± {ci:.1f}")
@@ -476,12 +474,41 @@ frame = pd.DataFrame(
         ],
         "verdict": shown.verdict.where(~shown.note.str.startswith("quoted"), "quoted"),
     }
-).sort_values("shots", kind="stable")
+)
+frame = frame.sort_values("tasks", kind="stable", key=lambda t: t.str.zfill(13))
 notebook.table(
     frame,
-    "Table 1 of the paper, Omniglot, 5-way: accuracy in %, ± 95 % over test tasks.",
+    "Table 1 of the paper, Omniglot: accuracy in %, ± 95 % over test tasks.",
     "tab-omniglot-5way",
 )
+
+# %% [markdown]
+# ### Which step is reported
+#
+# The networks of the 5-way tasks are trained for *one* inner step, and the paper tests them after three. Does it
+# matter? The same committed runs after other numbers of steps:
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+lines = []
+for each in (r for r in paper.ROWS.values() if r.name.startswith("omniglot-")):
+    found = {k: results.summary(each.name, "Q=K", k, "accuracy") for k in (1, 3, 5, 10)}
+    if all(found.values()):
+        numbers = {str(k): pages.number(o.value, o.ci95) for k, o in found.items()}
+        reported = {"paper reports": str(each.evaluations[0].headline_step)}
+        lines.append({"experiment": each.title} | numbers | reported)
+notebook.table(
+    pd.DataFrame(lines),
+    "Committed runs: accuracy in % after so many inner steps (*Q = K*).",
+    "tab-omniglot-by-step",
+)
+
+# %% [markdown]
+# With convolutions the step hardly matters, and in 1-shot tasks neither. In 5-shot tasks without convolutions the accuracy
+# *falls* after the first step and recovers later: a step of 2.0 on the mean loss, which the network was trained to take
+# once, is too long for some tasks when it is taken again. After one step we have the paper's accuracy, after the
+# three that it states we have 1.5 points less. The intervals say that three is what the paper did: after one step ours is
+# ± 0.28, after three, when a few tasks have gone astray as a whole, ± 0.7, and the paper prints ± 0.6. So we compare
+# after three, and the difference stands, with one training run on either side.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 name = "omniglot-5way-1shot"
@@ -629,8 +656,9 @@ notebook.check("nobody: below 30 %, little better than a guess", alone < 30)
 # kinds. The paper does not say how many queries its Omniglot tasks have; the authors' code takes $K$. The
 # published interval of 1-shot agrees: 600 tasks of five independent queries at 98.7 % give
 # ± $1.96 \sqrt{0.987 \cdot 0.013 / 3000} = 0.4$ %, the ± 0.4 of the table; with 75 it would be ± 0.1, or
-# somewhat more as far as the queries of a task depend on each other. Those of 5-shot leave it open: without convolutions the paper prints 97.5 ± 0.6,
-# which is what *one* independent query per class would give ($K = 5$ of them ± 0.25), or five that depend on each other. We report fifteen queries per class beside it
+# somewhat more as far as the queries of a task depend on each other. Those of 5-shot look like *one* query per class: without
+# convolutions the paper prints 97.5 ± 0.6, and five independent ones would give ± 0.25. But ours with five is as wide
+# ({numref}`tab-omniglot-by-step`), since a task that goes astray takes all its queries along. We report fifteen queries per class beside it
 # ({numref}`fig-omniglot-committed`, and the [results page](../book/results.md)).
 #
 # ## Summary

@@ -5,7 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import mini_imagenet, policies
+from mamlkit.experiments import mini_imagenet, policies, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -99,6 +99,7 @@ _rows: list[Row | PolicyRow] = [
     ),
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
+    *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),
     _omniglot(5, 1, family="glyphs"),
     *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
@@ -171,8 +172,8 @@ _ORDER = (
     ),
     "omniglot-20way-5shot",  # 100: where there is a GPU
 )
-# A row that has no place there comes last; the stand-in's are no results.
+# A row that has no place there comes last; those of the stand-ins are no results.
 QUEUE: tuple[str, ...] = (
     *_ORDER,
-    *(name for name in ROWS if name not in _ORDER and not name.startswith("glyphs")),
+    *(name for name in ROWS if name not in _ORDER and not name.startswith(("glyphs", "textures"))),
 )

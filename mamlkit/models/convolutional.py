@@ -23,7 +23,15 @@ def same_padding(size: int, stride: int) -> tuple[int, int]:
 
 
 def conv4(
-    ways: int, *, filters: int = 64, size: int = 28, channels: int = 1, pooling: str = "stride"
+    ways: int,
+    *,
+    filters: int = 64,
+    size: int = 28,
+    channels: int = 1,
+    pooling: str = "stride",
+    padding: str = "same",
+    head: str | None = None,
+    adapt_shifts: bool = False,
 ) -> Model:
     """Four 3x3 convolutions, each batch-normalised and rectified, and a linear head.
 
@@ -38,6 +46,15 @@ def conv4(
         size: height and width of the images in pixels.
         channels: channels of the images.
         pooling: ``"stride"`` or ``"max"``.
+        padding: ``"same"``, TensorFlow's; or ``"symmetric"``, one pixel on each side as in PyTorch's
+            ``padding=1``, which goes the general way.
+        head: initialiser of the head, ``"normal"`` or ``"xavier"``; that of the variant if None.
+        adapt_shifts: whether the inner update moves the shifts too.
+
+    The last three are there to measure what they do; the paper's rows leave them alone.
+
+    Raises:
+        ValueError: a word that is not one of these, or images too small to be pooled.
 
     Deviation: none known; asymmetric padding at stride 2 and the initialisers follow the authors' code.
     """
@@ -45,7 +62,15 @@ def conv4(
         raise ValueError(
             f"pooling={pooling!r}, but conv4 knows 'stride' (Omniglot) and 'max' (Mini-ImageNet)"
         )
+    if padding not in ("same", "symmetric"):
+        raise ValueError(
+            f"padding={padding!r}, but conv4 knows 'same' (TensorFlow's) and 'symmetric' (one on each side)"
+        )
+    if head not in (None, "normal", "xavier"):
+        raise ValueError(f"head={head!r}, but conv4 knows 'normal', 'xavier', and None for the variant's own")
+    normal_head = head == "normal" or (head is None and pooling == "stride")
     stride = 2 if pooling == "stride" else 1
+    pads = lambda size: same_padding(size, stride) if padding == "same" else (1, 1)
     sizes = [size]
     for _ in range(4):
         sizes.append(math.ceil(sizes[-1] / 2) if stride == 2 else sizes[-1] // 2)
@@ -61,7 +86,7 @@ def conv4(
             params[f"conv{block}"] = xavier_uniform((filters, fan_in, 3, 3), generator)
             params[f"bias{block}"] = torch.zeros(filters)
             params[f"shift{block}"] = torch.zeros(filters)
-        if pooling == "stride":
+        if normal_head:
             params["head"] = torch.randn(ways, features, generator=generator)
         else:
             params["head"] = xavier_uniform((ways, features), generator)
@@ -71,7 +96,7 @@ def conv4(
     def apply(params: Params, x: Tensor) -> Tensor:
         check_images(tuple(x.shape[-3:]), (channels, size, size))
         for block in range(4):
-            before, after = same_padding(sizes[block], stride)
+            before, after = pads(sizes[block])
             if before != after:
                 x = F.pad(x, (before, after, before, after))
             padding = before if before == after else 0
@@ -84,10 +109,10 @@ def conv4(
 
     layers = []
     for block, depth in enumerate([channels, filters, filters, filters]):
-        window = Window(
-            sizes[block], depth, stride, *same_padding(sizes[block], stride), math.ceil(sizes[block] / stride)
-        )
+        out = math.ceil(sizes[block] / stride)
+        window = Window(sizes[block], depth, stride, *pads(sizes[block]), out)
         pool, mean = (2, False) if pooling == "max" else (1, block == 3)
         layers.append(Layer(f"conv{block}", f"bias{block}", f"shift{block}", window, pool=pool, mean=mean))
     layers.append(Layer("head", "head_bias", relu=False))
-    return Model(init, apply, frozenset(f"shift{block}" for block in range(4)), tuple(layers))
+    frozen = frozenset() if adapt_shifts else frozenset(f"shift{block}" for block in range(4))
+    return Model(init, apply, frozen, tuple(layers) if padding == "same" else ())

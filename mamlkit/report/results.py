@@ -12,6 +12,7 @@ __all__ = [
     "summary",
     "table",
     "table_text",
+    "training_log",
 ]
 
 import json
@@ -74,6 +75,21 @@ def load(name: str) -> list[dict[str, Any]]:
 def checkpoint(name: str, seed: int = 0) -> Path:
     """Where the committed parameters of a run lie."""
     return places.repository() / "data" / "results" / name / f"seed{seed}.safetensors"
+
+
+def training_log(name: str, seed: int = 0) -> pd.DataFrame:
+    """How a training went, as far as it is committed: the log of its result, or of a state that is ahead.
+
+    Columns: iteration, seconds and what the kind of row logs; without lines where nothing was run.
+    """
+    data = places.repository() / "data"
+    paths = [
+        data / "results" / name / f"seed{seed}.metrics.csv",
+        data / "partial" / name / f"seed{seed}" / "metrics.csv",
+    ]
+    found = [pd.read_csv(path) for path in paths if path.exists()]
+    columns = ["iteration", "seconds", "meta_loss", "validation"]
+    return max(found, key=lambda log: log.iteration.max(), default=pd.DataFrame(columns=columns, dtype=float))
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

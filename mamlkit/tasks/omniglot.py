@@ -48,7 +48,7 @@ def available() -> bool:
     return len(_find()) == len(_PARTS)
 
 
-def load(split: str) -> ClassBank:
+def load(split: str, alphabets_apart: bool = False) -> ClassBank:
     """The characters of one split, 28 x 28, ink 255 and paper 0.
 
     Paper: Section 5.2 ("1200 characters for training", "downsampled to 28 x 28"). As the authors'
@@ -60,6 +60,8 @@ def load(split: str) -> ClassBank:
 
     Args:
         split: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for the three together.
+        alphabets_apart: put every alphabet into one split as a whole, as other papers do, with about as many
+            characters in each. To measure what mixing alphabets is worth.
 
     Returns:
         Images uint8 ``[characters, 20, 1, 28, 28]``, names ``"Alphabet/characterNN"`` in sorted
@@ -76,7 +78,7 @@ def load(split: str) -> ClassBank:
     missing = [part for part in _PARTS if part not in sources]
     if missing:
         raise FileNotFoundError(_absence(sources, missing))
-    split_of = _split_of()
+    split_of = _split_by_alphabet() if alphabets_apart else _split_of()
     paths = [sources[part] for part in _PARTS]
     names, shape = tuple(sorted(split_of)), (_DRAWINGS, 1, *files.SIZE)
     bank = cached("omniglot", _identity(paths), names, shape, lambda: _read(paths, names, _DRAWINGS))
@@ -147,6 +149,21 @@ def _split_of() -> dict[str, str]:
     """Character -> split, from the committed list, in sorted order of the characters."""
     text = resources.files("mamlkit.tasks").joinpath("omniglot_split.csv").read_text("utf-8")
     return {row["character"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
+
+
+def _split_by_alphabet() -> dict[str, str]:
+    """Character -> split: alphabets in a shuffled order, each into the first split that has room for it."""
+    alphabets: dict[str, list[str]] = {}
+    for character in _split_of():
+        alphabets.setdefault(character.partition("/")[0], []).append(character)
+    order = np.random.RandomState(1).permutation(sorted(alphabets))
+    room = {"train": 1100, "val": 100, "test": len(_split_of())}  # the last takes what is left
+    split_of: dict[str, str] = {}
+    for characters in map(alphabets.__getitem__, order):
+        split = next(name for name, left in room.items() if left >= len(characters))
+        room[split] -= len(characters)
+        split_of |= dict.fromkeys(characters, split)
+    return split_of
 
 
 def _identity(sources: list[Path]) -> str:

@@ -132,6 +132,23 @@ def test_an_unfinished_run_is_partial_whatever_its_number(repository):
     assert (repository / "data" / "partial" / "sinusoid-maml" / "seed0" / "run.json").exists()
 
 
+def test_the_log_of_a_training_is_the_one_that_has_come_further(repository):
+    name, frame = (
+        "sinusoid-maml",
+        lambda last: pd.DataFrame({"iteration": [100, last], "seconds": [1.0, 2.0]}),
+    )
+    assert results.training_log(name).empty
+    assert {"iteration", "validation"} <= set(results.training_log(name))
+    for place, last in (("partial/{}/seed0/metrics.csv", 900), ("results/{}/seed0.metrics.csv", 600)):
+        path = repository / "data" / place.format(name)
+        path.parent.mkdir(parents=True)
+        frame(last).to_csv(path, index=False)
+        assert results.training_log(name).iteration.iloc[-1] == 900
+    frame(1200).to_csv(path, index=False)
+    assert results.training_log(name).iteration.iloc[-1] == 1200
+    assert results.training_log(name, seed=1).empty
+
+
 def test_a_run_under_way_takes_nothing_from_those_that_are_finished(repository):
     commit(repository, "sinusoid-maml", errors=np.full((400, 11), 0.35))
     before = line()

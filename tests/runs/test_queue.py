@@ -65,7 +65,8 @@ def same(one, other):
 
 
 def test_the_queue_has_every_row_of_the_paper_once():
-    assert sorted(paper.QUEUE) == sorted(name for name in paper.ROWS if not name.startswith("glyphs"))
+    stand_ins = ("glyphs", "textures")
+    assert sorted(paper.QUEUE) == sorted(name for name in paper.ROWS if not name.startswith(stand_ins))
 
 
 def test_every_row_comes_once_before_any_comes_twice(place):

@@ -96,11 +96,11 @@ def _miniimagenet(ways: int, shots: int, *, family: str) -> Row:
         # two cores have seconds: a narrow network, few queries and steps, larger updates
         quick={
             "network": ("conv4", network | {"filters": 8}),
-            "queries": 3,
+            "queries": 1,
             "inner_steps": 1,
             "meta_batch_size": 2,
             "iterations": 150,
-            "outer_lr": 0.01,
+            "outer_lr": 0.003,
         },
     )
 

@@ -92,8 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     commands.add_parser("table", help="the paper's numbers beside ours")
-    data = commands.add_parser("data", help="download a data set")
-    data.add_argument("name", choices=["omniglot"])
+    data = commands.add_parser("data", help="download or prepare a data set")
+    data.add_argument("name", choices=["omniglot", "mini-imagenet"], help="the latter cannot be downloaded")
+    data.add_argument(
+        "--check",
+        type=Path,
+        metavar="FOLDER",
+        help="say what is right and wrong with a copy of mini-imagenet",
+    )
     return parser
 
 
@@ -138,6 +144,23 @@ def _paper(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _data(options: argparse.Namespace) -> int:
+    """The exit status: 1 if a check has found something wrong."""
+    from mamlkit.tasks import mini_imagenet, omniglot
+
+    if options.check is None:
+        print(omniglot.fetch() if options.name == "omniglot" else mini_imagenet.prepare())
+        return 0
+    if options.name == "omniglot":
+        raise ValueError("--check is for mini-imagenet; omniglot is checked whenever it is loaded")
+    report = mini_imagenet.check(options.check)
+    for finding in report.right:
+        print(f"right: {finding}")
+    for finding in report.wrong:
+        print(f"wrong: {finding}")
+    return 1 if report.wrong else 0
+
+
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 1 after an error that a user
     can mend)."""
@@ -148,9 +171,7 @@ def main(words: list[str] | None = None) -> int:
         elif options.command == "paper":
             return _paper(options)
         elif options.command == "data":
-            from mamlkit.tasks import omniglot
-
-            print(omniglot.fetch())
+            return _data(options)
         elif options.command == "list":
             from mamlkit.report import results
 

@@ -4,6 +4,7 @@ import matplotlib
 import pytest
 import torch
 
+import made_mini_imagenet
 import made_results
 import small_omniglot
 from mamlkit import maml, methods, models
@@ -77,6 +78,14 @@ def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.floa
     return methods.Learner(model, loss, 0.1, steps, shots), params, maml.Task(support, query)
 
 
+# what the engine has a fast way for; other methods go the general way in any case
+GRADIENT = [
+    name
+    for name, make in methods.METHODS.items()
+    if type(make(small_problem("mlp")[0])) is methods.GradientMethod
+]
+
+
 class General(methods.GradientMethod):
     """The same objective, but of another class, for which there is no fast way."""
 
@@ -90,6 +99,7 @@ def ways(learner, params, tasks):
 
 # Made in files beside this one, whose other functions tests import.
 repository = pytest.fixture(made_results.repository)
+made_families = pytest.fixture(made_mini_imagenet.families)
 small = pytest.fixture(small_omniglot.small)
 
 

@@ -31,6 +31,8 @@ from mamlkit.models import Layer
 # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
 CHUNK_BYTES = 4 << 20
 LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
+# of the inputs of tasks that the general way predicts for at once; activations take many times as much
+GENERAL_BYTES = 8 << 20
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
 
 
@@ -77,7 +79,9 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
     """
     with _undisturbed():
         if not _is_fast(method, params, tasks):
-            return vmap(method.predict, in_dims=(None, 0), out_dims=1)(params, tasks)
+            of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
+            few = max(1, GENERAL_BYTES // max(1, of_task))
+            return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
         plan = method.learner.model.layers
         weights = passes.to_matrices(plan, params)
         work = functools.partial(_predictions, method.learner, _kernels(tasks.query[0].device), weights)

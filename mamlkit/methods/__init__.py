@@ -6,14 +6,24 @@ __all__ = [
     "GradientMethod",
     "Learner",
     "Method",
+    "NearestNeighbour",
+    "PretrainedClassifier",
     "first_order_maml",
     "maml",
+    "nearest_neighbour",
+    "pretrained_classifier",
     "pretraining",
 ]
 
 from collections.abc import Callable
 
 from mamlkit.methods.base import Learner, Method
+from mamlkit.methods.baselines import (
+    NearestNeighbour,
+    PretrainedClassifier,
+    nearest_neighbour,
+    pretrained_classifier,
+)
 from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
 from mamlkit.methods.losses import LOSSES
 
@@ -21,4 +31,6 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
     "first-order maml": first_order_maml,
     "pretraining": pretraining,
+    "pretrained classifier": pretrained_classifier,
+    "nearest neighbour on pixels": nearest_neighbour,
 }

@@ -11,6 +11,8 @@ __all__ = [
     "check_images",
     "conv4",
     "mlp",
+    "released_conv4",
+    "released_weights",
     "same_padding",
     "xavier_uniform",
 ]
@@ -29,5 +31,10 @@ from mamlkit.models.parts import (
     check_images,
     xavier_uniform,
 )
+from mamlkit.models.released import released_conv4, released_weights
 
-NETWORKS: dict[str, Callable[..., Model]] = {"mlp": mlp, "conv4": conv4}
+NETWORKS: dict[str, Callable[..., Model]] = {
+    "mlp": mlp,
+    "conv4": conv4,
+    "conv4, released weights": released_conv4,
+}

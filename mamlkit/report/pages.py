@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from mamlkit import places
+from mamlkit.experiments.paper import HOURS
 from mamlkit.report import results
 from mamlkit.report.notebook import markdown_table
 
@@ -124,7 +125,8 @@ def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
     text = text.loc[lines.index].reset_index(drop=True).assign(row=list(lines.row))
     printed = (text.value + (" ± " + text.ci95).where(text.ci95 != "", "")).str.replace("-", "−")
-    return found.assign(printed=printed, row=text.row, quoted=text.note.str.startswith("quoted"))
+    quoted = text.note.str.startswith("quoted") & (text.row == "")  # of what is quoted we run some ourselves
+    return found.assign(printed=printed, row=text.row, quoted=quoted)
 
 
 def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -135,15 +137,18 @@ def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: those with ours beside them, those not run, those quoted."""
+    """The published numbers of groups: with ours beside them, not run, without one of ours, and quoted."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
         run = part.ours.notna()
         if run.any():
             tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
-        if (rest := part[~run & ~part.quoted]).size:
-            tables.append(numbered(_crosswise(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
+        if (rest := part[~run & (part.row != "")]).size:
+            tables.append(numbered(_to_run(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
+        if (rest := part[(part.row == "") & ~part.quoted]).size:
+            without = f"{caption}, without an experiment of ours."
+            tables.append(numbered(_crosswise(rest), without, f"tab-without-{name}"))
         if (quoted := part[part.quoted]).size:
             of_others = f"{caption}, quoted by the paper from other work."
             tables.append(numbered(_crosswise(quoted), of_others, f"tab-quoted-{name}"))
@@ -170,8 +175,25 @@ def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
     return _without_constant(lines, "setting")
 
 
+def _to_run(part: pd.DataFrame) -> list[dict[str, str]]:
+    """One line per number that we have an experiment of, but no result: how to get it, and in what time."""
+    lines = [
+        {
+            "setting": line.setting,
+            "method": line.method,
+            "steps": str(line.step),
+            "paper": line.printed,
+            "verdict": badge(line.verdict),
+            "command": f"`python -m mamlkit run {line.row}`",
+            "takes about": HOURS.get(line.row, ""),
+        }
+        for _, line in part.iterrows()
+    ]
+    return _without_constant(lines, "setting")
+
+
 def _crosswise(part: pd.DataFrame) -> list[dict[str, str]]:
-    """One line per method, for numbers without any of ours: across are the steps, or else the settings."""
+    """One line per method, for numbers that we run nothing for: across are the steps, or the settings."""
     by_step = part.groupby(["setting", "method"]).size().max() > 1
     across = [step_words(line.step) if by_step else line.setting for line in part.itertuples()]
     lines: dict[tuple[str, str], dict[str, str]] = {}

@@ -2,6 +2,7 @@
 
 __all__ = ["SupervisedTraining", "build", "evaluate", "method"]
 
+import dataclasses
 import math
 from collections.abc import Callable
 from numbers import Integral
@@ -106,7 +107,7 @@ class SupervisedTraining:
                 "would be trained; it must be differentiable, neither detached nor a count such as accuracy"
             )
         for evaluation in row.evaluations:
-            batch = _family(row, "train", self.device, evaluation).sample(draw, 1)
+            batch = _family(row, "val", self.device, evaluation).sample(draw, 1)
             _tested(row, evaluation, method(row, evaluation), self.params, batch)
 
     def step(self, iteration: int) -> None:
@@ -147,6 +148,9 @@ class SupervisedTraining:
     def _validation(self) -> Callable[[], float]:
         """The number followed in training: the first evaluation's headline, on fixed validation tasks."""
         row, settings, count = self.row, self.row.evaluations[0], VALIDATION_TASKS
+        # Whether a regression task has diverged is seen at the last step: there all are taken.
+        last = settings.inner_steps if row.metric == "mse" else settings.headline_step
+        settings = dataclasses.replace(settings, inner_steps=last)
 
         def measure() -> float:
             curves = evaluate(

@@ -4,15 +4,16 @@ __all__ = ["FAMILIES", "Family", "make"]
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Generator
 
 from mamlkit.maml import Task
-from mamlkit.tasks import glyphs, omniglot, textures
+from mamlkit.tasks import glyphs, mini_imagenet, omniglot, textures
 from mamlkit.tasks.bank import Bank
-from mamlkit.tasks.images import ImageTasks
+from mamlkit.tasks.images import AllClasses, ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid
 
 SPLITS = ("train", "val", "test")
@@ -38,20 +39,29 @@ def _sinusoid(
     return Sinusoid(shots=shots, queries=queries, device=device, **options)
 
 
-def _images(load: Callable[[str], Bank], *, rotations: bool = True) -> Callable[..., ImageTasks]:
+def _images(load: Callable[[str], Bank], rotations: bool) -> Callable[..., ImageTasks]:
     def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> ImageTasks:
-        return ImageTasks(load(split).to(device), ways, shots, queries, rotations, split)
+        return ImageTasks(load(split).to(device), ways, shots, queries, rotations=rotations, split=split)
 
     return make_family
+
+
+def _all_classes(split: str, device: torch.device, *, shots: int, **sizes: int) -> ImageTasks:
+    if split == "train":  # of all classes, as many queries as shots: ways and queries say nothing
+        return AllClasses(mini_imagenet.load(split).to(device), shots, split)
+    return _images(mini_imagenet.load, rotations=False)(split, device, shots=shots, **sizes)
 
 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid": _sinusoid,
     "sinusoid, phase to 2 pi": lambda *args, **kwargs: _sinusoid(*args, phase=(0.0, 2 * math.pi), **kwargs),
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
-    "omniglot": _images(omniglot.load),
-    "omniglot, alphabets apart": _images(lambda split: omniglot.load(split, alphabets_apart=True)),
-    "glyphs": _images(glyphs.load),
+    "omniglot": _images(omniglot.load, rotations=True),
+    "omniglot, alphabets apart": _images(partial(omniglot.load, alphabets_apart=True), rotations=True),
+    "glyphs": _images(glyphs.load, rotations=True),
+    "mini-imagenet": _images(mini_imagenet.load, rotations=False),
+    "mini-imagenet, 64/12/24": _images(partial(mini_imagenet.load, classes="64/12/24"), rotations=False),
+    "mini-imagenet, all classes": _all_classes,
     "textures": _images(textures.load, rotations=False),
 }
 

@@ -1,6 +1,6 @@
 """N-way K-shot tasks over a bank of image classes. Paper: section 5.2."""
 
-__all__ = ["ImageTasks", "nearest_neighbour_accuracy"]
+__all__ = ["AllClasses", "ImageTasks", "nearest_neighbour_accuracy"]
 
 from dataclasses import dataclass, field
 
@@ -97,6 +97,27 @@ class ImageTasks:
             return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)
 
         return Task(support=part(slice(None, self.shots)), query=part(slice(self.shots, None)))
+
+
+class AllClasses(ImageTasks):
+    """Batches for an ordinary classifier: a task has all classes, each labelled by its number in the bank.
+
+    Args:
+        bank: images of the classes.
+        shots: images per class in the support, and as many others in the query.
+        split: the split's name, for messages only.
+
+    Raises:
+        ValueError: If a class has too few images.
+    """
+
+    def __init__(self, bank: Bank, shots: int, split: str = "this") -> None:
+        super().__init__(bank, ways=bank.shape[0], shots=shots, queries=shots, split=split)
+
+    def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`ImageTasks.draw`, with the classes in the bank's order."""
+        _, drawn, turns = super().draw(generator, tasks)
+        return torch.arange(self.ways).expand(tasks, -1), drawn, turns
 
 
 def nearest_neighbour_accuracy(tasks: Task) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import General, small_problem, ways
+from conftest import GRADIENT, General, small_problem, ways
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
 from mamlkit.maml import Task
@@ -48,7 +48,7 @@ def problems(draw):
 
 anything = given(
     problem=problems(),
-    method=st.sampled_from(list(methods.METHODS)),
+    method=st.sampled_from(GRADIENT),
     kernels=st.sampled_from([kernels_cpu, kernels_torch]),
 )
 
@@ -121,7 +121,7 @@ class Decayed(methods.Learner):
         return super().loss_fn(params, examples) + sum((value**2).sum() for value in params.values())
 
 
-@pytest.mark.parametrize("method", list(methods.METHODS))
+@pytest.mark.parametrize("method", GRADIENT)
 def test_a_learner_with_a_loss_of_its_own_is_asked_for_it(method):
     learner, params, tasks = small_problem("mlp")
     objective = methods.METHODS[method](Decayed(**vars(learner)))

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from mamlkit import maml, methods, tasks
+from mamlkit import tasks
+from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper, rows
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
@@ -13,21 +14,22 @@ from mamlkit.runs import policies as rl_train
 from mamlkit.runs import seeds, supervised, train
 
 SUPERVISED = [name for name, row in ROWS.items() if isinstance(row, rows.Row)]
+AT_SCALES = [(name, "paper") for name in SUPERVISED]
+AT_SCALES += [(name, "quick") for name in SUPERVISED if ROWS[name].quick]
 POLICIES = [name for name, row in ROWS.items() if isinstance(row, rows.PolicyRow)]
 
 
-@pytest.mark.parametrize("scale", ["quick", "paper"])
-@pytest.mark.parametrize("name", SUPERVISED)
-def test_every_row_gives_a_finite_meta_gradient(name, scale):
+@pytest.mark.parametrize(("name", "scale"), AT_SCALES)
+def test_every_row_gives_a_finite_meta_gradient(name, scale, made_families):
     row = ROWS[name].at(scale)
     # the same shapes, and always there
     family = "glyphs" if row.family.startswith("omniglot") else row.family
-    learner = supervised.build(row)
-    params = learner.model.init(seeds.generator(0, "init"))
+    method = supervised.method(row)
+    params = method.init(seeds.generator(0, "init"))
     batch = tasks.make(family, "train", ways=row.ways, shots=row.shots, queries=row.queries).sample(
         seeds.generator(0, "train"), 2
     )
-    gradient, losses = maml.meta_gradient(methods.METHODS[row.method](learner).loss, params, batch)
+    gradient, losses = meta_batch.meta_gradient(method, params, batch)
     assert torch.isfinite(losses).all() and all(torch.isfinite(g).all() for g in gradient.values())
     for evaluation in row.evaluations:
         test = tasks.make(family, "test", ways=row.ways, shots=evaluation.shots, queries=evaluation.queries)
@@ -71,6 +73,33 @@ def test_settings_are_those_of_the_paper_and_the_authors_code():
     assert fine_tuning == {"K=5": 0.01, "K=10": 0.02, "K=20": 0.02}
 
 
+def test_settings_of_mini_imagenet_are_those_of_the_paper_and_the_authors_code():
+    for shots, meta_batch_size in ((1, 4), (5, 2)):
+        row = paper.get(f"mini-imagenet-5way-{shots}shot")
+        assert (row.inner_lr, row.inner_steps, row.meta_batch_size) == (0.01, 5, meta_batch_size)
+        assert (row.iterations, row.outer_lr, row.clip, row.queries) == (60_000, 0.001, 10.0, 15)
+        assert row.network == (
+            "conv4",
+            {"ways": 5, "filters": 32, "size": 84, "channels": 3, "pooling": "max"},
+        )
+        test = row.evaluations[0]
+        assert (test.shots, test.queries, test.inner_lr, test.headline_step) == (shots, shots, 0.01, 10)
+        assert row.evaluations[1].queries == 15
+        first = paper.get(f"mini-imagenet-first-order-5way-{shots}shot").settings
+        assert {k for k in first if first[k] != row.settings[k]} == {"method"}
+
+
+def test_the_other_reading_of_alpha_is_a_fifth_of_the_step():
+    sums, means = (paper.get("mini-imagenet-released").evaluations[i] for i in (0, -1))
+    assert (sums.inner_lr, means.inner_lr, means.shots * 5 * means.inner_lr) == (0.01, 0.002, 0.01)
+
+
+def test_long_rows_say_how_long_they_take():
+    assert paper.HOURS.keys() <= ROWS.keys()
+    trained = {name for name, row in ROWS.items() if name.startswith("mini-imagenet") and row.iterations}
+    assert trained <= paper.HOURS.keys()
+
+
 def test_policy_settings_are_those_of_the_runs_that_the_paper_plots():
     row = paper.get("half-cheetah-velocity-maml")
     assert (row.meta_batch_size, row.rollouts, row.iterations) == (40, 10, 500)
@@ -112,8 +141,9 @@ def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
 def test_published_numbers_point_at_rows_that_are_there():
     printed = results.published()
     ours = printed[printed.row != ""]
-    # Table 2, Fig. 4, and Fig. 5 without the random policies that the paper does not plot
-    assert len(ours) == 12 + 13 + 9 + 13 + 9 + 13
+    # Table 2 and Omniglot, Mini-ImageNet, Fig. 4, and Fig. 5 without the random policies that the paper does
+    # not plot
+    assert len(ours) == 12 + 8 + 13 + 9 + 13 + 9 + 13
     for _, line in ours.iterrows():
         assert line.evaluation in {e.name for e in paper.get(line.row).evaluations}
 

@@ -134,7 +134,9 @@ def test_a_regression_has_no_ways():
         tasks.make("sinusoid", "train", ways=5, shots=1, queries=1)
 
 
-@pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if name != "omniglot"])
+@pytest.mark.parametrize(
+    "family", [name for name in tasks.FAMILIES if "sinusoid" in name or name == "glyphs"]
+)
 def test_every_family_keeps_the_contract(family):
     made = tasks.make(family, "val", ways=2 if "glyph" in family else 1, shots=1, queries=2)
     task = made.sample(generator(), 3)

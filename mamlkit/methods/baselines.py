@@ -1,0 +1,134 @@
+"""The baselines of Table 1 that Ravi & Larochelle made: nearest neighbours, and fine-tuning."""
+
+__all__ = ["NearestNeighbour", "PretrainedClassifier", "nearest_neighbour", "pretrained_classifier"]
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Learner, Method
+from mamlkit.methods.losses import LOSSES
+from mamlkit.models import Layer, xavier_uniform
+
+ALL_CLASSES, ALL_CLASSES_BIAS = "all_classes", "all_classes_bias"
+
+
+def _of_nearest(similarity: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """The similarity of each query ``[queries, support]`` to its nearest support image of each class."""
+    of_class = labels[:, None] == torch.arange(ways, device=labels.device)
+    return similarity[..., None].masked_fill(~of_class, -torch.inf).amax(-2)
+
+
+@dataclass(frozen=True)
+class PretrainedClassifier(Method):
+    """An ordinary classifier of all training classes, used on new tasks in two ways.
+
+    Paper: Table 1, "fine-tuning baseline" and "nearest neighbor baseline", quoted from Ravi & Larochelle.
+
+    Step 0 of the predictions is the nearest neighbour, by cosine, among the single support images, on the
+    features before the head. The steps after it are fine-tuning: all weights take gradient steps on the
+    support loss, with the network's own head, which the classifier does not use. So it stays as drawn: a
+    fresh head, the same for all tasks.
+
+    Deviation: Ravi & Larochelle have 64 filters where MAML has 32, normalise by running statistics where we
+    take those of the batch, take 15 steps, and search the rate and its decay on validation tasks. Their
+    fine-tuning comes out below their nearest neighbour, probably since a random head, all layers in motion
+    and statistics of few images undo at 1 shot what was learned.
+
+    Args:
+        learner: network, loss of both trainings, and fine-tuning's rate and steps. Its network has no
+            layers, since the engine would hold the labels of all classes against the network's own head.
+        head, head_bias: the names of the head's parameters.
+        classes: training classes, whose numbers are the labels of the support examples in training.
+    """
+
+    head: str
+    head_bias: str
+    classes: int = 64
+
+    def init(self, generator: Generator) -> Params:
+        """The network's parameters, and a head for all classes."""
+        params = super().init(generator)
+        features = params[self.head].shape[1]
+        return params | {
+            ALL_CLASSES: xavier_uniform((self.classes, features), generator),
+            ALL_CLASSES_BIAS: torch.zeros(self.classes),
+        }
+
+    def loss(self, params: Params, task: Task) -> Tensor:
+        """The loss of the classifier of all classes on the support examples."""
+        inputs, labels = task.support
+        outputs = self._with_head(params, params[ALL_CLASSES], params[ALL_CLASSES_BIAS], inputs)
+        return LOSSES[self.learner.loss](outputs, labels, self.learner.shots)
+
+    def predict(self, params: Params, task: Task) -> Tensor:
+        """Cosines to the nearest support images, then outputs after 1, 2, ... steps of fine-tuning."""
+        (support, labels), (query, _) = task
+        added = ALL_CLASSES, ALL_CLASSES_BIAS
+        network = {name: value for name, value in params.items() if name not in added}
+        ways, size = network[self.head].shape
+        identity, zeros = torch.eye(size).to(query), torch.zeros(size).to(query)
+        near, far = (
+            F.normalize(self._with_head(network, identity, zeros, inputs)) for inputs in (support, query)
+        )
+        path = self.learner.adaptation_path(network, task.support)[1:]
+        tuned = [self.learner.model.apply(fast, query) for fast in path]
+        return torch.stack([_of_nearest(far @ near.T, labels, ways), *tuned])
+
+    def _with_head(self, params: Params, head: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
+        return self.learner.model.apply({**params, self.head: head, self.head_bias: bias}, inputs)
+
+
+def pretrained_classifier(learner: Learner) -> PretrainedClassifier:
+    """The baselines of Ravi & Larochelle on this network; ``ValueError`` for one that has no layers."""
+    head = _head(learner)
+    return PretrainedClassifier(_general(learner, learner.model.frozen), head.weight, head.bias)
+
+
+@dataclass(frozen=True)
+class NearestNeighbour(Method):
+    """The class of the nearest support image, by the Euclidean distance of pixels: a floor for what learns.
+
+    Its one parameter, the scale of the distances, makes outputs of them that have a cross-entropy; which
+    class is nearest does not depend on it. The learner's network is not used.
+
+    Args:
+        learner: the loss.
+        ways: classes of a task.
+    """
+
+    ways: int
+
+    def init(self, generator: Generator) -> Params:
+        """The scale."""
+        return {"scale": torch.ones(1)}
+
+    def loss(self, params: Params, task: Task) -> Tensor:
+        """The loss of the query examples."""
+        return LOSSES[self.learner.loss](self.predict(params, task)[0], task.query[1], self.learner.shots)
+
+    def predict(self, params: Params, task: Task) -> Tensor:
+        """Distances to the nearest support images, scaled and negative; no step follows."""
+        (support, labels), (query, _) = task
+        distances = torch.cdist(query.flatten(1), support.flatten(1))
+        return params["scale"] * _of_nearest(-distances, labels, self.ways)[None]
+
+
+def nearest_neighbour(learner: Learner) -> NearestNeighbour:
+    """Nearest neighbours on pixels, in as many classes as the network tells apart."""
+    return NearestNeighbour(_general(learner, frozenset()), learner.model.shapes[_head(learner).bias][0])
+
+
+def _head(learner: Learner) -> Layer:
+    if not learner.model.layers:
+        raise ValueError("this network has no layers, so its head is not known; give the model its layers")
+    return learner.model.layers[-1]
+
+
+def _general(learner: Learner, frozen: frozenset[str]) -> Learner:
+    """The learner for the engine's general way, which does not hold the labels against the network's head."""
+    return dataclasses.replace(learner, model=learner.model._replace(layers=(), frozen=frozen))

@@ -1,0 +1,323 @@
+"""Mini-ImageNet as it lies on a disk: found by name, read once from end to end, decoded to pixels.
+
+A source is a folder with ``train.csv``, ``val.csv``, ``test.csv`` (``filename,label``) and ``images/``, or
+one archive (``.tar.xz``, ``.tar``, ``.zip``) that holds the same, at whatever depth. An archive is read in
+one pass: ``.tar.xz`` has no other way that is fast. Files come from anywhere: nothing is unpacked to
+the disk or unpickled, and sizes and formats are checked before use.
+
+What is wrong is told to a function that the caller gives: one that raises ends the reading at the
+first finding, one that collects hears them all.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BYTES",
+    "HOW_TO_GET",
+    "SHAPE",
+    "SPLITS",
+    "decode",
+    "find",
+    "identity",
+    "images",
+    "lacking",
+    "places",
+]
+
+import csv
+import hashlib
+import io
+import lzma
+import os
+import tarfile
+import zipfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from PIL import Image
+from tqdm.std import tqdm
+
+HOW_TO_GET = (
+    "put into MAMLKIT_DATA/mini_imagenet the files train.csv, val.csv and test.csv of Ravi & Larochelle "
+    "(github.com/twitter/meta-learning-lstm, data/miniImagenet) and, in images/, the pictures that they "
+    "name, cut from any copy of ILSVRC-2012 and shrunk to 84 x 84; or one .tar.xz, .tar or .zip of that. "
+    "ImageNet's terms allow non-commercial research and no redistribution, so nothing here downloads it. "
+    "`python -m mamlkit data mini-imagenet --check FOLDER` says what is wrong with a copy"
+)
+SPLITS = ("train", "val", "test")
+SHAPE = (3, 84, 84)  # of an image
+BYTES = 3 * 84 * 84
+
+_TABLES = tuple(f"{split}.csv" for split in SPLITS)
+_ARCHIVES = (".tar.xz", ".tar", ".zip")
+_MOST_IMAGE = (
+    2**17
+)  # bytes of a picture; those of 84 x 84 have about 4,000, and 21,168 where nothing is compressed
+_MOST_TABLE = 2**23  # bytes of a table; train.csv has 1,228,815
+_MOST_TOTAL = 2**32  # bytes of an unpacked archive; a few kilobytes can become far more
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_THREADS = 2  # that decode, beside the one that unpacks
+_AHEAD = 512  # pictures read and not yet decoded: the memory that reading may take
+
+Tell = Callable[[str], None]
+
+
+def find(folder: Path) -> Path | None:
+    """The source in a folder: its archive, else the folder itself where it holds a table or ``images/``.
+
+    Raises:
+        ValueError: If there is more than one archive, or nothing but pickles.
+    """
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    archives = [name for name in names if name.endswith(_ARCHIVES) and (folder / name).is_file()]
+    if len(archives) > 1:
+        raise ValueError(
+            f"{folder} has {len(archives)} archives ({_few(archives)}); leave the right one there"
+        )
+    if archives:  # before the folder, which may be half unpacked
+        return folder / archives[0]
+    if len(lacking(folder)) <= len(SPLITS):
+        return folder
+    if pickles := [name for name in names if name.endswith((".pkl", ".pickle"))]:
+        raise ValueError(
+            f"{folder} has {_few(pickles)}, and pickles are not read: unpickling runs whatever code is in "
+            f"them; {HOW_TO_GET}"
+        )
+    return None
+
+
+def lacking(source: Path) -> list[str]:
+    """What a folder should hold and does not; nothing for an archive, which is not looked into."""
+    if source.is_file():
+        return []
+    tables = [name for name in _TABLES if not (source / name).is_file()]
+    return tables + ([] if (source / "images").is_dir() else ["images/"])
+
+
+def identity(source: Path) -> str:
+    """What changes when the source does: name, size and time of files, and the tables themselves."""
+
+    def line(name: str, found: os.stat_result) -> str:
+        return f"{name} {found.st_size} {found.st_mtime_ns}\n"
+
+    if source.is_file():
+        tables, lines = [], [line(source.name, source.stat())]
+    else:
+        tables = [(source / table).read_bytes() for table in _TABLES]
+        with os.scandir(source / "images") as entries:
+            lines = sorted(line(entry.name, entry.stat()) for entry in entries if entry.is_file())
+    listing = "".join(lines).encode(errors="surrogateescape")
+    return hashlib.sha256(b"".join([*tables, listing])).hexdigest()
+
+
+def places(
+    source: Path, classes: Mapping[str, str], per_class: int, tell: Tell
+) -> dict[str, tuple[int, int]]:
+    """Where each picture belongs, by the three tables: file name -> (row of its class, number in it).
+
+    Args:
+        source: as :func:`find` gives it.
+        classes: class -> its split, in the order of the rows.
+        per_class: pictures of a class; they are numbered in the order of their sorted names.
+        tell: hears of each finding.
+    """
+    tables: dict[str, bytes] = {}
+    for name, data in _contents(source, lambda name: name in _TABLES, tell):
+        tables.setdefault(name, data)
+        if len(tables) == len(_TABLES):
+            break  # before the pictures, where the tables come first
+    names: dict[str, list[str]] = {}  # of the pictures of a class
+    splits: dict[str, set[str]] = {}  # in whose tables a class stands
+    for split, table in zip(SPLITS, _TABLES):
+        if table not in tables:
+            tell(f"{source} has no {table}")
+            continue
+        for name, label in _rows(tables[table], f"{source}: {table}", tell):
+            names.setdefault(label, []).append(name)
+            splits.setdefault(label, set()).add(split)
+    for label, where in splits.items():
+        if len(where) > 1:
+            tell(
+                f"class {label!a} is in {' and '.join(f'{s}.csv' for s in SPLITS if s in where)}; "
+                "it must be in one"
+            )
+    for split, table in zip(SPLITS, _TABLES):
+        known = {label for label, its in classes.items() if its == split}
+        found = {label for label, where in splits.items() if split in where}
+        if table in tables and known != found:
+            lost, odd = sorted(known - found), sorted(map(ascii, found - known))
+            tell(f"{table} has {len(found)} classes; missing: {_few(lost)}; not of this split: {_few(odd)}")
+    for label in classes:
+        if label in names and len(names[label]) != per_class:
+            tell(f"class {label} has {len(names[label])} pictures in the tables; it must have {per_class}")
+    twice = [name for name, times in Counter(chain(*names.values())).items() if times > 1]
+    if twice:
+        tell(f"pictures that the tables name twice: {_few(sorted(map(ascii, twice)))}")
+    return {
+        name: (row, number)
+        for row, label in enumerate(classes)
+        for number, name in enumerate(sorted(names.get(label, [])))
+    }
+
+
+def images(
+    source: Path, names: Mapping[str, tuple[int, int]], tell: Tell, progress: str
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """The pictures of a source, decoded by two threads: place and pixels of each, in the order of the source.
+
+    Args:
+        source: as :func:`find` gives it.
+        names: file name -> place, as :func:`places` gives it; other pictures are passed over.
+        tell: hears of each finding.
+        progress: what the progress bar says, which is shown in a terminal only.
+    """
+    left = dict(names)
+    waiting: deque[tuple[tuple[int, int], Future[np.ndarray]]] = deque()
+    bar = tqdm(total=len(names), desc=progress, unit=" pictures", mininterval=1, disable=None)
+
+    def first() -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        place, future = waiting.popleft()
+        bar.update()
+        try:
+            yield place, future.result()
+        except ValueError as error:
+            tell(str(error))
+
+    with bar, ThreadPoolExecutor(_THREADS) as pool:
+        for name, data in _contents(source, names.__contains__, tell):
+            if name not in left:
+                tell(f"{source} has picture {name} twice")
+                continue
+            waiting.append((left.pop(name), pool.submit(decode, data, f"{source}: {name}")))
+            if len(waiting) > _AHEAD:
+                yield from first()
+        while waiting:
+            yield from first()
+    if left:
+        tell(f"{source} lacks {len(left):,} pictures that the tables name: {_few(sorted(left))}")
+
+
+def decode(data: bytes, where: str) -> np.ndarray:
+    """One picture as uint8 [3, 84, 84].
+
+    Args:
+        data: the bytes of a JPEG file; grey becomes red, green and blue.
+        where: its place, for messages.
+
+    Raises:
+        ValueError: If it is no JPEG image, a damaged one, or not 84 x 84.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            size = image.size
+            if size == SHAPE[1:]:  # before decoding, which would take the memory of all its pixels
+                return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    except Exception as error:  # Pillow tells of damage by many classes; the cure is one
+        raise ValueError(f"{where} is not a readable JPEG image ({error})") from error
+    raise ValueError(f"{where} is {size[0]} x {size[1]} pixels; Mini-ImageNet's are 84 x 84")
+
+
+def _rows(data: bytes, where: str, tell: Tell) -> Iterator[tuple[str, str]]:
+    """File name and label of each line of a table."""
+    try:
+        lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        return tell(f"{where} is not a readable table ({error})")
+    if not lines or lines[0] != ["filename", "label"] or any(len(line) != 2 for line in lines if line):
+        return tell(f"{where} is no table of two columns under the heading filename,label")
+    yield from ((name, label) for name, label in filter(None, lines[1:]))
+
+
+def _contents(source: Path, wanted: Callable[[str], bool], tell: Tell) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of the tables and pictures of a source, in the order in which they lie there."""
+    entries = (_folder if source.is_dir() else _zip if source.name.endswith(".zip") else _tar)(source)
+    while True:
+        path = "it"
+        try:
+            path, size, content = next(entries)
+            if not (name := _name(path)) or not wanted(name):
+                continue
+            most = _MOST_TABLE if name in _TABLES else _MOST_IMAGE
+            data = content() if 0 <= size <= most else None
+        except StopIteration:
+            return
+        except Exception as error:  # damage shows in many ways (zip, zlib, lzma, tar, struct, ...)
+            tell(f"{source}: {path!a} cannot be read: it is truncated or damaged ({error})")
+            if path == "it":  # nothing can be read after it
+                return
+            continue
+        if data is None:
+            tell(f"{source}: {path!a} has {size:,} bytes; it may have at most {most:,}")
+        else:
+            yield name, data
+
+
+# Each reader gives path, size and a function that reads the bytes, file by file.
+_Entries = Iterator[tuple[str, int, Callable[[], bytes]]]
+
+
+def _folder(source: Path) -> _Entries:
+    for table in filter(lambda name: (source / name).is_file(), _TABLES):
+        yield table, (source / table).stat().st_size, (source / table).read_bytes
+    for name in sorted(os.listdir(source / "images") if (source / "images").is_dir() else []):
+        path = source / "images" / name
+        if path.is_file():  # reading from a pipe would wait for ever
+            yield f"images/{name}", path.stat().st_size, path.read_bytes
+
+
+def _zip(source: Path) -> _Entries:
+    with zipfile.ZipFile(source) as archive:
+        for member in archive.infolist():
+            if member.compress_type not in _PACKED:  # of the other methods a few bytes can become gigabytes
+                raise ValueError(f"it is packed by method {member.compress_type}; use 'stored' or 'deflated'")
+
+            def content(member: zipfile.ZipInfo = member) -> bytes:
+                with archive.open(member) as file:
+                    return file.read(member.file_size)  # the size that was checked, true or false
+
+            yield member.filename, member.file_size, content
+
+
+def _tar(source: Path) -> _Entries:
+    with (
+        cast(BinaryIO, lzma.open(source) if source.name.endswith(".xz") else source.open("rb")) as file,
+        tarfile.open(fileobj=cast(BinaryIO, _Bounded(file)), mode="r:") as archive,
+    ):
+        for member in archive:
+            if member.isreg():  # neither a link nor a pipe
+                yield member.name, member.size, cast(BinaryIO, archive.extractfile(member)).read
+
+
+class _Bounded:
+    """The bytes of an unpacked archive, of which a header cannot ask for more than there may be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def seek(self, position: int) -> int:
+        if position > _MOST_TOTAL:
+            raise ValueError(f"it has more than {_MOST_TOTAL:,} bytes")
+        return self._file.seek(position)
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MOST_TABLE:
+            raise ValueError(f"a part of it has {size:,} bytes")
+        return self._file.read(size)
+
+
+def _name(path: str) -> str | None:
+    """What a file is, by its path in the source: a table, or a picture in ``images/``; None if neither."""
+    parts = path.replace("\\", "/").split("/")
+    if parts[-1].startswith(".") or "__MACOSX" in parts:  # what a Mac leaves
+        return None
+    return parts[-1] if parts[-1] in _TABLES or parts[-2:-1] == ["images"] else None
+
+
+def _few(words: list[str]) -> str:
+    return ", ".join(words[:3]) + (f" and {len(words) - 3:,} more" if words[3:] else "") if words else "none"

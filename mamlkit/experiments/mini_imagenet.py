@@ -38,9 +38,9 @@ def _maml(shots: int, name: str = "", title: str = "", **changes: Any) -> Row:
         quick={
             "iterations": 150,
             "meta_batch_size": 2,
-            "queries": 3,
+            "queries": 1,
             "inner_steps": 1,
-            "outer_lr": 0.01,
+            "outer_lr": 0.003,
             "network": SMALL,
         },
     )

@@ -80,11 +80,9 @@ def _curve(
     row: Row | PolicyRow, evaluation: Evaluation | PolicyEvaluation, steps: Sequence[int]
 ) -> dict[str, str]:
     """The line of an evaluation: its numbers at these steps, and what is to be known of them."""
-    ours = {
-        step: results.summary(row.name, evaluation.name, step, row.metric)
-        if step <= evaluation.inner_steps
-        else None
-        for step in steps
+    taken = [step for step in steps if step <= evaluation.inner_steps]
+    ours = dict.fromkeys(steps) | {
+        step: results.summary(row.name, evaluation.name, step, row.metric) for step in taken
     }
     line = {"experiment": row.title, "test": evaluation.name}
     line |= {step_words(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}

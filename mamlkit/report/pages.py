@@ -185,7 +185,7 @@ def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _to_run(part: pd.DataFrame) -> list[dict[str, str]]:
-    """One line per number that we have an experiment of, but no result: how to get it, and how long it takes."""
+    """One line per number that we have an experiment of, but no result: how to get it, and in what time."""
     lines = [
         {
             "setting": line.setting,
@@ -202,7 +202,7 @@ def _to_run(part: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _crosswise(part: pd.DataFrame) -> list[dict[str, str]]:
-    """One line per method, for numbers that we run nothing for: across are the steps, or else the settings."""
+    """One line per method, for numbers that we run nothing for: across are the steps, or the settings."""
     by_step = part.groupby(["setting", "method"]).size().max() > 1
     across = [step_words(line.step) if by_step else line.setting for line in part.itertuples()]
     lines: dict[tuple[str, str], dict[str, str]] = {}

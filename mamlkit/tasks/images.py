@@ -90,7 +90,7 @@ class ImageTasks:
             flat = images.flatten(-2)
             pixel = self._turned_pixel[turns][:, :, None, None]  # the same for all drawings of a class
             images = flat.gather(-1, pixel.expand_as(flat)).view_as(images)
-        values = images.float() / 255
+        values = images.float().div_(255)  # in place: a batch of colour images is large
         labels = torch.arange(self.ways, device=device)[None, :, None].expand(tasks, -1, drawn.shape[-1])
 
         def part(points: slice) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ class ImageTasks:
 
 
 class AllClasses(ImageTasks):
-    """Batches for an ordinary classifier: each "task" has all classes, a class's label is its number in the bank.
+    """Batches for an ordinary classifier: a task has all classes, each labelled by its number in the bank.
 
     Args:
         bank: images of the classes.

@@ -51,7 +51,7 @@ def available() -> bool:
 
 
 def load(split: str, classes: str = LISTS[0]) -> ClassBank:
-    """The classes of one split, 84 x 84 in colour. The first call decodes all pictures, which takes about a minute.
+    """The classes of one split, 84 x 84 in colour. The first call decodes all pictures: about a minute.
 
     Paper: Section 5.2 ("64 training classes, 12 validation classes, and 24 test classes").
     Deviation: the list by Ravi & Larochelle, which everybody uses, has 64, 16 and 20. Nobody has

@@ -101,17 +101,18 @@ def lacking(source: Path) -> list[str]:
 
 def identity(source: Path) -> str:
     """What changes when the source does: name, size and time of files, and the tables themselves."""
-    digest = hashlib.sha256()
+
+    def line(name: str, found: os.stat_result) -> str:
+        return f"{name} {found.st_size} {found.st_mtime_ns}\n"
+
     if source.is_file():
-        entries = [(source.name, source.stat())]
+        tables, lines = [], [line(source.name, source.stat())]
     else:
-        for table in _TABLES:
-            digest.update((source / table).read_bytes())
-        with os.scandir(source / "images") as found:
-            entries = sorted((entry.name, entry.stat()) for entry in found)
-    for name, stat in entries:
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        tables = [(source / table).read_bytes() for table in _TABLES]
+        with os.scandir(source / "images") as entries:
+            lines = sorted(line(entry.name, entry.stat()) for entry in entries if entry.is_file())
+    listing = "".join(lines).encode(errors="surrogateescape")
+    return hashlib.sha256(b"".join([*tables, listing])).hexdigest()
 
 
 def places(

@@ -14,7 +14,6 @@ from __future__ import annotations
 __all__ = ["SPLITS", "Textures", "load"]
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,11 +31,9 @@ _REACH = 56  # tile pixels from the middle to the tip of a shape of radius 1
 _STEP = np.arange(_TILE) - _TILE // 2
 _RIGHT, _DOWN = np.meshgrid(_STEP, _STEP)
 _PIXEL = np.arange(_SIZE, dtype=np.float32) - (_SIZE - 1) / 2
-_TURNS = np.arange(360) * (2 * math.pi / 360)
-_DIRECTIONS = (
-    np.stack([np.cos(_TURNS), np.sin(_TURNS)], -1).round(6).astype(np.float32)
-)  # the same everywhere
-_PRIMARIES = np.array([0, 2 / 3, 1 / 3])  # turns from red to where a channel is strongest, negative
+_ANGLE = np.arange(360) * (2 * np.pi / 360)
+# Rounded, as the tiles are: the last digit of a cosine differs between machines, and shall have no say.
+_DIRECTIONS = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], -1).round(6).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Textures:
 
     rows: tuple[int, ...]
     seed: int
-    device: torch.device = torch.device("cpu")
+    device: torch.device
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +76,7 @@ class Textures:
         for name, asked, end in (("classes", classes, len(self.rows)), ("drawings", drawings, _DRAWINGS)):
             if asked.numel() and not 0 <= asked.min() <= asked.max() < end:
                 raise IndexError(
-                    f"{name} from {asked.min()} to {asked.max()}, but this split has {end}; use 0 to {end - 1}"
+                    f"{name} from {asked.min()} to {asked.max()}, but there are {end}; use 0 to {end - 1}"
                 )
         images = np.empty((classes.numel(), 3, _SIZE, _SIZE), np.uint8)
         which = zip(classes.flatten().tolist(), drawings.flatten().tolist(), strict=True)
@@ -113,22 +110,23 @@ def load(split: str, seed: int = 0) -> Textures:
     if seed >= 2**32:
         raise ValueError(f"seed={seed}, but it must be below 2**32; use a smaller one")
     order = np.random.RandomState([seed]).permutation(len(_PATTERNS) * len(_SHAPES))
-    return Textures(tuple(order[list(_PLACES[split])].tolist()), seed)
+    return Textures(tuple(order[list(_PLACES[split])].tolist()), seed, torch.device("cpu"))
 
 
 def _image(seed: int, row: int, number: np.ndarray) -> np.ndarray:
-    """One image of one class, uint8 [3, 84, 84]; ``number`` [21] in [0, 1) is what differs within a class."""
+    """One image, uint8 [3, 84, 84]; ``number``, [21] in [0, 1), is what differs within a class."""
     between = lambda k, low, high: low + (high - low) * number[k]
     pattern, hues = _class(seed, row)
     turn, ground_turn, light_turn = _DIRECTIONS[(number[:3] * len(_DIRECTIONS)).astype(int)]
 
     zoom = _REACH / between(3, 24, 40)  # tile pixels for a pixel
     right, down = _looked_up(turn, zoom, number[4:6] * 30 - 15)
-    inside = _masks()[row % len(_SHAPES)].take(_on_tile(down) * _TILE + _on_tile(right))
+    on_mask = (step.clip(-_TILE // 2, _TILE // 2 - 1) + _TILE // 2 for step in (right, down))
+    inside = _masks()[row % len(_SHAPES)].take(_index(*on_mask))
     slide = (number[6:8] * _TILE).astype(np.int32)
-    value = pattern.take(_wrapped(right + slide[0], down + slide[1]))
+    value = pattern.take(_index(right + slide[0], down + slide[1]))
     right, down = _looked_up(ground_turn, between(8, 0.5, 1.5), number[9:11] * 100)
-    ground = _ground().take(_wrapped(right, down))
+    ground = _ground().take(_index(right, down))
 
     dark, bright, first, second = _colours(
         np.array([*(hues + between(11, -0.06, 0.06)), *number[12:14]]),
@@ -147,31 +145,26 @@ def _image(seed: int, row: int, number: np.ndarray) -> np.ndarray:
 def _looked_up(turn: np.ndarray, zoom: float, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel looks, in whole tile pixels (right, down) from the middle; [84, 84] each."""
     along, across = ((_PIXEL - np.float32(place)) * np.float32(zoom) for place in middle)
-    return (
-        (turn[0] * along + turn[1] * across[:, None]).astype(np.int32),
-        (turn[0] * across[:, None] - turn[1] * along).astype(np.int32),
-    )
+    looks = turn[0] * along + turn[1] * across[:, None], turn[0] * across[:, None] - turn[1] * along
+    right, down = (np.floor(look, out=look).astype(np.int32) for look in looks)
+    return right, down
 
 
-def _on_tile(step: np.ndarray) -> np.ndarray:
-    """Pixels beyond the tile look at its edge."""
-    return (step + _TILE // 2).clip(0, _TILE - 1)
-
-
-def _wrapped(right: np.ndarray, down: np.ndarray) -> np.ndarray:
+def _index(right: np.ndarray, down: np.ndarray) -> np.ndarray:
     """Index on a tile that goes on beyond its edge; its side is a power of two."""
     return (down & _TILE - 1) * _TILE + (right & _TILE - 1)
 
 
 def _colours(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Red, green and blue in [0, 1] of hues in turns, [colours, 3, 1, 1]."""
-    full = (np.abs((hue[:, None] + _PRIMARIES) % 1 * 6 - 3) - 1).clip(0, 1)
+    turns = (hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1  # from where a channel is strongest
+    full = (np.abs(turns * 6 - 3) - 1).clip(0, 1)
     colours = value[:, None] * (1 - saturation[:, None] * (1 - full))
     return colours.astype(np.float32)[..., None, None]
 
 
-def _as_bytes_are(values: np.ndarray) -> np.ndarray:
-    """In [0, 1] by 256 steps, so that the last digit of a cosine, which differs by machine, has no say."""
+def _in_bytes(values: np.ndarray) -> np.ndarray:
+    """Cut to [0, 1] and rounded to what a byte can hold."""
     return (values.clip(0, 1) * 255).round().astype(np.float32) / 255
 
 
@@ -181,7 +174,7 @@ def _class(seed: int, row: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.RandomState([seed, row])
     hue = random.random_sample()
     hues = np.array([hue, hue + 0.15 + 0.5 * random.random_sample()])
-    return _as_bytes_are(list(_PATTERNS.values())[row // len(_SHAPES)](random)), hues
+    return _in_bytes(list(_PATTERNS.values())[row // len(_SHAPES)](random)), hues
 
 
 @functools.cache
@@ -189,29 +182,28 @@ def _masks() -> np.ndarray:
     """Where each shape is, [shapes, down, right], from 0 outside to 1 inside."""
     right, down = _RIGHT / _REACH, _DOWN / _REACH
     radius, angle = np.hypot(right, down), np.arctan2(down, right)
-    return np.stack([_as_bytes_are(20 * shape(right, down, radius, angle)) for shape in _SHAPES.values()])
+    return np.stack([_in_bytes(20 * shape(right, down, radius, angle)) for shape in _SHAPES.values()])
 
 
 @functools.cache
 def _ground() -> np.ndarray:
-    return _as_bytes_are(_clouds(np.random.RandomState([0, 0, 0, 1]), 2, 6))
+    return _in_bytes(_clouds(np.random.RandomState([0, 0, 0, 1]), 2, 6))
 
 
 @functools.cache
 def _noise() -> np.ndarray:
     """Noise of the pixels, of 255; each image takes a stretch of it."""
-    return ((np.random.RandomState([0, 0, 0, 2]).random_sample((4, 2**17)).sum(0) - 2) * 16).astype(
-        np.float32
-    )
+    noise = np.random.RandomState([0, 0, 0, 2]).random_sample((4, 2**17)).sum(0) - 2
+    return (16 * noise).astype(np.float32)
 
 
-def _wave(random: np.random.RandomState, across: bool = False) -> tuple[np.ndarray, ...]:
-    """Cosine of a plane wave of 5 to 12 periods on the tile; and of one at right angles to it."""
-    while not 5 <= np.hypot(*(periods := random.randint(-12, 13, 2))) <= 12:
-        pass
-    turn = 2 * np.pi / _TILE
-    here, there = periods
-    return np.cos(turn * (here * _RIGHT + there * _DOWN)), np.cos(turn * (there * _RIGHT - here * _DOWN))
+def _waves(random: np.random.RandomState) -> np.ndarray:
+    """Two waves of 5 to 12 periods on the tile, at right angles, in [-1, 1]; [2, down, right]."""
+    periods = random.randint(-12, 13, 2)
+    while not 5 <= np.hypot(*periods) <= 12:
+        periods = random.randint(-12, 13, 2)
+    here, there = periods * (2 * np.pi / _TILE)
+    return np.cos([here * _RIGHT + there * _DOWN, there * _RIGHT - here * _DOWN])
 
 
 def _clouds(random: np.random.RandomState, low: float, high: float) -> np.ndarray:
@@ -224,15 +216,11 @@ def _clouds(random: np.random.RandomState, low: float, high: float) -> np.ndarra
 
 
 def _distances(random: np.random.RandomState) -> np.ndarray:
-    """To the nearest and the next of some scattered points, in tile pixels, [2, down, right]."""
+    """To the nearest and the next of some scattered points, in tile pixels; [2, down, right]."""
     points = random.random_sample((random.randint(30, 90), 2, 1, 1)) * _TILE
-    off = np.abs(np.stack([_RIGHT, _DOWN]) - points + _TILE / 2) % _TILE
-    off = np.minimum(off, _TILE - off)
+    off = np.abs(np.stack([_RIGHT, _DOWN]) + _TILE / 2 - points)
+    off = np.minimum(off, _TILE - off)  # the pattern goes on beyond the tile
     return np.sqrt(np.partition((off**2).sum(1), 1, 0)[:2])
-
-
-def _rings(random: np.random.RandomState) -> np.ndarray:
-    return 0.5 + 1.5 * np.cos(np.hypot(_RIGHT, _DOWN) * (2 * np.pi / random.randint(9, 24)))
 
 
 def _zigzag(random: np.random.RandomState) -> np.ndarray:
@@ -241,35 +229,31 @@ def _zigzag(random: np.random.RandomState) -> np.ndarray:
     return 0.5 + 2 * np.cos(2 * np.pi * (lines * _DOWN / _TILE + 2 * tooth))
 
 
-def _scales(random: np.random.RandomState) -> np.ndarray:
-    near, next_ = _distances(random)
-    return (next_ - near) / 5
-
-
 _PATTERNS: dict[str, Callable[[np.random.RandomState], np.ndarray]] = {
-    "gratings": lambda random: 0.5 + 0.5 * _wave(random)[0],
-    "stripes": lambda random: 4 * (_wave(random)[0] - 0.4),
-    "checks": lambda random: 0.5 + 4 * np.prod(_wave(random), 0),
-    "dots": lambda random: 3 * (np.sum(_wave(random), 0) - 0.5),
-    "rings": _rings,
+    "gratings": lambda random: 0.5 + 0.5 * _waves(random)[0],
+    "stripes": lambda random: 4 * (_waves(random)[0] - 0.4),
+    "checks": lambda random: 0.5 + 4 * _waves(random).prod(0),
+    "dots": lambda random: 3 * (_waves(random).sum(0) - 0.5),
+    "rings": lambda random: 0.5 + 1.5 * np.cos(np.hypot(_RIGHT, _DOWN) * (2 * np.pi / random.randint(9, 24))),
     "zigzag": _zigzag,
     "clouds": lambda random: _clouds(random, 2, 10),
     "grain": lambda random: 2 * _clouds(random, 14, 24) - 0.5,
     "bubbles": lambda random: _distances(random)[0] / 12,
-    "cracks": _scales,
+    "cracks": lambda random: np.diff(_distances(random), axis=0)[0] / 5,
 }
-_SHAPES: dict[str, Callable[..., np.ndarray]] = {
+# Positive inside; right and down from the middle, and the same as radius and angle in radians.
+_SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda right, down, radius, angle: 0.85 - radius,
-    "ring": lambda right, down, radius, angle: 0.28 - np.abs(radius - 0.68),
+    "ring": lambda right, down, radius, angle: 0.28 - abs(radius - 0.68),
     "half-disc": lambda right, down, radius, angle: np.minimum(0.95 - radius, down + 0.3),
     "crescent": lambda right, down, radius, angle: np.minimum(
         0.95 - radius, np.hypot(right - 0.5, down) - 0.6
     ),
-    "square": lambda right, down, radius, angle: 0.68 - np.maximum(np.abs(right), np.abs(down)),
-    "bar": lambda right, down, radius, angle: np.minimum(0.95 - np.abs(right), 0.38 - np.abs(down)),
+    "square": lambda right, down, radius, angle: 0.68 - np.maximum(abs(right), abs(down)),
+    "bar": lambda right, down, radius, angle: np.minimum(0.95 - abs(right), 0.38 - abs(down)),
     "triangle": lambda right, down, radius, angle: 0.5 - radius * np.cos(angle % (np.pi / 1.5) - np.pi / 3),
     "cross": lambda right, down, radius, angle: np.minimum(
-        0.9 - np.maximum(np.abs(right), np.abs(down)), 0.3 - np.minimum(np.abs(right), np.abs(down))
+        0.9 - np.maximum(abs(right), abs(down)), 0.3 - np.minimum(abs(right), abs(down))
     ),
     "star": lambda right, down, radius, angle: 0.65 + 0.3 * np.cos(5 * angle) - radius,
     "flower": lambda right, down, radius, angle: 0.75 + 0.18 * np.cos(8 * angle) - radius,

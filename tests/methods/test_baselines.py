@@ -30,15 +30,9 @@ def single(batch, task=0):
 def features(learner, params, inputs):
     """What the head gets, taken from the head's own words: its outputs for one feature at a time."""
     heads = torch.eye(params["head"].shape[1], dtype=inputs.dtype)
-    return torch.stack(
-        [
-            learner.model.apply(
-                {**params, "head": one[None], "head_bias": torch.zeros(1).to(inputs)}, inputs
-            )[:, 0]
-            for one in heads
-        ],
-        dim=1,
-    )
+    zero = torch.zeros(1, dtype=inputs.dtype)
+    outputs = [learner.model.apply({**params, "head": one[None], "head_bias": zero}, inputs) for one in heads]
+    return torch.cat(outputs, dim=1)
 
 
 def test_the_classifier_learns_all_classes_and_leaves_the_networks_own_head():

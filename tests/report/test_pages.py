@@ -123,6 +123,43 @@ def test_lines_follow_the_results(repository):
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
 
 
+def test_what_was_not_run_says_how_to_run_it_and_how_long_it_takes(repository):
+    head, _, *lines = cells(pages.mini_imagenet())
+    found = {(line[head.index("setting")], line[head.index("method")]): line for line in lines}
+    for (setting, method), name in {
+        ("5-way 1-shot", "MAML"): "mini-imagenet-5way-1shot",
+        ("5-way 5-shot", "MAML first-order approx."): "mini-imagenet-first-order-5way-5shot",
+        ("5-way 1-shot", "fine-tuning baseline"): "mini-imagenet-pretrained",
+        ("5-way 5-shot", "nearest neighbor baseline"): "mini-imagenet-pretrained",
+    }.items():
+        line = found[setting, method]
+        assert line[head.index("command")] == f"`python -m mamlkit run {name}`"
+        assert line[head.index("takes about")] == paper.HOURS[name]
+        assert line[head.index("verdict")] == "[not run]{.verdict-not-run}"
+
+
+def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository):
+    quoted = lambda: pages.printed_table().query("quoted and setting.str.startswith('Mini')")
+    assert set(quoted().method) == {
+        "matching nets (Vinyals 2016)",
+        "meta-learner LSTM (Ravi & Larochelle 2017)",
+    }
+    commit(repository, "mini-imagenet-pretrained", errors=np.full((400, 11), 41.0))
+    beside = pages.mini_imagenet().split("```{table}")[1]
+    head, _, *lines = cells(beside)
+    assert [line[head.index("steps")] for line in lines] == ["10", "10", "0", "0"]
+    assert all(line[head.index("origin")] == "`mini-imagenet-pretrained`" for line in lines)
+    assert "[reproduced]{.verdict-reproduced}" in beside and "[differs]{.verdict-differs}" in beside
+
+
+def test_a_test_without_steps_has_no_numbers_after_some(repository):
+    commit(repository, "mini-imagenet-pixels", errors=np.full((400, 1), 21.5))
+    commit(repository, "mini-imagenet-random-5way-1shot", errors=np.full((400, 11), 25.5))
+    head, _, *lines = cells(inventory.beyond_rows().partition("tab-beyond-rows-accuracy")[2])
+    line = dict(zip(head, next(line for line in lines if "pixels" in line[0])))
+    assert line["0 steps"].startswith("21.50") and line["1 step"] == line["10 steps"] == "–"
+
+
 def test_the_front_page_has_every_experiment_of_the_paper(repository):
     printed = results.published()
     settings = set(printed[printed.method.str.startswith("MAML")].setting)

@@ -134,9 +134,12 @@ def test_a_regression_has_no_ways():
         tasks.make("sinusoid", "train", ways=5, shots=1, queries=1)
 
 
-@pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if name != "omniglot"])
+NEED_FILES = ("omniglot", "mini-imagenet")  # a data set; their own tests make a small one
+
+
+@pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if not name.startswith(NEED_FILES)])
 def test_every_family_keeps_the_contract(family):
-    made = tasks.make(family, "val", ways=2 if "glyph" in family else 1, shots=1, queries=2)
+    made = tasks.make(family, "val", ways=1 if "sinusoid" in family else 2, shots=1, queries=2)
     task = made.sample(generator(), 3)
     assert all(len(t) == 3 for part in task for t in part)
     assert task.support[0].shape[1] < task.query[0].shape[1]

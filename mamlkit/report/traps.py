@@ -111,8 +111,8 @@ def rows() -> list[Row]:
     ]
 
 
-def table() -> str:
-    """Every training with a trap beside the one without."""
+def table(name: str = "tab-results-traps") -> str:
+    """Every training with a trap beside the one without; a page beside this one needs another name."""
     lines = []
     for row in rows():
         base = base_of(row.name)
@@ -142,7 +142,7 @@ def table() -> str:
         "points (± 95 % over test tasks; beside it ± 95 % over seeds)."
     )
     right = ["without", "with", "effect, Q=K", "Q=K, over seeds", "effect, Q=15", "Q=15, over seeds", "seeds"]
-    return numbered(lines, caption, "tab-traps-training", right)
+    return numbered(lines, caption, name, right)
 
 
 def _words(row: Row) -> str:
@@ -151,26 +151,15 @@ def _words(row: Row) -> str:
 
 def inner_loss() -> str:
     """What α on the mean loss does: item 1 of the deviations."""
-    released = effect(RELEASED, RELEASED, "Q=1, alpha on the mean", "Q=1")
-    return measured_effect(
-        [
-            _trained("20way-mean-loss", "5way-mean-loss"),
-            released
-            and f"The authors' weights of Mini-ImageNet, tested with α on the mean: {_points(released)}.",
-        ]
-    )
+    words = "The authors' weights of Mini-ImageNet, tested with α on the mean"
+    released = _of_released(words, RELEASED, "Q=1, alpha on the mean")
+    return measured_effect([released, _trained("20way-mean-loss", "5way-mean-loss")])
 
 
 def split_of_mini_imagenet() -> str:
     """What the text's 24 test classes do to the authors' weights: item 4 of the deviations."""
-    found = effect(f"{RELEASED}-64-12-24", RELEASED, "Q=1")
-    return measured_effect(
-        [
-            found
-            and f"The authors' weights, which saw neither in training, on 24 test classes instead of 20: "
-            f"{_points(found)}."
-        ]
-    )
+    words = "The authors' weights, which were trained on none of these, on 24 test classes instead of 20"
+    return measured_effect([_of_released(words, f"{RELEASED}-64-12-24", "Q=1")])
 
 
 def network() -> str:
@@ -207,29 +196,31 @@ def characters() -> str:
     )
 
 
+def _of_released(words: str, name: str, test: str) -> str | None:
+    """What a test of the authors' weights says that differs from theirs in one thing."""
+    found = effect(name, RELEASED, test, "Q=1")
+    return f"{words}: {_points(found)}." if found else None
+
+
 def _trained(*traps: str) -> str | None:
     """What traps in training do, with the paper's number of queries and with 15."""
-    parts = []
-    for row in (get(f"trap-{trap}") for trap in traps):
+    named, lines = {row.name: row for row in rows()}, []
+    for row in (named[f"trap-{trap}"] for trap in traps):
         few, many = (effect(row.name, base_of(row.name), test) for test in ("Q=K", "Q=15"))
         if few and many:
-            what = f"{_words(row)}, {row.ways}-way: {_points(few)}; with 15 queries per class {_points(many)}"
-            parts.append(what + (f" ({badge(state)})" if (state := state_of(row.name)) != "complete" else ""))
-    if not parts:
+            words = (
+                f"- {_words(row)}, {row.ways}-way: {_points(few)}; with 15 queries per class {_points(many)}"
+            )
+            state = state_of(row.name)
+            lines.append(words if state == "complete" else f"{words} ({badge(state)})")
+    if not lines:
         return None
     chapter = "[chapter 8](../notebooks/08-traps.ipynb)"
-    listed = ". ".join(map(_capital, parts))
-    return f"In the short trainings on Omniglot, 1-shot, of {chapter}, accuracy changes so. {listed}."
+    return "\n".join([f"Accuracy in the short trainings on Omniglot, 1-shot, of {chapter}:\n", *lines])
 
 
 def _points(found: Effect) -> str:
     """An effect in a sentence, with both of its intervals."""
-    over = (
-        f", ± {found.seed_ci95:.1f} over {len(found.seeds)} seeds" if len(found.seeds) > 1 else ", one seed"
-    )
-    return f"{effect_words(found)} points (± over test tasks{over})"
-
-
-def _capital(text: str) -> str:
-    """The first letter as a capital, unless it is α."""
-    return text if text.startswith("α") else text[:1].upper() + text[1:]
+    count = len(found.seeds)
+    over = f"± {found.seed_ci95:.1f} over {count} seeds" if count > 1 else "of one training"
+    return f"{effect_words(found)} points (± over test tasks; {over})"

@@ -15,8 +15,8 @@
 # # Mini-ImageNet
 #
 # ```{admonition} This chapter
-# - **claims** that the weights which the authors published reach the paper's number on the paper's test classes,
-#   if they are tested as the authors' code tests, and shows what every other way of testing them gives; puts our
+# - **claims** that the weights which the authors published reach the paper's number on the test classes,
+#   within what its 600 tasks can tell, and shows what other ways of testing them give; puts our
 #   runs and the simple baselines beside the lower half of Table 1; and shows that the first-order gradient, which does as
 #   well, points in another direction;
 # - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day, and its results are
@@ -184,17 +184,33 @@ notebook.table(
     "tab-mini-released",
 )
 
-# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-headline = found["Q=1"][10]
-if headline:
-    shown = pages.number(headline.value, headline.ci95)
-    text = f"""With one query per class and ten steps the published weights get **{shown} %**.
-The paper has **48.70 ± 1.84 %**. Origin: {headline.origin}."""
-else:
-    text = f"Not run yet: `python -m mamlkit run {released.name} --keep`."
-notebook.box(text, "important", "The paper's number, from the authors' own weights")
+# %% [markdown]
+# 600 tasks of five queries leave an interval of almost two points to either side. So the authors' test is done once more on 3,000
+# tasks, of which these are the first 600:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. Left: by the number of queries per class that are normalised together. Right: by the reading of the inner step.", "name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. Left, three curves start at 20 percent and rise within four steps; the one with one query per class ends highest, at the star of the paper, those with five and fifteen a few points below. Right, the curve of the shorter step rises later and ends lower."}}
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+more = f"{released.name}-3000-tasks"
+lines = []
+for words_of_line, place in {
+    "ours, 600 tasks": (released.name, "Q=1", 10, "accuracy"),
+    "ours, 3,000 tasks": (more, "Q=1", 10, "accuracy"),
+}.items():
+    ours = results.summary(*place)
+    line = {"test": words_of_line, "accuracy, %": "not run", "less the paper's": ""}
+    if ours:
+        line["accuracy, %"] = pages.number(ours.value, ours.ci95)
+        ci95 = math.hypot(ours.ci95, 1.84)
+        line["less the paper's"] = pages.number(ours.value - 48.70, ci95, signed=True)
+        line["origin"] = ours.origin
+    lines.append(line)
+lines.append({"test": "the paper, 600 tasks", "accuracy, %": "48.70 ± 1.84"})
+notebook.table(
+    pd.DataFrame(lines),
+    "The authors' weights in the authors' test, after ten steps.",
+    "tab-mini-headline",
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. Left: by the number of queries per class that are normalised together. Right: by the reading of the inner step.", "name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. Left, three curves that lie on each other start at 20 percent and rise within four steps to about 46; the star of the paper is at 48.7. Right, the curve of the shorter step rises later and ends as high."}}
 curves = {
     test: plots.mean_curve(results.load(released.name), test, "accuracy")
     for test in words
@@ -217,15 +233,16 @@ right.set(ylabel="", xlim=(-0.4, 10.4))
 plt.show()
 
 # %% [markdown]
-# Three things to take from it.
+# What to take from it:
 #
-# - **The protocol is right.** The same weights, our own network and engine, another program to draw the tasks, images that
-#   were compressed differently: the number is the paper's. So the network, the inner loss, batch normalisation
-#   and the test of this book are those of the paper.
-# - **Fewer queries give higher accuracy**, because they are normalised together: with one query of each class the batch
-#   is balanced and small, and the network can rely on it. Most reimplementations test with 15 queries per class, and so report a
-#   lower number for a network that is as good.
-# - **The step is 0.01 on the sum.** Who takes it on the mean, as most libraries' losses do, adapts too slowly.
+# - **The protocol is right.** The weights are the authors'; network, engine, tasks and images as decoded here are ours, and
+#   what comes out is the paper's number within what so many tasks can tell. So network, inner loss, batch normalisation and test of this
+#   book are the paper's. That this very snapshot made the printed number, nobody says.
+# - **600 tasks are few.** Two draws of 600 can differ by two points and more with the same weights. Who compares two methods on this
+#   test, at one or two points of difference, compares draws ([chapter 8](08-traps.ipynb)).
+# - **The number of queries** per class that are normalised together is no large matter for *these* weights, which were trained with 15.
+# - **The step is 0.01 on the sum.** On the mean, as most libraries have it, the network adapts visibly more slowly, but ten steps
+#   make up for it: a test alone does not find this mistake. What it does to *training* is another matter.
 #
 # The wide interval of the paper speaks for one query as well: 600 tasks of five queries at 48.7 % give
 # ± $1.96 \sqrt{0.487 \cdot 0.513 / 3000} = 1.8$ %; with 75 queries each it would be about 0.5 %.
@@ -235,7 +252,7 @@ plt.show()
 # Where Mini-ImageNet is at hand, the weights are tested again here, on 200 tasks drawn with another seed.
 
 # %% mystnb={"markdown_format": "myst"}
-if real and headline:
+if real and results.load(released.name):
     far = rederive.standard_errors(released.name, "Q=1", steps=(1, 10))
     agree = max(far.values()) < 4
     notebook.check("fresh tasks agree with the committed numbers, within 4 s.e.", agree)
@@ -447,8 +464,8 @@ notebook.check("with a tenth of the step: both cosines above 0.75", shorter > 0.
 # %% [markdown]
 # ## Summary
 #
-# - The published weights give the published number ({numref}`tab-mini-released`), with one query per class, ten steps and α on the
-#   summed loss; each of these is worth points, and the paper's text has none of the three.
+# - The published weights give the published number within the intervals ({numref}`tab-mini-headline`), with one query per class, ten
+#   steps and α on the summed loss, none of which the paper's text says of the test.
 # - Our own runs at the paper's settings: {numref}`tab-mini-rows`, as far as they have come.
 # - First-order MAML is as good here although its gradient points elsewhere ({numref}`tab-mini-angles`).
 #
@@ -496,7 +513,7 @@ notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head == total)
 #
 # The interval is $1.96 \sqrt{p (1 - p) / (600 \cdot 5 Q)}$ as long as queries are independent: four times the tasks, 2,400, or four
 # queries per class. But queries are normalised together. With four per class it is another batch, and so another
-# classifier: {numref}`tab-mini-released` has the loss.
+# classifier; {numref}`tab-mini-released` shows what that does here.
 #
 # ```{solution-end}
 # ```

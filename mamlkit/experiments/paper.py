@@ -141,7 +141,14 @@ _ORDER = (
     # not trained: minutes
     *(
         f"mini-imagenet-{what}"
-        for what in ("released", "released-64-12-24", "pixels", "random-5way-1shot", "random-5way-5shot")
+        for what in (
+            "released",
+            "released-3000-tasks",
+            "released-64-12-24",
+            "pixels",
+            "random-5way-1shot",
+            "random-5way-5shot",
+        )
     ),
     "mini-imagenet-pretrained",  # 6
     "omniglot-5way-1shot",  # 5

@@ -85,6 +85,11 @@ def rows() -> list[Row]:
         ),
         _released(),
         _released(
+            "-3000-tasks",
+            ", 3,000 test tasks",
+            evaluations=(Evaluation("Q=1", 1, 1, 0.01, tasks=3000),),
+        ),
+        _released(
             "-64-12-24",
             ", 24 test classes",
             family="mini-imagenet, 64/12/24",

@@ -58,8 +58,8 @@ released = paper.get("mini-imagenet-released")
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_data = """This page was built with **Mini-ImageNet**.
-What it measures live is Mini-ImageNet; only the short training is on the stand-in. Its pictures are not shown: the terms of
-ImageNet do not allow to hand them on."""
+What it measures live is Mini-ImageNet; only the short training is on the stand-in.
+Its pictures are not shown: the terms of ImageNet do not allow to hand them on."""
 without_data = """This page was built without Mini-ImageNet.
 What it trains and measures live is **Textures**: as many classes of coloured pictures,
 drawn by a program (`mamlkit.tasks.textures`). Live numbers therefore say how MAML does,
@@ -180,7 +180,7 @@ for test, of_step in found.items():
     lines.append({"test": words[test]} | numbers)
 notebook.table(
     pd.DataFrame(lines),
-    "The authors' weights on Mini-ImageNet's test classes: accuracy in % after so many inner steps.",
+    "The authors' weights: test accuracy in % after so many inner steps.",
     "tab-mini-released",
 )
 
@@ -256,8 +256,8 @@ if real and results.load(released.name):
     far = rederive.standard_errors(released.name, "Q=1", steps=(1, 10))
     agree = max(far.values()) < 4
     notebook.check("fresh tasks agree with the committed numbers, within 4 s.e.", agree)
-    text = f"""After one and ten steps the accuracy on 200 fresh tasks is {far[1]:.1f} and
-{far[10]:.1f} standard errors of the difference away from the committed one."""
+    text = f"""After one and ten steps the accuracy on 200 fresh tasks is {far[1]:.1f}
+and {far[10]:.1f} standard errors of the difference away from the committed one."""
 else:
     text = (
         "Not done on this page, since Mini-ImageNet is not here; see the numbers above."
@@ -357,7 +357,7 @@ for words, places in baselines.items():
     lines.append(line)
 notebook.table(
     pd.DataFrame(lines),
-    "Baselines, ours: accuracy in % on Mini-ImageNet's test classes, 15 queries per class.",
+    "Baselines, ours: accuracy in % on the test classes, 15 queries per class.",
     "tab-mini-baselines",
 )
 

@@ -153,7 +153,7 @@ notebook.box(" ".join(text), "important", "Read this as a matter of speed")
 # `create_graph=True`. Nothing fails without it: gradients still flow to the initialisation, but the second-derivative term is gone. In
 # [dragen1860/MAML-Pytorch #17](https://github.com/dragen1860/MAML-Pytorch/issues/17) the author holds that his code is of second order;
 # [#26](https://github.com/dragen1860/MAML-Pytorch/issues/26), [#32](https://github.com/dragen1860/MAML-Pytorch/issues/32) and
-# [#63](https://github.com/dragen1860/MAML-Pytorch/issues/63) find that it is not. In
+# [#63](https://github.com/dragen1860/MAML-Pytorch/issues/63) some readers find that it is not, and others that it is. In
 # [kjaved0/mrcl #15](https://github.com/kjaved0/mrcl/issues/15) an author found the same in code of his own. Live, on one number:
 
 # %%
@@ -267,7 +267,7 @@ def interval(values):
 #   [tristandeleu/pytorch-maml #7](https://github.com/tristandeleu/pytorch-maml/pull/7) wonders why larger batches do better there;
 # - **the support**: what the adapted network sees of its support images. No query needs another;
 # - **running averages**, recorded in training: what `model.eval()` does in PyTorch, and what
-#   [AntreasAntoniou/HowToTrainYourMAMLPytorch #24](https://github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch/issues/24) finds recorded and never used.
+#   a reader of [AntreasAntoniou/HowToTrainYourMAMLPytorch #24](https://github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch/issues/24) finds recorded and never used.
 #
 # The network once more, in plain PyTorch, with the statistics as an argument:
 

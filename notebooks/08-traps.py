@@ -513,8 +513,8 @@ notebook.table(
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 known = {words: found for words, found in mini.items() if found}
 sure = [words for words, found in known.items() if abs(found.value) > found.ci95]
-text = f"""Of {len(known)} effects, {len(sure)} are larger than their intervals over test
-tasks{": " if sure else "."}{"; ".join(sure)}"""
+text = f"""Of {len(known)} effects, {len(sure)} are larger than their intervals over
+test tasks{": " if sure else "."}{"; ".join(sure)}"""
 notebook.box(text if known else "Not run.", title="Which can be told from nothing")
 
 # %% [markdown]

@@ -18,7 +18,7 @@ FILE = Path(__file__).with_name("finn_miniimagenet_5w1s.npz")
 
 
 def released_weights() -> Params:
-    """The authors' MAML weights of Mini-ImageNet, 5-way 1-shot, under the names of :func:`conv4`.
+    """The authors' MAML weights of Mini-ImageNet, 5-way 1-shot, named as by :func:`mamlkit.models.conv4`.
 
     TensorFlow has kernels as ``[height, width, in, out]``, and flattens pixels before channels.
     """

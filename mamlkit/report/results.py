@@ -88,8 +88,9 @@ def training_log(name: str, seed: int = 0) -> pd.DataFrame:
         data / "partial" / name / f"seed{seed}" / "metrics.csv",
     ]
     found = [pd.read_csv(path) for path in paths if path.exists()]
-    columns = ["iteration", "seconds", "meta_loss", "validation"]
-    return max(found, key=lambda log: log.iteration.max(), default=pd.DataFrame(columns=columns, dtype=float))
+    log = max(found, key=lambda log: log.iteration.max(), default=pd.DataFrame(dtype=float))
+    # a state of a few iterations has no line yet
+    return log.reindex(columns=[*dict.fromkeys(["iteration", "seconds", "meta_loss", "validation", *log])])
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ mark=$(mktemp)
 share=$("$python" -c "print($hours / 4)")
 rows=$("$python" -c "
 from mamlkit.runs import plan
-print(*dict.fromkeys(job.row.name for job in plan.jobs('$pattern', (0,))))" | tr ' ' '\n' | head -4)
+print(*[job.row.name for job in plan.jobs('$pattern', (0,))][:4])")
 for row in $rows; do
   "$python" -m mamlkit paper --only "$row" --seeds 0 --hours "$share" --device "$device" --no-nice || true
 done

@@ -101,7 +101,7 @@ def test_shapes_are_the_papers(shape):
     wanted = counts.get(shape, (4, 5, 75, 5))
     (_, support), (_, query) = batch
     assert (len(support), support.shape[1], query.shape[1], learner.inner_steps) == wanted
-    if shape == MINI:  # which has no row yet
+    if shape == MINI:
         windows = [layer.window for layer in learner.model.layers if layer.window]
         assert [(w.size, w.channels, w.stride) for w in windows] == [
             (84, 3, 1),

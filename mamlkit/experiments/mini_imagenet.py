@@ -11,15 +11,17 @@ NETWORK: dict[str, Any] = {"ways": 5, "filters": 32, "size": 84, "channels": 3, 
 SMALL: tuple[str, dict[str, Any]] = ("conv4", NETWORK | {"filters": 8})  # of the quick scale
 
 
-def _maml(shots: int, name: str = "", title: str = "", **changes: Any) -> Row:
-    """Paper: section 5.2 and Table 1, with the authors' code where the text is silent.
+def _row(shots: int, **changes: Any) -> Row:
+    """MAML with ``shots`` shots, but for the changes.
+
+    Paper: section 5.2 and Table 1, with the authors' code where the text is silent.
 
     The clip is the code's. For 5 shots the paper takes meta-batches of 2, the usage note of the code 4.
     """
     test = Evaluation("Q=K", shots, shots, 0.01)
     row = Row(
-        name=f"mini-imagenet{name}-5way-{shots}shot",
-        title=f"Mini-ImageNet 5-way {shots}-shot{title}",
+        name=f"mini-imagenet-5way-{shots}shot",
+        title=f"Mini-ImageNet 5-way {shots}-shot",
         place="Section 5.2; Table 1",
         family="mini-imagenet",
         network=("conv4", NETWORK),
@@ -54,17 +56,16 @@ def _released(name: str = "", title: str = "", **changes: Any) -> Row:
     loss over the 5 support images is 0.002 on their sum.
     """
     tests = [Evaluation(f"Q={queries}", 1, queries, 0.01) for queries in (1, 5, 15)]
-    row = dataclasses.replace(
-        _maml(1),
-        name=f"mini-imagenet-released{name}",
-        title=f"Mini-ImageNet 5-way 1-shot, the authors' weights{title}",
-        place="not in the paper: weights that its authors published",
-        network=("conv4, released weights", {}),
-        iterations=0,
-        evaluations=(*tests, Evaluation("Q=1, alpha on the mean", 1, 1, 0.002)),
-        quick={},
-    )
-    return dataclasses.replace(row, **changes)
+    settings: dict[str, Any] = {
+        "name": f"mini-imagenet-released{name}",
+        "title": f"Mini-ImageNet 5-way 1-shot, the authors' weights{title}",
+        "place": "not in the paper: weights that its authors published",
+        "network": ("conv4, released weights", {}),
+        "iterations": 0,
+        "evaluations": (*tests, Evaluation("Q=1, alpha on the mean", 1, 1, 0.002)),
+        "quick": {},
+    }
+    return _row(1, **settings | changes)
 
 
 def rows() -> list[Row]:
@@ -73,11 +74,28 @@ def rows() -> list[Row]:
     tests = tuple(Evaluation(f"{k}-shot", k, 15, 0.01, headline_step=0) for k in (1, 5))
     shots = (1, 5)
     return [
-        *(_maml(k) for k in shots),
-        *(_maml(k, "-first-order", ", first order", method="first-order maml") for k in shots),
-        *(_maml(k, "-random", ", random initialisation", iterations=0, quick={}) for k in shots),
-        dataclasses.replace(
-            _maml(1),
+        *(_row(k) for k in shots),
+        *(
+            _row(
+                k,
+                name=f"mini-imagenet-first-order-5way-{k}shot",
+                title=f"Mini-ImageNet 5-way {k}-shot, first order",
+                method="first-order maml",
+            )
+            for k in shots
+        ),
+        *(
+            _row(
+                k,
+                name=f"mini-imagenet-random-5way-{k}shot",
+                title=f"Mini-ImageNet 5-way {k}-shot, random initialisation",
+                iterations=0,
+                quick={},
+            )
+            for k in shots
+        ),
+        _row(
+            1,
             name="textures-5way-1shot",
             title="Textures 5-way 1-shot",
             place="not in the paper: the stand-in without data",
@@ -95,8 +113,8 @@ def rows() -> list[Row]:
             family="mini-imagenet, 64/12/24",
             evaluations=(Evaluation("Q=1", 1, 1, 0.01),),
         ),
-        dataclasses.replace(
-            _maml(1),
+        _row(
+            1,
             name="mini-imagenet-pretrained",
             title="Mini-ImageNet, pretrained classifier",
             place="Table 1, after Ravi & Larochelle (2017)",
@@ -109,8 +127,8 @@ def rows() -> list[Row]:
             evaluations=tests,
             quick={"iterations": 150, "outer_lr": 0.005, "network": SMALL},
         ),
-        dataclasses.replace(
-            _maml(1),
+        _row(
+            1,
             name="mini-imagenet-pixels",
             title="Mini-ImageNet, nearest neighbour on pixels",
             place="not in the paper: a floor for Table 1",

@@ -55,9 +55,7 @@ BYTES = 3 * 84 * 84
 
 _TABLES = tuple(f"{split}.csv" for split in SPLITS)
 _ARCHIVES = (".tar.xz", ".tar", ".zip")
-_MOST_IMAGE = (
-    2**17
-)  # bytes of a picture; those of 84 x 84 have about 4,000, and 21,168 where nothing is compressed
+_MOST_IMAGE = 2**17  # bytes of a picture; 84 x 84 are about 4,000, and 21,168 uncompressed
 _MOST_TABLE = 2**23  # bytes of a table; train.csv has 1,228,815
 _MOST_TOTAL = 2**32  # bytes of an unpacked archive; a few kilobytes can become far more
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -1,6 +1,6 @@
-"""Numbers that a task family is asked for, checked at its door."""
+"""Numbers that a task family is asked for, checked at its door, and words for what is found wrong."""
 
-__all__ = ["at_least", "whole"]
+__all__ = ["at_least", "few", "whole"]
 
 from numbers import Integral
 from typing import Any
@@ -30,3 +30,12 @@ def at_least(least: int, **numbers: Any) -> None:
     for name, value in numbers.items():
         if value < least:
             raise ValueError(f"{name}={value}, but it must be at least {least}")
+
+
+def few(words: list[str]) -> str:
+    """The first three of a list, and how many there are besides.
+
+    >>> few(["a", "b", "c", "d", "e"]), few([])
+    ('a, b, c and 2 more', 'none')
+    """
+    return ", ".join(words[:3]) + (f" and {len(words) - 3:,} more" if words[3:] else "") if words else "none"

@@ -42,6 +42,8 @@ import numpy as np
 from PIL import Image
 from tqdm.std import tqdm
 
+from mamlkit.tasks.checks import few
+
 HOW_TO_GET = (
     "put into MAMLKIT_DATA/mini_imagenet the files train.csv, val.csv and test.csv of Ravi & Larochelle "
     "(github.com/twitter/meta-learning-lstm, data/miniImagenet) and, in images/, the pictures that they "
@@ -75,7 +77,7 @@ def find(folder: Path) -> Path | None:
     archives = [name for name in names if name.endswith(_ARCHIVES) and (folder / name).is_file()]
     if len(archives) > 1:
         raise ValueError(
-            f"{folder} has {len(archives)} archives ({_few(archives)}); leave the right one there"
+            f"{folder} has {len(archives)} archives ({few(archives)}); leave the right one there"
         )
     if archives:  # before the folder, which may be half unpacked
         return folder / archives[0]
@@ -83,7 +85,7 @@ def find(folder: Path) -> Path | None:
         return folder
     if pickles := [name for name in names if name.endswith((".pkl", ".pickle"))]:
         raise ValueError(
-            f"{folder} has {_few(pickles)}, and pickles are not read: unpickling runs whatever code is in "
+            f"{folder} has {few(pickles)}, and pickles are not read: unpickling runs whatever code is in "
             f"them; {HOW_TO_GET}"
         )
     return None
@@ -149,13 +151,13 @@ def places(
         found = {label for label, where in splits.items() if split in where}
         if table in tables and known != found:
             lost, odd = sorted(known - found), sorted(map(ascii, found - known))
-            tell(f"{table} has {len(found)} classes; missing: {_few(lost)}; not of this split: {_few(odd)}")
+            tell(f"{table} has {len(found)} classes; missing: {few(lost)}; not of this split: {few(odd)}")
     for label in classes:
         if label in names and len(names[label]) != per_class:
             tell(f"class {label} has {len(names[label])} pictures in the tables; it must have {per_class}")
     twice = [name for name, times in Counter(chain(*names.values())).items() if times > 1]
     if twice:
-        tell(f"pictures that the tables name twice: {_few(sorted(map(ascii, twice)))}")
+        tell(f"pictures that the tables name twice: {few(sorted(map(ascii, twice)))}")
     return {
         name: (row, number)
         for row, label in enumerate(classes)
@@ -197,7 +199,7 @@ def images(
         while waiting:
             yield from first()
     if left:
-        tell(f"{source} lacks {len(left):,} pictures that the tables name: {_few(sorted(left))}")
+        tell(f"{source} lacks {len(left):,} pictures that the tables name: {few(sorted(left))}")
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
@@ -315,7 +317,3 @@ def _name(path: str) -> str | None:
     if parts[-1].startswith(".") or "__MACOSX" in parts:  # what a Mac leaves
         return None
     return parts[-1] if parts[-1] in _TABLES or parts[-2:-1] == ["images"] else None
-
-
-def _few(words: list[str]) -> str:
-    return ", ".join(words[:3]) + (f" and {len(words) - 3:,} more" if words[3:] else "") if words else "none"

@@ -26,6 +26,7 @@ import torch
 from mamlkit.places import cache_dir, data_folders
 from mamlkit.tasks import omniglot_files as files
 from mamlkit.tasks.bank import ClassBank, cached, select
+from mamlkit.tasks.checks import few
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -197,16 +198,12 @@ def _check_complete(
         lost, odd = sorted(set(characters) - set(people)), sorted(set(people) - set(characters))
         raise ValueError(
             f"{len(people):,} characters in {where}, but Omniglot has {len(characters):,}; "
-            f"missing: {_few(lost)}; unknown: {_few(odd)}; {files.HOW_TO_GET}"
+            f"missing: {few(lost)}; unknown: {few(odd)}; {files.HOW_TO_GET}"
         )
     uneven = [name for name in sorted(people) if sorted(people[name]) != list(range(1, drawings + 1))]
     if uneven:
         counts = [f"{name} ({len(people[name])})" for name in uneven]
         raise ValueError(
             f"every Omniglot character has {drawings} drawings, numbered from 1, but in {where} others for: "
-            f"{_few(counts)}; {files.HOW_TO_GET}"
+            f"{few(counts)}; {files.HOW_TO_GET}"
         )
-
-
-def _few(words: list[str]) -> str:
-    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if words[3:] else "") if words else "none"

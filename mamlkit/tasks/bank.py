@@ -103,8 +103,21 @@ class ClassBank:
 
         Returns:
             uint8 ``[..., channels, height, width]``.
+
+        Raises:
+            IndexError: A class or a drawing that the bank does not have; on a GPU it is PyTorch that refuses,
+                in its own words.
         """
-        return self.images[classes, drawings]
+        if self.device.type != "cpu":
+            return self.images[classes, drawings]
+        for name, index, count in (("class", classes, self.shape[0]), ("drawing", drawings, self.shape[1])):
+            if index.numel() and not 0 <= index.min() <= index.max() < count:
+                least, most = int(index.min()), int(index.max())
+                raise IndexError(f"{name} {least} to {most} came, but this bank has 0 to {count - 1}")
+        # Whole images are copied ten times as fast by one index as by two.
+        flat = (classes * self.shape[1] + drawings).flatten()
+        found = self.images.flatten(0, 1).index_select(0, flat)
+        return found.view(*classes.shape, *self.shape[2:])
 
     def to(self, device: torch.device | str) -> ClassBank:
         """The same bank with its images on ``device``."""

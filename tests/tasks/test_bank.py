@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mamlkit.places import cache_dir
 from mamlkit.tasks import bank as banks
@@ -62,6 +64,26 @@ def test_select_keeps_the_order_of_the_bank():
     chosen = select(some_bank(), {"c", "a"})
     assert chosen.names == ("a", "c")
     assert torch.equal(chosen.images, some_bank().images[[0, 2]])
+
+
+@given(shape=st.lists(st.integers(0, 3), max_size=3), seed=st.integers(0, 99))
+def test_images_are_taken_by_class_and_drawing(shape, seed):
+    bank, generator = some_bank(), torch.Generator().manual_seed(seed)
+    classes, drawings = (torch.randint(n, shape, generator=generator) for n in bank.shape[:2])
+    assert torch.equal(bank.take(classes, drawings), bank.images[classes, drawings])
+
+
+@pytest.mark.parametrize(
+    ("classes", "drawings", "says"),
+    [
+        ([0, 3], [0, 0], "class 0 to 3 came, but this bank has 0 to 2"),
+        ([0, 1], [0, 4], "drawing 0 to 4 came, but this bank has 0 to 3"),
+        ([-1, 0], [0, 0], "class -1 to 0 came"),
+    ],
+)
+def test_an_image_that_is_not_there_is_refused(classes, drawings, says):
+    with pytest.raises(IndexError, match=says):
+        some_bank().take(torch.tensor(classes), torch.tensor(drawings))
 
 
 # ---- the cache of banks

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from mamlkit import maml
-from mamlkit.engine import checks, passes
+from mamlkit.engine import checks, dense, passes
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
@@ -54,9 +54,11 @@ def meta_gradient(method: Method, params: Params, tasks: Task) -> tuple[Params, 
     with _undisturbed():
         if not _is_fast(method, params, tasks):
             return maml.meta_gradient(method.loss, params, tasks)
-        plan = method.learner.model.layers
+        plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
+        if _is_plain(plan, kernels):
+            return dense.meta_gradient(kernels.recursion, method, params, tasks)
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_gradient, method, _kernels(tasks.query[0].device), weights)
+        work = functools.partial(_gradient, method, kernels, weights)
         sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
         count = len(tasks.query[1])
         mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
@@ -82,9 +84,11 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
-        plan = method.learner.model.layers
+        plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
+        if _is_plain(plan, kernels):
+            return dense.predictions(kernels.recursion, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_predictions, method.learner, _kernels(tasks.query[0].device), weights)
+        work = functools.partial(_predictions, method.learner, kernels, weights)
         return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
 
 
@@ -113,6 +117,11 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
     same = type(method) is GradientMethod and type(learner) is Learner
     same = same and LOSSES[learner.loss] in LOSSES_OF_MANY
     return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
+
+
+def _is_plain(plan: tuple[Layer, ...], kernels: ModuleType) -> bool:
+    """Whether there are loops for the whole recursion: for networks without convolutions, on a CPU."""
+    return hasattr(kernels, "recursion") and not plan[0].window
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The engine's inner loops on a CPU, compiled by Numba: each reads memory once and does all it can there.
 
-Same functions as :mod:`mamlkit.engine.kernels_torch`.
+Same functions as :mod:`mamlkit.engine.kernels_torch`, and the whole recursion for networks of plain layers.
 """
 
 __all__ = [
@@ -10,9 +10,11 @@ __all__ = [
     "normalise_tangent",
     "normalise_tangent_backward",
     "product",
+    "recursion",
     "weight_gradient",
 ]
 
+from mamlkit.engine.kernels_cpu import recursion
 from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
 from mamlkit.engine.kernels_cpu.normalisation import (
     normalise,

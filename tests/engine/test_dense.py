@@ -1,0 +1,96 @@
+"""The compiled recursion for plain layers gives the numbers of a loop over tasks, whatever the threads."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import GRADIENT, General, loop_gradient, small_problem
+from mamlkit import methods, models
+from mamlkit.engine import dense, kernels_cpu, kernels_torch, meta_batch
+from mamlkit.maml import Task
+
+
+@st.composite
+def problems(draw):
+    """Whatever a network of plain layers can be, with its parameters and a meta-batch."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    loss, tasks = draw(st.sampled_from(list(methods.LOSSES))), draw(st.integers(1, 7))
+    outputs = draw(st.integers(1 if loss == "mse" else 2, 6))
+    features, hidden = draw(st.integers(1, 9)), draw(st.lists(st.integers(1, 11), max_size=4))
+    shifts = draw(st.booleans())
+    model = models.mlp(features, hidden, outputs, batch_norm_shifts=shifts, std=0.7)
+    params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
+    frozen = model.frozen | draw(st.sets(st.sampled_from(list(params))))
+
+    def part():
+        points = draw(st.integers(2, 9))
+        labels = torch.randint(outputs, (tasks, points), generator=generator)
+        return random(tasks, points, features), random(tasks, points, outputs) if loss == "mse" else labels
+
+    numbers = draw(st.sampled_from([0.01, 0.1])), draw(st.integers(0, 4)), draw(st.integers(1, 3))
+    learner = methods.Learner(model._replace(frozen=frozen), loss, *numbers)
+    return methods.METHODS[draw(st.sampled_from(GRADIENT))](learner), params, Task(part(), part())
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(), sums_bytes=st.sampled_from([1, 1000, dense.SUMS_BYTES]))
+def test_it_is_a_loop_over_tasks_whatever_the_network(problem, sums_bytes):
+    same_as_the_loop(problem, sums_bytes)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(problem=problems(), sums_bytes=st.sampled_from([1, 1000, dense.SUMS_BYTES]))
+def test_it_is_a_loop_over_tasks_in_many_more_cases(problem, sums_bytes):
+    same_as_the_loop(problem, sums_bytes)
+
+
+def same_as_the_loop(problem, sums_bytes):
+    method, params, tasks = problem
+    wanted, wanted_losses = loop_gradient(method.loss, params, tasks)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "SUMS_BYTES", sums_bytes)
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            gradient, losses = meta_batch.meta_gradient(method, params, tasks)
+            outputs = meta_batch.predictions(method, params, tasks)
+            found.append([*gradient.values(), losses, outputs])
+    torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
+    assert list(gradient) == list(params)
+    largest = max(float(value.norm()) for value in wanted.values())
+    for name, value in wanted.items():  # each by itself, so that no large one hides a small one
+        assert (gradient[name] - value).norm() <= 1e-9 * value.norm() + 1e-10 * largest
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+    plain = meta_batch.predictions(General(method.learner), params, tasks)
+    assert torch.allclose(outputs, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+def test_what_layers_may_be_beyond_our_own_networks(shifts):
+    """A ReLU at the end, none between, and inputs of more axes."""
+    learner, _, tasks = small_problem("mlp")
+    model = models.mlp(1, (5, 4), 1, batch_norm_shifts=shifts, std=0.5)
+    params = {k: v.double() for k, v in model.init(torch.Generator().manual_seed(0)).items()}
+    last = model.layers[-1]
+    ends = model._replace(
+        apply=lambda params, x: model.apply(params, x).relu(),
+        layers=(*model.layers[:-1], last._replace(relu=True)),
+    )
+    for each in (model, ends):
+        method = methods.maml(dataclasses.replace(learner, model=each))
+        more = Task(*((inputs[..., None], targets) for inputs, targets in tasks))
+        wanted, _ = loop_gradient(method.loss, params, tasks)
+        gradient, _ = meta_batch.meta_gradient(method, params, more)
+        assert all(torch.allclose(gradient[k], wanted[k], rtol=1e-9, atol=1e-12) for k in wanted)
+
+
+def test_images_and_other_devices_go_through_the_passes():
+    plain, images = (small_problem(kind)[0].model.layers for kind in ("mlp", "conv-stride"))
+    assert meta_batch._is_plain(plain, kernels_cpu)
+    assert not meta_batch._is_plain(images, kernels_cpu) and not meta_batch._is_plain(plain, kernels_torch)

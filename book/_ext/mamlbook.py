@@ -116,6 +116,16 @@ def set_cache(app, config) -> None:
     db.create_engine = lambda url: create_engine(literal(url))
     folder = Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
     config.nb_execution_cache_path = str(folder)
+    if not executes():
+        config.nb_execution_mode = "off"
+
+
+def executes() -> bool:
+    """Whether notebooks are executed, or their committed outputs shown (``EXECUTE=no``)."""
+    answer = os.environ.get("EXECUTE", "yes")
+    if answer not in ("yes", "no"):
+        raise ExtensionError(f"EXECUTE={answer}, but it must be yes or no")
+    return answer == "yes"
 
 
 def execute_ahead(app, env, docnames) -> None:
@@ -123,6 +133,8 @@ def execute_ahead(app, env, docnames) -> None:
 
     One that fails is left to MyST-NB, which executes it again and says what is wrong.
     """
+    if not executes():
+        return
     cache = get_cache(app.config.nb_execution_cache_path)
     pages = [Path(env.doc2path(name)) for name in docnames]
     lacking = [page for page in pages if page.suffix == ".ipynb" and not is_cached(cache, page)]

@@ -18,6 +18,7 @@ import pytest
 from jupyter_cache import get_cache
 from myst_nb.core.config import NbParserConfig
 from myst_nb.core.execute import create_client
+from sphinx.errors import ExtensionError
 
 import made_clone
 from mamlkit import places
@@ -160,6 +161,32 @@ def test_notebooks_are_executed_side_by_side_and_one_that_fails_is_left(tmp_path
     config = NbParserConfig(execution_mode="cache", execution_cache_path=kept)
     with caplog.at_level("INFO"), create_client(mamlbook.read(pages["a"]), pages["a"], config, LOG):
         assert "Using cached notebook" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "mode", "executed"), [(None, "cache", True), ("yes", "cache", True), ("no", "off", False)]
+)
+def test_committed_outputs_are_shown_when_asked_for(tmp_path, monkeypatch, answer, mode, executed):
+    monkeypatch.setenv("JOBS", "2")
+    monkeypatch.delenv("EXECUTE", raising=False)
+    if answer:
+        monkeypatch.setenv("EXECUTE", answer)
+    config = SimpleNamespace(nb_execution_mode="cache", nb_execution_timeout=300)
+    app = SimpleNamespace(outdir=str(tmp_path / "html"), srcdir=str(ROOT), config=config)
+    mamlbook.set_cache(app, config)
+    assert config.nb_execution_mode == mode
+    pages = {name: tmp_path / f"{name}.ipynb" for name in "ab"}
+    for name, page in pages.items():
+        code = f"from pathlib import Path; Path('{name}.ran').touch()"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), page)
+    mamlbook.execute_ahead(app, SimpleNamespace(doc2path=pages.get), [*pages])
+    assert [(tmp_path / f"{name}.ran").exists() for name in pages] == [executed, executed]
+
+
+def test_another_answer_is_refused(monkeypatch):
+    monkeypatch.setenv("EXECUTE", "0")
+    with pytest.raises(ExtensionError, match="EXECUTE=0, but it must be yes or no"):
+        mamlbook.executes()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import vmap
 
-from mamlkit import maml, methods, models, tasks
+from mamlkit import maml, measures, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
 from mamlkit.report import notebook, pages, plots, plots_images, results
@@ -355,20 +355,15 @@ accuracy["nearest neighbour on pixels"] = (
 
 
 # %%
-def interval(values):
-    """Mean over tasks, and half of its 95 % interval as the paper has it."""
-    return float(values.mean()), float(1.96 * values.std() / math.sqrt(len(values)))
-
-
 def curve_of(columns):
     """A frame for the figures, from a dictionary: step to accuracies over tasks."""
-    found = {step: interval(values) for step, values in columns.items()}
+    found = {step: measures.interval(values) for step, values in columns.items()}
     return pd.DataFrame.from_dict(found, orient="index", columns=["value", "ci95"])
 
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": pages.number(*interval(values))}
+    {"5-way 1-shot": name, "accuracy, %": pages.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
@@ -379,14 +374,14 @@ caption = (
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-quick")
 
 # %%
-ours, our_ci95 = interval(accuracy["MAML, quick"])
+ours, our_ci95 = measures.interval(accuracy["MAML, quick"])
 for name in ("random initialisation", "nearest neighbour on pixels"):
-    other, other_ci95 = interval(accuracy[name])
+    other, other_ci95 = measures.interval(accuracy[name])
     gap, gap_ci95 = ours - other, math.hypot(our_ci95, other_ci95)
     notebook.check(f"MAML beats {name} beyond the interval", gap > gap_ci95)
     notebook.check(f"MAML beats {name} by 5 points or more", gap > 5)
 for name, curve in curves.items():
-    mean, ci95 = interval(curve[:, 0])
+    mean, ci95 = measures.interval(curve[:, 0])
     guess = abs(mean - 20) < 4 * ci95 / 1.96
     notebook.check(f"{name}: 20 % before the first step, within 4 s.e.", guess)
 start, first, last = curves["MAML, quick"][:, [0, 1, 10]].mean(0)
@@ -527,11 +522,7 @@ else:
 notebook.box(text, title="5-way 1-shot at the paper's settings")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 % intervals over tasks); the star is the paper's number. Without a committed run, the star stands alone.", "name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
-log = pd.DataFrame({"iteration": [], "validation": []})
-if committed:
-    log = pd.read_csv(results.checkpoint(name).with_suffix(".metrics.csv")).dropna(
-        subset=["validation"]
-    )
+log = results.training_log(name).dropna(subset=["validation"])
 validation = pd.DataFrame(
     {"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration
 )
@@ -620,7 +611,8 @@ in_company = dict(zip(companies, vmap(accuracies)(batch).T.numpy()))
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 numbers = {
-    words: pages.number(*interval(values)) for words, values in in_company.items()
+    words: pages.number(*measures.interval(values))
+    for words, values in in_company.items()
 }
 lines = [
     {"normalised together with": words, "accuracy, %": number}
@@ -634,7 +626,7 @@ notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-company")
 
 # %%
 balanced = in_company["one query of each class"]
-mean, ci95 = interval(balanced - in_company["all 75 queries"])
+mean, ci95 = measures.interval(balanced - in_company["all 75 queries"])
 notebook.check(
     "one of each class: better than all 75 together, beyond 2 s.e.", mean > ci95
 )
@@ -693,14 +685,14 @@ steps["0.4, mean loss"] = errors["accuracy"]
 frame = {}
 for k in (1, 3, 10):
     frame[f"after {k}"] = {
-        words: pages.number(*interval(v[:, k])) for words, v in steps.items()
+        words: pages.number(*measures.interval(v[:, k])) for words, v in steps.items()
     }
 frame = pd.DataFrame(frame).rename_axis("inner step").reset_index()
 notebook.table(frame, "Accuracy in % after so many inner steps.", "tab-omniglot-alpha")
 
 # %%
 lost = steps["0.4, authors' loss"][:, 1] - steps["0.4, mean loss"][:, 1]
-mean, ci95 = interval(lost)
+mean, ci95 = measures.interval(lost)
 notebook.check("after one step the short step is worse, beyond 2 s.e.", mean > ci95)
 lost_at_ten = steps["0.4, authors' loss"][:, 10] - steps["0.4, mean loss"][:, 10]
 notebook.check("after ten steps less is lost than after one", lost_at_ten.mean() < mean)
@@ -743,7 +735,7 @@ def with_support(task):
 
 
 inductive = vmap(with_support)(batch).numpy()
-print(f"with the support: {pages.number(*interval(inductive))} %")
+print(f"with the support: {pages.number(*measures.interval(inductive))} %")
 
 # %%
 half_way = (balanced.mean() + in_company["nobody"].mean()) / 2

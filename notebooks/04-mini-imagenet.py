@@ -41,7 +41,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from mamlkit import methods, tasks
+from mamlkit import measures, methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_images, results
@@ -388,14 +388,9 @@ accuracy["nearest neighbour on pixels"] = (
 
 
 # %%
-def interval(values):
-    """Mean over tasks, and half of its 95 % interval as the paper has it."""
-    return float(values.mean()), float(1.96 * values.std() / math.sqrt(len(values)))
-
-
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": pages.number(*interval(values))}
+    {"5-way 1-shot": name, "accuracy, %": pages.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
@@ -405,8 +400,8 @@ caption = (
 notebook.table(pd.DataFrame(lines), caption, "tab-mini-quick")
 
 # %%
-ours, ours_ci95 = interval(accuracy["MAML, quick"])
-pixels, pixels_ci95 = interval(accuracy["nearest neighbour on pixels"])
+ours, ours_ci95 = measures.interval(accuracy["MAML, quick"])
+pixels, pixels_ci95 = measures.interval(accuracy["nearest neighbour on pixels"])
 notebook.check("pixels: below 40 %", pixels < 40)
 gap, gap_ci95 = ours - pixels, math.hypot(ours_ci95, pixels_ci95)
 notebook.check("MAML: 5 points above pixels, beyond the interval", gap - 5 > gap_ci95)

@@ -43,9 +43,9 @@ import torch
 import torch.nn.functional as F
 from torch.func import vmap
 
-from mamlkit import models, tasks
+from mamlkit import measures, models, tasks
 from mamlkit.experiments import paper
-from mamlkit.experiments.traps import base_of
+from mamlkit.experiments.traps import base_of, is_trap
 from mamlkit.report import notebook, pages, plots, results, traps
 from mamlkit.runs import checkpoints, devices, rederive, seeds, supervised, train
 
@@ -218,7 +218,7 @@ if real:
 # committed number within four standard errors.
 
 # %% tags=["nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-trained = [name for name in paper.ROWS if name.startswith("trap-")]
+trained = [name for name in paper.ROWS if is_trap(name)]
 trained = [name for name in trained if results.load(name)] if real else []
 far = {}
 for name in trained:
@@ -248,11 +248,6 @@ else:
     row = dataclasses.replace(row.at("quick"), iterations=250)
     params = train.fit(row, validate=False).params
 learner = dataclasses.replace(supervised.build(row), inner_steps=3)
-
-
-def interval(values):
-    """Mean over tasks, and half of its 95 % interval as the paper has it."""
-    return float(values.mean()), float(1.96 * values.std() / math.sqrt(len(values)))
 
 
 # %% [markdown]
@@ -363,7 +358,7 @@ for kind, columns in {
     "the support": (of_support,) * 3,
     "running averages": (of_running,) * 3,
 }.items():
-    numbers = [pages.number(*interval(accuracy)) for accuracy in columns]
+    numbers = [pages.number(*measures.interval(accuracy)) for accuracy in columns]
     per_class = dict(zip(("1 per class", "5 per class", "15 per class"), numbers))
     lines.append({"statistics of": kind} | per_class)
 where = "Omniglot, committed network" if real else "Glyphs, quick network"
@@ -378,7 +373,7 @@ notebook.table(
 # %%
 others = {"batches of 15": fifteen, "batches of 5": five, "the support": of_support}
 for words, other in (others | {"running averages": of_running}).items():
-    mean, ci95 = interval(one - other)
+    mean, ci95 = measures.interval(one - other)
     claim = f"batches with one of each class beat {words}, beyond 2 s.e."
     notebook.check(claim, mean > ci95)
 with torch.no_grad():
@@ -422,8 +417,8 @@ def after_three(test, count, split="test"):
 
 right_step = after_three(test, 600)
 wrong_step = after_three(short, 600) - right_step
-first = pages.number(*interval(wrong_step), signed=True)
-mean, ci95 = interval(wrong_step)
+first = pages.number(*measures.interval(wrong_step), signed=True)
+mean, ci95 = measures.interval(wrong_step)
 notebook.check("a fifth of the step: worse, beyond 2 s.e.", mean < -ci95)
 
 # %% tags=["nbval-ignore-output"]
@@ -439,9 +434,9 @@ print(f"α on the mean, in the test alone: {first} points on {len(wrong_step)} t
 # %%
 many = after_three(test, 6000)
 ten = many.reshape(10, 600)
-of_600 = interval(ten[0])[1]
-of_6000 = interval(many)[1]
-expected = of_6000 * math.sqrt(10) / 1.96  # standard error of a mean of 600
+of_600 = measures.interval(ten[0])[1]
+of_6000 = measures.interval(many)[1]
+expected = of_6000 * math.sqrt(10) / measures.Z95  # standard error of a mean of 600
 ratio = ten.mean(1).std(ddof=1) / expected
 notebook.check(
     "the ten differ as their intervals say, within a factor 2", 0.5 < ratio < 2
@@ -466,7 +461,9 @@ notebook.box(text, title="Ten tests of one network")
 # %%
 on_validation = after_three(test, 600, split="val")
 gap = on_validation.mean() - right_step.mean()
-gap_ci95 = math.hypot(interval(on_validation)[1], interval(right_step)[1])
+gap_ci95 = math.hypot(
+    measures.interval(on_validation)[1], measures.interval(right_step)[1]
+)
 notebook.check("validation and test are within 5 points", abs(gap) < 5)
 
 # %% tags=["nbval-ignore-output"]
@@ -570,11 +567,13 @@ for each in traps.rows():
 of_code = "code: K queries, the batch"
 lines.append(committed_line("15 queries per class, Omniglot", queries_effect, of_code))
 for kind, values in (("the support", of_support), ("running averages", of_running)):
-    change = interval(values - one)
+    change = measures.interval(values - one)
     lines.append(live_line(f"statistics of {kind}, 1 query per class", change, of_code))
 lines.append(
     live_line(
-        "α on the mean, in the test alone", interval(wrong_step), says["mean-loss"]
+        "α on the mean, in the test alone",
+        measures.interval(wrong_step),
+        says["mean-loss"],
     )
 )
 lines.append(
@@ -618,8 +617,8 @@ both = [
     results.per_task_errors("omniglot-5way-1shot", 0, test_name, "accuracy")[:, 2]
     for test_name in ("Q=K", "Q=15")  # the third of the kept steps 0, 1, 3, 5, 10
 ]
-paired = interval(both[1] - both[0])[1]
-unpaired = math.hypot(*(interval(values)[1] for values in both))
+paired = measures.interval(both[1] - both[0])[1]
+unpaired = math.hypot(*(measures.interval(values)[1] for values in both))
 print(f"paired ± {paired:.2f}, unpaired ± {unpaired:.2f}")
 print(f"correlation over tasks {np.corrcoef(both)[0, 1]:.1f}")
 

@@ -24,6 +24,7 @@ import numpy as np
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
+from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT
 from mamlkit.report import results
 from mamlkit.report.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
@@ -98,7 +99,7 @@ def _curve(
 def beyond_rows() -> str:
     """Experiments that the paper has no number of; those of traps have a table of their own."""
     published = set(results.published().row)
-    wanted = lambda row, e: row.name not in published and not row.name.startswith("trap-")
+    wanted = lambda row, e: row.name not in published and not is_trap(row.name)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 
 

@@ -29,10 +29,9 @@ from scipy import special  # scipy.stats takes a second to import
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
-from mamlkit.measures import STEPS_KEPT, diverged
+from mamlkit.measures import STEPS_KEPT, Z95, diverged
 from mamlkit.report.verdicts import margin, paper_curves, verdict
 
-Z95 = 1.96  # the paper's interval over 600 tasks
 # of a result
 PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
 UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}

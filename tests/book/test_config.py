@@ -1,9 +1,11 @@
 """``_config.yml`` and ``_toc.yml``: jupyter-book ignores a mistyped key, so the keys are held here."""
 
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+import api
 import pytest
 import surroundings
 import yaml
@@ -83,5 +85,6 @@ def test_every_module_is_on_the_api_page():
         for p in (ROOT / "mamlkit").rglob("[!.]*.py")
     }
     modules = {name.removesuffix(".__init__") for name in modules} - {"mamlkit", "mamlkit.__main__"}
-    lines = (ROOT / "book" / "api.md").read_text().splitlines()
-    assert modules == {line.rpartition(" ")[2] for line in lines if line.startswith(".. automodule::")}
+    assert set(re.findall(r"^\.\. automodule:: (\S+)$", api.sections(), re.M)) == modules
+    assert len(api.modules()) == len(modules)
+    assert "```{from-package} api:sections" in (ROOT / "book" / "api.md").read_text(encoding="utf-8")

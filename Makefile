@@ -51,6 +51,7 @@ book: $(STAMP)
 	@rm -rf "$(SITE)"
 	$(BIN)/python $(BIN)/jupyter-book build . -n -W --keep-going --all --path-output "$(BUILD)"
 	$(BIN)/python book/_ext/check_site.py "$(SITE)"
+	$(BIN)/python book/_ext/widths.py "$(SITE)"
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
 # Of these, what comes after a failure does not run: mend the first before the next.

@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: an honest execution cache, local mathematics, text made by the package."""
+"""Sphinx extension of the book: an honest execution cache, and text made by the package."""
 
 import hashlib
 import importlib
@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import platform
 import re
-import shutil
 import sys
 import tomllib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import assets
 import nbformat
 import surroundings
 from jupyter_cache import get_cache
@@ -175,19 +175,6 @@ def execute(todo: tuple[Path, int]) -> ExecutionResult | None:
         return None if done.err else done
 
 
-def copy_mathjax(app, exception) -> None:
-    """Copy the one MathJax file that needs no other (fonts included), so pages read without a network."""
-    if exception or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / app.config.mathjax_path
-    for file in distribution("sphinx-mathjax-offline").files or []:
-        if file.name == target.name:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.locate(), target)
-            return
-    raise ExtensionError(f"sphinx-mathjax-offline does not hold {target.name}")
-
-
 class FromPackage(SphinxDirective):
     """``{from-package} mamlkit.report.results:function``: the Markdown that the function returns."""
 
@@ -228,7 +215,7 @@ def setup(app):
     surroundings.settle()
     app.connect("config-inited", set_cache, priority=100)
     app.connect("env-before-read-docs", execute_ahead)
-    app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", assets.finish)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("missing-reference", accept_constant)

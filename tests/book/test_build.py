@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import assets
 import mamlbook
 import nbformat
 import pytest
@@ -131,8 +132,11 @@ def test_a_clean_book_builds_and_needs_no_network(builds, name):
     assert "printed by this clone" in note and "hello" not in note
     assert str(11111**2) not in note and ".png" in note  # values in the middle of a cell are not shown
     front = (site / "book" / "index.html").read_text()
-    assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/tex-svg-full.js" in front
-    assert (site / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 1_000_000
+    assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/startup.js" in front
+    assert all((site / "_static" / "mathjax" / part).stat().st_size > 1000 for part in assets.MATHJAX)
+    assert "thebe" not in front.lower()
+    (icons,) = (site / "_static").glob(assets.ICONS)
+    assert icons.stat().st_size < 150_000 and '"f0c9"' in icons.read_text()  # bars, of the menu
     assert len(list((folder / "_build" / ".jupyter_cache").iterdir())) == 1
 
 

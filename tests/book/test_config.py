@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import api
+import assets
 import pytest
 import surroundings
 import yaml
@@ -63,7 +64,9 @@ def test_only_the_pages_of_the_book_are_read(config):
 def test_nothing_comes_from_or_points_to_another_place(config):
     settings = config["sphinx"]["config"]
     assert settings["intersphinx_mapping"] == {}
-    assert settings["mathjax_path"] == "mathjax/tex-svg-full.js"
+    assert settings["mathjax_path"] == "mathjax/startup.js"
+    loaded = settings["mathjax3_config"]["loader"]["load"]
+    assert {f"{part}.js" for part in loaded} | {"startup.js"} == set(assets.MATHJAX)
     assert "repository" not in config and "launch_buttons" not in config
 
 

@@ -456,7 +456,8 @@ notebook.check("the first-order gradient is off by more than 1 %", wrong_by > 0.
 #
 # What does {prf:ref}`alg-maml` do for $\alpha = 0$? Name the method, then show that the twenty lines agree.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-alpha-zero
 # :class: dropdown
 # ```
@@ -474,14 +475,16 @@ notebook.check("alpha = 0 is pretraining", same)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-first-order
 #
 # Turn the twenty lines into first-order MAML by changing as little as you can, and check the result
 # against `mamlkit.methods.first_order_maml`.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-first-order
 # :class: dropdown
 # ```
@@ -507,14 +510,16 @@ notebook.check("without the graph it is first-order MAML", same)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-toy-steps
 #
 # Where does MAML with $n$ inner steps end on the two quadratic tasks? What happens as $n$ grows, and what
 # if $\alpha > 2 / a_i$ for one of them?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-toy-steps
 # :class: dropdown
 # ```
@@ -542,14 +547,16 @@ print("MAML ends at", ", ".join(f"{closed_form(n):.4f} ({n} steps)" for n in ran
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-sum
 #
 # Suppose the loss sums over the $K$ support points, as in {eq}`eq-mse`, instead of averaging. Which
 # $\alpha$ gives the same adapted parameters? Would it matter if only the query loss were summed?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-sum
 # :class: dropdown
 # ```

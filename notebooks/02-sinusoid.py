@@ -638,7 +638,8 @@ for method, name in ROWS.items():
 # What is the floor for phases in $[0, \pi/2]$? Derive it as in {eq}`eq-floor` and compare with
 # `task_blind_mse` and with a sample.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-floor
 # :class: dropdown
 # ```
@@ -664,14 +665,16 @@ notebook.check("the sample agrees within 4 standard errors", far < 4)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-tuned
 #
 # The pretrained network is fine-tuned with a step of 0.01 for $K = 5$ and 0.02 for $K = 10$ and 20, the
 # values in the legends of Fig. 3 and 6. Is it a fair baseline, or would another step have rescued it?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-tuned
 # :class: dropdown
 # ```
@@ -705,14 +708,16 @@ notebook.check(text, min(after_ten.values()) > 2 * one_step)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-amplitude
 #
 # The paper's interval is over tasks. How much of the mean error comes from the third of the tasks with
 # the largest amplitudes, before and after one step of MAML?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-amplitude
 # :class: dropdown
 # ```
@@ -734,7 +739,8 @@ notebook.check(
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-curvature
 #
@@ -742,7 +748,8 @@ notebook.check(
 # nothing is left of it, at 2 nothing is gained, beyond that it grows. Compute the largest eigenvalue $\lambda_{\max}$ of the support loss's Hessian at both
 # initialisations, on 100 tasks with $K = 10$, for every seed. Is it what MAML has learned?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-curvature
 # :class: dropdown
 # ```

@@ -669,7 +669,8 @@ notebook.check("nobody: below 30 %, little better than a guess", alone < 30)
 # Adapt the live run's network with a step of 0.4 on the *mean* loss. How much accuracy does the misreading cost after
 # one step, and is it made up for by ten?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-omniglot-alpha
 # :label: sol-omniglot-alpha
 # :class: dropdown
@@ -701,17 +702,20 @@ notebook.check("after ten steps less is lost than after one", lost_at_ten.mean()
 # The network was trained so that *one* step of the right length suffices. Shorter steps get close in time: the
 # direction is good, and only the length was wrong. Training with the short step is another matter, since then the
 # initialisation itself is one for short steps.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-omniglot-inductive
 #
 # A user sends one query at a time. Find a company for it that is always at hand and needs no other query. How much of
 # the accuracy comes back?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-omniglot-inductive
 # :label: sol-omniglot-inductive
 # :class: dropdown
@@ -746,13 +750,15 @@ notebook.check(
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-omniglot-count
 #
 # Count the parameters of the 20-way network with pencil and paper, and check with the package.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-omniglot-count
 # :label: sol-omniglot-count
 # :class: dropdown
@@ -771,7 +777,8 @@ notebook.check(f"{by_hand:,} parameters", by_hand == total)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-omniglot-first-order
 #
@@ -779,7 +786,8 @@ notebook.check(f"{by_hand:,} parameters", by_hand == total)
 # two gradients by the cosine of the angle between them, on one meta-batch, at the random initialisation and at the live
 # run's end.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-omniglot-first-order
 # :label: sol-omniglot-first-order
 # :class: dropdown
@@ -805,6 +813,7 @@ notebook.check("both cosines are below 0.9", max(cosines.values()) < 0.9)
 # At an effective inner step of 2.0 the second-order term is no small correction. Nor is it on Mini-ImageNet, where the
 # effective step is 0.05 but five are taken, and where the first-order method does as well all the same:
 # [chapter 4](04-mini-imagenet.ipynb) measures the angle there.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```

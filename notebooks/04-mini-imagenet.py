@@ -477,7 +477,8 @@ notebook.check("with a tenth of the step: both cosines above 0.75", shorter > 0.
 # Count the parameters with pencil and paper. How many of them has the head, and how would that change with Omniglot's mean
 # over the last pixels?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-mini-count
 # :label: sol-mini-count
 # :class: dropdown
@@ -493,17 +494,20 @@ notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head == total)
 
 # %% [markdown]
 # An eighth is in the head. With the mean it would have 5 · (32 + 1) = 165.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-mini-queries
 #
 # The paper's interval is ± 1.84 for 600 tasks. How many tasks would halve it, and how many queries per class would, if queries were
 # independent? Why is the second no way to the same number?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-mini-queries
 # :label: sol-mini-queries
 # :class: dropdown
@@ -512,6 +516,7 @@ notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head == total)
 # The interval is $1.96 \sqrt{p (1 - p) / (600 \cdot 5 Q)}$ as long as queries are independent: four times the tasks, 2,400, or four
 # queries per class. But queries are normalised together. With four per class it is another batch, and so another
 # classifier; {numref}`tab-mini-released` shows what that does here.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```

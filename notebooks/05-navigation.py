@@ -764,7 +764,8 @@ else:
 # Show that the gradient of the outer loss at the sampling parameters is $(I - \alpha H)$ times the REINFORCE gradient of
 # the trajectories $\mathcal{D}'_i$. Which property of the likelihood ratio do you need?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-navigation-reinforce
 # :class: dropdown
 # ```
@@ -785,14 +786,16 @@ notebook.check(
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-navigation-first-order
 #
 # How much of the meta-gradient is lost without the factor $I - \alpha H$? Compare the two directions by their cosine, at the
 # random initialisation and at the end of the live run.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-navigation-first-order
 # :class: dropdown
 # ```
@@ -812,7 +815,8 @@ for name, params in {"random initialisation": theta, "live run": fit.params}.ite
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-navigation-differences
 #
@@ -820,7 +824,8 @@ for name, params in {"random initialisation": theta, "live run": fit.params}.ite
 # / 2\epsilon$, in single precision, with $\epsilon = \epsilon_0 / \lVert \theta \rVert$. Meant was $\epsilon_0 = 10^{-8}$, but through a slip of
 # arguments it is 1 ([Deviations](../book/deviations.md), item 13). Was that harm or luck? Take $v = b$.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-navigation-differences
 # :class: dropdown
 # ```
@@ -855,14 +860,16 @@ notebook.check("1: the error is below 20 %", error[1.0] < 0.2)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-navigation-alpha
 #
 # The policy of the live run has been trained for a step of 0.5. What becomes of its first step in a test with the text's
 # $\alpha = 0.1$? And is a step of 2 better still?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-navigation-alpha
 # :class: dropdown
 # ```

@@ -944,7 +944,8 @@ for setting, name in SETTINGS.items():
 # The paper's random initialisation begins at −35.7 in HalfCheetah direction. A policy with mean 0 and standard deviation 1 would pay how much for
 # its actions, over 200 steps? What is the rest?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-locomotion-random
 # :class: dropdown
 # ```
@@ -977,14 +978,16 @@ env.close()
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-locomotion-start
 #
 # Which return has a runner of the velocity task who knows the goal $g$, pays nothing, and accelerates at a constant rate $b$ until
 # it is reached? Why should the returns of {numref}`fig-locomotion-goals` fall towards fast goals even after adaptation?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-locomotion-start
 # :class: dropdown
 # ```
@@ -1007,14 +1010,16 @@ for tau in (0.01, 0.05):
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-locomotion-episodes
 #
 # A batch is complete when its finished episodes hold 20 × 200 steps. How many episodes of an untrained Ant are that, and what does it mean
 # for a mean return "over 20 trajectories"?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-locomotion-episodes
 # :class: dropdown
 # ```

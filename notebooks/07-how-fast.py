@@ -547,7 +547,8 @@ notebook.check("the update takes less than twice its limit", bound.all())
 #
 # What of {eq}`eq-adjoint` is left in first-order MAML? Change `adjoint_recursion` and check it against the package.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-adjoint-first-order
 # :class: dropdown
 # ```
@@ -576,14 +577,16 @@ notebook.check("the query gradient is first-order MAML's", same)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-adjoint-symmetry
 #
 # Does {eq}`eq-adjoint` need $H$ to be symmetric? What would change if the inner update were not a gradient step but
 # $\phi_{k+1} = \phi_k - \alpha\, u(\phi_k)$ for some other field $u$? Take $u = D g$, a gradient scaled by a fixed diagonal matrix $D$, and then momentum.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-adjoint-symmetry
 # :class: dropdown
 # ```
@@ -593,6 +596,7 @@ notebook.check("the query gradient is first-order MAML's", same)
 # another field it must be a transposed product, in general by differentiation in reverse. With $u = D g$ it is
 # $J^\top v = H D v$, which is forward again, along $D v$. Momentum is no such field, as its update depends on earlier steps: the state is
 # $\phi$ *and* the velocity, and $v$ has a part for each.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```

@@ -604,7 +604,8 @@ notebook.table(
 # How much does pairing help? Take the committed tests of one network with one and with 15 queries per class, and compute the interval of the
 # difference as if the tasks had been different ones.
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-traps-paired
 # :label: sol-traps-paired
 # :class: dropdown
@@ -625,6 +626,7 @@ print(f"correlation over tasks {np.corrcoef(both)[0, 1]:.1f}")
 # %% [markdown]
 # With only five queries a task's accuracy is mostly luck, which the other test does not share, so pairing helps little here. Two *networks* on the same
 # queries share much more.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```

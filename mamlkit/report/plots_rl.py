@@ -43,21 +43,31 @@ def _curve(
 
 
 def return_curves(
-    ax: Axes, ours: Mapping[str, pd.DataFrame], paper: Mapping[str, pd.DataFrame], *, steps: int = 3
+    ax: Axes,
+    ours: Mapping[str, pd.DataFrame],
+    paper: Mapping[str, pd.DataFrame],
+    unfinished: Mapping[str, str] | None = None,
+    *,
+    steps: int = 3,
 ) -> None:
     """Returns after 0, 1, ... gradient steps: ours full, with intervals, the paper's dashed and hollow.
+
+    Ours are in long dashes where the run is not at its end.
 
     Args:
         ax: where to draw.
         ours: method, a key of :data:`mamlkit.report.plots.METHOD_STYLES`, to a frame with ``value`` and
             ``ci95``, indexed by step; without lines the legend says that it was not run.
         paper: the same of the published returns; methods that the paper does not plot may be missing.
+        unfinished: method to how far its run has come, such as ``16 of 500``, for the legend; empty if it is
+            at its end.
         steps: the last step on the axis.
     """
     for method, curve in ours.items():
-        style = METHOD_STYLES[method] | {"linestyle": "-", "zorder": 3}
+        state = (unfinished or {}).get(method)
+        style = METHOD_STYLES[method] | {"linestyle": (0, (7, 3)) if state else "-", "zorder": 3}
         if len(curve):
-            _curve(ax, curve, steps, style, shade=0.2, label=method)
+            _curve(ax, curve, steps, style, shade=0.2, label=f"{method} ({state})" if state else method)
         else:
             ax.plot([], [], **style, label=f"{method} (not run)")
     hollow = {"linestyle": "--", "linewidth": 1.1, "markerfacecolor": "white"}

@@ -59,6 +59,12 @@ def test_return_curves_tell_ours_from_the_papers(ax):
     )
 
 
+def test_an_unfinished_run_is_told_from_a_finished_one(ax):
+    curves = {"MAML": curve(-40.0, -12.0), "pretrained": curve(-41.0, -20.0)}
+    plots_rl.return_curves(ax, curves, {}, {"MAML": "16 of 500", "pretrained": ""})
+    assert lines(ax)["MAML (16 of 500)"].is_dashed() and not lines(ax)["pretrained"].is_dashed()
+
+
 def test_a_policy_that_is_not_adapted_is_a_level(ax):
     plots_rl.return_curves(ax, {"oracle": curve(-2.0)}, {"oracle": curve(-3.0)}, steps=3)
     assert lines(ax)["oracle"].get_xydata().tolist() == [[0, -2], [3, -2]]

@@ -25,7 +25,7 @@
 # What it is about, in a picture after the paper's Fig. 1. Tasks pull in different directions, and no point is the solution of all of
 # them. But from one that is well chosen, a *single step* of gradient descent leads most of the way to the solution of each.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three tasks, quadratic losses in two parameters. Meta-learning moves the initialisation θ (line, from its start to the dot); from there one step on the loss of a task (arrow) leads towards the solution of that task (star).", "name": "fig-idea"}, "image": {"alt": "A plane with three stars far apart. A grey line runs from the upper left to a black dot between them. From the dot three arrows in three colours lead to points close to the three stars.", "width": "440px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three tasks, quadratic losses in two parameters. Meta-learning moves the initialisation θ (line, from its start to the dot); from there one step on the loss of a task (arrow) leads towards the solution of that task (star).", "name": "fig-three-tasks"}, "image": {"alt": "A plane with three stars far apart. A grey line runs from the upper left to a black dot between them. From the dot three arrows in three colours lead to points close to the three stars.", "width": "440px"}}
 import matplotlib.pyplot as plt
 import torch
 

@@ -19,8 +19,8 @@
 #   on the test classes, and shows what other ways of testing them give; puts our
 #   runs and the simple baselines beside the lower half of Table 1; and shows that the first-order gradient, which does as
 #   well, points in another direction;
-# - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day, and its results are
-#   committed as far as it has come;
+# - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day or two, and its results are
+#   committed;
 # - **assumes** [chapter 1](01-twenty-lines.ipynb), and what [chapter 3](03-omniglot.ipynb) says of tasks, of the
 #   inner loss and of batch normalisation.
 # ```
@@ -262,7 +262,7 @@ notebook.box(text, title="Re-evaluation")
 # %% [markdown]
 # ## Our runs beside the paper
 #
-# The lower half of Table 1. A run takes a day or two on one core (the [results page](../book/results.md) has estimates), so most are under way:
+# The lower half of Table 1. A run takes a day or two on one core (the [results page](../book/results.md) has estimates);
 # an unfinished one is *partial*, and compared with nothing yet.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}

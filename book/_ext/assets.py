@@ -1,5 +1,6 @@
 """What pages load: mathematics and icons that work without a network, also from files, and nothing unused."""
 
+import json
 import re
 import shutil
 from importlib.metadata import distribution
@@ -29,6 +30,15 @@ ICONS = "vendor/fontawesome/*/js/all.min.js"
 ICON = re.compile(r'"?([\w-]+)"?:\[\d+,\d+,\[[^\]]*\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
 
 
+# The first cell of a notebook that a reader downloads from its page.
+FIRST_CELL = """\
+This chapter comes from the book *Reproducing MAML* and runs its package, `mamlkit`.
+
+In a clone of the book's repository, `make lab` installs everything and opens JupyterLab; there this chapter
+lies in `notebooks/`. In an environment of your own, `pip install -e .` in the clone installs the package, with
+Python 3.11 to 3.13."""
+
+
 def finish(app, exception) -> None:
     """After a build: copy MathJax's parts, then take from the site what no page uses."""
     if exception or app.builder.format != "html":
@@ -41,6 +51,16 @@ def finish(app, exception) -> None:
         for file in (site / "_static").glob(pattern):
             file.unlink()
     keep_icons(site)
+    for notebook in site.glob("_sources/**/*.ipynb"):
+        introduce(notebook)
+
+
+def introduce(path: Path) -> None:
+    """Put :data:`FIRST_CELL` before a notebook's own cells."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cell = {"cell_type": "markdown", "id": "how-to-run", "metadata": {}, "source": FIRST_CELL}
+    notebook["cells"].insert(0, cell)
+    path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def copy_mathjax(folder: Path) -> None:

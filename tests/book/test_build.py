@@ -135,6 +135,9 @@ def test_a_clean_book_builds_and_needs_no_network(builds, name):
     assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/startup.js" in front
     assert all((site / "_static" / "mathjax" / part).stat().st_size > 1000 for part in assets.MATHJAX)
     assert "thebe" not in front.lower()
+    download = nbformat.read(site / "_sources" / "notebooks" / "note.ipynb", as_version=4)
+    assert download.cells[0].source == assets.FIRST_CELL and len(download.cells) == 3
+    nbformat.validate(download)
     (icons,) = (site / "_static").glob(assets.ICONS)
     assert icons.stat().st_size < 150_000 and '"f0c9"' in icons.read_text()  # bars, of the menu
     assert len(list((folder / "_build" / ".jupyter_cache").iterdir())) == 1

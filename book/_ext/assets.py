@@ -35,8 +35,8 @@ FIRST_CELL = """\
 This chapter comes from the book *Reproducing MAML* and runs its package, `mamlkit`.
 
 In a clone of the book's repository, `make lab` installs everything and opens JupyterLab; there this chapter
-lies in `notebooks/`. In an environment of your own, `pip install -e .` in the clone installs the package, with
-Python 3.11 to 3.13."""
+lies in `notebooks/`. In an environment of your own, `pip install -e .` in the clone installs the package;
+it needs Python 3.11 to 3.13."""
 
 
 def finish(app, exception) -> None:

@@ -49,6 +49,7 @@
 # %%
 import dataclasses
 import math
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,6 +59,7 @@ import torch
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, results
+from mamlkit.report.explore import Curve, explore
 from mamlkit.runs import checkpoints, devices, rederive, seeds, supervised, train
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
@@ -480,11 +482,11 @@ def learner_of(method, shots):
     return supervised.build(test_row, evaluation)
 
 
-def fits(method, support):
+def fits(method, support, steps=(0, 1, 10)):
     learner = learner_of(method, len(support[0]))
     options = dict(inner_lr=learner.inner_lr, inner_steps=learner.inner_steps)
     path = maml.adaptation_path(learner.loss_fn, params[method], support, **options)
-    return {k: learner.model.apply(path[k], grid).detach() for k in (0, 1, 10)}
+    return {k: learner.model.apply(path[k], grid).detach() for k in steps}
 
 
 def wave(points, amplitude=4.0, phase=1.2):
@@ -508,6 +510,30 @@ for line, points in zip(axes, (few, many)):
         ax.label_outer()
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()
+
+# %% [markdown]
+# The same task, step by step. On the site, move the sliders; elsewhere the picture shows the networks before their first step.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+xs, true = grid[::2, 0].tolist(), wave(grid[:, 0])[1][:, 0]
+controls = {"gradient step": [*range(11)], "K": [5, 10], "method": [*params]}
+frames = {}
+for points, (colour, method) in product((few, many), enumerate(params)):
+    fitted = fits(method, wave(points), range(11))
+    support = Curve(points, wave(points)[1][:, 0].tolist(), "", 3, "points")
+    for step, outputs in fitted.items():
+        error = float((outputs[:, 0] - true).square().mean())
+        says = f"{method}, K = {len(points)}, step {step}: error {error:.2f}"
+        fit = Curve(xs, outputs[::2, 0].tolist(), "", colour)
+        frames[step, len(points), method] = [fit, support], says
+explore(
+    controls,
+    frames,
+    axes=("x (rad)", "y"),
+    limits=((-5, 5), (-6, 6)),
+    always=[Curve(xs, true[::2].tolist(), "the wave")],
+    alt="A sine wave, support points on it, and a network's fit, by gradient step.",
+)
 
 # %% [markdown]
 # ### Points in one half of the range

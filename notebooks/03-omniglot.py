@@ -30,6 +30,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from mamlkit import maml, measures, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
 from mamlkit.report import notebook, pages, plots, plots_images, results
+from mamlkit.report.explore import Curve, explore
 from mamlkit.runs import devices, rederive, seeds, supervised, train
 from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
 
@@ -451,6 +453,30 @@ plots_images.drawings(
 axes[0].tick_params(axis="x", rotation=90)
 plots_images.class_probabilities(axes[1:], probabilities, one.query[1])
 plt.show()
+
+# %% [markdown]
+# All twenty tasks, whether they succeed or not: what the network gives to the right class of each query. On the site, move the
+# sliders; elsewhere the picture shows the first task before any step.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+given = vmap(along)(twenty).softmax(-1)  # tasks steps queries classes
+wanted = twenty.query[1][:, None, :, None].expand(-1, 4, -1, 1)
+given = given.gather(-1, wanted)[..., 0]
+frames = {}
+for (task, step), correct in np.ndenumerate(
+    (answers == twenty.query[1][:, None]).sum(-1)
+):
+    says = f"task {task + 1}, step {step}: {correct} of 5 queries right"
+    dots = Curve(range(5), given[task, step].tolist(), "", 0, "points")
+    frames[step, task + 1] = [dots], says
+explore(
+    {"gradient step": [0, 1, 2, 3], "task": [*range(1, 21)]},
+    frames,
+    axes=("the query's class", "probability of the right class"),
+    limits=((-0.5, 4.5), (0, 1)),
+    always=[Curve([-0.5, 4.5], [0.2, 0.2], "guessing", -1, "dashed")],
+    alt="Five dots, one per query: the probability of its class, by gradient step.",
+)
 
 # %% [markdown]
 # ## Our run beside the paper

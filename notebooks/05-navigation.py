@@ -37,6 +37,7 @@ from torch.func import grad, hessian, vmap
 
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_rl, results
+from mamlkit.report.explore import Curve, explore
 from mamlkit.rl import envs, maml_rl, returns
 from mamlkit.rl.navigation import STEP
 from mamlkit.rl.policy import gaussian_mlp
@@ -105,6 +106,32 @@ for line, method in zip(axes, committed):
             ax.set_title(columns[step])
     line[0].set_ylabel(f"{method}\n$y$")
 plt.show()
+
+# %% [markdown]
+# The same with a slider (on the site; elsewhere the picture shows the ways before any step):
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+frames = {}
+for method, by_step in shown.items():
+    for step, found in enumerate(by_step):
+        short = np.mean(
+            [np.linalg.norm(w[-1] - g) for w, g in zip(found, test_goals[FOUR])]
+        )
+        curves = [Curve(*w.T.tolist(), "", colour) for colour, w in enumerate(found)]
+        says = f"{method}, step {step}: the ways end {short:.2f} from their goals on average"
+        frames[step, method] = curves, says
+goals = [Curve([x], [y], "", i, "points") for i, (x, y) in enumerate(test_goals[FOUR])]
+square = Curve(
+    [-0.5, 0.5, 0.5, -0.5, -0.5], [-0.5, -0.5, 0.5, 0.5, -0.5], "", -1, "thin"
+)
+explore(
+    {"gradient step": [0, 1, 2, 3], "method": [*shown]},
+    frames,
+    axes=("x", "y"),
+    limits=((-1.5, 1.5), (-0.75, 0.75)),
+    always=[square, *goals],
+    alt="Ways of a point to four goals, each in the colour of its goal, by gradient step.",
+) if shown else notebook.box("Neither policy was run.")
 
 # %% [markdown]
 # ## What the paper claims

@@ -118,7 +118,7 @@ for method, by_step in shown.items():
             [np.linalg.norm(w[-1] - g) for w, g in zip(found, test_goals[FOUR])]
         )
         curves = [Curve(*w.T.tolist(), "", colour) for colour, w in enumerate(found)]
-        says = f"{method}, step {step}: the ways end {short:.2f} from their goals on average"
+        says = f"{method}, step {step}: the ways end {short:.2f} from their goals"
         frames[step, method] = curves, says
 goals = [Curve([x], [y], "", i, "points") for i, (x, y) in enumerate(test_goals[FOUR])]
 square = Curve(
@@ -130,7 +130,7 @@ explore(
     axes=("x", "y"),
     limits=((-1.5, 1.5), (-0.75, 0.75)),
     always=[square, *goals],
-    alt="Ways of a point to four goals, each in the colour of its goal, by gradient step.",
+    alt="Ways of a point to four goals, in the colours of these, by gradient step.",
 ) if shown else notebook.box("Neither policy was run.")
 
 # %% [markdown]

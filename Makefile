@@ -17,7 +17,8 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make book    execute every notebook and build the site (BUILD=folder for another place)"
+	@echo "make book    execute every notebook and build the site (BUILD=folder for another place;"
+	@echo "             EXECUTE=no shows the committed outputs instead, within a minute)"
 	@echo "make test    check the code, then test the package, the book and the notebooks"
 	@echo "make proofs  the proofs that make test leaves out, since they take long"
 	@echo "make check   format and lint of all Python, in seconds"
@@ -50,6 +51,7 @@ book: $(STAMP)
 	@rm -rf "$(SITE)"
 	$(BIN)/python $(BIN)/jupyter-book build . -n -W --keep-going --all --path-output "$(BUILD)"
 	$(BIN)/python book/_ext/check_site.py "$(SITE)"
+	$(BIN)/python book/_ext/widths.py "$(SITE)"
 	@echo "Front page: $(SITE:./%=%)/book/index.html"
 
 # Of these, what comes after a failure does not run: mend the first before the next.

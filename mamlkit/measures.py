@@ -1,15 +1,32 @@
 """Errors and returns of test tasks over inner steps: means, and which tasks have diverged. No torch here."""
 
-__all__ = ["DIVERGED_MSE", "EXPLODED_MSE", "STEPS_KEPT", "diverged", "statistics"]
+__all__ = ["DIVERGED_MSE", "EXPLODED_MSE", "STEPS_KEPT", "Z95", "diverged", "interval", "statistics"]
 
+import math
 from typing import Any
 
 import numpy as np
 
+Z95 = 1.96  # the paper's interval over 600 tasks
 DECIMALS = 6  # of a committed mean: far below its standard error
 DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
 EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
 STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
+
+
+def interval(values: Any) -> tuple[float, float]:
+    """Mean over tasks, and half of its 95 % interval as the paper has it.
+
+    Args:
+        values: errors, accuracies or returns ``[tasks]``, an array or a tensor.
+
+    Example:
+        >>> interval(np.array([40.0, 60.0]))
+        (50.0, 19.6)
+    """
+    values = np.asarray(values, dtype=float)
+    half = Z95 * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), round(float(half), DECIMALS)
 
 
 def diverged(errors: np.ndarray) -> np.ndarray:

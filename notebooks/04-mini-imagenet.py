@@ -19,20 +19,13 @@
 #   on the test classes, and shows what other ways of testing them give; puts our
 #   runs and the simple baselines beside the lower half of Table 1; and shows that the first-order gradient, which does as
 #   well, points in another direction;
-# - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day, and its results are
-#   committed as far as it has come;
+# - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day or two, and its results are
+#   committed;
 # - **assumes** [chapter 1](01-twenty-lines.ipynb), and what [chapter 3](03-omniglot.ipynb) says of tasks, of the
 #   inner loss and of batch normalisation.
 # ```
-#
-# ## What the paper claims
-#
-# Section 5.2 and the lower half of Table 1 of {cite:t}`finn2017maml`: photographs of one hundred kinds of things, 84 × 84
-# pixels in colour. MAML gets 48.70 ± 1.84 % of the queries of 5-way 1-shot tasks right and 63.11 ± 0.92 % in 5-shot
-# tasks, above matching nets and the meta-learner LSTM {cite:p}`ravi2017optimization`. Leaving out the second
-# derivatives costs next to nothing: 48.07 ± 1.75 % and 63.15 ± 0.91 %.
 
-# %%
+# %% tags=["hide-input"]
 import dataclasses
 import math
 
@@ -41,7 +34,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from mamlkit import methods, tasks
+from mamlkit import measures, methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, pages, plots, plots_images, results
@@ -50,11 +43,24 @@ from mamlkit.tasks.images import nearest_neighbour_accuracy
 
 devices.set_up("cpu")
 plots.use_style()
-
-# %%
 real = tasks.mini_imagenet.available()
 row = paper.get("mini-imagenet-5way-1shot" if real else "textures-5way-1shot")
 released = paper.get("mini-imagenet-released")
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A 5-way 1-shot task, of the stand-in *Textures* (pictures of ImageNet may not be handed on). Top row: the support, one picture of each class. Below: three queries of each class.", "name": "fig-mini-task"}, "image": {"alt": "Five columns of coloured pictures, one class each, under the headings class 0 to class 4. In each column the pattern is the same, while place, size, light and background differ from row to row.", "width": "480px"}}
+pictures = tasks.make("textures", "test", ways=5, shots=1, queries=3)
+task = pictures.sample(seeds.generator(1, "a picture"), 1)
+columns = [task.support[0].view(5, 1, 3, 84, 84), task.query[0].view(5, 3, 3, 84, 84)]
+sheet = torch.cat(columns, 1).transpose(0, 1).movedim(2, -1)  # channels last
+fig, axes = plt.subplots(4, 5, figsize=(5.4, 4.4), dpi=90)
+for line, row_axes in enumerate(axes):
+    for column, ax in enumerate(row_axes):
+        ax.imshow(sheet[line, column])
+        ax.set(xticks=[], yticks=[])
+        if line == 0:
+            ax.set_title(f"class {column}")
+    row_axes[0].set_ylabel("support" if line == 0 else f"query {line}")
+plt.show()
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_data = """This page was built with **Mini-ImageNet**.
@@ -72,6 +78,13 @@ notebook.box(
 )
 
 # %% [markdown]
+# ## What the paper claims
+#
+# Section 5.2 and the lower half of Table 1 of {cite:t}`finn2017maml`: photographs of one hundred kinds of things, 84 × 84
+# pixels in colour. MAML gets 48.70 ± 1.84 % of the queries of 5-way 1-shot tasks right and 63.11 ± 0.92 % in 5-shot
+# tasks, above matching nets and the meta-learner LSTM {cite:p}`ravi2017optimization`. Leaving out the second
+# derivatives costs next to nothing: 48.07 ± 1.75 % and 63.15 ± 0.91 %.
+#
 # ## The data
 #
 # Mini-ImageNet is a part of ImageNet: 100 classes of 600 photographs each, reduced to 84 × 84 pixels without regard
@@ -94,28 +107,9 @@ notebook.table(
 
 # %%
 names = [set(bank.names) for bank in banks.values()]
-notebook.check(
-    "no class is in two splits", len(set.union(*names)) == sum(map(len, names))
-)
+different = len(set.union(*names))
+notebook.check("no class is in two splits", different, "==", sum(map(len, names)))
 notebook.check("64, 16 and 20 classes", list(map(len, names)) == [64, 16, 20])
-
-# %% [markdown]
-# The pictures below are those of the stand-in, whatever this page was built with.
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A 5-way 1-shot task of the stand-in. Top row: the support, one picture of each class. Below: three queries of each class.", "name": "fig-mini-task"}, "image": {"alt": "Five columns of coloured pictures, one class each, under the headings class 0 to class 4. In each column the pattern is the same, while place, size, light and background differ from row to row.", "width": "480px"}}
-pictures = tasks.make("textures", "test", ways=5, shots=1, queries=3)
-task = pictures.sample(seeds.generator(1, "a picture"), 1)
-columns = [task.support[0].view(5, 1, 3, 84, 84), task.query[0].view(5, 3, 3, 84, 84)]
-sheet = torch.cat(columns, 1).transpose(0, 1).movedim(2, -1)  # channels last
-fig, axes = plt.subplots(4, 5, figsize=(5.4, 4.4), dpi=90)
-for line, row_axes in enumerate(axes):
-    for column, ax in enumerate(row_axes):
-        ax.imshow(sheet[line, column])
-        ax.set(xticks=[], yticks=[])
-        if line == 0:
-            ax.set_title(f"class {column}")
-    row_axes[0].set_ylabel("support" if line == 0 else f"query {line}")
-plt.show()
 
 # %% [markdown]
 # ## The network
@@ -128,7 +122,7 @@ plt.show()
 # %%
 model = supervised.build(paper.get("mini-imagenet-5way-1shot")).model
 total = sum(math.prod(shape) for shape in model.shapes.values())
-notebook.check(f"{total:,} parameters, as in the authors' code", total == 32_773)
+notebook.check("parameters, as in the authors' code", total, "==", 32_773)
 
 # %% [markdown]
 # Two settings are in the code and not in the paper. The meta-loss is a *sum* over the 75 queries divided by the shots
@@ -150,9 +144,8 @@ formula = ((17 * n + 31 * h + 7 * w + 101 * c + 13 * h * w) % 256) / 255
 with torch.no_grad():
     logits = model.apply(theta, formula.movedim(-1, 1))
 first = torch.tensor([6.234938, 6.533214, 5.576506, 7.748586, 6.946607])
-notebook.check(
-    "logits of the first image agree to 0.0001", (logits[0] - first).abs().max() < 1e-4
-)
+off = (logits[0] - first).abs().max()
+notebook.check("logits of the first image agree", off, "<", 1e-4)
 
 # %% [markdown]
 # Then the test. It is the ordinary machinery of this book: a row of the table of experiments that is trained for no
@@ -256,8 +249,8 @@ plt.show()
 # %% mystnb={"markdown_format": "myst"}
 if real and results.load(released.name):
     far = rederive.standard_errors(released.name, "Q=1", steps=(1, 10))
-    agree = max(far.values()) < 4
-    notebook.check("fresh tasks agree with the committed numbers, within 4 s.e.", agree)
+    text = "fresh tasks agree with the committed numbers, in standard errors"
+    notebook.check(text, max(far.values()), "<", 4)
     text = f"""After one and ten steps the accuracy on 200 fresh tasks is {far[1]:.1f}
 and {far[10]:.1f} standard errors of the difference away from the committed one."""
 else:
@@ -269,7 +262,7 @@ notebook.box(text, title="Re-evaluation")
 # %% [markdown]
 # ## Our runs beside the paper
 #
-# The lower half of Table 1. A run takes a day or two on one core (the [results page](../book/results.md) has estimates), so most are under way:
+# The lower half of Table 1. A run takes a day or two on one core (the [results page](../book/results.md) has estimates);
 # an unfinished one is *partial*, and compared with nothing yet.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -388,14 +381,9 @@ accuracy["nearest neighbour on pixels"] = (
 
 
 # %%
-def interval(values):
-    """Mean over tasks, and half of its 95 % interval as the paper has it."""
-    return float(values.mean()), float(1.96 * values.std() / math.sqrt(len(values)))
-
-
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": pages.number(*interval(values))}
+    {"5-way 1-shot": name, "accuracy, %": pages.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
@@ -405,11 +393,12 @@ caption = (
 notebook.table(pd.DataFrame(lines), caption, "tab-mini-quick")
 
 # %%
-ours, ours_ci95 = interval(accuracy["MAML, quick"])
-pixels, pixels_ci95 = interval(accuracy["nearest neighbour on pixels"])
-notebook.check("pixels: below 40 %", pixels < 40)
-gap, gap_ci95 = ours - pixels, math.hypot(ours_ci95, pixels_ci95)
-notebook.check("MAML: 5 points above pixels, beyond the interval", gap - 5 > gap_ci95)
+ours, ours_ci95 = measures.interval(accuracy["MAML, quick"])
+pixels, pixels_ci95 = measures.interval(accuracy["nearest neighbour on pixels"])
+notebook.check("pixels: below 40 %", pixels, "<", 40)
+least = ours - pixels - math.hypot(ours_ci95, pixels_ci95)
+text = "MAML: 5 points above pixels, at the lower end of the interval"
+notebook.check(text, least, ">", 5)
 
 # %% [markdown]
 # ## What the second derivatives are worth
@@ -448,13 +437,15 @@ notebook.table(
 # %%
 early, early_ratio = angles["untrained", 0.01]
 late, _ = angles["the authors' weights", 0.01]
-notebook.check("untrained: cosine below 0.4", early < 0.4)
-notebook.check("untrained: the whole gradient is over 3 times as long", early_ratio > 3)
-notebook.check("the authors' weights: cosine between 0.1 and 0.9", 0.1 < late < 0.9)
+notebook.check("untrained: cosine", early, "<", 0.4)
+text = "untrained: the whole gradient is over 3 times as long"
+notebook.check(text, early_ratio, ">", 3)
+notebook.check("the authors' weights: cosine below 0.9", late, "<", 0.9)
+notebook.check("and above 0.1", late, ">", 0.1)
 shorter = min(
     angles[place, 0.001][0] for place in ("untrained", "the authors' weights")
 )
-notebook.check("with a tenth of the step: both cosines above 0.75", shorter > 0.75)
+notebook.check("with a tenth of the step: both cosines", shorter, ">", 0.75)
 
 # %% [markdown]
 # At the beginning of training the two have next to nothing in common, and the whole gradient is so long that the authors'
@@ -482,7 +473,8 @@ notebook.check("with a tenth of the step: both cosines above 0.75", shorter > 0.
 # Count the parameters with pencil and paper. How many of them has the head, and how would that change with Omniglot's mean
 # over the last pixels?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-mini-count
 # :label: sol-mini-count
 # :class: dropdown
@@ -494,21 +486,24 @@ notebook.check("with a tenth of the step: both cosines above 0.75", shorter > 0.
 # %%
 blocks = sum(9 * 32 * channels + 32 + 32 for channels in (3, 32, 32, 32))
 head = 5 * (5 * 5 * 32 + 1)
-notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head == total)
+notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head, "==", total)
 
 # %% [markdown]
 # An eighth is in the head. With the mean it would have 5 · (32 + 1) = 165.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```
-#
+
+# %% [markdown]
 # ```{exercise}
 # :label: ex-mini-queries
 #
 # The paper's interval is ± 1.84 for 600 tasks. How many tasks would halve it, and how many queries per class would, if queries were
 # independent? Why is the second no way to the same number?
 # ```
-#
+
+# %% [markdown]
 # ```{solution-start} ex-mini-queries
 # :label: sol-mini-queries
 # :class: dropdown
@@ -517,6 +512,7 @@ notebook.check(f"{blocks:,} + {head:,} parameters", blocks + head == total)
 # The interval is $1.96 \sqrt{p (1 - p) / (600 \cdot 5 Q)}$ as long as queries are independent: four times the tasks, 2,400, or four
 # queries per class. But queries are normalised together. With four per class it is another batch, and so another
 # classifier; {numref}`tab-mini-released` shows what that does here.
-#
+
+# %% [markdown]
 # ```{solution-end}
 # ```

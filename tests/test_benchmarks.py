@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 
+import finite_differences
 import growth
 import meta_gradient
 import meta_rl
@@ -170,3 +171,20 @@ def test_what_grows_is_one_number_of_a_problem():
 def test_memory_is_measured_in_a_process_of_its_own():
     found = growth._memory("loop", {"tasks": 2, "shots": 10}, "cpu", 1)
     assert 10 < found < 500  # the graph of one task, which is less than what importing the libraries takes
+
+
+def test_differences_become_the_exact_product():
+    """Where no unit crosses its kink, a short difference is the derivative."""
+    generator = torch.Generator().manual_seed(0)
+    policy = gaussian_mlp(3, 2, (5, 4))
+    params = {name: value.double() for name, value in policy.init(generator).items()}
+    draw = lambda *shape: torch.randn(2, 30, *shape, dtype=torch.float64, generator=generator)
+    of_tasks = lambda: Steps(draw(3), draw(2), draw(), torch.full((2, 30), 1 / 30, dtype=torch.float64))
+    before, after = of_tasks(), of_tasks()
+    exact = maml_rl.MetaBatch(policy, params, before, after, 0.1)
+    v = exact.gradient()
+    products = {
+        b: finite_differences.Differences(policy, params, before, after, 0.1, b)(v) for b in (1e-5, 1.0)
+    }
+    off = {base: float((p - exact.fisher(v)).norm() / exact.fisher(v).norm()) for base, p in products.items()}
+    assert off[1e-5] < 1e-6 < 1e-3 < off[1.0]

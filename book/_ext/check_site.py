@@ -137,11 +137,15 @@ def check_page(page: Path, site: Path) -> list[str]:
     return faults
 
 
+def pages_of(site: Path) -> list[Path]:
+    """The pages; the theme keeps templates in ``_static`` that are none."""
+    return [page for page in sorted(site.rglob("*.html")) if site / "_static" not in page.parents]
+
+
 def check_site(site: Path) -> tuple[int, list[str]]:
     """The number of pages, and every fault of the site as ``file: fault``."""
     site = site.resolve()
-    skip = site / "_static"  # the theme keeps templates there that are no pages
-    pages = [page for page in sorted(site.rglob("*.html")) if skip not in page.parents]
+    pages = pages_of(site)
     faults = [f"{page.relative_to(site)}: {fault}" for page in pages for fault in check_page(page, site)]
     for sheet in sorted(site.rglob("*.css")):
         outside = [url for url in CSS_URL.findall(sheet.read_text(encoding="utf-8")) if EXTERNAL.match(url)]

@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: an honest execution cache, local mathematics, text made by the package."""
+"""Sphinx extension of the book: an honest execution cache, and text made by the package."""
 
 import hashlib
 import importlib
@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import platform
 import re
-import shutil
 import sys
 import tomllib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import assets
 import nbformat
 import surroundings
 from jupyter_cache import get_cache
@@ -116,6 +116,16 @@ def set_cache(app, config) -> None:
     db.create_engine = lambda url: create_engine(literal(url))
     folder = Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
     config.nb_execution_cache_path = str(folder)
+    if not executes():
+        config.nb_execution_mode = "off"
+
+
+def executes() -> bool:
+    """Whether notebooks are executed, or their committed outputs shown (``EXECUTE=no``)."""
+    answer = os.environ.get("EXECUTE", "yes")
+    if answer not in ("yes", "no"):
+        raise ExtensionError(f"EXECUTE={answer}, but it must be yes or no")
+    return answer == "yes"
 
 
 def execute_ahead(app, env, docnames) -> None:
@@ -123,6 +133,8 @@ def execute_ahead(app, env, docnames) -> None:
 
     One that fails is left to MyST-NB, which executes it again and says what is wrong.
     """
+    if not executes():
+        return
     cache = get_cache(app.config.nb_execution_cache_path)
     pages = [Path(env.doc2path(name)) for name in docnames]
     lacking = [page for page in pages if page.suffix == ".ipynb" and not is_cached(cache, page)]
@@ -161,19 +173,6 @@ def execute(todo: tuple[Path, int]) -> ExecutionResult | None:
     with suppress(Exception):  # whatever it is, the same will happen to MyST-NB
         done = single_nb_execution(read(page), cwd=str(page.parent), timeout=timeout, allow_errors=False)
         return None if done.err else done
-
-
-def copy_mathjax(app, exception) -> None:
-    """Copy the one MathJax file that needs no other (fonts included), so pages read without a network."""
-    if exception or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / app.config.mathjax_path
-    for file in distribution("sphinx-mathjax-offline").files or []:
-        if file.name == target.name:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.locate(), target)
-            return
-    raise ExtensionError(f"sphinx-mathjax-offline does not hold {target.name}")
 
 
 class FromPackage(SphinxDirective):
@@ -216,7 +215,7 @@ def setup(app):
     surroundings.settle()
     app.connect("config-inited", set_cache, priority=100)
     app.connect("env-before-read-docs", execute_ahead)
-    app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", assets.finish)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("missing-reference", accept_constant)

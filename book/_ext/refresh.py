@@ -28,6 +28,23 @@ def essence(notebook) -> list[tuple]:
     ]
 
 
+def folds(notebook) -> list[dict]:
+    """What JupyterLab is to show folded, as the site does: the ``jupyter`` metadata of every cell.
+
+    That is what tags hide, and all cells from ``solution-start`` to ``solution-end``.
+    """
+    found, solution = [], False
+    for cell in notebook.cells:
+        solution = solution or "{solution-start}" in cell.source
+        tags = {"hide-cell"} if solution else set(cell.metadata.get("tags", []))
+        solution = solution and "{solution-end}" not in cell.source
+        fold = {"source_hidden": True} if tags & {"hide-cell", "hide-input"} else {}
+        if cell.cell_type == "code" and tags & {"hide-cell", "hide-output"}:
+            fold["outputs_hidden"] = True
+        found.append(fold)
+    return found
+
+
 def faults(notebook) -> list[str]:
     """What must not be in a twin: cells not run in order, errors, stderr, timings, widgets."""
     found = []
@@ -49,12 +66,13 @@ def faults(notebook) -> list[str]:
 
 
 def is_current(source: Path) -> bool:
-    """True when the twin holds the same cells as the source and was executed."""
+    """True when the twin holds the same cells as the source, was executed, and is folded as it should be."""
     twin = source.with_suffix(".ipynb")
     if not twin.exists():
         return False
     notebook = nbformat.read(twin, as_version=4)
-    return essence(jupytext.read(source)) == essence(notebook) and not faults(notebook)
+    folded = [cell.metadata.get("jupyter", {}) for cell in notebook.cells] == folds(notebook)
+    return essence(jupytext.read(source)) == essence(notebook) and folded and not faults(notebook)
 
 
 def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
@@ -70,6 +88,9 @@ def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
         key = f"{cell.cell_type}:{cell.source}"
         seen[key] += 1
         cell["id"] = hashlib.sha256(f"{seen[key]}:{key}".encode()).hexdigest()[:8]
+    for cell, fold in zip(notebook.cells, folds(notebook)):
+        if fold:
+            cell.metadata["jupyter"] = fold
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata["kernelspec"] = KERNEL
     notebook.metadata["jupytext"] = {"formats": "ipynb,py:percent"}

@@ -93,7 +93,7 @@ def _project(a: Tensor, n: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`mamlkit.engine.kernels_cpu.normalise`."""
+    """See :func:`mamlkit.engine.kernels_cpu.normalise`; here n and r are kept for z and what is known."""
     variance, mean = torch.var_mean(z, PIXELS, correction=0)
     r = torch.rsqrt(variance + BATCH_NORM_EPS)
     n = (z - _wide(mean)) * _wide(r)
@@ -112,9 +112,9 @@ def normalise_backward(
 
 
 def normalise_tangent(
-    z_dot: Tensor, dz: Tensor, n: Tensor, r: Tensor, where: Tensor, pool: int
+    z_dot: Tensor, dz: Tensor, y: Tensor, n: Tensor, r: Tensor, where: Tensor, shift: Tensor, pool: int
 ) -> tuple[Tensor, ...]:
-    """See :func:`mamlkit.engine.kernels_cpu.normalise_tangent`."""
+    """See :func:`mamlkit.engine.kernels_cpu.normalise_tangent`, with n_dot for z_dot."""
     n_dot, mean_nz = _project(z_dot, n, r)
     return _pick(n_dot, where, pool), n_dot, mean_nz, (dz * z_dot).sum(PIXELS)
 

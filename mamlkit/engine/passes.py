@@ -159,7 +159,7 @@ class Pass:
         m = SimpleNamespace(x=x)
         z = self._product(layer, x, self.weights[layer.weight])
         if layer.shift:
-            m.y, m.n, m.r, m.where = self.kernels.normalise(z, self.weights[layer.shift], layer.pool)
+            m.y, m.z, m.known, m.where = self.kernels.normalise(z, self.weights[layer.shift], layer.pool)
         else:
             bias = self.weights[layer.bias]
             m.y = z.add_(bias if bias.dim() == 1 else bias[:, None, None, None])
@@ -170,7 +170,7 @@ class Pass:
     def _backward(self, layer: Layer, m: SimpleNamespace, d: Tensor, gradients: Params) -> Tensor:
         d = self._into(layer, m, d)
         if layer.shift:
-            known = (m.y, m.n, m.r, m.where, self.weights[layer.shift])
+            known = (m.y, m.z, m.known, m.where, self.weights[layer.shift])
             m.dz, gradients[layer.shift], m.sum_nd = self.kernels.normalise_backward(
                 d, *known, layer.pool, self.keep
             )
@@ -185,8 +185,9 @@ class Pass:
         if x_dot is not None:
             z_dot = self._product(layer, x_dot, self.weights[layer.weight], z_dot)
         if layer.shift:
-            y_dot, m.n_dot, m.mean_nz, m.sum_dzz = self.kernels.normalise_tangent(
-                z_dot, m.dz, m.n, m.r, m.where, layer.pool
+            known = (m.y, m.z, m.known, m.where, self.weights[layer.shift])
+            y_dot, m.z_dot, m.means, m.sum_dzz = self.kernels.normalise_tangent(
+                z_dot, m.dz, *known, layer.pool
             )
         else:
             y_dot = z_dot.add_(v[layer.bias][:, None, None, None])
@@ -199,7 +200,7 @@ class Pass:
     ) -> Tensor:
         d_dot = self._into(layer, m, d_dot)
         if layer.shift:
-            known = m.y, m.n, m.n_dot, m.dz, m.r, m.sum_nd, m.mean_nz, m.sum_dzz, m.where
+            known = m.y, m.z, m.z_dot, m.dz, m.known, m.sum_nd, m.means, m.sum_dzz, m.where
             dz_dot, gradients[layer.shift] = self.kernels.normalise_tangent_backward(
                 d_dot, *known, self.weights[layer.shift], layer.pool
             )

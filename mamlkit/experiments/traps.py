@@ -4,12 +4,17 @@ Networks are narrower and trainings shorter than the paper's, so that each can b
 counts is the difference from the row without the trap, on the same tasks.
 """
 
-__all__ = ["base_of", "rows"]
+__all__ = ["base_of", "is_trap", "rows"]
 
 import dataclasses
 from typing import Any
 
 from mamlkit.experiments.rows import Row
+
+
+def is_trap(name: str) -> bool:
+    """Whether a row of that name is a training of this kind, with its trap or without."""
+    return name.startswith("trap-")
 
 
 def base_of(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import Evaluation, Experiment, PolicyEvaluation, Row
+from mamlkit.experiments.traps import is_trap
 from mamlkit.report import results
 from mamlkit.report.inventory import MSE_STEPS, state_of
 from mamlkit.report.pages import badge, measured_effect, number, numbered, printed_table
@@ -110,7 +111,7 @@ def queries() -> str:
     """What more queries per class do to the accuracy of the same parameters."""
     sentences = []
     for row in ROWS.values():
-        if not isinstance(row, Row) or row.family != "omniglot" or row.name.startswith("trap-"):
+        if not isinstance(row, Row) or row.family != "omniglot" or is_trap(row.name):
             continue
         tests = {e.name: e for e in row.evaluations}
         if not {"Q=K", "Q=15"} <= tests.keys():

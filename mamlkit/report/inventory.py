@@ -9,29 +9,41 @@ __all__ = [
     "beyond_rows",
     "experiment_list",
     "front_page",
-    "origins",
     "state_of",
     "tally",
+    "verdict_bar",
     "verdicts",
     "where_seeds_matter",
 ]
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from string import ascii_lowercase
 
 import numpy as np
+import pandas as pd
 
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
+from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT
-from mamlkit.report import results
-from mamlkit.report.pages import GROUPS, badge, decimals, group, number, numbered, printed_table, step_words
-from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, verdict
+from mamlkit.report import forest, results
+from mamlkit.report.pages import (
+    GROUPS,
+    badge,
+    decimals,
+    group,
+    number,
+    numbered,
+    over,
+    printed_table,
+    step_words,
+)
+from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, WIDE, WORDS, verdict
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
-OWN_VERDICTS = ["reproduced", "consistent", "differs", "partial", "stale", "not run"]
+OWN_VERDICTS = [*WORDS, "partial", "stale", "not run"]
 
 # Setting of a published number -> a word in the name of its chapter.
 CHAPTERS = {
@@ -98,7 +110,7 @@ def _curve(
 def beyond_rows() -> str:
     """Experiments that the paper has no number of; those of traps have a table of their own."""
     published = set(results.published().row)
-    wanted = lambda row, e: row.name not in published and not row.name.startswith("trap-")
+    wanted = lambda row, e: row.name not in published and not is_trap(row.name)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 
 
@@ -108,45 +120,6 @@ def beyond_evaluations() -> str:
     rows, pairs = set(paper.row), set(zip(paper.row, paper.evaluation))
     wanted = lambda row, e: row.name in rows and (row.name, e.name) not in pairs
     return _curves(wanted, "The paper's experiments in other tests", "beyond-evaluations")
-
-
-def origins() -> str:
-    """Where our numbers come from: runs with the same origin share a line."""
-    folders = {path.parent.name for path in (places.repository() / "data" / "results").glob("*/seed*.json")}
-    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for name in [*(n for n in ROWS if n in folders), *sorted(folders - ROWS.keys())]:
-        for result in results.load(name):
-            alike.setdefault((name, *_origin(result).values()), []).append(result)
-    if not alike:
-        return "No result has been committed yet.\n"
-    lines = []
-    for (name, *_), found in alike.items():
-        where = _origin(found[0])
-        line = {"experiment": f"`{name}`", "seeds": ", ".join(str(result["seed"]) for result in found)}
-        line |= where | {"time": ", ".join(results.duration(result["seconds"]) for result in found)}
-        lines.append(line | {"versions": line.pop("versions")})
-    caption = "Origins of our numbers; one training time per seed."
-    return numbered(lines, caption, "tab-origins", ["iterations"])
-
-
-def _origin(result: dict[str, Any]) -> dict[str, str]:
-    """How far a run has come, and what was at work on it."""
-    parts = result["origin"]
-    commits = (part["commit"] for part in parts)
-    versions = (", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in parts)
-    return {
-        "iterations": f"{result['iterations_done']:,}",
-        "commit": _then(f"`{c[:7]}`" + ("+" if c.endswith("+changes") else "") for c in commits),
-        "date": _then(part["date"] for part in parts),
-        "device": _then(part["device"] for part in parts),
-        "processor": _then(part["processor"] for part in parts),
-        "versions": _then(versions),
-    }
-
-
-def _then(values: Iterable[str]) -> str:
-    """What changed while a run went on from machine to machine, in order."""
-    return ", then ".join(dict.fromkeys(values))
 
 
 def experiment_list() -> str:
@@ -172,7 +145,8 @@ def verdicts() -> str:
     meanings = {
         "reproduced": "the 95 % interval of the difference (ours less the paper's) lies inside the margin",
         "consistent": "it contains zero but reaches beyond the margin",
-        "differs": "neither",
+        "inconclusive": f"so it does, but its half-width is above {WIDE:g} margins: it says next to nothing",
+        "differs": "it does not contain zero, and reaches beyond the margin",
         "partial": "training has stopped after n of N iterations; ours and the difference are shown, but "
         "not judged",
         "not run": "there is no committed result",
@@ -194,21 +168,68 @@ def front_page() -> str:
     found = printed_table()
     own = found[found.method.str.startswith("MAML")]
     last = own.groupby(["setting", "method"], sort=False).step.transform("max")
-    lines = []
+    lines, notes = [], _Notes()
     for _, line in own[own.step == last].iterrows():
         variant = line.method.removeprefix("MAML").replace(" first", ", first")
         lines.append(
             {
                 "experiment": line.setting[0].upper() + line.setting[1:] + variant,
-                "in the paper": f"{line.place}: {results.UNITS[line.metric]}",
-                "paper": line.printed,
-                "ours": number(line.ours, line.ours_ci95),
                 "verdict": badge(line.verdict),
-                "chapter": _chapter(line.setting),
+                "paper": line.printed,
+                "ours": f"{number(line.ours, line.deciding_ci95)} {notes.marks(line)}".strip(),
+                "more": f"{line.place}, {_chapter(line.setting)}".rstrip(", "),
             }
         )
-    what = "MAML in every experiment of the paper, after the last step that the paper reports"
-    return numbered(lines, f"{what}; ± is a 95 % interval over test tasks.", "tab-glance")
+    what = (
+        "MAML in every experiment of the paper, after the last step that the paper reports: mean squared "
+        "error of sinusoids, accuracy in % of images, return of policies; ± is a 95 % interval."
+    )
+    table = numbered(lines, what, "tab-glance")
+    return f"{table}\n{notes}"
+
+
+class _Notes:
+    """What a sceptic wants to know of a number: marks for the table, and the sentences below it."""
+
+    def __init__(self) -> None:
+        self.sentences: dict[str, str] = {}
+
+    def marks(self, line: pd.Series) -> str:
+        """The letters of the notes that apply to a line of ours; nothing where there is none."""
+        if pd.isna(line.ours):
+            return ""
+        if line.seeds == 1:
+            said = [
+                "One training run: the interval is over test tasks and does not say what another run gives."
+            ]
+        elif over(line).startswith("seeds"):
+            said = [
+                f"The interval over {line.seeds:.0f} training runs, which is wider than that over test tasks."
+            ]
+        else:
+            said = [f"{line.seeds:.0f} training runs; the interval over test tasks is the wider one."]
+        if line.diverged:
+            said.append(
+                f"{line.diverged:.0f} of {line.tasks:,.0f} test tasks are left out of the mean, since "
+                f"gradient descent diverged on them; the median over all is {line['median']:.2f}. The rule "
+                "for what counts as diverged was settled after results were known."
+            )
+        letters = [self.sentences.setdefault(words, ascii_lowercase[len(self.sentences)]) for words in said]
+        return f"[{' '.join(letters)}]{{.note}}"
+
+    def __str__(self) -> str:
+        lines = [f"[{letter}]{{.note}} {words}" for words, letter in self.sentences.items()]
+        settled = (
+            "The margins are older than most results; *inconclusive* was told apart from *consistent* after "
+            "they were known, and took from the latter."
+        )
+        return "\n\n".join([*lines, settled]) + "\n"
+
+
+def verdict_bar() -> str:
+    """How many of the paper's own numbers have which verdict."""
+    found = printed_table()
+    return forest.bar(found.verdict[~found.quoted])
 
 
 def _chapter(setting: str) -> str:
@@ -232,11 +253,7 @@ def tally() -> str:
             {"part": f"{place}: {caption.partition(' (')[0]}"}
             | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]}
         )
-    words = [
-        w
-        for w in [*OWN_VERDICTS, "quoted"]
-        if w in ("reproduced", "consistent", "differs", "not run", "quoted") or (word == w).any()
-    ]
+    words = [w for w in [*OWN_VERDICTS, "quoted"] if w in (*WORDS, "not run", "quoted") or (word == w).any()]
     lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
     return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
 

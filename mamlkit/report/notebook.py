@@ -3,11 +3,15 @@
 __all__ = ["answer", "box", "check", "markdown", "markdown_table", "source", "table"]
 
 import inspect
+import operator
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
+
+# What `check` can ask of a number and its bound.
+RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 
 
 def markdown(text: str) -> Any:
@@ -54,11 +58,46 @@ def box(text: str, kind: str = "note", title: str = "") -> Any:
     return markdown(f":::{head}\n{text}\n:::")
 
 
-def check(claim: str, holds: bool) -> None:
-    """State a claim and fail the page if it does not hold. What is printed does not depend on the machine."""
+def check(claim: str, measured: Any, relation: str | None = None, bound: float | None = None) -> None:
+    """State a claim with the number behind it, and fail the page if it does not hold.
+
+    A number may differ a little between machines; the tests of the notebooks, which compare what two of them
+    printed, leave it out.
+
+    Args:
+        claim: in words.
+        measured: a number (or an array or tensor that holds a single one) or, of a claim about no number such
+            as that two tensors are equal, whether it holds.
+        relation: one of :data:`RELATIONS`, in which the number must be to the bound; None for what is no
+            number.
+        bound: what the number is held against.
+
+    Raises:
+        AssertionError: the claim does not hold.
+        ValueError: a number without relation and bound, either with a truth value, or another relation.
+
+    Example:
+        >>> check("MAML beats guessing by 5 points or more", 27.31, ">=", 5)
+        holds: MAML beats guessing by 5 points or more (27.3 >= 5)
+    """
+    value = measured.item() if hasattr(measured, "item") else measured
+    if isinstance(value, bool) and relation is None and bound is None:
+        holds, numbers = value, ""
+    elif isinstance(value, bool) or bound is None or relation not in RELATIONS:
+        raise ValueError(
+            f"check({claim!r}, {value!r}, relation={relation!r}, bound={bound!r}): give a number, one of "
+            f"{', '.join(RELATIONS)} and a bound, or only whether the claim holds"
+        )
+    else:
+        holds, numbers = RELATIONS[relation](value, bound), f" ({_short(value)} {relation} {_short(bound)})"
     if not holds:
-        raise AssertionError(f"does not hold: {claim}")
-    print(f"holds: {claim}")
+        raise AssertionError(f"does not hold: {claim}{numbers}")
+    print(f"holds: {claim}{numbers}")
+
+
+def _short(number: float) -> str:
+    """With three significant digits; integers, and what is 1,000 or more, without any after the point."""
+    return f"{number:,.0f}" if abs(number) >= 1000 or isinstance(number, int) else f"{number:.3g}"
 
 
 def answer(

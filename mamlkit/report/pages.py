@@ -16,6 +16,7 @@ __all__ = [
     "number",
     "numbered",
     "omniglot",
+    "over",
     "printed_table",
     "side_by_side",
     "step_words",
@@ -30,13 +31,16 @@ import pandas as pd
 
 from mamlkit import places
 from mamlkit.experiments.paper import HOURS
-from mamlkit.report import results
+from mamlkit.report import forest, results
 from mamlkit.report.notebook import markdown_table
+from mamlkit.report.origins import anchor
 
 # absent while nothing was run
 OURS = (
     "ours",
     "ours_ci95",
+    "deciding_ci95",
+    "median",
     "seed_sd",
     "seed_ci95",
     "seeds",
@@ -46,7 +50,7 @@ OURS = (
     "tasks",
 )
 # columns that are set to the right
-NUMBERS = ("steps", "paper", "ours", "over seeds", "difference", "diverged")
+NUMBERS = ("steps", "paper", "ours", "median", "difference", "diverged")
 
 # The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
@@ -78,11 +82,14 @@ def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
+    >>> number(-0.04, 5.7, signed=True)
+    '0.0 ± 5.7'
     """
     if math.isnan(value):
         return ""
     digits = decimals(ci95)
-    text = f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    value = round(value, digits)
+    text = f"{value or 0.0:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
     return text if math.isnan(ci95) else f"{text} ± {ci95:.{digits}f}"
 
 
@@ -152,9 +159,15 @@ def _paper_tables(*names: str) -> str:
         part, caption = group(found, name), GROUPS[name][-1]
         run = part.ours.notna()
         if run.any():
-            tables.append(numbered(_beside(part[run]), f"{caption}.", f"tab-results-{name}"))
+            tables.append(forest.plot(part[run]))
+            lines, basis = _beside(part[run]), ""
+            if len({line["interval over"] for line in lines}) == 1:
+                basis = f"; the interval of ours is over {lines[0]['interval over']}"
+                lines = _without_constant(lines, "interval over")
+            tables.append(numbered(lines, f"{caption}{basis}.", f"tab-results-{name}"))
         if (rest := part[~run & (part.row != "")]).size:
-            tables.append(numbered(_to_run(rest), f"{caption}, not run.", f"tab-not-run-{name}"))
+            missing = f"{caption}, not run; python -m mamlkit run NAME runs it."
+            tables.append(numbered(_to_run(rest), missing, f"tab-not-run-{name}"))
         if (rest := part[(part.row == "") & ~part.quoted]).size:
             without = f"{caption}, without an experiment of ours."
             tables.append(numbered(_crosswise(rest), without, f"tab-without-{name}"))
@@ -164,36 +177,52 @@ def _paper_tables(*names: str) -> str:
     return "\n".join(tables)
 
 
-def _beside(part: pd.DataFrame) -> list[dict[str, str]]:
-    """One line per number."""
+def _beside(part: pd.DataFrame, linked: bool = True) -> list[dict[str, str]]:
+    """One line per number; the method leads to the origin of ours where the page has it."""
     lines = [
-        {
-            "setting": line.setting,
-            "method": line.method,
-            "steps": str(line.step),
+        _which(line)
+        | {
+            "method": f"[{line.method}](#{anchor(line.row)})" if linked else line.method,
             "paper": line.printed,
-            "ours": number(line.ours, line.ours_ci95),
-            "difference": number(line.difference, line.difference_ci95, signed=True),
-            "verdict": badge(line.verdict),
-            "over seeds": f"{line.seed_sd:.{decimals(line.ours_ci95)}f}" if line.seeds > 1 else "",
+            "ours": number(line.ours, line.deciding_ci95),
+            "interval over": over(line),
+            "median": f"{line['median']:.{decimals(line.ours_ci95)}f}" if line.diverged else "",
             "diverged": f"{line.diverged:.0f} of {line.tasks:,.0f}" if line.diverged else "",
-            "origin": f"`{line.row}`",
+            "difference": number(line.difference, line.difference_ci95, signed=True),
         }
         for _, line in part.iterrows()
     ]
     return _without_constant(lines, "setting")
 
 
+def over(line: pd.Series) -> str:
+    """What the interval that decides is over: test tasks or seeds, and how many seeds there are.
+
+    Args:
+        line: of :func:`printed_table`.
+    """
+    if line.seeds == 1:
+        return "tasks, 1 seed"
+    return f"{'seeds' if line.deciding_ci95 > line.ours_ci95 else 'tasks'}, {line.seeds:.0f} seeds"
+
+
+def _which(line: pd.Series) -> dict[str, str]:
+    """The first columns: what the number is of, and what is said of it, so that a narrow screen shows it."""
+    return {
+        "setting": line.setting,
+        "method": line.method,
+        "steps": str(line.step),
+        "verdict": badge(line.verdict),
+    }
+
+
 def _to_run(part: pd.DataFrame) -> list[dict[str, str]]:
     """One line per number that we have an experiment of, but no result: how to get it, and in what time."""
     lines = [
-        {
-            "setting": line.setting,
-            "method": line.method,
-            "steps": str(line.step),
+        _which(line)
+        | {
             "paper": line.printed,
-            "verdict": badge(line.verdict),
-            "command": f"`python -m mamlkit run {line.row}`",
+            "name": f"`{line.row}`",
             "takes about": HOURS.get(line.row, ""),
         }
         for _, line in part.iterrows()
@@ -240,7 +269,8 @@ def side_by_side(
         other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
         others.append(other[[bool(results.load(row)) for row in other.row]])
     part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
-    return pd.DataFrame(_beside(printed_table(part))).drop(columns=["over seeds", "diverged", "origin"])
+    lines = _beside(printed_table(part), linked=False)
+    return pd.DataFrame(lines).drop(columns=["interval over", "median", "diverged"])
 
 
 def omniglot() -> str:

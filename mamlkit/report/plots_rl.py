@@ -24,6 +24,9 @@ STEP_STYLES: tuple[dict[str, Any], ...] = (
     {"color": COLOURS["blue"], "linestyle": "-", "label": "3 steps"},
 )
 
+# One colour per goal.
+GOAL_COLOURS = ("blue", "vermillion", "green", "purple")
+
 
 def _curve(
     ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], shade: float, **look: Any
@@ -40,21 +43,31 @@ def _curve(
 
 
 def return_curves(
-    ax: Axes, ours: Mapping[str, pd.DataFrame], paper: Mapping[str, pd.DataFrame], *, steps: int = 3
+    ax: Axes,
+    ours: Mapping[str, pd.DataFrame],
+    paper: Mapping[str, pd.DataFrame],
+    unfinished: Mapping[str, str] | None = None,
+    *,
+    steps: int = 3,
 ) -> None:
     """Returns after 0, 1, ... gradient steps: ours full, with intervals, the paper's dashed and hollow.
+
+    Ours are in long dashes where the run is not at its end.
 
     Args:
         ax: where to draw.
         ours: method, a key of :data:`mamlkit.report.plots.METHOD_STYLES`, to a frame with ``value`` and
             ``ci95``, indexed by step; without lines the legend says that it was not run.
         paper: the same of the published returns; methods that the paper does not plot may be missing.
+        unfinished: method to how far its run has come, such as ``16 of 500``, for the legend; empty if it is
+            at its end.
         steps: the last step on the axis.
     """
     for method, curve in ours.items():
-        style = METHOD_STYLES[method] | {"linestyle": "-", "zorder": 3}
+        state = (unfinished or {}).get(method)
+        style = METHOD_STYLES[method] | {"linestyle": (0, (7, 3)) if state else "-", "zorder": 3}
         if len(curve):
-            _curve(ax, curve, steps, style, shade=0.2, label=method)
+            _curve(ax, curve, steps, style, shade=0.2, label=f"{method} ({state})" if state else method)
         else:
             ax.plot([], [], **style, label=f"{method} (not run)")
     hollow = {"linestyle": "--", "linewidth": 1.1, "markerfacecolor": "white"}
@@ -89,37 +102,35 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
 
 
 def trajectories(
-    ax: Axes, goal: ArrayLike, paths: Sequence[Sequence[ArrayLike]], *, half_side: float | None = 0.5
+    ax: Axes, goals: ArrayLike, ways: Sequence[ArrayLike], *, half_side: float | None = 0.5
 ) -> None:
-    """Ways of a point through the plane, before and after gradient steps on its task.
+    """Ways of a point from the origin to goals in the plane, each in the colour of its goal.
 
     Args:
         ax: where to draw.
-        goal: where it should go, ``[2]``.
-        paths: after 0, 1, ... steps (three at most) some ways of the point, each ``[points, 2]``.
+        goals: where they should go, ``[goals, 2]``, as many as there are colours at most.
+        ways: one for each goal, ``[points, 2]``.
         half_side: of the square that goals are drawn from, outlined; None leaves it out.
     """
-    if len(paths) > len(STEP_STYLES):
+    goals = np.asarray(goals, dtype=float)
+    if len(ways) != len(goals) or len(goals) > len(GOAL_COLOURS):
         raise ValueError(
-            f"{len(paths)} sets of paths, but {len(STEP_STYLES)} can be told apart; give those of 0 "
-            f"to {len(STEP_STYLES) - 1} steps"
+            f"{len(ways)} ways to {len(goals)} goals, but each goal has one way, and {len(GOAL_COLOURS)} can "
+            "be told apart"
         )
     if half_side is not None:
         corner, side = (-half_side, -half_side), 2 * half_side
         ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#BFBFBF", linewidth=0.8))
-    for style, ways in zip(STEP_STYLES, paths):
-        for number, way in enumerate(ways):
-            look = style | ({} if number == 0 else {"label": "_"})
-            ax.plot(*np.asarray(way, dtype=float).T, linewidth=0.9, **look)
-    ax.plot(0, 0, marker="s", color=COLOURS["black"], linestyle="none", markersize=4, label="start")
     star: dict[str, Any] = {
         "marker": "*",
         "markersize": 12,
         "markeredgecolor": "black",
         "markeredgewidth": 0.6,
     }
-    star |= {"color": COLOURS["vermillion"], "linestyle": "none", "zorder": 5}
-    ax.plot(*np.asarray(goal, dtype=float), **star, label="goal")
+    for name, goal, way in zip(GOAL_COLOURS, goals, ways):
+        ax.plot(*np.asarray(way, dtype=float).T, color=COLOURS[name], linewidth=0.9)
+        ax.plot(*goal, color=COLOURS[name], linestyle="none", zorder=5, **star)
+    ax.plot(0, 0, marker="s", color=COLOURS["black"], linestyle="none", markersize=4)
     ax.set(xlabel="$x$", ylabel="$y$", aspect="equal")
 
 

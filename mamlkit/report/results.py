@@ -29,10 +29,9 @@ from scipy import special  # scipy.stats takes a second to import
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
-from mamlkit.measures import STEPS_KEPT, diverged
+from mamlkit.measures import STEPS_KEPT, Z95, diverged
 from mamlkit.report.verdicts import margin, paper_curves, verdict
 
-Z95 = 1.96  # the paper's interval over 600 tasks
 # of a result
 PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
 UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}
@@ -124,6 +123,7 @@ class Summary:
             +-.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
+        median: over the tasks of all seeds, with those that have diverged.
         seeds: which seeds.
         tasks: test tasks of each seed.
         diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.diverged`).
@@ -135,6 +135,7 @@ class Summary:
     ci95: float
     seed_sd: float
     seed_ci95: float
+    median: float
     seeds: tuple[int, ...]
     tasks: int
     diverged: int
@@ -185,6 +186,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     at = step if metric == "return" else STEPS_KEPT.index(step)
     of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
+    everything = per_task[..., at]
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
@@ -199,6 +201,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         ci95=ci95,
         seed_sd=seed_sd,
         seed_ci95=seed_ci95,
+        median=float(np.median(np.where(np.isfinite(everything), everything, np.inf))),
         seeds=seeds,
         tasks=curves[0]["tasks"],
         diverged=sum(curve["diverged"][step] for curve in curves),
@@ -226,8 +229,9 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
         lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if
             None.
 
-    The interval of the difference is the wider of ours over tasks and, where there are several seeds, ours
-    over seeds, together with the paper's where it gives one.
+    Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
+    seeds, that over seeds. The interval of the difference is this one together with the paper's where it
+    gives one.
     """
     paper, found = published(), []
     drawn = paper_curves(paper)
@@ -238,12 +242,13 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
         entry["verdict"] = "not run"
         if ours:
             difference = ours.value - line.value
-            widest = np.fmax(ours.ci95, ours.seed_ci95)  # over tasks or over seeds, whichever says less
-            ci95 = math.hypot(widest, 0.0 if math.isnan(line.ci95) else line.ci95)
-            entry |= {"ours": ours.value, "ours_ci95": ours.ci95}
+            deciding = float(np.fmax(ours.ci95, ours.seed_ci95))
+            ci95 = math.hypot(deciding, 0.0 if math.isnan(line.ci95) else line.ci95)
+            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "deciding_ci95": deciding}
             entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
+            entry |= {"median": ours.median}
             entry["verdict"] = (
                 verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             )

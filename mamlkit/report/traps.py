@@ -26,8 +26,8 @@ from scipy import special
 
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import Row
-from mamlkit.experiments.traps import base_of
-from mamlkit.measures import STEPS_KEPT
+from mamlkit.experiments.traps import base_of, is_trap
+from mamlkit.measures import STEPS_KEPT, Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.pages import badge, decimals, measured_effect, number, numbered
@@ -82,7 +82,7 @@ def effect(name: str, base: str, test: str, base_test: str | None = None) -> Eff
     if len(seeds) > 1:
         error = float(of_seeds.std(ddof=1)) / math.sqrt(len(seeds))
         seed_ci95 = float(special.stdtrit(len(seeds) - 1, 0.975)) * error
-    return Effect(float(of_seeds.mean()), results.Z95 * math.sqrt(variance), seed_ci95, seeds, paired)
+    return Effect(float(of_seeds.mean()), Z95 * math.sqrt(variance), seed_ci95, seeds, paired)
 
 
 def _accuracies(name: str, test: str, seeds: tuple[int, ...]) -> np.ndarray:
@@ -107,7 +107,7 @@ def rows() -> list[Row]:
     return [
         row
         for row in ROWS.values()
-        if isinstance(row, Row) and row.name.startswith("trap-") and row.name != base_of(row.name)
+        if isinstance(row, Row) and is_trap(row.name) and row.name != base_of(row.name)
     ]
 
 

@@ -1,6 +1,15 @@
 """What a difference from the paper says: margins that matter, and verdicts. No torch here."""
 
-__all__ = ["ACCURACY_MARGIN", "MSE_MARGIN", "RETURN_MARGIN", "margin", "paper_curves", "verdict"]
+__all__ = [
+    "ACCURACY_MARGIN",
+    "MSE_MARGIN",
+    "RETURN_MARGIN",
+    "WIDE",
+    "WORDS",
+    "margin",
+    "paper_curves",
+    "verdict",
+]
 
 import math
 
@@ -9,16 +18,19 @@ import pandas as pd
 ACCURACY_MARGIN = 1.0  # percentage points
 MSE_MARGIN = 0.10  # of the published error
 RETURN_MARGIN = 0.10  # of what the paper gains in its first step
+WIDE = 3.0  # margins: an interval of a larger half-width says nothing
+WORDS = ("reproduced", "consistent", "inconclusive", "differs")
 
 
 def verdict(difference: float, ci95: float, margin: float) -> str:
     """What an interval of the difference (ours less the paper's) says, given the margin that matters.
 
     *reproduced*: it lies inside the margin. *consistent*: it contains zero but reaches beyond the margin.
-    *differs*: neither.
+    *inconclusive*: so it does, but its half-width is more than :data:`WIDE` margins, so that it would contain
+    zero beside large differences as well. *differs*: it does not contain zero, and reaches beyond the margin.
 
-    >>> verdict(0.2, 0.5, 1.0), verdict(0.2, 1.5, 1.0), verdict(2.0, 0.5, 1.0)
-    ('reproduced', 'consistent', 'differs')
+    >>> verdict(0.2, 0.5, 1.0), verdict(0.2, 1.5, 1.0), verdict(0.2, 3.5, 1.0), verdict(2.0, 0.5, 1.0)
+    ('reproduced', 'consistent', 'inconclusive', 'differs')
     """
     if not (math.isfinite(difference) and ci95 >= 0 and margin > 0):
         raise ValueError(
@@ -27,7 +39,9 @@ def verdict(difference: float, ci95: float, margin: float) -> str:
     low, high = difference - ci95, difference + ci95
     if -margin <= low and high <= margin:
         return "reproduced"
-    return "consistent" if low <= 0 <= high else "differs"
+    if not low <= 0 <= high:
+        return "differs"
+    return "consistent" if ci95 <= WIDE * margin else "inconclusive"
 
 
 def paper_curves(paper: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:

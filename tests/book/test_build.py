@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import assets
 import mamlbook
 import nbformat
 import pytest
 from jupyter_cache import get_cache
 from myst_nb.core.config import NbParserConfig
 from myst_nb.core.execute import create_client
+from sphinx.errors import ExtensionError
 
 import made_clone
 from mamlkit import places
@@ -130,8 +132,14 @@ def test_a_clean_book_builds_and_needs_no_network(builds, name):
     assert "printed by this clone" in note and "hello" not in note
     assert str(11111**2) not in note and ".png" in note  # values in the middle of a cell are not shown
     front = (site / "book" / "index.html").read_text()
-    assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/tex-svg-full.js" in front
-    assert (site / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 1_000_000
+    assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/startup.js" in front
+    assert all((site / "_static" / "mathjax" / part).stat().st_size > 1000 for part in assets.MATHJAX)
+    assert "thebe" not in front.lower()
+    download = nbformat.read(site / "_sources" / "notebooks" / "note.ipynb", as_version=4)
+    assert download.cells[0].source == assets.FIRST_CELL and len(download.cells) == 3
+    nbformat.validate(download)
+    (icons,) = (site / "_static").glob(assets.ICONS)
+    assert icons.stat().st_size < 150_000 and '"f0c9"' in icons.read_text()  # bars, of the menu
     assert len(list((folder / "_build" / ".jupyter_cache").iterdir())) == 1
 
 
@@ -160,6 +168,32 @@ def test_notebooks_are_executed_side_by_side_and_one_that_fails_is_left(tmp_path
     config = NbParserConfig(execution_mode="cache", execution_cache_path=kept)
     with caplog.at_level("INFO"), create_client(mamlbook.read(pages["a"]), pages["a"], config, LOG):
         assert "Using cached notebook" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "mode", "executed"), [(None, "cache", True), ("yes", "cache", True), ("no", "off", False)]
+)
+def test_committed_outputs_are_shown_when_asked_for(tmp_path, monkeypatch, answer, mode, executed):
+    monkeypatch.setenv("JOBS", "2")
+    monkeypatch.delenv("EXECUTE", raising=False)
+    if answer:
+        monkeypatch.setenv("EXECUTE", answer)
+    config = SimpleNamespace(nb_execution_mode="cache", nb_execution_timeout=300)
+    app = SimpleNamespace(outdir=str(tmp_path / "html"), srcdir=str(ROOT), config=config)
+    mamlbook.set_cache(app, config)
+    assert config.nb_execution_mode == mode
+    pages = {name: tmp_path / f"{name}.ipynb" for name in "ab"}
+    for name, page in pages.items():
+        code = f"from pathlib import Path; Path('{name}.ran').touch()"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), page)
+    mamlbook.execute_ahead(app, SimpleNamespace(doc2path=pages.get), [*pages])
+    assert [(tmp_path / f"{name}.ran").exists() for name in pages] == [executed, executed]
+
+
+def test_another_answer_is_refused(monkeypatch):
+    monkeypatch.setenv("EXECUTE", "0")
+    with pytest.raises(ExtensionError, match="EXECUTE=0, but it must be yes or no"):
+        mamlbook.executes()
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """``_config.yml`` and ``_toc.yml``: jupyter-book ignores a mistyped key, so the keys are held here."""
 
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+import api
+import assets
 import pytest
 import surroundings
 import yaml
@@ -61,7 +64,9 @@ def test_only_the_pages_of_the_book_are_read(config):
 def test_nothing_comes_from_or_points_to_another_place(config):
     settings = config["sphinx"]["config"]
     assert settings["intersphinx_mapping"] == {}
-    assert settings["mathjax_path"] == "mathjax/tex-svg-full.js"
+    assert settings["mathjax_path"] == "mathjax/startup.js"
+    loaded = settings["mathjax3_config"]["loader"]["load"]
+    assert {f"{part}.js" for part in loaded} | {"startup.js"} == set(assets.MATHJAX)
     assert "repository" not in config and "launch_buttons" not in config
 
 
@@ -83,5 +88,6 @@ def test_every_module_is_on_the_api_page():
         for p in (ROOT / "mamlkit").rglob("[!.]*.py")
     }
     modules = {name.removesuffix(".__init__") for name in modules} - {"mamlkit", "mamlkit.__main__"}
-    lines = (ROOT / "book" / "api.md").read_text().splitlines()
-    assert modules == {line.rpartition(" ")[2] for line in lines if line.startswith(".. automodule::")}
+    assert set(re.findall(r"^\.\. automodule:: (\S+)$", api.sections(), re.M)) == modules
+    assert len(api.modules()) == len(modules)
+    assert "```{from-package} api:sections" in (ROOT / "book" / "api.md").read_text(encoding="utf-8")

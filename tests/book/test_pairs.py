@@ -53,6 +53,14 @@ def test_code_is_within_88_columns(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_solutions_have_cells_of_their_own(source):
+    """So that JupyterLab can fold them, and nothing else with them."""
+    for cell in jupytext.read(source).cells:
+        assert "{solution-start}" not in cell.source or cell.source.startswith("```{solution-start}")
+        assert "{solution-end}" not in cell.source or cell.source == "```{solution-end}\n```"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_twin_equals_its_source(source):
     twin = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     assert refresh.essence(twin) == refresh.essence(jupytext.read(source)), "run `make twins`"
@@ -66,6 +74,7 @@ def test_twin_is_executed_and_clean(source):
     assert refresh.faults(twin) == []
     assert len({cell["id"] for cell in twin.cells}) == len(twin.cells)
     assert path.stat().st_size < 1_000_000
+    assert [cell.metadata.get("jupyter", {}) for cell in twin.cells] == refresh.folds(twin)
     assert "widgets" not in twin.metadata
     assert twin.metadata["kernelspec"]["name"] == "python3"
     assert "version" not in twin.metadata["language_info"]
@@ -91,6 +100,43 @@ def test_a_changed_source_is_out_of_date(small):
     stamp = twin.stat().st_mtime_ns
     refresh.main([str(small)])
     assert twin.stat().st_mtime_ns == stamp
+
+
+def test_jupyterlab_folds_what_the_site_folds(small):
+    small.write_text(
+        SMALL
+        + """
+# %% tags=["hide-output"]
+print("long")
+
+# %% [markdown]
+# ```{exercise}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-small
+# ```
+
+# %%
+print("solved")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %%
+print("open again")
+"""
+    )
+    twin = nbformat.read(refresh.refresh(small), as_version=4)
+    nbformat.validate(twin)
+    source, outputs = {"source_hidden": True}, {"outputs_hidden": True}
+    wanted = [{}, source, {}, {}, {}, outputs, {}, source, source | outputs, source, {}]
+    assert [cell.metadata.get("jupyter", {}) for cell in twin.cells] == wanted
+    assert refresh.is_current(small)
+    del twin.cells[1].metadata["jupyter"]  # as JupyterLab saves it when a reader has opened the cell
+    nbformat.write(twin, small.with_suffix(".ipynb"))
+    assert not refresh.is_current(small)
 
 
 def test_stderr_is_refused_and_the_old_twin_stays(small):

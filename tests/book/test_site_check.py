@@ -1,7 +1,10 @@
 """The check of the built pages finds each planted fault, and nothing on a clean site."""
 
+import shutil
+
 import check_site
 import pytest
+import widths
 
 PAGE = """<!DOCTYPE html><html><head><link rel="stylesheet" href="_static/book.css">{head}</head><body>
 <article><h1 id="top">A page</h1><p>Some prose, a <a href="other.html#here">link</a>,
@@ -80,3 +83,21 @@ def test_each_fault_is_found(tmp_path, capsys, plant, fault):
 def test_an_empty_or_missing_folder_is_no_success(tmp_path):
     assert check_site.main([str(tmp_path)]) == 1
     assert check_site.main([str(tmp_path / "gone")]) == 2
+
+
+@pytest.mark.skipif(not any(map(shutil.which, widths.BROWSERS)), reason="no Chromium here")
+def test_a_page_that_scrolls_sideways_is_found_and_one_whose_box_scrolls_is_not(tmp_path, capsys):
+    box = '<main><div style="overflow-x: auto"><div style="width: 2000px">wide</div></div>{}</main>'
+    for name, more in ("good", ""), ("bad", '<p style="width: 900px">too wide</p>'):
+        page = "<!doctype html><body style='margin: 0'>" + box.format(more)
+        (tmp_path / f"{name}.html").write_text(page)
+    pages = [tmp_path / "good.html", tmp_path / "bad.html"]
+    found = [(pages[1], width, 900 - width, "too wide") for width in widths.WIDTHS if width < 900]
+    assert widths.sideways(pages) == found and widths.sideways([]) == []
+    assert widths.main(tmp_path) == 1
+    assert "bad.html: 510 px too wide for a window of 390, at 'too wide'" in capsys.readouterr().err
+
+
+def test_without_a_browser_widths_are_not_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(widths.shutil, "which", lambda name: None)
+    assert widths.sideways([tmp_path]) is None

@@ -113,7 +113,7 @@ def test_scripts_take_the_package_of_their_own_clone(clone, user, script):
     assert python(script, folder=clone, env=user) == "this clone\n"
 
 
-@pytest.mark.parametrize("script", ["growth.py", "meta_gradient.py", "meta_rl.py"])
+@pytest.mark.parametrize("script", ["finite_differences.py", "growth.py", "meta_gradient.py", "meta_rl.py"])
 def test_benchmarks_import_the_package_after_their_problems(script):
     """problems.py, which sees to the clone, comes first; growth.py begins with it too."""
     lines = (ROOT / "benchmarks" / script).read_text().splitlines()

@@ -56,6 +56,41 @@ def test_a_convolution_and_its_adjoints_whatever_the_shapes(
     forget_offsets()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 9),
+    pool=st.integers(1, 2),
+    channels=st.sampled_from([1, 5, 32, 40, 64]),
+    points=st.integers(1, 7),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_a_normalisation_and_its_derivatives_whatever_the_shapes(size, pool, channels, points, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
+    size, points = max(size, pool), points + 3  # of few pixels, n is all rounding
+    z, z_dot = (2 * random(2, points, size, size, channels) + mean for mean in (5, 3))
+    shift, d, d_dot = (
+        random(channels) / 3,
+        *(random(2, points, size // pool, size // pool, channels) for _ in "ab"),
+    )
+    found = [all_passes(k, z, z_dot, shift, d, d_dot, pool) for k in (kernels_cpu, kernels_torch)]
+    for ours, wanted in zip(*found):
+        close(ours, wanted)
+
+
+def all_passes(kernels, z, z_dot, shift, d, d_dot, pool):
+    """What the passes give, but for what each implementation keeps for itself."""
+    y, *kept, where = kernels.normalise(z.clone(), shift, pool)
+    known = y, *kept, where, shift
+    dz, sum_d, sum_nd = kernels.normalise_backward(d, *known, pool, True)
+    y_dot, moved, means, sum_dzz = kernels.normalise_tangent(z_dot.clone(), dz, *known, pool)
+    kept = kept[0], moved, dz, kept[1], sum_nd, means, sum_dzz, where, shift
+    dz_dot, sum_d_dot = kernels.normalise_tangent_backward(d_dot, y, *kept, pool)
+    in_place = kernels.normalise_backward(d, *known, pool, False)[0]
+    return y, where.double(), dz, sum_d, sum_nd, y_dot, sum_dzz, dz_dot, sum_d_dot, in_place
+
+
 def close(ours, wanted):
     assert ours.shape == wanted.shape and ours.is_contiguous()
     tolerance = 1e-4 if ours.dtype == torch.float32 else 1e-12

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
-from mamlkit.report import effects, inventory, notebook, pages, results, traps, verdicts
+from mamlkit.report import effects, forest, inventory, notebook, origins, pages, results, traps, verdicts
 
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
 MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
-HELPERS |= {"printed_table", "side_by_side", "state_of", "step_words"}
+HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (effects, inventory, pages, traps)
+    for m in (effects, inventory, origins, pages, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(
@@ -106,19 +106,19 @@ def test_the_results_page_has_every_published_number(repository):
 def test_lines_follow_the_results(repository):
     list(states(repository))
     head, _, *lines = cells(pages.table_2())
-    line = dict(zip(head, next(line for line in lines if line[:2] == ["MAML", "10"])))
+    link = "[MAML](#origin-sinusoid-maml)"
+    line = dict(zip(head, next(line for line in lines if line[:2] == [link, "10"])))
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
-    assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.ci95)
-    assert (
-        line["over seeds"] == f"{ours.seed_sd:.{pages.decimals(ours.ci95)}f}"
-        and line["diverged"] == "2 of 800"
-    )
+    assert ours.seed_ci95 > ours.ci95  # of two seeds, so it decides
+    assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.seed_ci95)
+    assert line["interval over"] == "seeds, 2 seeds" and line["diverged"] == "2 of 800"
+    assert line["median"] == f"{ours.median:.{pages.decimals(ours.ci95)}f}"
     wanted = next(
         v
         for _, v in results.table().iterrows()
         if v.method == "MAML" and v.step == 10 and v.place == "Table 2"
     )
-    assert line["verdict"] == pages.badge(wanted.verdict) and line["origin"] == "`sinusoid-maml`"
+    assert line["verdict"] == pages.badge(wanted.verdict)
     assert ["multi-task, no regularisation", "4.19", "3.85", "3.69", "[not run]{.verdict-not-run}"] in lines
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
 
@@ -133,7 +133,7 @@ def test_what_was_not_run_says_how_to_run_it_and_how_long_it_takes(repository):
         ("5-way 5-shot", "nearest neighbor baseline"): "mini-imagenet-pretrained",
     }.items():
         line = found[setting, method]
-        assert line[head.index("command")] == f"`python -m mamlkit run {name}`"
+        assert line[head.index("name")] == f"`{name}`"
         assert line[head.index("takes about")] == paper.HOURS[name]
         assert line[head.index("verdict")] == "[not run]{.verdict-not-run}"
 
@@ -148,7 +148,7 @@ def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository
     beside = pages.mini_imagenet().split("```{table}")[1]
     head, _, *lines = cells(beside)
     assert [line[head.index("steps")] for line in lines] == ["10", "10", "0", "0"]
-    assert all(line[head.index("origin")] == "`mini-imagenet-pretrained`" for line in lines)
+    assert all("](#origin-mini-imagenet-pretrained)" in line[head.index("method")] for line in lines)
     assert "[reproduced]{.verdict-reproduced}" in beside and "[differs]{.verdict-differs}" in beside
 
 
@@ -166,9 +166,22 @@ def test_the_front_page_has_every_experiment_of_the_paper(repository):
     assert settings == set(printed.setting)
     lines = cells(inventory.front_page())[2:]
     assert len(lines) == printed[printed.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
-    assert all(line[-1] == "[not run]{.verdict-not-run}" for line in lines)
+    assert all(line[1] == "[not run]{.verdict-not-run}" for line in lines)
     list(states(repository))
     assert "[partial]{.verdict-partial} 10,000 of 60,000" in inventory.front_page()
+
+
+def test_the_front_page_says_what_a_number_rests_on(repository):
+    list(states(repository))
+    table, *notes = inventory.front_page().split("\n\n[")
+    head, _, *lines = cells(table)
+    ours = {line[0]: line[head.index("ours")] for line in lines}
+    found = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert ours["Sinusoid, 5 points"].endswith("[a b]{.note}")
+    assert ours["Omniglot 5-way 1-shot"].endswith("[c]{.note}")
+    assert "a]{.note} The interval over 2 training runs" in notes[0]
+    assert "b]{.note} 2 of 800 test tasks" in notes[1] and f"is {found.median:.2f}." in notes[1]
+    assert "c]{.note} One training run" in notes[2]
 
 
 def test_the_front_page_links_only_to_chapters_in_the_book(repository):
@@ -185,19 +198,54 @@ def test_the_tally_counts_every_number_once(repository):
     for _ in states(repository):
         head, _, *lines = cells(inventory.tally())
         assert sum(int(cell) for line in lines for cell in line[1:]) == len(results.published())
-        assert {"reproduced", "consistent", "differs", "not run", "quoted"} <= set(head)
+        assert {*verdicts.WORDS, "not run", "quoted"} <= set(head)
+        numbers = [int(n) for n in re.findall(r"</span> (\d+)", inventory.verdict_bar())]
+        assert sum(numbers) == (~pages.printed_table().quoted).sum()
 
 
 def test_origins_name_every_result(repository):
-    assert "No result" in inventory.origins()
+    assert "No result" in origins.runs() and "No machine" in origins.machines()
     list(states(repository))
-    head, _, *lines = cells(inventory.origins())
-    assert [line[head.index("experiment")] for line in lines] == [
-        f"`{name}`" for name in paper.ROWS if (repository / "data" / "results" / name).exists()
-    ]
-    first = lines[0]
-    assert first[head.index("seeds")] == "0, 1" and first[head.index("device")] == "a device"
-    assert first[head.index("time")] == "60 s, 60 s"
+    paragraphs = origins.runs().strip().split("\n\n")
+    names = [name for name in paper.ROWS if (repository / "data" / "results" / name).exists()]
+    assert [p.splitlines()[0] for p in paragraphs] == [f"({origins.anchor(name)})=" for name in names]
+    assert (
+        paragraphs[0]
+        .splitlines()[1]
+        .startswith("`sinusoid-maml`: seeds 0, 1, 70,000 iterations, 60 s, 60 s, `")
+    )
+    assert paragraphs[0].endswith(", on A.") and origins.machines().startswith("- **A**: a device; ")
+
+
+def test_every_number_beside_the_papers_leads_to_its_origin(repository):
+    list(states(repository))
+    shown = "\n".join(function(name)() for name in directives(BOOK["results"]))
+    links = set(re.findall(r"\]\(#(origin-[\w-]+)\)", shown))
+    assert links and links <= set(re.findall(r"^\((origin-[\w-]+)\)=$", shown, re.M))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_the_axis_of_a_forest_plot_keeps_order_and_sign(one, other):
+    low, high = sorted((one, other))
+    assert 0 <= forest.position(low) <= forest.position(high) <= 100
+    assert forest.position(-one) == pytest.approx(100 - forest.position(one), abs=0.011)
+    assert (forest.position(one) >= 50) if one > 0 else (forest.position(one) <= 50)
+
+
+def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
+    list(states(repository))
+    part = pages.group(pages.printed_table(), "sinusoids")
+    part = part[part.ours.notna()]
+    text = forest.plot(part)
+    assert text.count("<li") == len(part) + 1 and forest.plot(part[:0]) == ""
+    for _, line in part.iterrows():
+        scaled = f"{line.difference / line.margin:+.1f}".replace("-", "−")
+        assert f'aria-label="{scaled} margins, {line.verdict}"' in text
+        assert f"<span>{line.method}, step {line.step}</span>" in text
+    ours = part.iloc[-1]
+    ends = [(ours.difference + s * ours.deciding_ci95) / ours.margin for s in (-1, 1)]
+    left, right = map(forest.position, ends)
+    assert f'<i class="ours" style="left:{left}%;width:{right - left:.2f}%"></i>' in text
 
 
 def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):
@@ -276,7 +324,7 @@ def test_verdicts_are_worded_as_the_function_defines_them():
     plain = lambda text: re.sub(r"\s+", " ", re.sub(r"\[([\w ]+)\]\{\.[\w-]+\}", r"\1", text))
     document, shown = plain(inspect.getdoc(verdicts.verdict)), plain(inventory.verdicts())
     defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
-    assert list(defined) == ["reproduced", "consistent", "differs"]
+    assert tuple(defined) == verdicts.WORDS
     assert "an interval of the difference (ours less the paper's)" in document
     assert defined["reproduced"] == "it lies inside the margin"
     assert (
@@ -308,7 +356,7 @@ def test_every_verdict_is_defined_once_and_has_a_badge(word):
 
 def test_every_page_function_is_shown_and_every_directive_resolves():
     used = [name for text in BOOK.values() for name in directives(text)]
-    assert sorted(used) == SHOWN
+    assert sorted(set(used)) == SHOWN
     every = [name for text in BOOK.values() for name in re.findall(r"\{from-package\} (\S+)", text)]
     for place in every:
         module, _, name = place.partition(":")
@@ -373,6 +421,15 @@ def test_settings_that_the_how_to_names_are_read_by_the_package():
         assert f'"{setting}"' in source
 
 
+# Disagreements whose effect is in no chapter and no result: what the page says instead.
+WITHOUT_EFFECT = {
+    6: "Four were not run.",
+    11: "were not run.",
+    12: "No return depends on it",
+    14: "Nothing was run with the newest defaults.",
+}
+
+
 def test_every_disagreement_is_listed_with_sides_and_effect():
     items = re.split(r"^### ", BOOK["deviations"].split("## Where we differ")[0], flags=re.M)[1:]
     numbered = [item for item in items if re.match(r"\d+\. ", item)]
@@ -381,7 +438,9 @@ def test_every_disagreement_is_listed_with_sides_and_effect():
         assert re.search(r"^Paper(, slides)?\n: ", item, re.M) and re.search(r"^Code\n: ", item, re.M)
         assert re.search(r"^This book\n: ", item, re.M)
         shown = re.search(r"^```\{from-package\} mamlkit\.report\.(effects|traps):", item, re.M)
-        assert "Effect not measured yet." in item or shown
+        shown = shown or "../notebooks/" in item.split("Set in\n: ")[1]
+        assert bool(shown) != (WITHOUT_EFFECT.get(int(item.split(".")[0]), "no such words") in item)
+        assert "ot measured yet" not in item  # only a directive may say so, as long as it is true
         assert "Set in\n: " in item or "ot yet in this book" in item
 
 

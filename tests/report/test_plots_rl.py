@@ -59,6 +59,12 @@ def test_return_curves_tell_ours_from_the_papers(ax):
     )
 
 
+def test_an_unfinished_run_is_told_from_a_finished_one(ax):
+    curves = {"MAML": curve(-40.0, -12.0), "pretrained": curve(-41.0, -20.0)}
+    plots_rl.return_curves(ax, curves, {}, {"MAML": "16 of 500", "pretrained": ""})
+    assert lines(ax)["MAML (16 of 500)"].is_dashed() and not lines(ax)["pretrained"].is_dashed()
+
+
 def test_a_policy_that_is_not_adapted_is_a_level(ax):
     plots_rl.return_curves(ax, {"oracle": curve(-2.0)}, {"oracle": curve(-3.0)}, steps=3)
     assert lines(ax)["oracle"].get_xydata().tolist() == [[0, -2], [3, -2]]
@@ -95,21 +101,24 @@ def test_training_returns_with_a_running_mean(ax):
     assert thin.get_linewidth() < mean.get_linewidth()
 
 
-def test_trajectories_lie_where_they_were(ax):
-    way = np.array([[0.0, 0.0], [0.1, 0.05], [0.2, 0.1]])
-    plots_rl.trajectories(ax, [0.3, -0.4], [[way, -way], [2 * way]])
-    assert lines(ax)["before"].get_xydata().tolist() == way.tolist()
-    assert lines(ax)["1 step"].get_xydata().tolist() == (2 * way).tolist()
-    assert lines(ax)["goal"].get_xydata().tolist() == [[0.3, -0.4]]
-    legend = ax.get_legend_handles_labels()[1]
-    assert legend == ["before", "1 step", "start", "goal"]  # each look once, however many ways
+def test_trajectories_lie_where_they_were_in_the_colours_of_their_goals(ax):
+    way, goals = np.array([[0.0, 0.0], [0.1, 0.05], [0.2, 0.1]]), np.array([[0.3, -0.4], [-0.2, 0.5]])
+    plots_rl.trajectories(ax, goals, [way, -way])
+    first, its_goal, second, other_goal, start = ax.lines
+    assert first.get_xydata().tolist() == way.tolist() and second.get_xydata().tolist() == (-way).tolist()
+    assert [its_goal.get_xydata().tolist(), other_goal.get_xydata().tolist()] == [[g] for g in goals.tolist()]
+    assert first.get_color() == its_goal.get_color() != second.get_color() == other_goal.get_color()
+    assert start.get_xydata().tolist() == [[0, 0]] and its_goal.get_marker() == "*"
     assert ax.patches[0].get_bbox().extents.tolist() == [-0.5, -0.5, 0.5, 0.5]
     assert ax.get_aspect() == 1 and ax.get_xlabel() == "$x$"
 
 
-def test_too_many_sets_of_trajectories_are_refused(ax):
-    with pytest.raises(ValueError, match="5 sets of paths, but 4"):
-        plots_rl.trajectories(ax, [0, 0], [[np.zeros((2, 2))]] * 5)
+@pytest.mark.parametrize(("ways", "goals"), [(1, 2), (5, 5)])
+def test_ways_that_do_not_fit_their_goals_are_refused(ax, ways, goals):
+    with pytest.raises(
+        ValueError, match=f"{ways} ways to {goals} goals, but each goal has one way, and 4 can"
+    ):
+        plots_rl.trajectories(ax, np.zeros((goals, 2)), [np.zeros((2, 2))] * ways)
 
 
 def test_goal_returns_are_in_the_order_of_the_goals(ax):

@@ -22,6 +22,10 @@ margins = st.floats(1e-6, 1e6)
         (0.5, 0.5, "reproduced"),
         (-0.5, 0.5, "reproduced"),
         (0.6, 0.5, "differs"),  # beyond the margin, and without zero
+        (0.0, 3.0, "consistent"),
+        (0.0, 3.0 + 1e-9, "inconclusive"),  # wider than three margins
+        (-2.0, 4.0, "inconclusive"),
+        (-5.0, 4.0, "differs"),  # as wide, but without zero
         (0.6, 0.6, "consistent"),  # beyond the margin, but just with zero
         (-0.6, 0.6, "consistent"),
         (1.0, 0.0, "reproduced"),
@@ -34,11 +38,12 @@ def test_verdict_at_its_boundaries(difference, ci95, wanted):
 
 
 @given(numbers, widths, margins)
-def test_verdict_is_one_of_three_and_follows_its_definition(difference, ci95, margin):
+def test_verdict_is_one_of_four_and_follows_its_definition(difference, ci95, margin):
     low, high = difference - ci95, difference + ci95
     inside, has_zero = -margin <= low and high <= margin, low <= 0 <= high
+    wide = ci95 > verdicts.WIDE * margin
     assert verdicts.verdict(difference, ci95, margin) == (
-        "reproduced" if inside else "consistent" if has_zero else "differs"
+        "reproduced" if inside else "differs" if not has_zero else "inconclusive" if wide else "consistent"
     )
 
 

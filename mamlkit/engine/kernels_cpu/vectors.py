@@ -1,11 +1,13 @@
-"""The processor's vectors in Numba: a type, and four operations that each become one or two instructions.
+"""The processor's vectors in Numba: a type, and operations that each become one or two instructions.
 
 A loop that keeps a dozen sums in registers, which Numba would not find by itself, can so be written in
-Python.
+Python. Vectors of numbers are added, subtracted, multiplied and compared by Python's signs; comparisons give
+vectors of booleans, for :func:`choose`.
 """
 
-__all__ = ["LANES", "add_scaled", "load", "store", "zero"]
+__all__ = ["LANES", "add_scaled", "bytes_like", "choose", "load", "load_bytes", "same", "store", "zero"]
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 # of a vector: two registers of AVX2 or of AVX-512, four of NEON
 BYTES = 128 if llvm.get_host_cpu_features().get("avx512f") else 64
@@ -23,15 +25,11 @@ LANES = {np.dtype(name): BYTES // np.dtype(name).itemsize for name in ("float32"
 
 
 class Vector(types.Type):
-    """So many numbers of one type."""
+    """So many numbers, bytes or booleans."""
 
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(f"Vector({dtype})")
-
-    @property
-    def lanes(self) -> int:
-        return 8 * BYTES // self.dtype.bitwidth
+    def __init__(self, dtype: types.Type, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(f"Vector({dtype}, {lanes})")
 
 
 @register_model(Vector)
@@ -39,8 +37,22 @@ class VectorModel(models.PrimitiveModel):
     """A vector is what LLVM calls one."""
 
     def __init__(self, manager: Any, vector: Vector) -> None:
-        number = manager.lookup(vector.dtype).get_value_type()
+        one_bit = vector.dtype == types.boolean
+        number = ir.IntType(1) if one_bit else manager.lookup(vector.dtype).get_value_type()
         super().__init__(manager, vector, ir.VectorType(number, vector.lanes))
+
+
+def _of(array: types.Array) -> Vector:
+    """The vector of as many of an array's numbers as the processor takes at once."""
+    return Vector(array.dtype, 8 * BYTES // array.dtype.bitwidth)
+
+
+def _everywhere(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of one number."""
+    nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    one = builder.insert_element(nothing, number, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(one, nothing, zeros)
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector: Vector) -> Any:
@@ -52,14 +64,14 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector:
 @intrinsic
 def zero(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
     """A vector of zeros of the type of an array."""
-    vector = Vector(like.dtype)
+    vector = _of(like)
     return vector(like), lambda context, *_: ir.Constant(context.get_value_type(vector), None)
 
 
 @intrinsic
 def load(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
     """The vector at ``array[start:]`` of a contiguous array; whether it is long enough is not checked."""
-    vector = Vector(array.dtype)
+    vector = _of(array)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, signature, arguments, vector)
@@ -85,11 +97,66 @@ def add_scaled(_: Any, y: Vector, a: types.Float, x: Vector) -> tuple[Any, Calla
     """y + a x, in one instruction per register where the processor has it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = context.get_value_type(x)
-        nothing, lanes = ir.Constant(vector, ir.Undefined), ir.VectorType(ir.IntType(32), x.lanes)
-        one = builder.insert_element(nothing, arguments[1], ir.IntType(32)(0))
-        everywhere = builder.shuffle_vector(one, nothing, ir.Constant(lanes, [0] * x.lanes))
-        product = builder.fmul(everywhere, arguments[2], flags=("contract",))
+        a = _everywhere(builder, arguments[1], x.lanes)
+        product = builder.fmul(a, arguments[2], flags=("contract",))
         return builder.fadd(arguments[0], product, flags=("contract",))
 
     return y(y, y.dtype, x), generate
+
+
+@intrinsic
+def load_bytes(_: Any, array: types.Array, start: types.Integer, like: Vector) -> Any:
+    """As many bytes at ``array[start:]`` as ``like`` has numbers."""
+    vector = Vector(array.dtype, like.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_address(context, builder, signature, arguments, vector), align=1)
+
+    return vector(array, types.uintp, like), generate
+
+
+@intrinsic
+def bytes_like(_: Any, k: types.Integer, like: Vector) -> tuple[Any, Callable[..., Any]]:
+    """A vector of as many bytes k as ``like`` has numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _everywhere(builder, builder.trunc(arguments[0], ir.IntType(8)), like.lanes)
+
+    return Vector(types.uint8, like.lanes)(types.intp, like), generate
+
+
+@intrinsic
+def same(_: Any, x: Vector, k: types.Integer) -> tuple[Any, Callable[..., Any]]:
+    """Which bytes are k."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        k = builder.trunc(arguments[1], ir.IntType(8))
+        return builder.icmp_unsigned("==", arguments[0], _everywhere(builder, k, x.lanes))
+
+    return Vector(types.boolean, x.lanes)(x, types.intp), generate
+
+
+@intrinsic
+def choose(_: Any, which: Vector, x: Vector, y: Vector) -> tuple[Any, Callable[..., Any]]:
+    """x where ``which`` holds, else y; both numbers or bytes."""
+    return x(which, x, x), lambda context, builder, signature, arguments: builder.select(*arguments)
+
+
+def _sign(sign: Callable[..., Any], gives: Callable[[Vector], Vector], generate: Callable[..., Any]) -> None:
+    """Let one of Python's signs stand between two vectors."""
+
+    @type_callable(sign)
+    def typed(context: Any) -> Callable[..., Any]:
+        return lambda x, y: gives(x) if isinstance(x, Vector) and x == y else None
+
+    @lower_builtin(sign, Vector, Vector)
+    def lowered(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return generate(builder, *arguments)
+
+
+_itself, _boolean = lambda x: x, lambda x: Vector(types.boolean, x.lanes)
+_sign(operator.add, _itself, lambda builder, x, y: builder.fadd(x, y, flags=("contract",)))
+_sign(operator.sub, _itself, lambda builder, x, y: builder.fsub(x, y, flags=("contract",)))
+_sign(operator.mul, _itself, lambda builder, x, y: builder.fmul(x, y, flags=("contract",)))
+_sign(operator.gt, _boolean, lambda builder, x, y: builder.fcmp_ordered(">", x, y))
+_sign(operator.le, _boolean, lambda builder, x, y: builder.fcmp_ordered("<=", x, y))

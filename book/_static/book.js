@@ -1,0 +1,90 @@
+/* What the pages can do without a server: sliders on figures, films that pause, figures that enlarge. */
+"use strict";
+
+/* A figure of mamlkit.report.explore gets its controls; a frame is shown by the values that they have. */
+function explore(figure) {
+  const controls = JSON.parse(figure.dataset.controls);
+  const groups = new Map();
+  figure.querySelectorAll("[data-frame]").forEach((group) => groups.set(group.dataset.frame, group));
+  const key = (values) => JSON.stringify(values);
+  const same = new Map([...groups.keys()].map((name) => [key(JSON.parse(name)), groups.get(name)]));
+  const form = document.createElement("form");
+  const inputs = controls.map(({ name, values }) => {
+    const label = document.createElement("label");
+    const isNumber = values.every((value) => typeof value === "number");
+    const input = document.createElement(isNumber ? "input" : "select");
+    if (isNumber) {
+      Object.assign(input, { type: "range", min: 0, max: values.length - 1, step: 1, value: 0 });
+    } else {
+      values.forEach((value, place) => input.add(new Option(value, place)));
+    }
+    const shown = document.createElement("output");
+    label.append(name + " ", input, " ", isNumber ? shown : "");
+    form.append(label);
+    return { input, shown, values };
+  });
+  const show = () => {
+    const values = inputs.map(({ input, values }) => values[Number(input.value)]);
+    inputs.forEach(({ input, shown }, place) => {
+      shown.value = values[place];
+      input.setAttribute("aria-valuetext", values[place]);
+    });
+    same.forEach((group, name) => {
+      group.style.display = name === key(values) ? "" : "none";
+    });
+    figure.querySelector(".explore-says").textContent = same.get(key(values)).dataset.says;
+  };
+  form.addEventListener("input", show);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  figure.prepend(form);
+  show();
+}
+
+/* A film has a button; who asks for less motion sees it standing still at first. */
+function film(image) {
+  const button = document.createElement("button");
+  const still = document.createElement("canvas");
+  const box = document.createElement("span");
+  box.className = "film";
+  image.replaceWith(box);
+  box.append(image, still, button);
+  button.type = "button";
+  const play = (moving) => {
+    if (!moving) {
+      still.width = image.naturalWidth;
+      still.height = image.naturalHeight;
+      still.getContext("2d").drawImage(image, 0, 0);
+    }
+    box.classList.toggle("paused", !moving);
+    button.textContent = moving ? "Pause" : "Play";
+  };
+  const begin = () => play(!window.matchMedia("(prefers-reduced-motion: reduce)").matches);
+  button.addEventListener("click", () => play(box.classList.contains("paused")));
+  still.setAttribute("role", "img");
+  still.setAttribute("aria-label", image.alt);
+  image.complete ? begin() : image.addEventListener("load", begin, { once: true });
+}
+
+/* A click on a figure shows it as large as the window; Escape or another click closes it. */
+function enlarge(image) {
+  const open = () => {
+    const dialog = document.createElement("dialog");
+    dialog.className = "enlarged";
+    dialog.append(image.cloneNode());
+    dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+  image.classList.add("enlarges");
+  image.tabIndex = 0;
+  image.addEventListener("click", open);
+  image.addEventListener("keydown", (event) => event.key === "Enter" && open());
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("figure.explore").forEach(explore);
+  document.querySelectorAll(".bd-article img").forEach((image) => {
+    image.src.endsWith(".gif") ? film(image) : enlarge(image);
+  });
+});

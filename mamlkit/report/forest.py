@@ -1,0 +1,96 @@
+"""Verdicts as pictures: a forest plot of published numbers, and how many have which verdict. No torch here.
+
+They are HTML that the page's style sheet draws (``book/_static/book.css``), so they have no files, follow the
+dark mode and the width of a phone, and every number in them is text.
+"""
+
+__all__ = ["TICKS", "bar", "plot", "position"]
+
+import math
+from html import escape
+
+import pandas as pd
+
+from mamlkit.report.verdicts import WORDS
+
+TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # margins
+FARTHEST = 60.0  # margins at the ends of the axis
+
+
+def position(margins: float) -> float:
+    """Where on the axis, from 0 to 100, a difference of so many margins lies; beyond the ends it is an end.
+
+    The axis is logarithmic outwards, since differences lie between a tenth of a margin and sixty.
+
+    >>> position(0.0), position(-60.0), position(1e9)
+    (50.0, 0.0, 100.0)
+    """
+    far = math.copysign(math.log1p(min(abs(margins), FARTHEST)) / math.log1p(FARTHEST), margins)
+    return round(50 + 50 * far, 2)
+
+
+def plot(found: pd.DataFrame) -> str:
+    """One line per published number that we have one of: the paper's, ours, their intervals and the margin.
+
+    Args:
+        found: lines of :func:`mamlkit.report.pages.printed_table` with ``ours``; empty gives no plot.
+    """
+    if found.empty:
+        return ""
+    lines = [_line(line, found.setting.nunique() > 1) for _, line in found.iterrows()]
+    ticks = "".join(f'<i style="left:{position(tick)}%">{_signed(tick, 0)}</i>' for tick in TICKS)
+    axis = f'<li class="axis" aria-hidden="true"><span></span><b>{ticks}</b><span></span></li>'
+    return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>')
+
+
+def bar(verdicts: pd.Series) -> str:
+    """How many numbers have which verdict, as a bar with a legend.
+
+    Args:
+        verdicts: a word for each number; what stands in brackets after it does not count.
+    """
+    counts = verdicts.str.partition(" (")[0].value_counts()
+    words = [w for w in (*WORDS, "partial", "stale", "not run") if w in counts]
+    parts = "".join(f'<i class="{_class(w)}" style="flex:{counts[w]}"></i>' for w in words)
+    legend = ", ".join(f'<span class="{_class(w)}">{w}</span> {counts[w]}' for w in words)
+    return _raw(
+        f'<div class="counts"><div aria-hidden="true">{parts}</div>'
+        f"<p>Of {counts.sum()} numbers of the paper: {legend}.</p></div>"
+    )
+
+
+def _line(line: pd.Series, with_setting: bool) -> str:
+    scaled = lambda value: 0.0 if pd.isna(value) else value / line.margin
+    difference, paper, ours = map(scaled, (line.difference, line.paper_ci95, line.deciding_ci95))
+    marks = (
+        _span("margin", -1, 1)
+        + (_span("paper", -paper, paper) if paper else "")
+        + _span("ours", difference - ours, difference + ours)
+        + f'<i class="point" style="left:{position(difference)}%"></i>'
+    )
+    setting = f"{line.setting}, " if with_setting else ""
+    name = escape(f"{setting}{line.method}, step {line.step}")
+    words = f"{_signed(difference)} margins, {line.verdict}"
+    return (
+        f'<li class="{_class(line.verdict.partition(" (")[0])}"><span>{name}</span>'
+        f'<b role="img" aria-label="{words}">{marks}</b><span>{_signed(difference)}</span></li>'
+    )
+
+
+def _span(kind: str, low: float, high: float) -> str:
+    left, right = position(low), position(high)
+    return f'<i class="{kind}" style="left:{left}%;width:{right - left:.2f}%"></i>'
+
+
+def _signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, none at zero."""
+    value = round(value, digits)
+    return f"{value or 0.0:{'+' if value else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _class(word: str) -> str:
+    return f"verdict-{word.replace(' ', '-')}"
+
+
+def _raw(html: str) -> str:
+    return f"```{{raw}} html\n{html}\n```\n"

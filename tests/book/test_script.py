@@ -1,0 +1,136 @@
+"""``book/_static/book.js`` in a real browser: sliders show their frame, films stop, figures enlarge."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from mamlkit.report import explore
+
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CONTROLS = {"step": [0, 1, 2], "method": ["MAML", "pretrained"]}
+FRAMES = {
+    (step, method): ([explore.Curve([0, 1], [0, step])], f"{method} after {step}")
+    for step, method in product(*CONTROLS.values())
+}
+ARGUMENTS = {"axes": ("x (rad)", "y"), "limits": ((0, 1), (0, 2)), "alt": 'a "curve"'}
+
+
+def figure(**changes):
+    return explore.explore(**{"controls": CONTROLS, "frames": FRAMES} | ARGUMENTS | changes).data
+
+
+def test_the_first_frame_is_shown_without_a_script():
+    groups = re.findall(r'<g data-frame="(.*?)" data-says="(.*?)"( style="display:none")?>', figure())
+    assert [tuple(json.loads(unescape(key))) for key, *_ in groups] == list(product(*CONTROLS.values()))
+    assert [hidden == "" for *_, hidden in groups] == [True] + [False] * 5
+    assert ">MAML after 0</p>" in figure() and "a &quot;curve&quot;" in figure()
+
+
+def test_curves_lie_where_the_axes_say_and_end_at_their_edge():
+    curve = explore.Curve([-9.0, 0.5, 1.0], [0.0, 1.0, 9.0], kind="dashed")
+    found = re.search(r'stroke-dasharray="6 4" points="(.*?)"', figure(always=[curve])).group(1)
+    right, bottom = explore.WIDTH - explore.RIGHT, explore.HEIGHT - explore.BOTTOM
+    middle = (explore.LEFT + right) / 2, (explore.TOP + bottom) / 2
+    places = [(explore.LEFT, bottom), middle, (right, explore.TOP)]
+    assert found == " ".join(f"{float(x)},{float(y)}" for x, y in places)
+
+
+def test_a_frame_that_is_missing_is_named():
+    few = {key: frame for key, frame in FRAMES.items() if key != (1, "pretrained")}
+    with pytest.raises(ValueError, match=r"no frame for \(1, 'pretrained'\)"):
+        figure(frames=few)
+
+
+def test_an_unknown_kind_of_curve_is_refused():
+    with pytest.raises(ValueError, match="kind='spline'"):
+        figure(always=[explore.Curve([0.0], [0.0], kind="spline")])
+
+
+def run(tmp_path, body, script, *options):
+    """What a script writes into the page's title, in a browser without a window."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        f'<!doctype html><title></title><link rel="stylesheet" href="{(STATIC / "book.css").as_uri()}">'
+        f'<script src="{(STATIC / "book.js").as_uri()}"></script><article class="bd-article">{body}</article>'
+        f"<script>addEventListener('load', async () => {{ document.title = JSON.stringify(await (async () => "
+        f"{{ {script} }})()) }})</script>",
+        encoding="utf-8",
+    )
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", *options]
+    done = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, encoding="utf-8", timeout=300
+    )
+    return json.loads(unescape(re.search("<title>(.*?)</title>", done.stdout).group(1)))
+
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+SHOWN = """
+const shown = () => [...document.querySelectorAll("[data-frame]")]
+  .filter((group) => getComputedStyle(group).display !== "none").map((group) => group.dataset.frame)
+  .concat(document.querySelector(".explore-says").textContent);
+"""
+
+
+@needs_browser
+def test_sliders_show_their_frame_by_value_and_by_key(tmp_path):
+    script = f"""{SHOWN}
+    const found = [shown()], [slider, choice] = document.querySelectorAll("form input, form select");
+    const changed = (input, value) => {{
+      input.value = value;
+      input.dispatchEvent(new Event("input", {{ bubbles: true }}));
+      found.push(shown());
+    }};
+    changed(slider, 2);
+    changed(choice, 1);
+    slider.stepDown();  // as the left arrow does
+    slider.dispatchEvent(new Event("input", {{ bubbles: true }}));
+    found.push(shown(), [slider.type, slider.max, slider.getAttribute("aria-valuetext"), slider.tabIndex]);
+    return found;"""
+    assert run(tmp_path, figure(), script) == [
+        ['[0, "MAML"]', "MAML after 0"],
+        ['[2, "MAML"]', "MAML after 2"],
+        ['[2, "pretrained"]', "pretrained after 2"],
+        ['[1, "pretrained"]', "pretrained after 1"],
+        ["range", "2", "1", 0],
+    ]
+
+
+@needs_browser
+@pytest.mark.parametrize(("options", "first"), [((), "Pause"), (("--force-prefers-reduced-motion",), "Play")])
+def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, options, first):
+    film = STATIC.parent / "films" / "sinusoid.gif"
+    script = """
+    await new Promise((done) => setTimeout(done, 500));
+    const button = document.querySelector(".film button"), found = [];
+    for (let i = 0; i < 3; i++) {
+      const image = document.querySelector(".film img");
+      found.push([button.textContent, getComputedStyle(image).display !== "none"]);
+      button.click();
+    }
+    const still = document.querySelector(".film canvas");
+    return found.concat([[still.getAttribute("aria-label"), still.width]]);"""
+    found = run(tmp_path, f'<img src="{film.as_uri()}" alt="waves">', script, *options)
+    other = {"Pause": "Play", "Play": "Pause"}
+    words = [first, other[first], first]
+    assert found == [*([word, word == "Pause"] for word in words), ["waves", 720]]
+
+
+@needs_browser
+def test_a_figure_enlarges_and_closes(tmp_path):
+    picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'/>"
+    script = """
+    const image = document.querySelector("img"), found = [image.tabIndex];
+    image.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+    const dialog = document.querySelector("dialog");
+    found.push(dialog.open, dialog.querySelector("img").alt);
+    dialog.click();
+    await new Promise((done) => setTimeout(done, 100));
+    return found.concat(document.querySelectorAll("dialog").length);"""
+    assert run(tmp_path, f'<img src="{picture}" alt="a dot">', script) == [0, True, "a dot", 0]

@@ -116,11 +116,11 @@ def _vector(learner: Learner, params: Params) -> Array:
 
 def _dictionary(learner: Learner, vector: Array, params: Params) -> Params:
     """The inverse of :func:`_vector`, for gradients."""
-    out, start = {name: torch.zeros_like(value) for name, value in params.items()}, 0
+    out, start = {}, 0
     for layer in learner.model.layers:
         for name in (layer.weight, layer.shift or layer.bias):
-            part = torch.from_numpy(vector[start : start + out[name].numel()])
-            start += len(part)
-            turned = out[name].shape[::-1]
-            out[name] = part.view(turned).T.contiguous() if len(turned) == 2 else part
-    return out
+            size, turned = params[name].numel(), params[name].shape[::-1]
+            part = vector[start : start + size].reshape(turned).T
+            out[name] = torch.from_numpy(np.ascontiguousarray(part))
+            start += size
+    return {name: out[name] if name in out else torch.zeros_like(value) for name, value in params.items()}

@@ -86,7 +86,9 @@ class SupervisedTraining:
         begun = self.method.init(generator(seed, "init"))
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
-        self.optimiser = self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
+        self.optimiser = self._adam = torch.optim.Adam(
+            list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
+        )
         self.window: list[Tensor] = []
         self.validation = self._validation() if validate and row.evaluations else None
         if type(self.method) is not GradientMethod and row.iterations:

@@ -62,7 +62,9 @@ def test_training_is_adam_on_the_meta_gradient():
         for name, value in leaves.items():
             value.grad = gradient[name]
         optimiser.step()
-    assert equal(train.fit(ROW, seed=3, until=3).params, {k: v.detach() for k, v in leaves.items()})
+    found = train.fit(ROW, seed=3, until=3).params
+    for name, value in leaves.items():  # training takes the fused step, which rounds in another order
+        torch.testing.assert_close(found[name], value.detach(), rtol=1e-5, atol=1e-7)
 
 
 def test_the_seed_decides_the_run():
@@ -81,7 +83,7 @@ def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
     seen = []
 
     class Watched(torch.optim.SGD):
-        def __init__(self, params, lr):
+        def __init__(self, params, lr, fused):
             super().__init__(params, lr=0.0)
 
         def step(self):

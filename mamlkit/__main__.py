@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from mamlkit import places
@@ -44,6 +45,13 @@ def _hours(word: str) -> float:
     """The type of an option that is a time."""
     if not (value := float(word)) >= 0:
         raise argparse.ArgumentTypeError(f"{word}, but it must be a time of 0 hours or more")
+    return value
+
+
+def _share(word: str) -> float:
+    """The type of an option that is a number of GPUs."""
+    if not 0 <= (value := float(word)) < math.inf or (value > 1 and value % 1):
+        raise argparse.ArgumentTypeError(f"{word}, but it must be a share, 0 to 1, or a whole number")
     return value
 
 
@@ -91,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     queue.add_argument("--threads", type=_at_least(1), help="as for run")
     queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
+    queue.add_argument("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
+    queue.add_argument(
+        "--address", help="of the cluster, such as auto (this machine's if not given; with --on ray)"
+    )
+    queue.add_argument(
+        "--gpus", type=_share, help="share of a GPU that a run takes, such as 0.25 (with --on ray)"
+    )
     commands.add_parser("table", help="the paper's numbers beside ours")
     data = commands.add_parser("data", help="download or prepare a data set")
     data.add_argument("name", choices=["omniglot", "mini-imagenet"], help="the latter cannot be downloaded")
@@ -131,17 +146,24 @@ def _run(options: argparse.Namespace) -> None:
 
 def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
-    from mamlkit.runs import devices, plan, queue
+    from mamlkit.runs import cluster, devices, plan, queue
 
+    if not options.on and (options.address is not None or options.gpus is not None):
+        raise ValueError("--address and --gpus are for a cluster; add --on ray, or leave them out")
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
-    device = devices.set_up(options.device, threads=options.threads)
     found = plan.jobs(options.only, options.seeds, base=options.runs)
+    if options.dry_run or not options.on:
+        device = devices.set_up(options.device, threads=options.threads)
     if options.dry_run:
         print(plan.table(found, device, options.threads, queue.say))
         return 0
-    failed = queue.work(found, device, options.threads, hours=options.hours, base=options.runs)
-    return 1 if failed else 0
+    how = {"hours": options.hours, "base": options.runs}
+    if not options.on:
+        return 1 if queue.work(found, device, options.threads, **how) else 0
+    needs = {"device": options.device, "threads": options.threads or 1, "gpus": options.gpus}
+    with closing(cluster.Machines(options.address, **needs)) as machines:
+        return 1 if cluster.work(found, machines, **how) else 0
 
 
 def _data(options: argparse.Namespace) -> int:

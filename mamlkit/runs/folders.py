@@ -36,7 +36,7 @@ class Busy(ValueError):
 
 @contextmanager
 def open_run(
-    row: Experiment, seed: int, device: str, *, scale: str = "paper", base: Path = Path("runs")
+    row: Experiment, seed: int, device: str | None, *, scale: str = "paper", base: Path = Path("runs")
 ) -> Iterator[Path]:
     """The folder of a run, made if need be, with other processes kept out within the ``with`` block.
 
@@ -46,7 +46,7 @@ def open_run(
     Args:
         row: the experiment at the scale it runs at.
         seed: of the run.
-        device: for the record.
+        device: for the record; None if it is only kept here, and others compute.
         scale: ``"quick"`` runs have folders of their own.
         base: where the run folders lie.
 
@@ -72,7 +72,7 @@ def open_run(
             "scale": scale,
             "seed": seed,
             "settings": row.settings,
-            "origin": [provenance(device)],
+            "origin": [] if device is None else [provenance(device)],
         }
         _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
         yield folder
@@ -94,8 +94,9 @@ def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: 
             files.copy(unfinished / name, folder / name)
     if origins[-1:] != record["origin"]:
         origins = origins + record["origin"]
-    # last: without it the copying is done again
-    files.write_json(folder / "run.json", record | {"origin": origins})
+    if origins:  # else others compute, and have not begun
+        # last: without it the copying is done again
+        files.write_json(folder / "run.json", record | {"origin": origins})
 
 
 def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict[str, Any]]:

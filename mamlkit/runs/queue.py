@@ -6,7 +6,7 @@ reaches is put back there, and its number is put into ``data/results`` at every 
 its end.
 """
 
-__all__ = ["KEEP_SECONDS", "MILESTONES", "evaluate_run", "say", "work"]
+__all__ = ["KEEP_SECONDS", "MILESTONES", "Advance", "advance", "attempt", "evaluate_run", "say", "work"]
 
 import datetime
 import functools
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,10 +31,49 @@ from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 MILESTONES = 10  # a run is tested, and its number kept, after so many parts of its iterations
 KEEP_SECONDS = 1800.0  # after which its state is put into data/partial all the same: a machine may vanish
 
+Evaluations = dict[str, dict[str, np.ndarray]]
 
-def evaluate_run(
-    row: Experiment, folder: Path, fit: train.Fit, **where: Any
-) -> dict[str, dict[str, np.ndarray]]:
+
+class Advance(Protocol):
+    """What brings the run in a folder to a goal, and tests it there.
+
+    Returns:
+        The iteration it came to, and the tests; None if ``stop`` said True before the goal.
+    """
+
+    def __call__(
+        self, row: Experiment, seed: int, folder: Path, goal: int, stop: Callable[[], bool]
+    ) -> tuple[int, Evaluations | None]: ...
+
+
+def advance(
+    row: Experiment,
+    seed: int,
+    folder: Path,
+    goal: int,
+    stop: Callable[[], bool],
+    *,
+    device: torch.device,
+    threads: int | None,
+    progress: bool = True,
+) -> tuple[int, Evaluations | None]:
+    """:class:`Advance` in this process; arguments as for :func:`mamlkit.runs.train.fit`."""
+    fit = train.fit(
+        row,
+        seed=seed,
+        device=device,
+        folder=folder,
+        until=goal,
+        progress=progress,
+        threads=threads,
+        stop=stop,
+    )
+    if fit.iteration < goal:
+        return fit.iteration, None
+    return fit.iteration, evaluate_run(row, folder, fit, device=device, threads=threads)
+
+
+def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) -> Evaluations:
     """Test what a run has come to, and write its parameters and result into its folder."""
     evaluations = train.evaluate_row(row, fit.params, **where)
     checkpoints.save_params(fit.params, folder / "params.safetensors")
@@ -73,13 +112,14 @@ def work(
     tell = tell or say
     end = time.monotonic() + 3600 * hours
     failed: list[str] = []
+    here = functools.partial(advance, device=device, threads=threads)
     with _interrupts() as asked:
         over = lambda: bool(asked) or time.monotonic() >= end
         try:
             for planned in found:
                 if over():
                     break
-                _try(planned, device, threads, over, base, tell, failed)
+                attempt(planned, here, devices.described(device), over, base, tell, failed)
                 if asked:
                     raise Interrupted("stopped; the same command goes on", asked[0])
         finally:
@@ -88,20 +128,30 @@ def work(
     return failed
 
 
-def _try(
+def attempt(
     planned: Job,
-    device: torch.device,
-    threads: int | None,
+    bring: Advance,
+    device: str | None,
     over: Callable[[], bool],
     base: Path,
     tell: Callable[[str], None],
     failed: list[str],
 ) -> None:
-    """One run; what it fails of is noted."""
+    """One run, until it is finished or the time is over; what it fails of is noted.
+
+    Args:
+        planned: the run.
+        bring: it to its goals.
+        device: of this machine, for the record; None where others compute.
+        over: says whether the time is.
+        base: where run folders lie.
+        tell: takes a line of progress.
+        failed: gets a line if it fails.
+    """
     try:
         job = plan.find(planned.row, planned.seed, base)
         if job is not None:  # else another process has finished it meanwhile
-            _go_on(job, device, threads, over, base, tell)
+            _go_on(job, bring, device, over, base, tell)
     except folders.Busy as busy:
         tell(f"{planned.name}: left out, {busy}")
     except Exception as error:  # whatever it is, it is no reason to leave the cores idle
@@ -116,42 +166,47 @@ def _try(
 
 def _go_on(
     job: Job,
-    device: torch.device,
-    threads: int | None,
+    bring: Advance,
+    device: str | None,
     over: Callable[[], bool],
     base: Path,
     tell: Callable[[str], None],
 ) -> None:
     row = job.row
-    fit_to = functools.partial(train.fit, row, seed=job.seed, device=device, threads=threads)
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
-    with folders.open_run(row, job.seed, devices.described(device), base=base) as folder:
+    with folders.open_run(row, job.seed, device, base=base) as folder:
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
-                fit = _reach(goal, over, folder, fit_to)
-                if fit.iteration < goal:
-                    tell(f"{job.name}: time is over at {fit.iteration:,} of {row.iterations:,}")
+                done, evaluations = _reach(
+                    goal, over, functools.partial(bring, row, job.seed, folder), folder
+                )
+                if evaluations is None:
+                    tell(f"{job.name}: time is over at {done:,} of {row.iterations:,}")
                     return
-                evaluations = evaluate_run(row, folder, fit, device=device, threads=threads)
                 with _uncut():
                     folders.keep(folder)
-                tell(f"{job.name}: {fit.iteration:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
+                tell(f"{job.name}: {done:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
         finally:
             if 0 < folders.iterations_done(folder) < row.iterations:
                 with _uncut():
                     folders.keep_state(folder)
 
 
-def _reach(goal: int, over: Callable[[], bool], folder: Path, fit: Callable[..., train.Fit]) -> train.Fit:
+def _reach(
+    goal: int,
+    over: Callable[[], bool],
+    bring: Callable[[int, Callable[[], bool]], tuple[int, Evaluations | None]],
+    folder: Path,
+) -> tuple[int, Evaluations | None]:
     """Train up to a goal or until the time is over; now and then put the state where another machine finds
     it."""
     while True:
         due = time.monotonic() + KEEP_SECONDS
         stop = lambda due=due: over() or time.monotonic() >= due
-        reached = fit(folder=folder, until=goal, progress=True, stop=stop)
-        if reached.iteration >= goal or over():
-            return reached
+        done, evaluations = bring(goal, stop)
+        if evaluations is not None or over():
+            return done, evaluations
         with _uncut():
             folders.keep_state(folder)
 
@@ -180,7 +235,7 @@ def _milestones(iterations: int, done: int, tested: int) -> list[int]:
     return due + [goal for goal in goals if goal > done] or [iterations]
 
 
-def _headlines(row: Experiment, evaluations: dict[str, dict[str, np.ndarray]]) -> str:
+def _headlines(row: Experiment, evaluations: Evaluations) -> str:
     """The numbers that the paper speaks of, in a line."""
     number = lambda test: measures.statistics(row.metric, evaluations[test.name][row.metric])["mean"][
         test.headline_step

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [
-    Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"] + EXTRAS["bench"]
+    Requirement(line)
+    for line in [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 ]
 # installed by `make bench` alone
 BENCH = {canonicalize_name(Requirement(line).name) for line in EXTRAS["bench"]}

@@ -843,7 +843,7 @@ notebook.check(
 
 # %% [markdown]
 # The authors' step points nearly where the exact one does. So differences in place of products are not what keeps us from the paper's return.
-# What is left does not vanish at a hundredth of the distance: a difference sees kinks of the rectified units, which a derivative at a point does not.
+# What is left does not vanish at a hundredth of the distance. Kinks of the rectified units would leave just that, since a difference sees them and a derivative at a point does not; whether it is them was not tested.
 #
 # ### The learning curves
 #

@@ -14,9 +14,11 @@ __all__ = [
     "mean_curve",
     "regression_fits",
     "scaling",
+    "style_of",
     "use_style",
 ]
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +52,22 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
     "random initialisation": {"color": COLOURS["grey"], "linestyle": ":", "marker": "x"},
     "paper": {"color": COLOURS["black"], "linestyle": "none", "marker": "*"},
 }
+
+
+def style_of(method: str) -> dict[str, Any]:
+    """The look of a method: its own in :data:`METHOD_STYLES`, else one that its name decides.
+
+    So a method that is new to the book can be drawn at once, and looks the same in every figure.
+
+    >>> style_of("MAML")["marker"], style_of("my method") == style_of("my method")
+    ('o', True)
+    """
+    if method in METHOD_STYLES:
+        return METHOD_STYLES[method]
+    choice = zlib.crc32(method.encode())
+    colours, markers = ["purple", "sky", "orange", "black"], "pXh<>d"
+    colour, marker = colours[choice % len(colours)], markers[choice // 7 % len(markers)]
+    return {"color": COLOURS[colour], "linestyle": (0, (4, 1)), "marker": marker}
 
 
 def use_style() -> None:
@@ -93,12 +111,12 @@ def learning_curve(
     Args:
         ax: where to draw.
         log: lines of ``metrics.csv`` (``Fit.log``): ``iteration`` and the column to show.
-        method: a key of :data:`METHOD_STYLES`, shown in the legend.
+        method: shown in the legend, and decides the look (:func:`style_of`).
         column: what to show; lines without a value are left out.
         quantity: its name and unit, on the axis.
     """
     shown = log[log[column].notna()]
-    ax.plot(shown["iteration"], shown[column], **METHOD_STYLES[method] | {"marker": ""}, label=method)
+    ax.plot(shown["iteration"], shown[column], **style_of(method) | {"marker": ""}, label=method)
     ax.set(xlabel="iteration", ylabel=quantity)
     ax.legend()
 
@@ -127,11 +145,11 @@ def adaptation_curve(
 
     Args:
         ax: where to draw.
-        method: a key of :data:`METHOD_STYLES`, shown in the legend.
+        method: shown in the legend, and decides the look (:func:`style_of`).
         curve: as :func:`mean_curve` gives; without lines the legend says that the row was not run.
         quantity: its name and unit, on the axis.
     """
-    style = METHOD_STYLES[method]
+    style = style_of(method)
     ax.plot(curve.index, curve["value"], **style, label=method if len(curve) else f"{method} (not run)")
     low, high = curve["value"] - curve["ci95"], curve["value"] + curve["ci95"]
     ax.fill_between(curve.index, low, high, color=style["color"], alpha=0.2, linewidth=0)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from mamlkit.report.plots import COLOURS, METHOD_STYLES
+from mamlkit.report.plots import COLOURS, style_of
 
 # One look per number of gradient steps.
 STEP_STYLES: tuple[dict[str, Any], ...] = (
@@ -56,7 +56,7 @@ def return_curves(
 
     Args:
         ax: where to draw.
-        ours: method, a key of :data:`mamlkit.report.plots.METHOD_STYLES`, to a frame with ``value`` and
+        ours: method to a frame with ``value`` and
             ``ci95``, indexed by step; without lines the legend says that it was not run.
         paper: the same of the published returns; methods that the paper does not plot may be missing.
         unfinished: method to how far its run has come, such as ``16 of 500``, for the legend; empty if it is
@@ -65,7 +65,7 @@ def return_curves(
     """
     for method, curve in ours.items():
         state = (unfinished or {}).get(method)
-        style = METHOD_STYLES[method] | {"linestyle": (0, (7, 3)) if state else "-", "zorder": 3}
+        style = style_of(method) | {"linestyle": (0, (7, 3)) if state else "-", "zorder": 3}
         if len(curve):
             _curve(ax, curve, steps, style, shade=0.2, label=f"{method} ({state})" if state else method)
         else:
@@ -73,7 +73,7 @@ def return_curves(
     hollow = {"linestyle": "--", "linewidth": 1.1, "markerfacecolor": "white"}
     for method, curve in paper.items():
         if len(curve):
-            _curve(ax, curve, steps, METHOD_STYLES[method] | hollow, shade=0.07, label=f"{method}, paper")
+            _curve(ax, curve, steps, style_of(method) | hollow, shade=0.07, label=f"{method}, paper")
     ax.set(xlabel="gradient steps", ylabel="return", xticks=range(steps + 1))
 
 
@@ -83,10 +83,10 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
     Args:
         ax: where to draw.
         log: lines of ``metrics.csv``: ``iteration``, ``return_before`` and perhaps ``return_after``.
-        method: a key of :data:`mamlkit.report.plots.METHOD_STYLES`.
+        method: decides the colour (:func:`mamlkit.report.plots.style_of`).
         window: iterations of a running mean, drawn over the thin single values; 1 draws these alone.
     """
-    colour = METHOD_STYLES[method]["color"]
+    colour = style_of(method)["color"]
     after = "return_after" in log and log["return_after"].notna().any()
     looks = {
         "return_before": (":" if after else "-", f"{method}, before the inner step" if after else method)

@@ -28,6 +28,14 @@ def luminance(colour):
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
+def test_a_new_method_can_be_drawn_and_looks_like_none_that_is_known(ax):
+    style = plots.style_of("a method of my own")
+    assert style == plots.style_of("a method of my own")
+    assert style not in list(plots.METHOD_STYLES.values())
+    plots.adaptation_curve(ax, "a method of my own", pd.DataFrame({"value": [2.0, 1.0], "ci95": [0.1, 0.1]}))
+    assert ax.get_legend_handles_labels()[1] == ["a method of my own"]
+
+
 def test_every_method_has_a_look_of_its_own():
     looks = [(s["color"], s["linestyle"], s["marker"]) for s in plots.METHOD_STYLES.values()]
     assert len(set(looks)) == len(looks)

@@ -2,7 +2,7 @@
 
 A loop that keeps a dozen sums in registers, which Numba would not find by itself, can so be written in
 Python. Vectors of numbers are added, subtracted, multiplied and compared by Python's signs; comparisons give
-vectors of booleans, for :func:`choose`.
+vectors of booleans, for ``choose``.
 """
 
 __all__ = ["LANES", "add_scaled", "bytes_like", "choose", "load", "load_bytes", "same", "store", "zero"]

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from mamlkit import places
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     # Here, so that the other commands start at once.
     from mamlkit import measures
+    from mamlkit.engine import ranks
     from mamlkit.runs import devices, folders, queue, train
 
     if options.keep and (options.scale != "paper" or options.tf32):
@@ -131,9 +132,16 @@ def _run(options: argparse.Namespace) -> None:
     device = devices.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = {"device": device, "threads": options.threads}
     words = devices.described(device) + (", TF32" if options.tf32 else "")
-    with folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs) as folder:
-        how = {"seed": options.seed, "folder": folder, "until": options.until, "progress": True}
-        fit = train.fit(row, **how, **where)
+    with ExitStack() as run:
+        ours = run.enter_context(ranks.joined(device))
+        how = {"seed": options.seed, "until": options.until, "ranks": ours}
+        if not ours.first:
+            train.fit(row, **how, **where)
+            return
+        words += f", {ours.count} processes" if ours.count > 1 else ""
+        place = folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs)
+        folder = run.enter_context(place)
+        fit = train.fit(row, folder=folder, progress=True, **how, **where)
         evaluations = queue.evaluate_run(row, folder, fit, **where)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():

@@ -10,7 +10,7 @@ __all__ = ["meta_gradient", "predictions"]
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -21,6 +21,7 @@ from torch.func import vmap
 
 from mamlkit import maml
 from mamlkit.engine import checks, dense, passes
+from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
@@ -36,13 +37,15 @@ GENERAL_BYTES = 8 << 20
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
 
 
-def meta_gradient(method: Method, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = ALONE) -> tuple[Params, Tensor]:
     """What :func:`mamlkit.maml.meta_gradient` gives, as fast as this device and this network allow.
 
     Args:
         method: what is compared; the fast way is for a :class:`mamlkit.methods.gradient.GradientMethod`.
         params: theta.
         tasks: a meta-batch, every tensor with a leading ``tasks`` axis.
+        ranks: the processes that compute it together; each calls this with the same arguments. Plain layers
+            are so fast, and other methods so general, that each computes all of them.
 
     Returns:
         The gradient of the mean loss, and the losses ``[tasks]``.
@@ -59,7 +62,8 @@ def meta_gradient(method: Method, params: Params, tasks: Task) -> tuple[Params, 
             return dense.meta_gradient(kernels.recursion, method, params, tasks)
         weights = passes.to_matrices(plan, params)
         work = functools.partial(_gradient, method, kernels, weights)
-        sums, losses = zip(*_map(work, tasks, _chunk(plan, weights, tasks)))
+        parts = _parts(tasks, _chunk(plan, weights, tasks), ranks.count)
+        sums, losses = zip(*ranks.each(functools.partial(_map, work), parts, weights))
         count = len(tasks.query[1])
         mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
         return passes.from_matrices(plan, mean, params), torch.cat(losses)
@@ -89,7 +93,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
             return dense.predictions(kernels.recursion, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
         work = functools.partial(_predictions, method.learner, kernels, weights)
-        return torch.cat(_map(work, tasks, _chunk(plan, weights, tasks)), dim=1)
+        return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
 
 
 @contextmanager
@@ -227,18 +231,22 @@ def _kernels(device: torch.device) -> ModuleType:
     return kernels_torch
 
 
-def _map(work: Callable[[Task], Any], tasks: Task, chunk: int) -> list[Any]:
-    """The results for the chunks of a meta-batch, in their order: on a CPU one thread each, else in one
-    piece."""
-    targets = tasks.query[1]
-    if targets.device.type != "cpu":
-        return [work(tasks)]
-    if len(targets) <= chunk:
+def _parts(tasks: Task, chunk: int, ranks: int = 1) -> list[Task]:
+    """A meta-batch in chunks; a GPU takes its share in one piece."""
+    count = len(tasks.query[1])
+    if tasks.query[1].device.type != "cpu":
+        chunk = -(-count // ranks)
+    part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
+    return [part(start) for start in range(0, count, chunk)]
+
+
+def _map(work: Callable[[Task], Any], parts: Sequence[Task]) -> list[Any]:
+    """The results for the parts of a meta-batch, in their order: on a CPU one thread each."""
+    if len(parts) == 1:
         # so that the number of threads, which decides how sums are split, does not move a digit
         with one_thread():
-            return [work(tasks)]
-    part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
-    return each(work, [part(start) for start in range(0, len(targets), chunk)])
+            return [work(parts[0])]
+    return each(work, parts)
 
 
 def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mamlkit import measures, methods, models, tasks
 from mamlkit.engine import meta_batch
+from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.rows import Evaluation, Row
 from mamlkit.maml import Params, Task
@@ -68,6 +69,7 @@ class SupervisedTraining:
         seed: of the initialisation and of the tasks.
         device: where to compute.
         validate: follow the error or accuracy on validation tasks.
+        ranks: the processes that share the work.
 
     Raises:
         ValueError: a row that names what is not there, or a method that cannot be trained, or does not fit
@@ -78,8 +80,10 @@ class SupervisedTraining:
     shown: tuple[str, ...] = ("meta_loss", "validation")
     optimiser: torch.optim.Optimizer | None
 
-    def __init__(self, row: Row, seed: int, device: str | torch.device, validate: bool = True) -> None:
-        self.row, self.seed, self.device = row, seed, torch.device(device)
+    def __init__(
+        self, row: Row, seed: int, device: str | torch.device, validate: bool = True, ranks: Ranks = ALONE
+    ) -> None:
+        self.row, self.seed, self.device, self.ranks = row, seed, torch.device(device), ranks
         self.every = LOG_EVERY
         self.family = _family(row, "train", self.device)
         self.method = method(row)
@@ -116,7 +120,7 @@ class SupervisedTraining:
         """One outer update."""
         with one_thread():
             batch = self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
-        gradient, values = meta_batch.meta_gradient(self.method, self.params, batch)
+        gradient, values = meta_batch.meta_gradient(self.method, self.params, batch, self.ranks)
         clip = self.row.clip
         for name, value in self.params.items():
             value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)

@@ -2,6 +2,7 @@
 
 __all__ = ["Fit", "Training", "begin", "evaluate_row", "fit"]
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import checkpoints, records, supervised
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
 CHECKPOINT_SECONDS = 60.0
@@ -79,15 +81,21 @@ def begin(
     *,
     threads: int | None = None,
     validate: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
     if isinstance(row, PolicyRow):
+        if ranks.count > 1:
+            raise ValueError(
+                f"{row.name} trains a policy, which is not dealt to {ranks.count} processes; run it without "
+                "torchrun, where its simulation takes all cores, or many runs at a time: paper --on ray"
+            )
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
-    return supervised.SupervisedTraining(row, seed, device, validate)
+    return supervised.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
 
 
 def fit(
@@ -101,6 +109,7 @@ def fit(
     threads: int | None = None,
     validate: bool = True,
     stop: Callable[[], bool] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Fit:
     """Meta-train a row. Paper: Algorithms 1 and 2 with Adam as the outer optimiser; Algorithm 3 with TRPO.
 
@@ -116,6 +125,8 @@ def fit(
         validate: follow the error or accuracy on validation tasks, where there are some.
         stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells
             how far it came.
+        ranks: the processes that train it together, of which the first one has the folder. Each calls this
+            with the same row, seed and ``until``.
 
     Raises:
         ValueError: state or log in the folder are damaged, or of another run.
@@ -125,11 +136,14 @@ def fit(
             saved state is from before, and the message says of which iteration.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the current update is whole and the state is saved; on
             the second one at once, and the last saved state stays.
+        Lost: another rank has ended; the state of the last iteration is saved.
     """
-    with closing(begin(row, seed, device, threads=threads, validate=validate)) as training:
+    with closing(begin(row, seed, device, threads=threads, validate=validate, ranks=ranks)) as training:
         store = checkpoints.Store(folder, row, seed, training.every, training.columns)
         first, training.window, log = store.load(training.params, training.optimiser)
+        first = _as_the_first(ranks, training, store, first)
         last = row.iterations if until is None else min(until, row.iterations)
+        halt = 0  # why all ranks end: 1 if ``stop`` says so, else the number of a signal
         iteration, before = first, log[-1]["seconds"] if log else 0.0
         start = saved = time.perf_counter()
 
@@ -137,9 +151,14 @@ def fit(
             _check(training, iteration, store)  # what is not finite never replaces what was good
             store.save(iteration, training.params, training.optimiser, training.window, log)
 
+        def halted() -> int:
+            nonlocal halt
+            halt = ranks.most(asked_to_stop[0] if asked_to_stop else int(bool(stop and stop())))
+            return halt
+
         bar = progress_bar(row, first, progress)
-        with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar:
-            while iteration < last and not asked_to_stop and not (stop and stop()):
+        with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, _saved_if_lost(save):
+            while iteration < last and not halted():
                 with _located(iteration + 1, store):
                     training.step(iteration)
                 iteration += 1
@@ -157,10 +176,41 @@ def fit(
                     save()
                     saved = time.perf_counter()
             save()
-        if asked_to_stop:
+        if (signum := asked_to_stop[0] if asked_to_stop else halt) > 1:
             left = "the same command resumes it" if folder else "nothing was saved, since there is no folder"
-            raise Interrupted(f"stopped after iteration {iteration}; {left}", asked_to_stop[0])
+            raise Interrupted(f"stopped after iteration {iteration}; {left}", signum)
         return Fit(training.params, pd.DataFrame(log, columns=training.columns), iteration)
+
+
+def _as_the_first(ranks: Ranks, training: Training, store: checkpoints.Store, iteration: int) -> int:
+    """The iteration of the first rank, whose state all others take; they see no run folder."""
+    if ranks.count == 1:
+        return iteration
+    path = None if store.folder is None else store.folder / "state.safetensors"
+    run = records.identity(store.row, store.seed)
+    wanted, state = ranks.of_first((run, path.read_bytes() if path and path.exists() else b""))
+    if run != wanted:
+        raise ValueError(
+            f"this process has {run}, the first one {wanted}; bring all machines to the same commit"
+        )
+    if state and not ranks.first:
+        with tempfile.TemporaryDirectory() as place:
+            (copy := Path(place) / "state.safetensors").write_bytes(state)
+            iteration, training.window = checkpoints.load_state(copy, training.params, training.optimiser)
+    return iteration
+
+
+@contextmanager
+def _saved_if_lost(save: Callable[[], None]) -> Iterator[None]:
+    """Save when another rank is lost: parameters are those of the last whole iteration."""
+    try:
+        yield
+    except Lost as lost:
+        save()
+        raise Lost(
+            f"{lost}; the first process saves its state, if it is there, and the same command resumes the "
+            "run with any number of processes"
+        ) from lost
 
 
 def _check(training: Training, iteration: int, store: checkpoints.Store) -> None:

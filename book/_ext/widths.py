@@ -50,14 +50,18 @@ addEventListener("load", async () => {
 """
 
 
+def browser() -> str | None:
+    """Where a browser is that needs no window."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def sideways(pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
     """The pages that are wider than their window: page, window and what is too much, in pixels, and
     how the text of the widest thing begins.
 
     None where there is no browser.
     """
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if (program := browser()) is None:
         return None
     if not pages:
         return []  # the browser would wait for ever
@@ -66,7 +70,7 @@ def sideways(pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
     with tempfile.TemporaryDirectory() as folder:
         frame = Path(folder, "widths.html")
         frame.write_text(f"<!doctype html><title></title><body><script>{settings}{SCRIPT}</script>")
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
         budget = f"--virtual-time-budget={5000 * len(listed) * len(WIDTHS)}"
         options = [f"--user-data-dir={folder}/profile", budget, "--window-size=1400,1000", "--dump-dom"]
         done = subprocess.run(
@@ -74,7 +78,7 @@ def sideways(pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
         )
     title = re.search("<title>(.*?)</title>", done.stdout)
     if not title or not title.group(1):
-        raise RuntimeError(f"{browser} did not measure the pages: {done.stderr[-500:]}")
+        raise RuntimeError(f"{program} did not measure the pages: {done.stderr[-500:]}")
     by_address = dict(zip(listed, pages))
     return [(by_address[page], *rest) for page, *rest in json.loads(unescape(title.group(1)))]
 

@@ -11,7 +11,8 @@ from html import escape
 
 import pandas as pd
 
-from mamlkit.report.verdicts import WORDS
+from mamlkit.report.notebook import fixed
+from mamlkit.report.verdicts import WORDS, css_class
 
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # margins
 FARTHEST = 60.0  # margins at the ends of the axis
@@ -38,7 +39,7 @@ def plot(found: pd.DataFrame) -> str:
     if found.empty:
         return ""
     lines = [_line(line, found.setting.nunique() > 1) for _, line in found.iterrows()]
-    ticks = "".join(f'<i style="left:{position(tick)}%">{_signed(tick, 0)}</i>' for tick in TICKS)
+    ticks = "".join(f'<i style="left:{position(tick)}%">{fixed(tick, 0, signed=True)}</i>' for tick in TICKS)
     axis = f'<li class="axis" aria-hidden="true"><span></span><b>{ticks}</b><span></span></li>'
     return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>')
 
@@ -51,8 +52,8 @@ def bar(verdicts: pd.Series) -> str:
     """
     counts = verdicts.str.partition(" (")[0].value_counts()
     words = [w for w in (*WORDS, "partial", "stale", "not run") if w in counts]
-    parts = "".join(f'<i class="{_class(w)}" style="flex:{counts[w]}"></i>' for w in words)
-    legend = ", ".join(f'<span class="{_class(w)}">{w}</span> {counts[w]}' for w in words)
+    parts = "".join(f'<i class="{css_class(w)}" style="flex:{counts[w]}"></i>' for w in words)
+    legend = ", ".join(f'<span class="{css_class(w)}">{w}</span> {counts[w]}' for w in words)
     return _raw(
         f'<div class="counts"><div aria-hidden="true">{parts}</div>'
         f"<p>Of {counts.sum()} numbers of the paper: {legend}.</p></div>"
@@ -70,26 +71,16 @@ def _line(line: pd.Series, with_setting: bool) -> str:
     )
     setting = f"{line.setting}, " if with_setting else ""
     name = escape(f"{setting}{line.method}, step {line.step}")
-    words = f"{_signed(difference)} margins, {line.verdict}"
+    far = fixed(difference, 1, signed=True)
     return (
-        f'<li class="{_class(line.verdict.partition(" (")[0])}"><span>{name}</span>'
-        f'<b role="img" aria-label="{words}">{marks}</b><span>{_signed(difference)}</span></li>'
+        f'<li class="{css_class(line.verdict)}"><span>{name}</span>'
+        f'<b role="img" aria-label="{far} margins, {line.verdict}">{marks}</b><span>{far}</span></li>'
     )
 
 
 def _span(kind: str, low: float, high: float) -> str:
     left, right = position(low), position(high)
     return f'<i class="{kind}" style="left:{left}%;width:{right - left:.2f}%"></i>'
-
-
-def _signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, none at zero."""
-    value = round(value, digits)
-    return f"{value or 0.0:{'+' if value else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _class(word: str) -> str:
-    return f"verdict-{word.replace(' ', '-')}"
 
 
 def _raw(html: str) -> str:

@@ -35,7 +35,6 @@ from mamlkit.report.pages import (
     group,
     number,
     numbered,
-    over,
     printed_table,
     step_words,
 )
@@ -202,7 +201,7 @@ class _Notes:
             said = [
                 "One training run: the interval is over test tasks and does not say what another run gives."
             ]
-        elif over(line).startswith("seeds"):
+        elif line.deciding_ci95 > line.ours_ci95:
             said = [
                 f"The interval over {line.seeds:.0f} training runs, which is wider than that over test tasks."
             ]

@@ -1,6 +1,6 @@
 """What the chapters show: real source code, tables and boxes, as Markdown for Jupyter and the built site."""
 
-__all__ = ["answer", "box", "check", "markdown", "markdown_table", "source", "table"]
+__all__ = ["answer", "box", "check", "fixed", "markdown", "markdown_table", "source", "table"]
 
 import inspect
 import operator
@@ -12,6 +12,16 @@ import pandas as pd
 
 # What `check` can ask of a number and its bound.
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+
+
+def fixed(value: float, digits: int, signed: bool = False) -> str:
+    """A number with so many decimals and a true minus; what rounds to zero has no sign.
+
+    >>> fixed(-1.25, 1), fixed(0.3, 1, signed=True), fixed(-0.04, 1, signed=True)
+    ('−1.2', '+0.3', '0.0')
+    """
+    value = round(value, digits)
+    return f"{value or 0.0:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
 
 
 def markdown(text: str) -> Any:

@@ -32,8 +32,9 @@ import pandas as pd
 from mamlkit import places
 from mamlkit.experiments.paper import HOURS
 from mamlkit.report import forest, results
-from mamlkit.report.notebook import markdown_table
+from mamlkit.report.notebook import fixed, markdown_table
 from mamlkit.report.origins import anchor
+from mamlkit.report.verdicts import css_class
 
 # absent while nothing was run
 OURS = (
@@ -72,7 +73,7 @@ def badge(verdict: str) -> str:
     ('[not run]{.verdict-not-run}', '[partial]{.verdict-partial} 5,000 of 60,000')
     """
     word, _, detail = verdict.rstrip(")").partition(" (")
-    return f"[{word}]{{.verdict-{word.replace(' ', '-')}}} {detail}".rstrip()
+    return f"[{word}]{{.{css_class(word)}}} {detail}".rstrip()
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
@@ -88,8 +89,7 @@ def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
     if math.isnan(value):
         return ""
     digits = decimals(ci95)
-    value = round(value, digits)
-    text = f"{value or 0.0:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
+    text = fixed(value, digits, signed)
     return text if math.isnan(ci95) else f"{text} ± {ci95:.{digits}f}"
 
 

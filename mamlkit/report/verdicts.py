@@ -6,6 +6,7 @@ __all__ = [
     "RETURN_MARGIN",
     "WIDE",
     "WORDS",
+    "css_class",
     "margin",
     "paper_curves",
     "verdict",
@@ -20,6 +21,15 @@ MSE_MARGIN = 0.10  # of the published error
 RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 WIDE = 3.0  # margins: an interval of a larger half-width says nothing
 WORDS = ("reproduced", "consistent", "inconclusive", "differs")
+
+
+def css_class(verdict: str) -> str:
+    """The style of a verdict on a page; what stands in brackets after it does not count.
+
+    >>> css_class("not run"), css_class("partial (5,000 of 60,000)")
+    ('verdict-not-run', 'verdict-partial')
+    """
+    return f"verdict-{verdict.partition(' (')[0].replace(' ', '-')}"
 
 
 def verdict(difference: float, ci95: float, margin: float) -> str:

@@ -2,18 +2,18 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from itertools import product
 from pathlib import Path
 
 import pytest
+import widths
 
 from mamlkit.report import explore
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = widths.browser()
 CONTROLS = {"step": [0, 1, 2], "method": ["MAML", "pretrained"]}
 FRAMES = {
     (step, method): ([explore.Curve([0, 1], [0, step])], f"{method} after {step}")

@@ -1,7 +1,5 @@
 """The check of the built pages finds each planted fault, and nothing on a clean site."""
 
-import shutil
-
 import check_site
 import pytest
 import widths
@@ -85,7 +83,7 @@ def test_an_empty_or_missing_folder_is_no_success(tmp_path):
     assert check_site.main([str(tmp_path / "gone")]) == 2
 
 
-@pytest.mark.skipif(not any(map(shutil.which, widths.BROWSERS)), reason="no Chromium here")
+@pytest.mark.skipif(widths.browser() is None, reason="no Chromium here")
 def test_a_page_that_scrolls_sideways_is_found_and_one_whose_box_scrolls_is_not(tmp_path, capsys):
     box = '<main><div style="overflow-x: auto"><div style="width: 2000px">wide</div></div>{}</main>'
     for name, more in ("good", ""), ("bad", '<p style="width: 900px">too wide</p>'):

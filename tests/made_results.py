@@ -6,7 +6,7 @@ import numpy as np
 
 from mamlkit import places
 from mamlkit.experiments import paper
-from mamlkit.runs import folders, logs
+from mamlkit.runs import folders, logs, queue
 
 
 def repository(tmp_path, monkeypatch):
@@ -16,6 +16,18 @@ def repository(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes((places.repository() / name).read_bytes())
     monkeypatch.setattr(places, "repository", lambda: tmp_path)
     return tmp_path
+
+
+def queued(tmp_path, monkeypatch, *rows):
+    """A repository without results below ``tmp_path``, whose queue is these rows, tested twice each."""
+    data = tmp_path / "repository" / "data"
+    data.mkdir(parents=True)
+    (data / "test_goals.csv").write_bytes((places.repository() / "data" / "test_goals.csv").read_bytes())
+    monkeypatch.setattr(places, "repository", lambda: tmp_path / "repository")
+    for row in rows:
+        monkeypatch.setitem(paper.ROWS, row.name, row)
+    monkeypatch.setattr(paper, "QUEUE", tuple(row.name for row in rows))
+    monkeypatch.setattr(queue, "MILESTONES", 2)
 
 
 def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):

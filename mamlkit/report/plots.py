@@ -30,6 +30,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import ArrayLike
 
+from mamlkit.measures import Z95
+
 COLOURS = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
@@ -133,7 +135,7 @@ def mean_curve(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str)
     if not curves:
         return pd.DataFrame({"value": [], "ci95": []})
     means = np.array([curve["mean"] for curve in curves])
-    ci95 = np.array([1.96 * np.array(curve["sd"]) / np.sqrt(curve["tasks"]) for curve in curves])
+    ci95 = np.array([Z95 * np.array(curve["sd"]) / np.sqrt(curve["tasks"]) for curve in curves])
     seeds = {f"seed{result['seed']}": mean for result, mean in zip(found, means)}
     return pd.DataFrame({"value": means.mean(0), "ci95": ci95.mean(0)} | seeds)
 

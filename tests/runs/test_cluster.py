@@ -11,10 +11,11 @@ import time
 import pytest
 import torch
 
-from mamlkit import __main__, places
+import made_results
+from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, cluster, folders, plan, queue, train
+from mamlkit.runs import checkpoints, cluster, folders, plan, train
 from mamlkit.runs.provenance import provenance
 
 SINUSOID, NAVIGATION = paper.get("sinusoid-maml"), paper.get("2d-navigation-maml")
@@ -43,14 +44,7 @@ pytestmark = pytest.mark.queue
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository without results, and a queue of two short rows."""
-    data = tmp_path / "repository" / "data"
-    data.mkdir(parents=True)
-    (data / "test_goals.csv").write_bytes((places.repository() / "data" / "test_goals.csv").read_bytes())
-    monkeypatch.setattr(places, "repository", lambda: tmp_path / "repository")
-    for row in ROWS:
-        monkeypatch.setitem(paper.ROWS, row.name, row)
-    monkeypatch.setattr(paper, "QUEUE", tuple(row.name for row in ROWS))
-    monkeypatch.setattr(queue, "MILESTONES", 2)
+    made_results.queued(tmp_path, monkeypatch, *ROWS)
     return tmp_path
 
 

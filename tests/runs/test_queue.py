@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mamlkit import __main__, places
+import made_results
+from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
 from mamlkit.runs import checkpoints, folders, plan, queue, supervised, train
@@ -36,14 +37,7 @@ pytestmark = pytest.mark.queue
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository without results, and a queue of two short rows: a supervised one and one of policies."""
-    data = tmp_path / "repository" / "data"
-    data.mkdir(parents=True)
-    (data / "test_goals.csv").write_bytes((places.repository() / "data" / "test_goals.csv").read_bytes())
-    monkeypatch.setattr(places, "repository", lambda: tmp_path / "repository")
-    for row in (FIRST, SECOND):
-        monkeypatch.setitem(paper.ROWS, row.name, row)
-    monkeypatch.setattr(paper, "QUEUE", NAMES)
-    monkeypatch.setattr(queue, "MILESTONES", 2)
+    made_results.queued(tmp_path, monkeypatch, FIRST, SECOND)
     # for good: the tests that follow would have it too
     monkeypatch.setattr(__main__.os, "nice", lambda by: by)
     return tmp_path

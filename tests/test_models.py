@@ -185,3 +185,35 @@ def test_the_non_convolutional_net_normalises_hidden_layers_only():
 def test_bad_input_is_refused_with_a_reason(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("made", ["mlp", "stride", "max"])
+def test_statistics_of_the_first_points(made):
+    if made == "mlp":
+        model, images = models.mlp(4, (5, 3), 2, batch_norm_shifts=True, std=0.5), torch.rand(9, 4)
+    else:
+        model = models.conv4(2, filters=3, size=16, pooling=made)
+        images = torch.rand(9, 1, 16, 16, generator=generator(1))
+    images = images.double()
+    params = {k: v.double() + 0.1 for k, v in model.init(generator()).items()}
+    own = model.apply(params, images[:6])
+    both = model.apply(params, images, reference=6)
+    assert torch.allclose(both[:6], own, rtol=1e-10)  # of themselves
+    alone = model.apply(params, images[[0, 1, 2, 3, 4, 5, 8]], reference=6)
+    assert torch.allclose(both[8], alone[6], rtol=1e-10)  # whoever else is there
+    assert not torch.allclose(both[6:], model.apply(params, images)[6:])
+
+
+def test_a_network_without_its_head():
+    model = models.conv4(3, filters=4, size=8)
+    params = model.init(generator())
+    images = torch.rand(5, 1, 8, 8, generator=generator(1))
+    body = models.without_head(model)
+    assert body.init(generator()).keys() == params.keys() - {"head", "head_bias"}
+    assert models.ways_of(model) == 3
+    for reference in ({}, {"reference": 2}):
+        features = body.apply(params, images, **reference)
+        outputs = features @ params["head"].T + params["head_bias"]
+        assert torch.allclose(outputs, model.apply(params, images, **reference), atol=1e-6)
+    with pytest.raises(ValueError, match="no layers"):
+        models.without_head(body)

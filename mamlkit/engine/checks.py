@@ -61,6 +61,8 @@ def check(
     for name, (inputs, targets) in zip(Task._fields, tasks):
         if model.layers:
             _check_inputs(model.layers, model.shapes, name, inputs)
+            if name == "support" or learner.transductive:
+                _check_statistics(model.layers, name, inputs.shape[1])
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
 
 
@@ -148,7 +150,7 @@ def _check_counts(examples: Examples) -> None:
 def _check_inputs(
     layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], name: str, inputs: Tensor
 ) -> None:
-    points, shape = inputs.shape[1], tuple(inputs.shape[2:])
+    shape = tuple(inputs.shape[2:])
     window = layers[0].window
     if window:
         models.check_images(shape, (window.channels, window.size, window.size))
@@ -158,6 +160,9 @@ def _check_inputs(
         )
     else:
         models.check_features(math.prod(shape), shapes[layers[0].weight][1])
+
+
+def _check_statistics(layers: tuple[Layer, ...], name: str, points: int) -> None:
     for layer in layers:
         if layer.shift and points * (layer.window.out**2 if layer.window else 1) == 1:
             raise ValueError(

@@ -119,7 +119,7 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
     shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
     # Other classes may have another loss or another update, and a loss of one's own may know one task only.
     same = type(method) is GradientMethod and type(learner) is Learner
-    same = same and LOSSES[learner.loss] in LOSSES_OF_MANY
+    same = same and learner.transductive and LOSSES[learner.loss] in LOSSES_OF_MANY
     return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
 
 

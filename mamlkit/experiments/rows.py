@@ -27,8 +27,13 @@ POLICY_ACTIVATIONS = ("relu", "tanh")
 
 
 def as_stored(settings: Any) -> dict[str, Any]:
-    """A dataclass as a result file has it: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
+    """A dataclass as a result file has it: tuples become lists, fields of later date show when set."""
+    stored = json.loads(json.dumps(dataclasses.asdict(settings)))
+    later = [field.name for field in dataclasses.fields(settings) if field.metadata.get("later")]
+    for name in later:  # results from before the field was there have not got it
+        if stored[name] == getattr(type(settings), name):
+            del stored[name]
+    return stored
 
 
 def _check(
@@ -79,6 +84,8 @@ class Evaluation:
         inner_steps: gradient steps followed; the curve has one more entry.
         headline_step: the step that the paper reports.
         tasks: test tasks.
+        transductive: whether a task's queries are normalised together (see
+            :class:`mamlkit.methods.Learner`).
     """
 
     name: str
@@ -88,6 +95,7 @@ class Evaluation:
     inner_steps: int = 10
     headline_step: int = 10
     tasks: int = 600
+    transductive: bool = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
         ones, zeros = ("shots", "queries", "tasks"), ("inner_lr", "inner_steps", "headline_step")

@@ -32,6 +32,8 @@ class Learner:
         inner_lr: alpha.
         inner_steps: gradient steps of the inner update in meta-training.
         shots: K, support examples per class (or points of a regression task).
+        transductive: whether query examples are normalised by the statistics of all queries of their task, as
+            in the authors' code, or by those of its support examples, so that no query matters to another.
 
     Raises:
         ValueError: an unknown loss, or a number that no learner can have.
@@ -42,6 +44,7 @@ class Learner:
     inner_lr: float
     inner_steps: int
     shots: int
+    transductive: bool = True
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -67,7 +70,23 @@ class Learner:
     def loss_fn(self, params: Params, examples: tuple[Tensor, Tensor]) -> Tensor:
         """The loss L_T(f_params) on inputs and targets: a scalar."""
         inputs, targets = examples
-        return LOSSES[self.loss](self.model.apply(params, inputs), targets, self.shots)
+        return self.loss_of(self.model.apply(params, inputs), targets)
+
+    def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of outputs that are there already: a scalar."""
+        return LOSSES[self.loss](outputs, targets, self.shots)
+
+    def outputs(self, params: Params, task: Task) -> Tensor:
+        """The network's outputs for the query examples of a task, ``[points, outputs]``.
+
+        The parameters may be adapted or not. Unless ``transductive``, batch statistics are those of the
+        support examples.
+        """
+        (support, _), (query, _) = task
+        if self.transductive:
+            return self.model.apply(params, query)
+        count = len(support)
+        return self.model.apply(params, torch.cat([support, query]), reference=count)[count:]
 
     def adapt(self, params: Params, support: Any, first_order: bool = False) -> Params:
         """:func:`mamlkit.maml.adapt` with this learner's settings."""

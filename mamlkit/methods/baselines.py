@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.losses import LOSSES
-from mamlkit.models import Layer, xavier_uniform
+from mamlkit.models import Layer, Model, ways_of, without_head, xavier_uniform
 
 ALL_CLASSES, ALL_CLASSES_BIAS = "all_classes", "all_classes_bias"
 
@@ -42,18 +42,19 @@ class PretrainedClassifier(Method):
     Args:
         learner: network, loss of both trainings, and fine-tuning's rate and steps. Its network has no
             layers, since the engine would hold the labels of all classes against the network's own head.
-        head, head_bias: the names of the head's parameters.
+        head: the network's last layer.
+        body: the network without its head.
         classes: training classes, whose numbers are the labels of the support examples in training.
     """
 
-    head: str
-    head_bias: str
+    head: Layer
+    body: Model
     classes: int = 64
 
     def init(self, generator: Generator) -> Params:
         """The network's parameters, and a head for all classes."""
         params = super().init(generator)
-        features = params[self.head].shape[1]
+        features = params[self.head.weight].shape[1]
         return params | {
             ALL_CLASSES: xavier_uniform((self.classes, features), generator),
             ALL_CLASSES_BIAS: torch.zeros(self.classes),
@@ -62,31 +63,25 @@ class PretrainedClassifier(Method):
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of the classifier of all classes on the support examples."""
         inputs, labels = task.support
-        outputs = self._with_head(params, params[ALL_CLASSES], params[ALL_CLASSES_BIAS], inputs)
-        return LOSSES[self.learner.loss](outputs, labels, self.learner.shots)
+        outputs = F.linear(self.body.apply(params, inputs), params[ALL_CLASSES], params[ALL_CLASSES_BIAS])
+        return self.learner.loss_of(outputs, labels)
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Cosines to the nearest support images, then outputs after 1, 2, ... steps of fine-tuning."""
-        (support, labels), (query, _) = task
+        support, labels = task.support
         added = ALL_CLASSES, ALL_CLASSES_BIAS
         network = {name: value for name, value in params.items() if name not in added}
-        ways, size = network[self.head].shape
-        identity, zeros = torch.eye(size).to(query), torch.zeros(size).to(query)
-        near, far = (
-            F.normalize(self._with_head(network, identity, zeros, inputs)) for inputs in (support, query)
-        )
+        near = F.normalize(self.body.apply(network, support))
+        far = F.normalize(dataclasses.replace(self.learner, model=self.body).outputs(network, task))
         path = self.learner.adaptation_path(network, task.support)[1:]
-        tuned = [self.learner.model.apply(fast, query) for fast in path]
-        return torch.stack([_of_nearest(far @ near.T, labels, ways), *tuned])
-
-    def _with_head(self, params: Params, head: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
-        return self.learner.model.apply({**params, self.head: head, self.head_bias: bias}, inputs)
+        tuned = [self.learner.outputs(fast, task) for fast in path]
+        return torch.stack([_of_nearest(far @ near.T, labels, len(network[self.head.bias])), *tuned])
 
 
 def pretrained_classifier(learner: Learner) -> PretrainedClassifier:
     """The baselines of Ravi & Larochelle on this network; ``ValueError`` for one that has no layers."""
-    head = _head(learner)
-    return PretrainedClassifier(_general(learner, learner.model.frozen), head.weight, head.bias)
+    body = without_head(learner.model)
+    return PretrainedClassifier(_general(learner, learner.model.frozen), learner.model.layers[-1], body)
 
 
 @dataclass(frozen=True)
@@ -120,13 +115,7 @@ class NearestNeighbour(Method):
 
 def nearest_neighbour(learner: Learner) -> NearestNeighbour:
     """Nearest neighbours on pixels, in as many classes as the network tells apart."""
-    return NearestNeighbour(_general(learner, frozenset()), learner.model.shapes[_head(learner).bias][0])
-
-
-def _head(learner: Learner) -> Layer:
-    if not learner.model.layers:
-        raise ValueError("this network has no layers, so its head is not known; give the model its layers")
-    return learner.model.layers[-1]
+    return NearestNeighbour(_general(learner, frozenset()), ways_of(learner.model))
 
 
 def _general(learner: Learner, frozen: frozenset[str]) -> Learner:

@@ -33,12 +33,12 @@ class GradientMethod(Method):
         if not self.adapts:
             return self.learner.loss_fn(params, task.support)
         fast = self.learner.adapt(params, task.support, self.first_order)
-        return self.learner.loss_fn(fast, task.query)
+        return self.learner.loss_of(self.learner.outputs(fast, task), task.query[1])
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Outputs for the query inputs after 0, 1, ... steps: ``[inner_steps + 1, points, outputs]``."""
         path = self.learner.adaptation_path(params, task.support)
-        return torch.stack([self.learner.model.apply(fast, task.query[0]) for fast in path])
+        return torch.stack([self.learner.outputs(fast, task) for fast in path])
 
 
 def maml(learner: Learner) -> GradientMethod:

@@ -14,6 +14,8 @@ __all__ = [
     "released_conv4",
     "released_weights",
     "same_padding",
+    "ways_of",
+    "without_head",
     "xavier_uniform",
 ]
 
@@ -29,6 +31,8 @@ from mamlkit.models.parts import (
     batch_norm,
     check_features,
     check_images,
+    ways_of,
+    without_head,
     xavier_uniform,
 )
 from mamlkit.models.released import released_conv4, released_weights

@@ -93,7 +93,7 @@ def conv4(
         params["head_bias"] = torch.zeros(ways)
         return params
 
-    def apply(params: Params, x: Tensor) -> Tensor:
+    def apply(params: Params, x: Tensor, reference: int | None = None) -> Tensor:
         check_images(tuple(x.shape[-3:]), (channels, size, size))
         for block in range(4):
             before, after = pads(sizes[block])
@@ -101,7 +101,7 @@ def conv4(
                 x = F.pad(x, (before, after, before, after))
             padding = before if before == after else 0
             x = F.conv2d(x, params[f"conv{block}"], params[f"bias{block}"], stride=stride, padding=padding)
-            x = F.relu(batch_norm(x, params[f"shift{block}"]))
+            x = F.relu(batch_norm(x, params[f"shift{block}"], reference))
             if pooling == "max":
                 x = F.max_pool2d(x, 2)
         x = x.mean((-2, -1)) if pooling == "stride" else x.flatten(-3)

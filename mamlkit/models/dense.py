@@ -42,13 +42,13 @@ def mlp(
                 params[f"shift{layer}"] = torch.zeros(fan_out)
         return params
 
-    def apply(params: Params, x: Tensor) -> Tensor:
+    def apply(params: Params, x: Tensor, reference: int | None = None) -> Tensor:
         x = x.flatten(1)
         check_features(x.shape[-1], inputs)
         for layer in range(last + 1):
             x = F.linear(x, params[f"weight{layer}"], params[f"bias{layer}"])
             if layer in normalised:
-                x = batch_norm(x, params[f"shift{layer}"])
+                x = batch_norm(x, params[f"shift{layer}"], reference)
             if layer < last:
                 x = F.relu(x)
         return x

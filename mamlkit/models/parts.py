@@ -9,6 +9,8 @@ __all__ = [
     "check_features",
     "check_images",
     "truncated_normal",
+    "ways_of",
+    "without_head",
     "xavier_uniform",
 ]
 
@@ -66,13 +68,15 @@ class Model(NamedTuple):
 
     Args:
         init: ``(generator) -> params``, float32 on the CPU whatever the device of the run.
-        apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``.
+        apply: ``(params, inputs) -> outputs``; inputs ``[points, ...]``, outputs ``[points, outputs]``. One
+            that also takes ``reference``, a number of points, normalises by the statistics of so many first
+            ones.
         frozen: names of parameters that are meta-learned but not adapted.
         layers: the same network for :mod:`mamlkit.engine.meta_batch`; without them it takes the general way.
     """
 
     init: Callable[[Generator], Params]
-    apply: Callable[[Params, Tensor], Tensor]
+    apply: Callable[..., Tensor]
     frozen: frozenset[str] = frozenset()
     layers: tuple[Layer, ...] = ()
 
@@ -88,6 +92,38 @@ def shapes(init: Callable[[Generator], Params]) -> Mapping[str, torch.Size]:
     return MappingProxyType({name: value.shape for name, value in init(Generator()).items()})
 
 
+def without_head(model: Model) -> Model:
+    """The same network up to its last layer: outputs are the features ``[points, features]``.
+
+    It has no layers for the engine, whose recursion ends with a head.
+
+    Raises:
+        ValueError: a network that does not say its layers, so that its last one is not known.
+    """
+    weight, bias = _head(model)[:2]
+    features = model.shapes[weight][1]
+
+    def init(generator: Generator) -> Params:
+        return {name: value for name, value in model.init(generator).items() if name not in (weight, bias)}
+
+    def apply(params: Params, x: Tensor, *reference: int, **named: int) -> Tensor:
+        head = {weight: torch.eye(features).to(x), bias: torch.zeros(features).to(x)}
+        return model.apply(params | head, x, *reference, **named)
+
+    return Model(init, apply, model.frozen)
+
+
+def ways_of(model: Model) -> int:
+    """How many classes a network tells apart; ``ValueError`` as for :func:`without_head`."""
+    return model.shapes[_head(model).bias][0]
+
+
+def _head(model: Model) -> Layer:
+    if not model.layers:
+        raise ValueError("this network has no layers, so its head is not known; give the model its layers")
+    return model.layers[-1]
+
+
 def truncated_normal(shape: Sequence[int], std: float, generator: Generator) -> Tensor:
     """Normal values, redrawn until within two standard deviations (the authors' initialiser)."""
     return torch.nn.init.trunc_normal_(
@@ -100,7 +136,7 @@ def xavier_uniform(shape: Sequence[int], generator: Generator) -> Tensor:
     return torch.nn.init.xavier_uniform_(torch.empty(*shape), generator=generator)
 
 
-def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
+def batch_norm(inputs: Tensor, shift: Tensor, reference: int | None = None) -> Tensor:
     """Normalise each feature by the mean and the biased variance of this very batch, then shift.
 
     No scale and no running averages: the batch's own statistics serve training and testing alike,
@@ -110,7 +146,13 @@ def batch_norm(inputs: Tensor, shift: Tensor) -> Tensor:
     Args:
         inputs: ``[points, features]`` or ``[points, channels, height, width]``.
         shift: beta, ``[features]``.
+        reference: if given, the mean and the variance are those of so many first points.
     """
+    if reference is not None:
+        axes = (0, *range(2, inputs.dim()))
+        variance, mean = torch.var_mean(inputs[:reference], axes, correction=0, keepdim=True)
+        beta = shift.view(-1, *[1] * (inputs.dim() - 2))
+        return (inputs - mean) * (variance + BATCH_NORM_EPS).rsqrt() + beta
     return F.batch_norm(inputs, None, None, weight=None, bias=shift, training=True, eps=BATCH_NORM_EPS)
 
 

@@ -37,7 +37,8 @@ def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
         known = ", ".join(map(repr, models.NETWORKS))
         raise ValueError(f"{row.name}: network={kind!r}, but it must be one of {known}")
     network = models.NETWORKS[kind](**options)
-    return Learner(network, row.loss, settings.inner_lr, settings.inner_steps, settings.shots)
+    transductive = evaluation is None or evaluation.transductive
+    return Learner(network, row.loss, settings.inner_lr, settings.inner_steps, settings.shots, transductive)
 
 
 def method(row: Row, evaluation: Evaluation | None = None) -> Method:

@@ -290,3 +290,22 @@ def test_a_field_that_a_class_sets_without_being_a_dataclass_is_refused():
         adapts: bool = False
 
     assert not Decorated(learner).adapts and methods.maml(learner).adapts
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_without_transduction_no_query_matters_to_another(method):
+    learner, params, tasks = small_problem("conv-stride")
+    if not any(row.loss != "mse" for row in paper.ROWS.values() if row.method == method):
+        pytest.skip(f"no experiment has {method} with classes")
+    alone = methods.METHODS[method](dataclasses.replace(learner, transductive=False))
+    params = {**alone.init(torch.Generator().manual_seed(0)), **params}
+    params = {name: value.double() for name, value in params.items() if name in alone.shapes}
+    few = maml.Task(tasks.support, tuple(part[:, :1] for part in tasks.query))
+    whole, one = (meta_batch.predictions(alone, params, batch) for batch in (tasks, few))
+    assert torch.allclose(whole[:, :, :1], one, rtol=1e-9)
+    if isinstance(alone, methods.GradientMethod) and alone.adapts:
+        other = meta_batch.predictions(methods.METHODS[method](learner), params, tasks)
+        assert not torch.allclose(whole, other, rtol=1e-3)
+        gradient, _ = meta_batch.meta_gradient(alone, params, tasks)
+        by_loop, _ = maml.meta_gradient(alone.loss, params, tasks)
+        assert all(torch.equal(gradient[name], by_loop[name]) for name in gradient)

@@ -5,7 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import mini_imagenet, policies, traps
+from mamlkit.experiments import compare, mini_imagenet, policies, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -105,6 +105,8 @@ _rows: list[Row | PolicyRow] = [
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
 
+_rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})
+
 ROWS: dict[str, Row | PolicyRow] = {row.name: row for row in _rows}
 
 
@@ -158,6 +160,8 @@ _ORDER = (
     "mini-imagenet-first-order-5way-1shot",  # 16
     "mini-imagenet-5way-5shot",  # 41
     "mini-imagenet-first-order-5way-5shot",  # 15
+    # a day and a half in all
+    *(row for row in ROWS if compare.is_compared(row) and "glyphs" not in row),
     # 2 each
     *(
         f"half-cheetah-{task}-{method}"
@@ -182,5 +186,9 @@ _ORDER = (
 # A row that has no place there comes last; those of the stand-ins are no results.
 QUEUE: tuple[str, ...] = (
     *_ORDER,
-    *(name for name in ROWS if name not in _ORDER and not name.startswith(("glyphs", "textures"))),
+    *(
+        name
+        for name, row in ROWS.items()
+        if name not in _ORDER and getattr(row, "family", "") not in ("glyphs", "textures")
+    ),
 )

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from mamlkit import places
+from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.experiments.traps import is_trap
@@ -107,9 +108,10 @@ def _curve(
 
 
 def beyond_rows() -> str:
-    """Experiments that the paper has no number of; those of traps have a table of their own."""
+    """Experiments that the paper has no number of; traps and the grid have tables of their own."""
     published = set(results.published().row)
-    wanted = lambda row, e: row.name not in published and not is_trap(row.name)
+    apart = lambda name: is_trap(name) or is_compared(name)
+    wanted = lambda row, e: row.name not in published and not apart(row.name)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 
 

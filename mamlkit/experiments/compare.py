@@ -1,0 +1,140 @@
+"""The grid: the methods that MAML is compared with, each on the same network, tasks and number of episodes.
+
+What a column claims is rank and gap between methods under one protocol, not the published numbers, whose
+protocols differ. So no setting is tuned: what a method's authors give is taken, else MAML's.
+"""
+
+__all__ = ["COLUMNS", "COMPARED", "Column", "Compared", "column_of", "is_compared", "name_of", "rows"]
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from mamlkit.experiments.rows import Evaluation, Row
+
+MORE_QUERIES = 5  # per class, in training
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A method of the grid.
+
+    Args:
+        slug: the end of its rows' names.
+        words: what a reader sees.
+        kind: of what its learning of a new task is made: ``"gradient steps"``, ``"distances"`` or
+            ``"nothing learned"``.
+        method: a key of ``mamlkit.methods.METHODS``.
+        steps: whether it takes gradient steps on the support examples.
+        changes: what its rows have otherwise than MAML's.
+    """
+
+    slug: str
+    words: str
+    kind: str
+    method: str
+    steps: bool = True
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A setting of the grid.
+
+    Args:
+        name: part of its rows' names.
+        words: what a reader sees.
+        updates: outer updates, of 4 tasks each.
+        quick: what the quick scale changes.
+    """
+
+    name: str
+    words: str
+    updates: int
+    quick: dict[str, Any]
+
+    @property
+    def episodes(self) -> int:
+        """Training tasks."""
+        return TASKS * self.updates
+
+
+TASKS = 4  # of an outer update
+
+COMPARED: tuple[Compared, ...] = (
+    Compared("maml", "MAML", "gradient steps", "maml"),
+    Compared("first-order", "MAML, first order", "gradient steps", "first-order maml"),
+    Compared("random", "random initialisation", "nothing learned", "maml", changes={"iterations": 0}),
+    Compared(
+        "pixels",
+        "nearest neighbour on pixels",
+        "nothing learned",
+        "nearest neighbour on pixels",
+        steps=False,
+        changes={"iterations": 0},
+    ),
+)
+
+_SMALL: dict[str, Any] = {"iterations": 100, "outer_lr": 0.01}
+COLUMNS: tuple[Column, ...] = (
+    Column("omniglot-5way-1shot", "Omniglot 5-way 1-shot", 2500, {"iterations": 20}),
+    Column("omniglot-20way-1shot", "Omniglot 20-way 1-shot", 2500, {"iterations": 5}),
+    Column("mini-imagenet-5way-1shot", "Mini-ImageNet 5-way 1-shot", 1250, {"iterations": 5}),
+    Column("mini-imagenet-5way-5shot", "Mini-ImageNet 5-way 5-shot", 1250, {"iterations": 5}),
+    Column("glyphs-5way-1shot", "Glyphs 5-way 1-shot", 2500, _SMALL),
+)
+
+
+def is_compared(name: str) -> bool:
+    """Whether a row of that name belongs to the grid."""
+    return name.startswith("compare-")
+
+
+def name_of(column: Column, method: Compared) -> str:
+    """The name of a row of the grid."""
+    return f"compare-{column.name}-{method.slug}"
+
+
+def column_of(name: str) -> Column:
+    """A column by its name; ``ValueError`` for one that is not there."""
+    for column in COLUMNS:
+        if column.name == name:
+            return column
+    raise ValueError(f"no column is called {name!r}; they are {', '.join(c.name for c in COLUMNS)}")
+
+
+def rows(papers: dict[str, Row]) -> list[Row]:
+    """Every method in every column.
+
+    Args:
+        papers: MAML's rows by name; a column takes the one of its own.
+    """
+    return [_row(papers[column.name], column, method) for column in COLUMNS for method in COMPARED]
+
+
+def _row(paper: Row, column: Column, method: Compared) -> Row:
+    headline = paper.evaluations[0].headline_step if method.steps else 0
+    inner_lr = paper.evaluations[0].inner_lr if method.steps else 0.0
+    test = Evaluation("Q=15", paper.shots, 15, inner_lr, inner_steps=headline, headline_step=headline)
+    tests = (
+        dataclasses.replace(test, name="Q=1", queries=1),
+        test,
+        dataclasses.replace(test, name="Q=15, support statistics", transductive=False),
+    )
+    changes: dict[str, Any] = {
+        "name": name_of(column, method),
+        "title": f"{column.words}, {column.episodes:,} episodes: {method.words}",
+        "place": "not in the paper: methods compared on one protocol",
+        "method": method.method,
+        "queries": MORE_QUERIES,
+        "meta_batch_size": TASKS,
+        "iterations": column.updates,
+        "outer_lr": 0.001,
+        "evaluations": tests,
+        "quick": column.quick,
+    }
+    changes |= {} if method.steps else {"inner_steps": 0}
+    changes |= method.changes
+    if not changes["iterations"]:
+        changes["quick"] = {}
+    return dataclasses.replace(paper, **changes)

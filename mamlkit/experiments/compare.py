@@ -13,6 +13,7 @@ from typing import Any
 from mamlkit.experiments.rows import Evaluation, Row
 
 MORE_QUERIES = 5  # per class, in training
+FILTERS = 32  # of every network, so that three seeds of all methods take days and not weeks
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _row(paper: Row, column: Column, method: Compared) -> Row:
         "name": name_of(column, method),
         "title": f"{column.words}, {column.episodes:,} episodes: {method.words}",
         "place": "not in the paper: methods compared on one protocol",
+        "network": (paper.network[0], paper.network[1] | {"filters": FILTERS}),
         "method": method.method,
         "queries": MORE_QUERIES,
         "meta_batch_size": TASKS,

@@ -1,0 +1,154 @@
+"""The grid of compared methods, from the committed results: tables and a forest plot. No torch here.
+
+Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
+"""
+
+__all__ = ["forest", "grid", "published", "table", "tables"]
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mamlkit import places
+from mamlkit.experiments.compare import COLUMNS, COMPARED, Column, Compared, column_of, name_of
+from mamlkit.experiments.paper import get
+from mamlkit.report import results
+from mamlkit.report.inventory import state_of
+from mamlkit.report.notebook import fixed
+from mamlkit.report.pages import badge, number, numbered
+from mamlkit.report.plots import COLOURS
+from mamlkit.report.traps import effect
+
+TESTS = {"Q=1": "1 query", "Q=15": "15 queries", "Q=15, support statistics": "not transductive"}
+KINDS = {
+    "gradient steps": ("blue", "o"),
+    "distances": ("vermillion", "s"),
+    "nothing learned": ("grey", "x"),
+}
+BASE = COMPARED[0]
+
+
+def published() -> pd.DataFrame:
+    """What the methods' own papers report.
+
+    Columns: ``method`` (a slug of :data:`mamlkit.experiments.compare.COMPARED`), ``column``, ``value``,
+    ``ci95``, ``source`` (a key of the bibliography), ``place`` and ``note``, how the protocol differs.
+    """
+    path = places.repository() / "data" / "published_methods.csv"
+    return pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
+
+
+def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
+    """What was run of a column: one line per method, the most accurate first.
+
+    Args:
+        column: of :data:`mamlkit.experiments.compare.COLUMNS`.
+        test: the name of an evaluation.
+
+    Returns:
+        Columns: ``method``, ``kind``, ``slug``; ``value``, the accuracy in %, with ``ci95``, the wider of its
+        intervals over tasks and over seeds; ``of_seeds``, the accuracy of each seed; ``gap`` to MAML's on the
+        same tasks and seeds, with ``gap_ci95`` alike; ``published``, NaN where there is nothing.
+    """
+    printed = published().set_index(["method", "column"])["value"].to_dict()
+    lines = []
+    for method in COMPARED:
+        row = get(name_of(column, method))
+        step = row.evaluations[0].headline_step
+        ours = results.summary(row.name, test, step, "accuracy")
+        if ours is None:
+            continue
+        gap = effect(row.name, name_of(column, BASE), test)
+        found = results.counted(results.load(row.name))
+        lines.append(
+            {
+                "method": method.words,
+                "kind": method.kind,
+                "slug": method.slug,
+                "value": ours.value,
+                "ci95": float(np.fmax(ours.ci95, ours.seed_ci95)),
+                "of_seeds": [result["evaluations"][test]["accuracy"]["mean"][step] for result in found],
+                "gap": gap.value if gap else np.nan,
+                "gap_ci95": float(np.fmax(gap.ci95, gap.seed_ci95)) if gap else np.nan,
+                "published": printed.get((method.slug, column.name), np.nan),
+            }
+        )
+    columns = ["method", "kind", "slug", "value", "ci95", "of_seeds", "gap", "gap_ci95", "published"]
+    return pd.DataFrame(lines, columns=columns).sort_values("value", ascending=False, ignore_index=True)
+
+
+def table(column: str, name: str = "") -> str:
+    """A column of the grid: three tests, the gap to MAML, and what the method's own paper reports.
+
+    Args:
+        column: its name.
+        name: the table's label; ``tab-compare-`` and the column if empty.
+    """
+    chosen = column_of(column)
+    found = grid(chosen)
+    ranked = [next(m for m in COMPARED if m.slug == slug) for slug in found.slug]
+    missing = [method for method in COMPARED if method not in ranked]
+    printed = published().set_index(["method", "column"])
+    lines = [_line(chosen, method, found, printed) for method in [*ranked, *missing]]
+    caption = (
+        f"{chosen.words}, {chosen.episodes:,} training episodes each: accuracy in % on 600 test tasks "
+        "(± 95 % over tasks or over seeds, whichever is wider), the difference from MAML on the same tasks "
+        "with 15 queries per class, and what other papers report under protocols of their own."
+    )
+    right = [*TESTS.values(), "from MAML", "seeds", "elsewhere"]
+    return numbered(lines, caption, name or f"tab-compare-{column}", right)
+
+
+def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.DataFrame) -> dict[str, str]:
+    row = get(name_of(column, method))
+    line = {"method": method.words, "by": method.kind}
+    for test, words in TESTS.items():
+        ours = results.summary(row.name, test, row.evaluations[0].headline_step, "accuracy")
+        line[words] = number(ours.value, float(np.fmax(ours.ci95, ours.seed_ci95))) if ours else ""
+    line |= {"from MAML": "", "seeds": "", "elsewhere": "", "state": badge(state_of(row.name))}
+    for _, at in found[found.slug == method.slug].iterrows():
+        line["seeds"] = str(len(at.of_seeds))
+        if method != BASE and not np.isnan(at.gap):
+            line["from MAML"] = number(at.gap, at.gap_ci95, signed=True)
+    if (method.slug, column.name) in printed.index:
+        of_others = printed.loc[(method.slug, column.name)]
+        ci95 = "" if pd.isna(of_others.ci95) else f" ± {of_others.ci95:g}"
+        line["elsewhere"] = f"{of_others.value:g}{ci95} {{cite:p}}`{of_others.source}`"
+    return line
+
+
+def tables() -> str:
+    """Every column of which something was run, for the results page."""
+    shown = [column for column in COLUMNS if not grid(column).empty]
+    return "\n".join(table(column.name, f"tab-results-compare-{column.name}") for column in shown)
+
+
+def forest(ax: Axes, found: pd.DataFrame) -> None:
+    """Accuracies of a column as a forest plot: mean with interval, single seeds, other papers' numbers.
+
+    Args:
+        ax: where to draw.
+        found: of :func:`grid`; the first line comes to the top.
+    """
+    heights = np.arange(len(found))[::-1]
+    for height, (_, line) in zip(heights, found.iterrows()):
+        colour, marker = KINDS[line.kind]
+        look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 6, "capsize": 3}
+        ax.errorbar(line.value, height, xerr=line.ci95, **look)
+        ax.plot(line.of_seeds, [height] * len(line.of_seeds), "|", color=COLOURS[colour], markersize=9)
+        ax.plot(line.published, height, "*", color=COLOURS["black"], markersize=9)
+        ax.annotate(
+            fixed(line.value, 1),
+            (line.value, height),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    for base in found[found.slug == BASE.slug].value:
+        ax.axvline(base, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
+    ax.set(xlabel="accuracy (%)", yticks=heights, ylim=(-0.7, len(found) - 0.3))
+    ax.set_yticklabels(found.method)
+    ax.grid(axis="y", visible=False)

@@ -1,0 +1,95 @@
+"""The grid of methods: equal settings, paired gaps, and tables that say what was not run."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from made_results import commit
+from mamlkit import methods, places, tasks
+from mamlkit.experiments import compare as grid_rows
+from mamlkit.experiments import paper
+from mamlkit.report import compare
+
+COLUMN = grid_rows.COLUMNS[0]
+NAMES = {method.slug: grid_rows.name_of(COLUMN, method) for method in grid_rows.COMPARED}
+
+
+def made(values, steps):
+    return np.repeat(np.asarray(values, float)[:, None], steps + 1, 1)
+
+
+@pytest.fixture
+def three(repository):
+    """MAML with two seeds, a method 3 and 5 points better on the same hard and easy tasks, and a floor."""
+    easy = np.linspace(20, 90, 400)
+    for seed, better in enumerate((3, 5)):
+        commit(repository, NAMES["maml"], seed=seed, errors=made(easy, 3))
+        commit(repository, NAMES["first-order"], seed=seed, errors=made(easy + better, 3))
+    commit(repository, NAMES["pixels"], errors=made(easy - 30, 0))
+    return repository
+
+
+@pytest.mark.parametrize("column", grid_rows.COLUMNS, ids=lambda column: column.name)
+def test_a_column_is_one_protocol(column):
+    rows = [paper.get(grid_rows.name_of(column, method)) for method in grid_rows.COMPARED]
+    for row in rows:
+        assert row.method in methods.METHODS and row.family in tasks.FAMILIES
+        assert [test.name for test in row.evaluations] == list(compare.TESTS)
+        assert not row.evaluations[2].transductive and row.evaluations[1].transductive
+        assert row.iterations in (0, column.updates) and row.meta_batch_size == grid_rows.TASKS
+    same = ("family", "network", "ways", "outer_lr", "place")
+    assert len({repr([getattr(row, name) for name in same]) for row in rows}) == 1
+    sizes = {tuple((e.shots, e.queries, e.tasks) for e in row.evaluations) for row in rows}
+    assert len(sizes) == 1
+
+
+def test_slugs_differ_and_names_say_what_they_are():
+    assert len(NAMES) == len(grid_rows.COMPARED)
+    assert all(grid_rows.is_compared(name) for name in NAMES.values())
+    assert {name for name in paper.ROWS if grid_rows.is_compared(name)} == {
+        grid_rows.name_of(column, method) for column in grid_rows.COLUMNS for method in grid_rows.COMPARED
+    }
+    with pytest.raises(ValueError, match="no column is called 'cifar'; they are omniglot-5way-1shot"):
+        grid_rows.column_of("cifar")
+
+
+def test_gaps_are_paired_and_over_seeds(three):
+    found = compare.grid(COLUMN).set_index("slug")
+    assert list(found.index) == ["first-order", "maml", "pixels"]  # the best first
+    assert found.gap["first-order"] == pytest.approx(4, abs=0.02)
+    assert found.gap_ci95["first-order"] == pytest.approx(12.706, rel=0.02)  # t of one degree, error 1
+    assert found.gap["maml"] == 0 and found.gap["pixels"] == pytest.approx(-30, abs=0.02)
+    assert len(found.of_seeds["maml"]) == 2 and len(found.of_seeds["pixels"]) == 1
+
+
+def test_the_table_names_every_method_and_what_was_not_run(three):
+    text = compare.table(COLUMN.name)
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == len(grid_rows.COMPARED)
+    assert sum("not run" in line for line in lines) == len(grid_rows.COMPARED) - 3
+    assert lines[0].startswith("| MAML, first order") and "+4" in lines[0]
+    assert "{cite:p}`finn2017maml`" in text
+
+
+def test_published_numbers_belong_to_the_grid():
+    found = compare.published()
+    assert set(found.column) <= {column.name for column in grid_rows.COLUMNS}
+    assert not found.duplicated(["method", "column"]).any()
+    bibliography = (places.repository() / "book" / "references.bib").read_text(encoding="utf-8")
+    assert all(f"{{{source}," in bibliography for source in set(found.source))
+    assert found.value.between(20, 100).all()
+
+
+def test_the_forest_plot_has_a_line_for_each_method(three):
+    figure, axes = plt.subplots()
+    found = compare.grid(COLUMN)
+    compare.forest(axes, found)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found.method)
+    compare.forest(axes, found[:0])  # nothing run: nothing drawn
+    plt.close(figure)
+
+
+def test_nothing_run_gives_no_tables(repository):
+    assert compare.tables() == "" and compare.grid(COLUMN).empty
+    assert isinstance(compare.grid(COLUMN), pd.DataFrame)

@@ -5,7 +5,7 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 ``tasks.npz`` (error of every test task) and ``result.json``, written last.
 """
 
-__all__ = ["Busy", "iterations_done", "keep", "keep_state", "open_run", "write_result"]
+__all__ = ["Busy", "has_parameters", "iterations_done", "keep", "keep_state", "open_run", "write_result"]
 
 import io
 import itertools
@@ -20,7 +20,9 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
+from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
+from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.runs import logs
 from mamlkit.runs.provenance import provenance
@@ -219,10 +221,19 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
         )
 
 
+def has_parameters(name: str, seed: int) -> bool:
+    """Whether the parameters of a run are committed.
+
+    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough.
+    """
+    return seed == 0 or not (is_trap(name) or is_compared(name))
+
+
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
     """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
 
-    The state of a finished run is removed from ``data/partial``. Returns the files written.
+    Parameters are copied where :func:`has_parameters` says so. The state of a finished run is removed from
+    ``data/partial``. Returns the files written.
 
     Raises:
         FileNotFoundError: the run has no result yet.
@@ -254,8 +265,9 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if (folder / "metrics.csv").exists():
         files.write_text(log, logs.thinned(folder / "metrics.csv"))
         written.append(log)
+    first = 0 if has_parameters(name, result["seed"]) else 1
     # the result last, as in the run
-    written += [files.copy(folder / source, target) for source, target in zip(RESULT, parts)]
+    written += [files.copy(folder / source, target) for source, target in zip(RESULT[first:], parts[first:])]
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from made_results import commit
 from mamlkit import __main__, files, measures, places
 from mamlkit.experiments import paper
 from mamlkit.runs import checkpoints, folders, logs, supervised, train
@@ -367,6 +368,15 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
     kept = folders.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
     assert len(log) <= logs.ROWS_KEPT and log.validation.notna().sum() == 7
+
+
+def test_of_short_trainings_the_parameters_of_one_seed_are_kept(repository):
+    for name, of_seeds in (("trap-5way", [True, False]), ("omniglot-5way-1shot", [True, True])):
+        for seed, kept in enumerate(of_seeds):
+            commit(repository, name, seed=seed)
+            results = repository / "data" / "results" / name
+            assert (results / f"seed{seed}.safetensors").exists() == kept
+            assert (results / f"seed{seed}.json").exists() and (results / f"seed{seed}.tasks.npz").exists()
 
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():

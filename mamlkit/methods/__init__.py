@@ -3,11 +3,17 @@
 __all__ = [
     "LOSSES",
     "METHODS",
+    "EuclideanMatchingNetworks",
+    "FullContextMatchingNetworks",
     "GradientMethod",
     "Learner",
+    "MatchingNetworks",
     "Method",
     "NearestNeighbour",
     "PretrainedClassifier",
+    "PrototypicalNetworks",
+    "ScaledMatchingNetworks",
+    "SiameseNetworks",
     "first_order_maml",
     "maml",
     "nearest_neighbour",
@@ -26,6 +32,14 @@ from mamlkit.methods.baselines import (
 )
 from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
 from mamlkit.methods.losses import LOSSES
+from mamlkit.methods.metric import (
+    EuclideanMatchingNetworks,
+    FullContextMatchingNetworks,
+    MatchingNetworks,
+    PrototypicalNetworks,
+    ScaledMatchingNetworks,
+    SiameseNetworks,
+)
 
 METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
@@ -33,4 +47,10 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "pretraining": pretraining,
     "pretrained classifier": pretrained_classifier,
     "nearest neighbour on pixels": nearest_neighbour,
+    "prototypical networks": PrototypicalNetworks.of,
+    "matching networks": MatchingNetworks.of,
+    "matching networks, learned scale": ScaledMatchingNetworks.of,
+    "matching networks, squared Euclid": EuclideanMatchingNetworks.of,
+    "matching networks, full context": FullContextMatchingNetworks.of,
+    "siamese": SiameseNetworks.of,
 }

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mamlkit import places
-from mamlkit.experiments.compare import COLUMNS, COMPARED, Column, Compared, column_of, name_of
+from mamlkit.experiments.compare import COLUMNS, COMPARED, Column, Compared, column_of, methods_of, name_of
 from mamlkit.experiments.paper import get
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
@@ -54,7 +54,7 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
     """
     printed = published().set_index(["method", "column"])["value"].to_dict()
     lines = []
-    for method in COMPARED:
+    for method in methods_of(column):
         row = get(name_of(column, method))
         step = row.evaluations[0].headline_step
         ours = results.summary(row.name, test, step, "accuracy")
@@ -89,7 +89,7 @@ def table(column: str, name: str = "") -> str:
     chosen = column_of(column)
     found = grid(chosen)
     ranked = [next(m for m in COMPARED if m.slug == slug) for slug in found.slug]
-    missing = [method for method in COMPARED if method not in ranked]
+    missing = [method for method in methods_of(chosen) if method not in ranked]
     printed = published().set_index(["method", "column"])
     lines = [_line(chosen, method, found, printed) for method in [*ranked, *missing]]
     caption = (

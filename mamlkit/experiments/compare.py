@@ -102,7 +102,11 @@ COMPARED: tuple[Compared, ...] = (
     ),
 )
 
-_SMALL: dict[str, Any] = {"iterations": 100, "outer_lr": 0.01}
+_SMALL: dict[str, Any] = {
+    "iterations": 100,
+    "outer_lr": 0.01,
+    "network": ("conv4", {"ways": 5, "filters": 16}),
+}
 COLUMNS: tuple[Column, ...] = (
     Column("omniglot-5way-1shot", "Omniglot 5-way 1-shot", 2500, {"iterations": 20}),
     Column("omniglot-20way-1shot", "Omniglot 20-way 1-shot", 2500, {"iterations": 5}),
@@ -169,5 +173,5 @@ def _row(paper: Row, column: Column, method: Compared) -> Row:
     changes |= {} if method.steps else {"inner_steps": 0}
     changes |= method.changes
     if not changes["iterations"]:
-        changes["quick"] = {}
+        changes["quick"] = {name: value for name, value in column.quick.items() if name == "network"}
     return dataclasses.replace(paper, **changes)

@@ -4,15 +4,26 @@ __all__ = [
     "LOSSES",
     "METHODS",
     "GradientMethod",
+    "ImplicitMAML",
     "Learner",
     "Method",
     "NearestNeighbour",
     "PretrainedClassifier",
+    "ReptileAdam",
+    "StepwiseMethod",
+    "body_only",
     "first_order_maml",
+    "head_only",
+    "implicit_maml",
+    "learned_rates",
     "maml",
+    "maml_plus_plus",
+    "meta_sgd",
+    "multi_step_loss",
     "nearest_neighbour",
     "pretrained_classifier",
     "pretraining",
+    "reptile_adam",
 ]
 
 from collections.abc import Callable
@@ -24,8 +35,17 @@ from mamlkit.methods.baselines import (
     nearest_neighbour,
     pretrained_classifier,
 )
-from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
+from mamlkit.methods.gradient import (
+    GradientMethod,
+    body_only,
+    first_order_maml,
+    head_only,
+    maml,
+    pretraining,
+)
 from mamlkit.methods.losses import LOSSES
+from mamlkit.methods.proximity import ImplicitMAML, ReptileAdam, implicit_maml, reptile_adam
+from mamlkit.methods.steps import StepwiseMethod, learned_rates, maml_plus_plus, meta_sgd, multi_step_loss
 
 METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
@@ -33,4 +53,12 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "pretraining": pretraining,
     "pretrained classifier": pretrained_classifier,
     "nearest neighbour on pixels": nearest_neighbour,
+    "head only": head_only,
+    "body only": body_only,
+    "meta-sgd": meta_sgd,
+    "maml, learned rates": learned_rates,
+    "maml, multi-step loss": multi_step_loss,
+    "maml++ without its schedules": maml_plus_plus,
+    "reptile, inner adam": reptile_adam,
+    "implicit maml": implicit_maml,
 }

@@ -31,7 +31,7 @@ def inner_step(
     loss_fn: LossFn,
     params: Params,
     support: Any,
-    inner_lr: float,
+    inner_lr: float | Params,
     first_order: bool = False,
     frozen: Collection[str] = (),
 ) -> Params:
@@ -43,7 +43,7 @@ def inner_step(
         loss_fn: ``(params, examples) -> scalar``.
         params: theta, name to tensor.
         support: what ``loss_fn`` takes as examples.
-        inner_lr: alpha.
+        inner_lr: alpha; or one for each parameter, by name, that is broadcast over its coordinates.
         first_order: treat the inner gradient as a constant of the outer one (section 5.2).
         frozen: names that keep their value (the shifts of batch normalisation).
 
@@ -58,7 +58,8 @@ def inner_step(
     gradient = grad(lambda free: loss_fn({**fixed, **free}, support))(adapted)
     if first_order:
         gradient = {name: g.detach() for name, g in gradient.items()}
-    return {**params, **{name: value - inner_lr * gradient[name] for name, value in adapted.items()}}
+    rates = inner_lr if isinstance(inner_lr, dict) else dict.fromkeys(adapted, inner_lr)
+    return {**params, **{name: value - rates[name] * gradient[name] for name, value in adapted.items()}}
 
 
 def adapt(

@@ -32,7 +32,6 @@ import pandas as pd
 import torch
 
 from mamlkit import measures, methods, tasks
-from mamlkit.engine import meta_batch
 from mamlkit.experiments import compare as grid
 from mamlkit.experiments import paper
 from mamlkit.methods.metric import least_cosine_loss

@@ -6,19 +6,30 @@ __all__ = [
     "EuclideanMatchingNetworks",
     "FullContextMatchingNetworks",
     "GradientMethod",
+    "ImplicitMAML",
     "Learner",
     "MatchingNetworks",
     "Method",
     "NearestNeighbour",
     "PretrainedClassifier",
     "PrototypicalNetworks",
+    "ReptileAdam",
     "ScaledMatchingNetworks",
     "SiameseNetworks",
+    "StepwiseMethod",
+    "body_only",
     "first_order_maml",
+    "head_only",
+    "implicit_maml",
+    "learned_rates",
     "maml",
+    "maml_plus_plus",
+    "meta_sgd",
+    "multi_step_loss",
     "nearest_neighbour",
     "pretrained_classifier",
     "pretraining",
+    "reptile_adam",
 ]
 
 from collections.abc import Callable
@@ -30,7 +41,14 @@ from mamlkit.methods.baselines import (
     nearest_neighbour,
     pretrained_classifier,
 )
-from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
+from mamlkit.methods.gradient import (
+    GradientMethod,
+    body_only,
+    first_order_maml,
+    head_only,
+    maml,
+    pretraining,
+)
 from mamlkit.methods.losses import LOSSES
 from mamlkit.methods.metric import (
     EuclideanMatchingNetworks,
@@ -40,6 +58,8 @@ from mamlkit.methods.metric import (
     ScaledMatchingNetworks,
     SiameseNetworks,
 )
+from mamlkit.methods.proximity import ImplicitMAML, ReptileAdam, implicit_maml, reptile_adam
+from mamlkit.methods.steps import StepwiseMethod, learned_rates, maml_plus_plus, meta_sgd, multi_step_loss
 
 METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
@@ -53,4 +73,12 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "matching networks, squared Euclid": EuclideanMatchingNetworks.of,
     "matching networks, full context": FullContextMatchingNetworks.of,
     "siamese": SiameseNetworks.of,
+    "head only": head_only,
+    "body only": body_only,
+    "meta-sgd": meta_sgd,
+    "maml, learned rates": learned_rates,
+    "maml, multi-step loss": multi_step_loss,
+    "maml++ without its schedules": maml_plus_plus,
+    "reptile, inner adam": reptile_adam,
+    "implicit maml": implicit_maml,
 }

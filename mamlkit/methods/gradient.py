@@ -1,6 +1,6 @@
-"""Methods that adapt by gradient steps: MAML, its first-order form, and pretraining with fine-tuning."""
+"""Methods that adapt by gradient steps: MAML, in whole, first order or in part, and pretraining."""
 
-__all__ = ["GradientMethod", "first_order_maml", "maml", "pretraining"]
+__all__ = ["GradientMethod", "body_only", "first_order_maml", "head_only", "maml", "pretraining"]
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
+from mamlkit.models import head_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,22 @@ def maml(learner: Learner) -> GradientMethod:
 def first_order_maml(learner: Learner) -> GradientMethod:
     """MAML whose inner gradients count as constants. Paper: section 5.2, "first order approximation"."""
     return GradientMethod(learner, first_order=True)
+
+
+def head_only(learner: Learner) -> GradientMethod:
+    """MAML whose inner update moves the last layer alone: ANIL, "almost no inner loop" (Raghu et al. 2020).
+
+    ``ValueError`` for a network that does not say its layers, here and in :func:`body_only`.
+    """
+    head = head_of(learner.model)
+    return maml(learner.adapting(head.weight, head.bias))
+
+
+def body_only(learner: Learner) -> GradientMethod:
+    """MAML whose inner update moves all but the last layer: BOIL, "body only" (Oh et al. 2021)."""
+    head = head_of(learner.model)
+    moved = learner.model.shapes.keys() - learner.model.frozen - {head.weight, head.bias}
+    return maml(learner.adapting(*moved))
 
 
 def pretraining(learner: Learner) -> GradientMethod:

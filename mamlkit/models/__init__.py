@@ -10,7 +10,10 @@ __all__ = [
     "check_features",
     "check_images",
     "conv4",
+    "conv4_context",
+    "head_of",
     "mlp",
+    "mlp_context",
     "released_conv4",
     "released_weights",
     "same_padding",
@@ -21,6 +24,7 @@ __all__ = [
 
 from collections.abc import Callable
 
+from mamlkit.models.context import conv4_context, mlp_context
 from mamlkit.models.convolutional import conv4, same_padding
 from mamlkit.models.dense import mlp
 from mamlkit.models.parts import (
@@ -31,6 +35,7 @@ from mamlkit.models.parts import (
     batch_norm,
     check_features,
     check_images,
+    head_of,
     ways_of,
     without_head,
     xavier_uniform,
@@ -40,5 +45,7 @@ from mamlkit.models.released import released_conv4, released_weights
 NETWORKS: dict[str, Callable[..., Model]] = {
     "mlp": mlp,
     "conv4": conv4,
+    "mlp, context": mlp_context,
+    "conv4, context": conv4_context,
     "conv4, released weights": released_conv4,
 }

@@ -8,6 +8,7 @@ __all__ = [
     "batch_norm",
     "check_features",
     "check_images",
+    "head_of",
     "truncated_normal",
     "ways_of",
     "without_head",
@@ -98,9 +99,9 @@ def without_head(model: Model) -> Model:
     It has no layers for the engine, whose recursion ends with a head.
 
     Raises:
-        ValueError: a network that does not say its layers, so that its last one is not known.
+        ValueError: as for :func:`head_of`.
     """
-    weight, bias = _head(model)[:2]
+    weight, bias = head_of(model)[:2]
     features = model.shapes[weight][1]
 
     def init(generator: Generator) -> Params:
@@ -114,11 +115,12 @@ def without_head(model: Model) -> Model:
 
 
 def ways_of(model: Model) -> int:
-    """How many classes a network tells apart; ``ValueError`` as for :func:`without_head`."""
-    return model.shapes[_head(model).bias][0]
+    """How many classes a network tells apart; ``ValueError`` as for :func:`head_of`."""
+    return model.shapes[head_of(model).bias][0]
 
 
-def _head(model: Model) -> Layer:
+def head_of(model: Model) -> Layer:
+    """The last layer; ``ValueError`` for a network that does not say its layers."""
     if not model.layers:
         raise ValueError("this network has no layers, so its head is not known; give the model its layers")
     return model.layers[-1]

@@ -5,11 +5,13 @@ __all__ = [
     "METHODS",
     "GradientMethod",
     "Learner",
+    "MetaLearnerLSTM",
     "Method",
     "NearestNeighbour",
     "PretrainedClassifier",
     "first_order_maml",
     "maml",
+    "meta_learner_lstm",
     "nearest_neighbour",
     "pretrained_classifier",
     "pretraining",
@@ -26,6 +28,7 @@ from mamlkit.methods.baselines import (
 )
 from mamlkit.methods.gradient import GradientMethod, first_order_maml, maml, pretraining
 from mamlkit.methods.losses import LOSSES
+from mamlkit.methods.meta_lstm import MetaLearnerLSTM, meta_learner_lstm
 
 METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
@@ -33,4 +36,5 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "pretraining": pretraining,
     "pretrained classifier": pretrained_classifier,
     "nearest neighbour on pixels": nearest_neighbour,
+    "meta-learner lstm": meta_learner_lstm,
 }

@@ -249,7 +249,9 @@ for column in columns:
 # %%
 if tasks.omniglot.available():
     for slug in ("maml", "prototypical", "matching-scaled"):
-        name = grid.name_of(grid.COLUMNS[0], next(m for m in grid.COMPARED if m.slug == slug))
+        name = grid.name_of(
+            grid.COLUMNS[0], next(m for m in grid.COMPARED if m.slug == slug)
+        )
         if not results.load(name):
             print(f"not run: {name}")
             continue

@@ -9,6 +9,7 @@ __all__ = [
     "ImplicitMAML",
     "Learner",
     "MatchingNetworks",
+    "MetaLearnerLSTM",
     "Method",
     "NearestNeighbour",
     "PretrainedClassifier",
@@ -24,6 +25,7 @@ __all__ = [
     "learned_rates",
     "maml",
     "maml_plus_plus",
+    "meta_learner_lstm",
     "meta_sgd",
     "multi_step_loss",
     "nearest_neighbour",
@@ -50,6 +52,7 @@ from mamlkit.methods.gradient import (
     pretraining,
 )
 from mamlkit.methods.losses import LOSSES
+from mamlkit.methods.meta_lstm import MetaLearnerLSTM, meta_learner_lstm
 from mamlkit.methods.metric import (
     EuclideanMatchingNetworks,
     FullContextMatchingNetworks,
@@ -81,4 +84,5 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml++ without its schedules": maml_plus_plus,
     "reptile, inner adam": reptile_adam,
     "implicit maml": implicit_maml,
+    "meta-learner lstm": meta_learner_lstm,
 }

@@ -11,7 +11,16 @@ Z95 = 1.96  # the paper's interval over 600 tasks
 DECIMALS = 6  # of a committed mean: far below its standard error
 DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
 EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
-STEPS_KEPT = (0, 1, 3, 5, 10)  # of a single task's curve: those the paper reports; means are kept for all
+STEPS_KEPT = (
+    0,
+    1,
+    3,
+    5,
+    10,
+    12,
+    16,
+    50,
+)  # of a task's curve; means are kept for all
 
 
 def interval(values: Any) -> tuple[float, float]:

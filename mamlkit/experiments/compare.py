@@ -23,6 +23,7 @@ from typing import Any
 from mamlkit.experiments.rows import Evaluation, Row
 
 MORE_QUERIES = 5  # per class, in training
+LR_OF_MANY = 0.1  # of several steps, as the paper has for 20-way Omniglot; of one step it is 0.4 there
 FILTERS = 32  # of every network, so that three seeds of all methods take days and not weeks
 
 
@@ -36,7 +37,7 @@ class Compared:
         kind: of what its learning of a new task is made: ``"gradient steps"``, ``"distances"`` or
             ``"nothing learned"``.
         method: a key of ``mamlkit.methods.METHODS``.
-        steps: whether it takes gradient steps on the support examples.
+        test_steps: gradient steps in tests; None for as many as MAML takes.
         changes: what its rows have otherwise than MAML's.
         but_for: columns that it is left out of.
     """
@@ -45,7 +46,7 @@ class Compared:
     words: str
     kind: str
     method: str
-    steps: bool = True
+    test_steps: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     but_for: tuple[str, ...] = ()
 
@@ -77,27 +78,55 @@ TASKS = 4  # of an outer update
 _MINI = ("mini-imagenet-5way-1shot", "mini-imagenet-5way-5shot")
 
 
-def _metric(slug: str, method: str, **more: Any) -> Compared:
-    return Compared(slug, method, "distances", method, steps=False, **more)
+# where MAML itself takes five steps in training
+_FIVE_STEPS = ("omniglot-20way-1shot", *_MINI)
+# Steps of MAML++, at the paper's rate for so many; on Mini-ImageNet that is MAML's own.
+_MANY: dict[str, Any] = {"test_steps": 5, "changes": {"inner_steps": 5}}
+# Rajeswaran et al.'s code for Omniglot
+_IMPLICIT: dict[str, Any] = {"inner_steps": 16, "inner_lr": 0.1, "loss": "cross-entropy, mean"}
+# Nichol et al.'s for Omniglot 5-way: they train on more shots than they test, and test with more steps.
+_REPTILE: dict[str, Any] = {"inner_steps": 5, "inner_lr": 0.001, "shots": 10}
+
+
+def _gradient(slug: str, words: str, method: str, **more: Any) -> Compared:
+    return Compared(slug, words, "gradient steps", method, **more)
+
+
+def _metric(slug: str, words: str, method: str = "", **more: Any) -> Compared:
+    return Compared(slug, words, "distances", method or words, test_steps=0, **more)
 
 
 COMPARED: tuple[Compared, ...] = (
-    Compared("maml", "MAML", "gradient steps", "maml"),
-    Compared("first-order", "MAML, first order", "gradient steps", "first-order maml"),
+    _gradient("maml", "MAML", "maml"),
+    _gradient("first-order", "MAML, first order", "first-order maml"),
+    _gradient("maml-5-steps", "MAML, 5 steps", "maml", but_for=_FIVE_STEPS, **_MANY),
+    _gradient("learned-rates", "MAML, learned rates", "maml, learned rates", **_MANY),
+    _gradient("multi-step", "MAML, loss of every step", "maml, multi-step loss", **_MANY),
+    _gradient("maml-plus-plus", "both of these (of MAML++)", "maml++ without its schedules", **_MANY),
+    _gradient("meta-sgd", "Meta-SGD", "meta-sgd", test_steps=1, changes={"inner_steps": 1}),
+    _gradient("head-only", "ANIL: head only", "head only"),
+    _gradient("body-only", "BOIL: body only", "body only"),
+    _gradient("implicit", "implicit MAML", "implicit maml", test_steps=16, changes=_IMPLICIT, but_for=_MINI),
+    _gradient(
+        "reptile", "Reptile", "reptile, inner adam", test_steps=50, changes=_REPTILE, but_for=_FIVE_STEPS
+    ),
+    _gradient(
+        "meta-lstm", "meta-learner LSTM", "meta-learner lstm", test_steps=12, changes={"inner_steps": 12}
+    ),
     _metric("prototypical", "prototypical networks"),
     _metric("matching", "matching networks"),
     _metric("matching-scaled", "matching networks, learned scale"),
     _metric("matching-euclid", "matching networks, squared Euclid"),
     # on the 800 features of Mini-ImageNet its three LSTMs have 18 million weights
     _metric("matching-full-context", "matching networks, full context", but_for=_MINI),
-    _metric("siamese", "siamese"),
+    _metric("siamese", "Siamese networks", "siamese"),
     Compared("random", "random initialisation", "nothing learned", "maml", changes={"iterations": 0}),
     Compared(
         "pixels",
         "nearest neighbour on pixels",
         "nothing learned",
         "nearest neighbour on pixels",
-        steps=False,
+        test_steps=0,
         changes={"iterations": 0},
     ),
 )
@@ -149,14 +178,6 @@ def methods_of(column: Column) -> list[Compared]:
 
 
 def _row(paper: Row, column: Column, method: Compared) -> Row:
-    headline = paper.evaluations[0].headline_step if method.steps else 0
-    inner_lr = paper.evaluations[0].inner_lr if method.steps else 0.0
-    test = Evaluation("Q=15", paper.shots, 15, inner_lr, inner_steps=headline, headline_step=headline)
-    tests = (
-        dataclasses.replace(test, name="Q=1", queries=1),
-        test,
-        dataclasses.replace(test, name="Q=15, support statistics", transductive=False),
-    )
     changes: dict[str, Any] = {
         "name": name_of(column, method),
         "title": f"{column.words}, {column.episodes:,} episodes: {method.words}",
@@ -167,11 +188,23 @@ def _row(paper: Row, column: Column, method: Compared) -> Row:
         "meta_batch_size": TASKS,
         "iterations": column.updates,
         "outer_lr": 0.001,
-        "evaluations": tests,
         "quick": column.quick,
     }
-    changes |= {} if method.steps else {"inner_steps": 0}
+    steps = paper.evaluations[0].headline_step if method.test_steps is None else method.test_steps
+    if not steps:
+        changes |= {"inner_steps": 0}
     changes |= method.changes
-    if not changes["iterations"]:
-        changes["quick"] = {name: value for name, value in column.quick.items() if name == "network"}
-    return dataclasses.replace(paper, **changes)
+    if changes.get("inner_steps", paper.inner_steps) > 1 and "inner_lr" not in changes:
+        changes["inner_lr"] = min(paper.inner_lr, LR_OF_MANY)
+    row = dataclasses.replace(paper, **changes)
+    if not row.iterations:
+        quick = {name: value for name, value in column.quick.items() if name == "network"}
+        row = dataclasses.replace(row, quick=quick)
+    lr = row.inner_lr if steps else 0.0
+    test = Evaluation("Q=15", paper.shots, 15, lr, inner_steps=steps, headline_step=steps)
+    tests = (
+        dataclasses.replace(test, name="Q=1", queries=1),
+        test,
+        dataclasses.replace(test, name="Q=15, support statistics", transductive=False),
+    )
+    return dataclasses.replace(row, evaluations=tests)

@@ -191,7 +191,7 @@ frame = pd.DataFrame({"setting": protocol.keys(), "value": protocol.values()})
 notebook.table(frame, "What all methods share.", "tab-compare-protocol")
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-notebook.markdown("\n".join(compare.table(column.name) for column in columns))
+notebook.markdown("\n".join(compare.column_table(column.name) for column in columns))
 
 # %% [markdown]
 # ## Puzzles

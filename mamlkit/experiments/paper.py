@@ -72,6 +72,22 @@ def _omniglot(ways: int, shots: int, *, convolutional: bool = True, family: str 
     )
 
 
+def _context(row: Row) -> Row:
+    """Paper: Table 3. MAML whose inner update moves a vector among the inputs, and nothing else.
+
+    Of its rate and its steps the paper says nothing, so they are MAML's.
+    """
+    context = lambda options: ("conv4, context", options)
+    return dataclasses.replace(
+        row,
+        name=f"{row.name}-context",
+        title=f"{row.title}, context vector",
+        place="Appendix, Table 3",
+        network=context(row.network[1]),
+        quick=row.quick | {"network": context(row.quick["network"][1])},
+    )
+
+
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
@@ -99,6 +115,7 @@ _rows: list[Row | PolicyRow] = [
     ),
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
+    *(_context(_omniglot(5, shots)) for shots in (1, 5)),
     *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),
     _omniglot(5, 1, family="glyphs"),
     *mini_imagenet.rows(),
@@ -160,6 +177,7 @@ _ORDER = (
     "mini-imagenet-first-order-5way-1shot",  # 16
     "mini-imagenet-5way-5shot",  # 41
     "mini-imagenet-first-order-5way-5shot",  # 15
+    *(f"omniglot-5way-{shots}shot-context" for shots in (1, 5)),
     # a day and a half in all
     *(row for row in ROWS if compare.is_compared(row) and "glyphs" not in row),
     # 2 each

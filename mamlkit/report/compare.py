@@ -3,7 +3,7 @@
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
 """
 
-__all__ = ["forest", "grid", "published", "table", "tables"]
+__all__ = ["column_table", "forest", "grid", "published", "tables"]
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).sort_values("value", ascending=False, ignore_index=True)
 
 
-def table(column: str, name: str = "") -> str:
+def column_table(column: str, name: str = "") -> str:
     """A column of the grid: three tests, the gap to MAML, and what the method's own paper reports.
 
     Args:
@@ -122,7 +122,7 @@ def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.Dat
 def tables() -> str:
     """Every column of which something was run, for the results page."""
     shown = [column for column in COLUMNS if not grid(column).empty]
-    return "\n".join(table(column.name, f"tab-results-compare-{column.name}") for column in shown)
+    return "\n".join(column_table(column.name, f"tab-results-compare-{column.name}") for column in shown)
 
 
 def forest(ax: Axes, found: pd.DataFrame) -> None:

@@ -66,7 +66,7 @@ def test_gaps_are_paired_and_over_seeds(three):
 
 
 def test_the_table_names_every_method_and_what_was_not_run(three):
-    text = compare.table(COLUMN.name)
+    text = compare.column_table(COLUMN.name)
     lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(lines) == len(grid_rows.COMPARED)
     assert sum("not run" in line for line in lines) == len(grid_rows.COMPARED) - 3

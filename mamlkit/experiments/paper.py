@@ -5,7 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import compare, mini_imagenet, policies, traps
+from mamlkit.experiments import compare, mini_imagenet, policies, sequences, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -101,6 +101,7 @@ _rows: list[Row | PolicyRow] = [
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),
     _omniglot(5, 1, family="glyphs"),
+    *sequences.rows(),
     *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
@@ -126,6 +127,7 @@ HOURS: dict[str, str] = {
     "mini-imagenet-first-order-5way-1shot": "16 h on one core",
     "mini-imagenet-first-order-5way-5shot": "15 h on one core",
     "mini-imagenet-pretrained": "6 h on one core",
+    "omniglot-sequences-mann": "2 h on one core",
 }
 
 # The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the
@@ -160,6 +162,8 @@ _ORDER = (
     "mini-imagenet-first-order-5way-1shot",  # 16
     "mini-imagenet-5way-5shot",  # 41
     "mini-imagenet-first-order-5way-5shot",  # 15
+    "omniglot-sequences-lstm",  # 1
+    "omniglot-sequences-mann",  # 2
     # a day and a half in all
     *(row for row in ROWS if compare.is_compared(row) and "glyphs" not in row),
     # 2 each

@@ -5,7 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import compare, mini_imagenet, policies, traps
+from mamlkit.experiments import compare, mini_imagenet, policies, sequences, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -118,6 +118,7 @@ _rows: list[Row | PolicyRow] = [
     *(_context(_omniglot(5, shots)) for shots in (1, 5)),
     *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),
     _omniglot(5, 1, family="glyphs"),
+    *sequences.rows(),
     *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
 ]
@@ -143,6 +144,7 @@ HOURS: dict[str, str] = {
     "mini-imagenet-first-order-5way-1shot": "16 h on one core",
     "mini-imagenet-first-order-5way-5shot": "15 h on one core",
     "mini-imagenet-pretrained": "6 h on one core",
+    "omniglot-sequences-mann": "2 h on one core",
 }
 
 # The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the
@@ -178,6 +180,8 @@ _ORDER = (
     "mini-imagenet-5way-5shot",  # 41
     "mini-imagenet-first-order-5way-5shot",  # 15
     *(f"omniglot-5way-{shots}shot-context" for shots in (1, 5)),
+    "omniglot-sequences-lstm",  # 1
+    "omniglot-sequences-mann",  # 2
     # a day and a half in all
     *(row for row in ROWS if compare.is_compared(row) and "glyphs" not in row),
     # 2 each

@@ -16,6 +16,7 @@ __all__ = [
     "PrototypicalNetworks",
     "ReptileAdam",
     "ScaledMatchingNetworks",
+    "SequenceReader",
     "SiameseNetworks",
     "StepwiseMethod",
     "body_only",
@@ -52,6 +53,7 @@ from mamlkit.methods.gradient import (
     pretraining,
 )
 from mamlkit.methods.losses import LOSSES
+from mamlkit.methods.memory import SequenceReader
 from mamlkit.methods.meta_lstm import MetaLearnerLSTM, meta_learner_lstm
 from mamlkit.methods.metric import (
     EuclideanMatchingNetworks,
@@ -85,4 +87,5 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "reptile, inner adam": reptile_adam,
     "implicit maml": implicit_maml,
     "meta-learner lstm": meta_learner_lstm,
+    "sequence reader": SequenceReader,
 }

@@ -12,6 +12,8 @@ __all__ = [
     "conv4",
     "conv4_context",
     "head_of",
+    "lstm_network",
+    "mann",
     "mlp",
     "mlp_context",
     "released_conv4",
@@ -40,6 +42,7 @@ from mamlkit.models.parts import (
     without_head,
     xavier_uniform,
 )
+from mamlkit.models.recurrent import lstm_network, mann
 from mamlkit.models.released import released_conv4, released_weights
 
 NETWORKS: dict[str, Callable[..., Model]] = {
@@ -48,4 +51,6 @@ NETWORKS: dict[str, Callable[..., Model]] = {
     "mlp, context": mlp_context,
     "conv4, context": conv4_context,
     "conv4, released weights": released_conv4,
+    "lstm": lstm_network,
+    "mann": mann,
 }

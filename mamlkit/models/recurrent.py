@@ -1,13 +1,15 @@
-"""A recurrent cell as functions of the parameter dictionary."""
+"""Recurrent networks as functions of the parameter dictionary: the points of an input are steps in time."""
 
-__all__ = ["init_lstm", "lstm"]
+__all__ = ["init_lstm", "lstm", "lstm_network", "mann"]
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params
-from mamlkit.models.parts import xavier_uniform
+from mamlkit.models.parts import Model, check_features, xavier_uniform
+
+SMALL = 1e-8  # beside the squared norms in a cosine, for rows of the memory that are still empty
 
 
 def init_lstm(name: str, inputs: int, units: int, generator: Generator) -> Params:
@@ -45,6 +47,118 @@ def lstm(params: Params, name: str, inputs: Tensor, state: tuple[Tensor, Tensor]
     """
     hidden, cell = state
     gates = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
-    i, f, g, o = (gates + F.linear(hidden, params[f"{name}_state"])).chunk(4, -1)
+    return _gated(gates + F.linear(hidden, params[f"{name}_state"]), cell)
+
+
+def _gated(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = gates.chunk(4, -1)
     cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return o.sigmoid() * cell.tanh(), cell
+
+
+def lstm_network(inputs: int, units: int, outputs: int) -> Model:
+    """One LSTM over the points in their order, and a linear head on its output at each.
+
+    Args:
+        inputs: features of a point.
+        units: of the cell.
+        outputs: of the head.
+    """
+
+    def init(generator: Generator) -> Params:
+        return init_lstm("cell", inputs, units, generator) | _init_linear("head", units, outputs, generator)
+
+    def apply(params: Params, x: Tensor) -> Tensor:
+        check_features(x.shape[-1], inputs)
+        hidden = cell = x.new_zeros(units)
+        found = []
+        for gates in F.linear(x, params["cell_inputs"], params["cell_bias"]):  # of all steps at once
+            hidden, cell = _gated(gates + F.linear(hidden, params["cell_state"]), cell)
+            found.append(hidden)
+        return _linear(params, "head", torch.stack(found))
+
+    return Model(init, apply)
+
+
+def mann(
+    inputs: int,
+    units: int,
+    outputs: int,
+    *,
+    rows: int = 128,
+    width: int = 40,
+    reads: int = 4,
+    decay: float = 0.99,
+) -> Model:
+    """An LSTM with a memory that it writes to where it has just read, or where nothing was used for long.
+
+    Source: Santoro et al. 2016, "least recently used access". At each step, with h the LSTM's output on the
+    input and on what was read before, and for each of the reads a key k = tanh(W h) and a gate a::
+
+        w_write = sigmoid(a) w_read' + (1 - sigmoid(a)) w_least'      (': of the step before)
+        M       = M' with its least used row set to zero, + w_write k
+        w_read  = softmax over the rows of cos(k, M)                  r = w_read M
+        usage   = decay usage' + w_read + w_write                     summed over the reads
+
+    ``w_least`` of the first, second, ... read is 1 at the least, second least, ... used row. No gradient goes
+    through the usage. Outputs are linear in (h, r). The memory begins empty with every sequence, ``w_read``
+    and usage at its first row.
+
+    Deviation: the paper's text leaves open how reads share the least used rows, and what a key is made by;
+    here we follow T. Deleu's code (``tristandeleu/ntm-one-shot``), but write the keys, as printed.
+
+    Args:
+        inputs: features of a point.
+        units: of the LSTM.
+        outputs: of the head.
+        rows, width: of the memory.
+        reads: at each step.
+        decay: of the usage.
+    """
+
+    def init(generator: Generator) -> Params:
+        params = init_lstm("cell", inputs, units, generator)
+        params["cell_read"] = xavier_uniform((4 * units, reads * width), generator)
+        for name, columns, size in (
+            ("key", units, reads * width),
+            ("gate", units, reads),
+            ("head", units + reads * width, outputs),
+        ):
+            params |= _init_linear(name, columns, size, generator)
+        return params
+
+    def apply(params: Params, x: Tensor) -> Tensor:
+        check_features(x.shape[-1], inputs)
+        hidden = cell = x.new_zeros(units)
+        memory, read = x.new_zeros(rows, width), x.new_zeros(reads * width)
+        usage = F.one_hot(torch.tensor(0, device=x.device), rows).to(x)
+        reading, found = usage.expand(reads, rows), []
+        for gates in F.linear(x, params["cell_inputs"], params["cell_bias"]):  # of all steps at once
+            gates = gates + F.linear(hidden, params["cell_state"]) + F.linear(read, params["cell_read"])
+            hidden, cell = _gated(gates, cell)
+            keys = _linear(params, "key", hidden).tanh().view(reads, width)
+            again = _linear(params, "gate", hidden).sigmoid()[:, None]
+            least = F.one_hot(usage.argsort(stable=True)[:reads], rows).to(x)
+            writing = again * reading + (1 - again) * least
+            memory = memory * (1 - least[0])[:, None] + writing.T @ keys
+            reading = _cosines(keys, memory).softmax(-1)
+            read = (reading @ memory).flatten()
+            usage = decay * usage + (reading + writing).detach().sum(0)
+            found.append(torch.cat([hidden, read]))
+        return _linear(params, "head", torch.stack(found))
+
+    return Model(init, apply)
+
+
+def _cosines(keys: Tensor, memory: Tensor) -> Tensor:
+    """The cosine of each key with each row, ``[keys, rows]``; 0 with an empty one, and smooth there."""
+    squares = (keys**2).sum(-1)[:, None] * (memory**2).sum(-1)
+    return keys @ memory.T * (squares + SMALL).rsqrt()
+
+
+def _init_linear(name: str, inputs: int, outputs: int, generator: Generator) -> Params:
+    return {name: xavier_uniform((outputs, inputs), generator), f"{name}_bias": torch.zeros(outputs)}
+
+
+def _linear(params: Params, name: str, inputs: Tensor) -> Tensor:
+    return F.linear(inputs, params[name], params[f"{name}_bias"])

@@ -14,6 +14,7 @@ from mamlkit.maml import Task
 from mamlkit.tasks import glyphs, mini_imagenet, omniglot, textures
 from mamlkit.tasks.bank import Bank
 from mamlkit.tasks.images import AllClasses, ImageTasks
+from mamlkit.tasks.sequences import Sequences
 from mamlkit.tasks.sinusoid import Sinusoid
 
 SPLITS = ("train", "val", "test")
@@ -46,6 +47,18 @@ def _images(load: Callable[[str], Bank], rotations: bool) -> Callable[..., Image
     return make_family
 
 
+def _sequences(load: Callable[[str], Bank]) -> Callable[..., Sequences]:
+    def make_family(split: str, device: torch.device, *, ways: int, shots: int, queries: int) -> Sequences:
+        if queries != shots or shots < 2:
+            raise ValueError(
+                f"shots={shots} and queries={queries}, but each drawing of a sequence is both, and a "
+                "class has two or more; give the same number twice"
+            )
+        return Sequences(_images(load, rotations=True)(split, device, ways=ways, shots=shots - 1, queries=1))
+
+    return make_family
+
+
 def _all_classes(split: str, device: torch.device, *, shots: int, **sizes: int) -> ImageTasks:
     if split == "train":  # of all classes, as many queries as shots: ways and queries say nothing
         return AllClasses(mini_imagenet.load(split).to(device), shots, split)
@@ -58,7 +71,9 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
     "omniglot": _images(omniglot.load, rotations=True),
     "omniglot, alphabets apart": _images(partial(omniglot.load, alphabets_apart=True), rotations=True),
+    "omniglot, sequences": _sequences(omniglot.load),
     "glyphs": _images(glyphs.load, rotations=True),
+    "glyphs, sequences": _sequences(glyphs.load),
     "mini-imagenet": _images(mini_imagenet.load, rotations=False),
     "mini-imagenet, 64/12/24": _images(partial(mini_imagenet.load, classes="64/12/24"), rotations=False),
     "mini-imagenet, all classes": _all_classes,

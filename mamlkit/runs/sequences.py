@@ -1,0 +1,92 @@
+"""Methods with support and query, tested on the sequences of the recurrent networks."""
+
+__all__ = ["accuracy_by_instance"]
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mamlkit import tasks
+from mamlkit.engine import meta_batch
+from mamlkit.experiments.rows import Row
+from mamlkit.maml import Params, Task
+from mamlkit.methods import Method
+from mamlkit.runs.seeds import generator
+from mamlkit.runs.supervised import EVALUATION_CHUNK, method
+
+PER_SHOT = "cross-entropy, sum over examples / shots"
+
+
+@torch.no_grad()
+def accuracy_by_instance(
+    row: Row,
+    params: Params,
+    reader: Row,
+    *,
+    instances: Sequence[int] = (2, 5),
+    split: str = "test",
+    n_tasks: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> np.ndarray:
+    """How often a method names the k-th drawing of a class, given all that came before it in a sequence.
+
+    The support is what came before: k - 1 drawings of the class, and any number of the others; some classes
+    may be missing. The query is this drawing alone, normalised by the statistics of the support. The
+    inner loss is the mean over the support, its step ways times as long where the row's loss is the sum over
+    examples divided by the shots: the same update where all classes have the same number of drawings.
+
+    Args:
+        row: of the method, whose first evaluation says step size and number of steps (the headline's).
+        params: theta.
+        reader: the recurrent network's row, whose first evaluation says which sequences; for one seed they
+            are those of :func:`mamlkit.runs.supervised.evaluate`.
+        instances: k, from 2 on.
+        split: classes to draw from.
+        n_tasks: sequences, the reader's own number if None.
+        seed: of the sequences.
+        device: where to compute.
+
+    Returns:
+        Percent of the classes of a sequence, ``[tasks, instances]``.
+
+    Raises:
+        ValueError: an instance that a sequence has not got, or before which nothing may have been seen.
+    """
+    sizes, test = reader.evaluations[0], row.evaluations[0]
+    if not all(2 <= k <= sizes.shots for k in instances):
+        raise ValueError(f"instances={tuple(instances)}, but they must lie from 2 to {sizes.shots}")
+    if row.loss == PER_SHOT:
+        test = dataclasses.replace(test, inner_lr=test.inner_lr * row.ways)
+        row = dataclasses.replace(row, loss="cross-entropy, mean")
+    made = method(row, dataclasses.replace(test, inner_steps=test.headline_step, transductive=False))
+    params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
+    family = tasks.make(
+        reader.family, split, ways=reader.ways, shots=sizes.shots, queries=sizes.queries, device=device
+    )
+    n_tasks, found = sizes.tasks if n_tasks is None else n_tasks, []
+    for start in range(0, n_tasks, EVALUATION_CHUNK):
+        batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
+        few = Task(*(tuple(tensor[: n_tasks - start] for tensor in part) for part in batch))
+        right = [_right(made, params, few, few.query[0][..., k - 1]) for k in instances]
+        found.append(100 * torch.stack(right, dim=-1).mean(1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def _right(made: Method, params: Params, batch: Task, places: Tensor) -> Tensor:
+    """1 where the image at a place is named right, else 0: ``[tasks, ways]``, as the places."""
+    images, labels = batch.support
+    right = torch.zeros(places.shape, device=places.device)
+    for place in places.unique().tolist():  # supports of one length at a time
+        which, ways = (places == place).nonzero(as_tuple=True)
+        # one image twice is as good as once, and has the variance that a normalisation asks for
+        before = [0, 0] if place == 1 else list(range(place))
+        support = images[which][:, before], labels[which][:, before]
+        outputs = meta_batch.predictions(
+            made, params, Task(support, (images[which, place, None], ways[:, None]))
+        )[-1]
+        right[which, ways] = (outputs[:, 0].argmax(-1) == ways).float()
+    return right

@@ -1,0 +1,101 @@
+"""Methods with support and query on sequences, against a loop over single drawings."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mamlkit.engine import meta_batch
+from mamlkit.experiments import paper
+from mamlkit.maml import Task
+from mamlkit.runs import sequences, supervised
+from mamlkit.runs.seeds import generator
+
+READER = paper.get("omniglot-sequences-mann").at("quick")
+MAML = dataclasses.replace(
+    paper.get("glyphs-5way-1shot"), ways=2, network=("conv4", {"ways": 2, "filters": 4})
+)
+
+
+def drawn(count):
+    family = supervised.tasks.make(READER.family, "test", ways=2, shots=5, queries=5)
+    batch = family.sample(generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
+    return [[tensor[i] for tensor in batch.support] for i in range(count)]
+
+
+def instances_of(labels):
+    """(time, class, instance) of each drawing, by counting."""
+    seen = {}
+    for t, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        yield t, label, seen[label]
+
+
+def test_nearest_neighbours_are_sought_among_all_that_came_before():
+    row = dataclasses.replace(MAML, method="nearest neighbour on pixels", inner_steps=0)
+    params = supervised.method(row).init(torch.Generator())
+    found = sequences.accuracy_by_instance(row, params, READER, instances=(2, 4), n_tasks=9)
+    assert found.shape == (9, 2)
+    for i, (images, labels) in enumerate(drawn(9)):
+        right = {2: [], 4: []}
+        for t, label, instance in instances_of(labels):
+            if instance in right:
+                # pixels are 0 or 1, so that some are equally near: then the first class counts
+                different = lambda image, t=t, images=images: int((images[t] != image).sum())
+                nearest = min((different(image), int(y)) for image, y in zip(images[:t], labels[:t]))
+                right[instance].append(nearest[1] == label)
+        assert np.allclose(found[i], [100 * np.mean(right[2]), 100 * np.mean(right[4])])
+
+
+def test_maml_adapts_to_all_that_came_before():
+    learner = supervised.build(MAML)
+    params = learner.model.init(torch.Generator().manual_seed(0))
+    found = sequences.accuracy_by_instance(MAML, params, READER, n_tasks=5)
+    test = MAML.evaluations[0]
+    for i, (images, labels) in enumerate(drawn(5)):
+        right = {2: [], 5: []}
+        for t, label, instance in instances_of(labels):
+            if instance not in right:
+                continue
+            fast = params
+            for _ in range(test.headline_step):
+                leaves = {k: v.detach().clone().requires_grad_() for k, v in fast.items()}
+                # with as many of each class this is the authors' loss: ways times the mean
+                loss = 2 * torch.nn.functional.cross_entropy(
+                    learner.model.apply(leaves, images[:t]), labels[:t]
+                )
+                names = [k for k in fast if k not in learner.model.frozen]
+                gradient = torch.autograd.grad(loss, [leaves[k] for k in names])
+                fast = fast | {k: fast[k] - test.inner_lr * g for k, g in zip(names, gradient)}
+            output = learner.model.apply(fast, images[: t + 1], reference=t)[t]
+            right[instance].append(int(output.argmax()) == label)
+        assert np.allclose(found[i], [100 * np.mean(right[2]), 100 * np.mean(right[5])])
+    assert found.std() > 0
+
+
+def test_a_row_whose_loss_is_the_mean_keeps_its_step():
+    learner = supervised.build(MAML)
+    params = learner.model.init(torch.Generator().manual_seed(0))
+    tests = tuple(dataclasses.replace(test, inner_lr=2 * test.inner_lr) for test in MAML.evaluations)
+    mean = dataclasses.replace(MAML, loss="cross-entropy, mean", evaluations=tests)
+    one, other = (sequences.accuracy_by_instance(row, params, READER, n_tasks=5) for row in (MAML, mean))
+    assert np.array_equal(one, other)
+
+
+def test_the_sequences_are_those_of_the_recurrent_network():
+    run = supervised.SupervisedTraining(READER, seed=0, device="cpu", validate=False)
+    test = READER.evaluations[0]
+    found = supervised.evaluate(READER, run.params, test, n_tasks=3)["accuracy"]
+    for i, part in enumerate(drawn(3)):
+        labels = part[1]
+        places = labels.argsort(stable=True).view(2, 5)
+        task = Task(tuple(t[None] for t in part), (places[None], torch.arange(2)[None]))
+        outputs = meta_batch.predictions(supervised.method(READER, test), run.params, task)
+        assert np.allclose(found[i], 100 * (outputs.argmax(-1)[:, 0] == torch.arange(2)).float().mean(-1))
+
+
+@pytest.mark.parametrize("instances", [(1,), (6,), (2, 9)])
+def test_instances_that_a_sequence_has_not_got_are_refused(instances):
+    with pytest.raises(ValueError, match="must lie from 2 to 5"):
+        sequences.accuracy_by_instance(MAML, {}, READER, instances=instances)

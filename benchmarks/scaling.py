@@ -99,7 +99,7 @@ def of_row(name: str, seconds: float = SECONDS) -> dict[str, Any]:
     return {
         "row": name,
         "tasks": count,
-        "chunks": -(-count // chunk),
+        "chunk": chunk,
         "bytes": sum(value.nbytes for value in made.params.values()) + 4 * chunk,
         "ms": median_ms(lambda: made.step(0), seconds),
         "gflop": flops(learner, made.params, batch) / 1e9 if second_order else None,

@@ -17,17 +17,29 @@ from hypothesis import strategies as st
 from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
-from mamlkit.report import effects, forest, inventory, notebook, origins, pages, results, traps, verdicts
+from mamlkit.report import (
+    effects,
+    forest,
+    inventory,
+    notebook,
+    origins,
+    pages,
+    results,
+    scaling,
+    traps,
+    verdicts,
+)
 
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
-MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
+MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
+HELPERS |= {"Link", "Work", "makespan", "seconds"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (effects, inventory, origins, pages, traps)
+    for m in (effects, inventory, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(

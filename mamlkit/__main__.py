@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number"
     )
+    recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
+    run.add_argument("--recorded", action="store_true", help=recorded)
     run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
     queue = commands.add_parser(
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     queue.add_argument("--device", default="auto", help="as for run")
     queue.add_argument("--threads", type=_at_least(1), help="as for run")
+    queue.add_argument("--recorded", action="store_true", help="as for run")
     queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
     queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     queue.add_argument("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
@@ -134,7 +137,12 @@ def _run(options: argparse.Namespace) -> None:
     words = devices.described(device) + (", TF32" if options.tf32 else "")
     with ExitStack() as run:
         ours = run.enter_context(ranks.joined(device))
-        how = {"seed": options.seed, "until": options.until, "ranks": ours}
+        how = {
+            "seed": options.seed,
+            "until": options.until,
+            "ranks": ours,
+            "recorded": options.recorded,
+        }
         if not ours.first:
             train.fit(row, **how, **where)
             return
@@ -156,6 +164,8 @@ def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
     from mamlkit.runs import cluster, devices, plan, queue
 
+    if options.on and options.recorded:
+        raise ValueError("--recorded is for the queue of one machine; leave it or --on out")
     if not options.on and (options.address is not None or options.gpus is not None):
         raise ValueError("--address and --gpus are for a cluster; add --on ray, or leave them out")
     if hasattr(os, "nice") and not options.no_nice:
@@ -168,7 +178,7 @@ def _paper(options: argparse.Namespace) -> int:
         return 0
     how = {"hours": options.hours, "base": options.runs}
     if not options.on:
-        return 1 if queue.work(found, device, options.threads, **how) else 0
+        return 1 if queue.work(found, device, options.threads, recorded=options.recorded, **how) else 0
     needs = {"device": options.device, "threads": options.threads or 1, "gpus": options.gpus}
     with closing(cluster.Machines(options.address, **needs)) as machines:
         return 1 if cluster.work(found, machines, **how) else 0

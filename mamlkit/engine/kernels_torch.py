@@ -71,7 +71,7 @@ def _windows(x: Tensor, pool: int) -> Tensor:
 def _spread(d: Tensor, where: Tensor, pool: int, like: Tensor) -> Tensor:
     """Adjoint of picking the maximum: d at its pixel if the unit is active, zero elsewhere."""
     k = torch.arange(pool * pool, device=d.device)
-    parts = torch.where(where[..., None] == k, d[..., None], 0).unflatten(-1, (pool, pool))
+    parts = d[..., None].masked_fill(where[..., None] != k, 0).unflatten(-1, (pool, pool))
     image = parts.permute(0, 1, 2, 5, 3, 6, 4).flatten(4, 5).flatten(2, 3)
     return F.pad(image, (0, 0, 0, like.shape[3] - image.shape[3], 0, like.shape[2] - image.shape[2]))
 
@@ -79,7 +79,7 @@ def _spread(d: Tensor, where: Tensor, pool: int, like: Tensor) -> Tensor:
 def _pick(x: Tensor, where: Tensor, pool: int) -> Tensor:
     """x where the maximum was if the unit is active, else zero."""
     k = torch.arange(pool * pool, device=x.device)
-    return torch.where(where[..., None] == k, _windows(x, pool), 0).sum(-1)
+    return _windows(x, pool).masked_fill(where[..., None] != k, 0).sum(-1)
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tens
     n = (z - _wide(mean)) * _wide(r)
     largest, where = _windows(n, pool).max(-1)
     y = largest + shift
-    return F.relu(y), n, r, torch.where(y <= 0, 255, where).to(torch.uint8)
+    return F.relu(y), n, r, where.masked_fill(y <= 0, 255).to(torch.uint8)
 
 
 def normalise_backward(

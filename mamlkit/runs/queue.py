@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from mamlkit import measures
-from mamlkit.experiments.rows import Experiment
+from mamlkit.experiments.rows import Experiment, Row
 from mamlkit.runs import checkpoints, devices, folders, plan, train
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
@@ -56,8 +56,12 @@ def advance(
     device: torch.device,
     threads: int | None,
     progress: bool = True,
+    recorded: bool = False,
 ) -> tuple[int, Evaluations | None]:
-    """:class:`Advance` in this process; arguments as for :func:`mamlkit.runs.train.fit`."""
+    """:class:`Advance` in this process; arguments as for :func:`mamlkit.runs.train.fit`.
+
+    Policies, which cannot be recorded, go the plain way.
+    """
     fit = train.fit(
         row,
         seed=seed,
@@ -67,6 +71,7 @@ def advance(
         progress=progress,
         threads=threads,
         stop=stop,
+        recorded=recorded and isinstance(row, Row),
     )
     if fit.iteration < goal:
         return fit.iteration, None
@@ -90,6 +95,7 @@ def work(
     hours: float = math.inf,
     base: Path = Path("runs"),
     tell: Callable[[str], None] | None = None,
+    recorded: bool = False,
 ) -> list[str]:
     """Bring one run after the other to its end, until the time is over.
 
@@ -101,6 +107,7 @@ def work(
         hours: after which the run under way is saved and the queue ends.
         base: where run folders lie.
         tell: takes a line of progress; :func:`say` if None.
+        recorded: as for :func:`advance`.
 
     Returns:
         What failed, a line each.
@@ -112,7 +119,7 @@ def work(
     tell = tell or say
     end = time.monotonic() + 3600 * hours
     failed: list[str] = []
-    here = functools.partial(advance, device=device, threads=threads)
+    here = functools.partial(advance, device=device, threads=threads, recorded=recorded)
     with _interrupts() as asked:
         over = lambda: bool(asked) or time.monotonic() >= end
         try:

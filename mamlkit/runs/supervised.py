@@ -121,13 +121,17 @@ class SupervisedTraining:
         """One outer update."""
         with one_thread():
             batch = self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
+        self.window.append(self.update(batch))
+
+    def update(self, batch: Task) -> Tensor:
+        """Gradient, clip and Adam; the mean loss."""
         gradient, values = meta_batch.meta_gradient(self.method, self.params, batch, self.ranks)
         clip = self.row.clip
         for name, value in self.params.items():
             value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
         with one_thread():
             self._adam.step()
-        self.window.append(values.mean())
+        return values.mean()
 
     def check(self, iteration: int) -> None:
         """``FloatingPointError`` if a meta-loss of the window is not finite."""

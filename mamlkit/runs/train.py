@@ -19,6 +19,7 @@ from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.runs import checkpoints, records, supervised
+from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
 CHECKPOINT_SECONDS = 60.0
@@ -82,8 +83,14 @@ def begin(
     threads: int | None = None,
     validate: bool = True,
     ranks: Ranks = ALONE,
+    recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
+    if recorded and (isinstance(row, PolicyRow) or ranks.count > 1):
+        raise ValueError(
+            f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
+            "policy, or one of several processes; leave recorded out"
+        )
     if isinstance(row, PolicyRow):
         if ranks.count > 1:
             raise ValueError(
@@ -95,6 +102,8 @@ def begin(
         return policies.PolicyTraining(row, seed, device, threads)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
+    if recorded:
+        return RecordedTraining(row, seed, device, validate)
     return supervised.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
 
 
@@ -110,6 +119,7 @@ def fit(
     validate: bool = True,
     stop: Callable[[], bool] | None = None,
     ranks: Ranks = ALONE,
+    recorded: bool = False,
 ) -> Fit:
     """Meta-train a row. Paper: Algorithms 1 and 2 with Adam as the outer optimiser; Algorithm 3 with TRPO.
 
@@ -127,6 +137,8 @@ def fit(
             how far it came.
         ranks: the processes that train it together, of which the first one has the folder. Each calls this
             with the same row, seed and ``until``.
+        recorded: let a GPU repeat a recording of the first iteration (see :mod:`mamlkit.engine.recorded`), of
+            supervised tasks; never run on a GPU so far.
 
     Raises:
         ValueError: state or log in the folder are damaged, or of another run.
@@ -138,7 +150,9 @@ def fit(
             the second one at once, and the last saved state stays.
         Lost: another rank has ended; the state of the last iteration is saved.
     """
-    with closing(begin(row, seed, device, threads=threads, validate=validate, ranks=ranks)) as training:
+    with closing(
+        begin(row, seed, device, threads=threads, validate=validate, ranks=ranks, recorded=recorded)
+    ) as training:
         store = checkpoints.Store(folder, row, seed, training.every, training.columns)
         first, training.window, log = store.load(training.params, training.optimiser)
         first = _as_the_first(ranks, training, store, first)

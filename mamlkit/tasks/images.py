@@ -82,8 +82,10 @@ class ImageTasks:
         ``[tasks, ways * points]``. Points are class by class; their order has no effect on a network that
         sees a batch as a whole.
         """
-        device = self.bank.device
-        chosen, drawn, turns = (t.to(device) for t in self.draw(generator, tasks))
+        return self.gather(*(t.to(self.bank.device) for t in self.draw(generator, tasks)))
+
+    def gather(self, chosen: Tensor, drawn: Tensor, turns: Tensor) -> Task:
+        """The meta-batch of the choices of :meth:`draw`, which lie on the bank's device."""
         # [tasks, ways, shots + queries, channels, height, width]
         images = self.bank.take(chosen[..., None].expand_as(drawn), drawn)
         if self.rotations:
@@ -91,7 +93,7 @@ class ImageTasks:
             pixel = self._turned_pixel[turns][:, :, None, None]  # the same for all drawings of a class
             images = flat.gather(-1, pixel.expand_as(flat)).view_as(images)
         values = images.float().div_(255)  # in place: a batch of colour images is large
-        labels = torch.arange(self.ways, device=device)[None, :, None].expand(tasks, -1, drawn.shape[-1])
+        labels = torch.arange(self.ways, device=drawn.device)[None, :, None].expand(drawn.shape)
 
         def part(points: slice) -> tuple[Tensor, Tensor]:
             return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)

@@ -113,12 +113,16 @@ def test_scripts_take_the_package_of_their_own_clone(clone, user, script):
     assert python(script, folder=clone, env=user) == "this clone\n"
 
 
-@pytest.mark.parametrize("script", ["finite_differences.py", "growth.py", "meta_gradient.py", "meta_rl.py"])
+@pytest.mark.parametrize(
+    "script", ["finite_differences.py", "gpu.py", "growth.py", "meta_gradient.py", "meta_rl.py", "scaling.py"]
+)
 def test_benchmarks_import_the_package_after_their_problems(script):
-    """problems.py, which sees to the clone, comes first; growth.py begins with it too."""
+    """problems.py, which sees to the clone, comes first; growth.py and meta_gradient.py begin with it too."""
     lines = (ROOT / "benchmarks" / script).read_text().splitlines()
     first = [line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))]
-    assert min(first.index(name) for name in ("problems", "growth") if name in first) < first.index("mamlkit")
+    assert min(
+        first.index(name) for name in ("problems", "growth", "meta_gradient") if name in first
+    ) < first.index("mamlkit")
 
 
 def test_folders_in_the_environment_become_absolute(monkeypatch, tmp_path):

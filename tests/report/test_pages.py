@@ -26,20 +26,22 @@ from mamlkit.report import (
     origins,
     pages,
     results,
+    scaling,
     traps,
     verdicts,
 )
 
 ROOT = Path(__file__).parents[2]
 BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("*.md"))}
-MINE = ["index", "results", "deviations", "how-to", "names", "bibliography"]
+MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "forest", "grid", "published"}
+HELPERS |= {"Link", "Work", "makespan", "seconds"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (compare, effects, inventory, origins, pages, traps)
+    for m in (compare, effects, inventory, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(

@@ -1,0 +1,63 @@
+"""Supervised tasks on a GPU, with the whole iteration recorded: see :mod:`mamlkit.engine.recorded`."""
+
+__all__ = ["RecordedTraining"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlkit.engine.recorded import Recorded
+from mamlkit.engine.threads import one_thread
+from mamlkit.maml import Task
+from mamlkit.runs.seeds import generator
+from mamlkit.runs.supervised import SupervisedTraining
+from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks.images import ImageTasks
+
+
+class RecordedTraining(SupervisedTraining):
+    """The same iterations, each of which is one call: gather, meta-gradient, clip and Adam are recorded.
+
+    What is random is drawn on the CPU as ever, so that the tasks are the same. Where a bank of images lies on
+    the device, only its choices are copied there; else the meta-batch is. Between two lines of the log
+    nothing waits for the GPU.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for group in self._adam.param_groups:
+            group["capturable"] = self.device.type == "cuda"
+        self.images: ImageTasks | None = None
+        if isinstance(self.family, ImageTasks) and isinstance(self.family.bank, ClassBank):
+            self.images = self.family
+        self.recorded: Recorded | None = None
+
+    def step(self, iteration: int) -> None:
+        """One outer update."""
+        if self.recorded is None:  # after a state was loaded, which may bring moments of its own
+            self.recorded = Recorded(self._whole, self._changed(), self.device)
+        self.window.append(self.recorded(*self._drawn(generator(self.seed, "train", iteration))))
+
+    def _drawn(self, draw: torch.Generator) -> tuple[Tensor, ...]:
+        """What an iteration begins with."""
+        count = self.row.meta_batch_size
+        with one_thread():
+            if self.images is not None:
+                return self.images.draw(draw, count)
+            support, query = self.family.sample(draw, count)
+        return *support, *query
+
+    def _whole(self, *drawn: Tensor) -> Tensor:
+        """The rest of it."""
+        with one_thread():
+            batch = Task(drawn[:2], drawn[2:]) if self.images is None else self.images.gather(*drawn)
+        return self.update(batch)
+
+    def _changed(self) -> list[Tensor]:
+        """Parameters and moments, which Adam would else make at its first step, within the recording."""
+        for value in self.params.values():
+            if not self._adam.state[value]:
+                moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
+                self._adam.state[value] = {"step": torch.zeros((), device=self.device), **moments}
+        return [*self.params.values(), *(t for s in self._adam.state.values() for t in s.values())]

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from mamlkit import maml
-from mamlkit.engine import checks, dense, passes
+from mamlkit.engine import checks, dense, head, passes
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
@@ -61,7 +61,8 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
         if _is_plain(plan, kernels):
             return dense.meta_gradient(kernels.recursion, method, params, tasks)
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_gradient, method, kernels, weights)
+        way = head.gradient if method.adapts and head.is_for(method.learner) else _gradient
+        work = functools.partial(way, method, kernels, weights)
         parts = _parts(tasks, _chunk(plan, weights, tasks), ranks.count)
         sums, losses = zip(*ranks.each(functools.partial(_map, work), parts, weights))
         count = len(tasks.query[1])
@@ -92,7 +93,8 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
         if _is_plain(plan, kernels):
             return dense.predictions(kernels.recursion, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
-        work = functools.partial(_predictions, method.learner, kernels, weights)
+        way = head.predictions if head.is_for(method.learner) else _predictions
+        work = functools.partial(way, method.learner, kernels, weights)
         return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
 
 

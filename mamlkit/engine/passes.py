@@ -85,6 +85,8 @@ def _where_active(d: Tensor, y: Tensor) -> Tensor:
 class Pass:
     """One pass of a set of examples through a network, with what the later passes need of it.
 
+    ``outputs`` are ``[tasks, points, outputs]``, pixel by pixel where layers end in images.
+
     Args:
         layers: the network.
         kernels: :mod:`mamlkit.engine.kernels_cpu` or :mod:`mamlkit.engine.kernels_torch`.
@@ -101,7 +103,7 @@ class Pass:
         for layer in layers:
             memory, x = self._forward(layer, x)
             self.memory.append(memory)
-        self.outputs = x[:, :, 0, 0]
+        self.shape, self.outputs = x.shape, x.flatten(2)
 
     @property
     def bytes(self) -> int:
@@ -111,7 +113,7 @@ class Pass:
     def gradient(self, d: Tensor) -> Params:
         """Gradient of the loss in every weight, task by task; d is the one in the outputs."""
         gradients: Params = {}
-        d = d[:, :, None, None]
+        d = d.reshape(self.shape)
         for layer, memory in zip(reversed(self.layers), reversed(self.memory)):
             d = self._backward(layer, memory, d, gradients)
         return gradients

@@ -32,7 +32,8 @@ def problems(draw):
         model = models.conv4(outputs, filters=filters, size=size, channels=channels, pooling=pooling)
         shape = channels, size, size
     params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
-    frozen = draw(st.sets(st.sampled_from(list(params))))
+    body = set(params) - set(model.layers[-1][:2])
+    frozen = draw(st.sets(st.sampled_from(list(params))) | st.just(body))
     if draw(st.booleans()):
         frozen |= model.frozen
 

@@ -1,0 +1,69 @@
+"""Methods whose inner update moves the head alone: the body is run once, however many steps there are.
+
+Its features of support and query are then inputs of a linear network, and the loss has a gradient in them
+too, which goes back through the body.
+"""
+
+__all__ = ["gradient", "is_for", "predictions"]
+
+import dataclasses
+from types import ModuleType
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from mamlkit.engine.passes import Pass, to_images
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Learner
+from mamlkit.methods.gradient import GradientMethod
+
+
+def is_for(learner: Learner) -> bool:
+    """Whether the inner update moves something of the head, and nothing else."""
+    head, moved = learner.model.layers[-1], learner.model.shapes.keys() - learner.model.frozen
+    return bool(moved) and moved <= {head.weight, head.bias}
+
+
+def gradient(
+    method: GradientMethod, kernels: ModuleType, theta: Params, tasks: Task
+) -> tuple[Params, Tensor]:
+    """Sum of the gradients of some tasks, and their losses, for a method that adapts.
+
+    Args:
+        method: whose learner :func:`is_for` has taken.
+        kernels, theta: as for :class:`mamlkit.engine.passes.Pass`.
+        tasks: a meta-batch, or a part of one.
+    """
+    of_head, weights, runs = _split(method, kernels, theta, tasks)
+
+    def loss(weights: Params, support: Tensor, query: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+        return of_head.loss(weights, Task((support, targets[0]), (query, targets[1])))
+
+    each = vmap(grad_and_value(loss, argnums=(0, 1, 2)), in_dims=(None, 0, 0, 0))
+    targets = tasks.support[1], tasks.query[1]
+    (found, *d), losses = each(weights, runs[0].outputs, runs[1].outputs, targets)
+    support, query = (run.gradient(of_outputs) for run, of_outputs in zip(runs, d))
+    found |= {name: value + query[name] for name, value in support.items()}
+    return {name: found[name].sum(0) for name in theta}, losses
+
+
+def predictions(learner: Learner, kernels: ModuleType, theta: Params, tasks: Task) -> Tensor:
+    """Outputs ``[inner_steps + 1, tasks, points, outputs]``; arguments as for :func:`gradient`."""
+    of_head, weights, runs = _split(GradientMethod(learner), kernels, theta, tasks)
+    pairs = ((run.outputs, targets) for run, (_, targets) in zip(runs, tasks))
+    return vmap(of_head.predict, in_dims=(None, 0), out_dims=1)(weights, Task(*pairs))
+
+
+def _split(
+    method: GradientMethod, kernels: ModuleType, theta: Params, tasks: Task
+) -> tuple[GradientMethod, Params, list[Pass]]:
+    """The method for the head alone, its parameters, and the body's passes over support and query."""
+    *body, head = method.learner.model.layers
+    apply = lambda weights, x: F.linear(x, weights[head.weight], weights[head.bias])
+    model = method.learner.model._replace(apply=apply, layers=())
+    learner = dataclasses.replace(method.learner, model=model)
+    weights = {name: theta[name] for name in (head.weight, head.bias)}
+    images = (to_images(method.learner.model.layers, inputs) for inputs, _ in tasks)
+    runs = [Pass(tuple(body), kernels, theta, x, keep=False) for x in images]
+    return dataclasses.replace(method, learner=learner), weights, runs

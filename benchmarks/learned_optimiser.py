@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mamlkit import files, measures
 from mamlkit.runs import checkpoints, devices, learned_optimiser
-from mamlkit.runs.learned_optimiser import RATES, SETTINGS, STEPS
+from mamlkit.runs.learned_optimiser import SETTINGS, STEPS
 from mamlkit.runs.provenance import provenance
 
 EPOCHS = 1000
@@ -50,7 +50,9 @@ def test(name: str) -> None:
     """Keep the validation scores of all rates; the curves of the best and of each LSTM, and their gaps."""
     setting, place = SETTINGS[name], learned_optimiser.folder(name)
     begun, scores = origin(), learned_optimiser.tune(setting)
-    rows = [(rule, rate, score) for rule, of in scores.items() for rate, score in zip(RATES, of)]
+    rows = [
+        (rule, rate, score) for rule, of in scores.items() for rate, score in zip(learned_optimiser.RATES, of)
+    ]
     keep(place / "rates.csv", pd.DataFrame(rows, columns=["rule", "rate", "score"]))
     best = learned_optimiser.best_rates(scores)
     rules = {(rule, ""): learned_optimiser.RULES[rule](rate) for rule, rate in best.items()}

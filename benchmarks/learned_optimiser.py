@@ -9,19 +9,21 @@ LSTM, the second the curves of all that is there.
 
 import argparse
 import time
+from pathlib import Path
 
 import pandas as pd
 import problems  # noqa: F401  (which sees to the clone)
 import torch
 from tqdm import tqdm
 
-from mamlkit import files
+from mamlkit import files, measures
 from mamlkit.runs import checkpoints, devices, learned_optimiser
-from mamlkit.runs.learned_optimiser import RATES, SETTINGS, STEPS
+from mamlkit.runs.learned_optimiser import SETTINGS, STEPS
 from mamlkit.runs.provenance import provenance
 
 EPOCHS = 1000
 LOGGED = 20  # epochs averaged into one line of the log
+SHOWN = 5  # steps from one point of a curve to the next
 
 
 def origin() -> dict[str, object]:
@@ -39,30 +41,47 @@ def train(name: str, seed: int, epochs: int) -> None:
     checkpoints.save_params(phi, place / f"seed{seed}.safetensors")
     lines = pd.DataFrame({"epoch": range(1, epochs + 1), "last_loss": log})
     means = lines.groupby((lines["epoch"] - 1) // LOGGED).agg({"epoch": "max", "last_loss": "mean"})
-    files.write_text(place / f"seed{seed}.metrics.csv", means.to_csv(index=False, float_format="%.4g"))
+    keep(place / f"seed{seed}.metrics.csv", means)
     record = {"name": name, "seed": seed, "epochs": epochs, "seconds": seconds, "origin": begun}
     files.write_json(place / f"seed{seed}.json", record)
 
 
 def test(name: str) -> None:
-    """Keep the validation scores of all rates, and the curves of the best ones and of every LSTM."""
+    """Keep the validation scores of all rates; the curves of the best and of each LSTM, and their gaps."""
     setting, place = SETTINGS[name], learned_optimiser.folder(name)
-    scores = learned_optimiser.tune(setting)
-    rows = [(rule, rate, score) for rule, of in scores.items() for rate, score in zip(RATES, of)]
-    table = pd.DataFrame(rows, columns=["rule", "rate", "score"])
-    files.write_text(place / "rates.csv", table.to_csv(index=False, float_format="%.5g"))
+    begun, scores = origin(), learned_optimiser.tune(setting)
+    rows = [
+        (rule, rate, score) for rule, of in scores.items() for rate, score in zip(learned_optimiser.RATES, of)
+    ]
+    keep(place / "rates.csv", pd.DataFrame(rows, columns=["rule", "rate", "score"]))
     best = learned_optimiser.best_rates(scores)
     rules = {(rule, ""): learned_optimiser.RULES[rule](rate) for rule, rate in best.items()}
     for path in sorted(place.glob("seed*.safetensors")):
         rules["LSTM", path.stem[4:]] = setting.rule(checkpoints.load_params(path))
-    objectives, curves = learned_optimiser.tests_of(setting, setting.tests), []
-    for (rule, seed), made in rules.items():
-        found = learned_optimiser.log_losses(made, objectives, 2 * STEPS)
-        of_rule = pd.DataFrame({"rule": rule, "seed": seed, "step": range(len(found))})
-        curves.append(of_rule.assign(mean=found.mean(1), sd=found.std(1, ddof=1)))
-    files.write_text(place / "curves.csv", pd.concat(curves).to_csv(index=False, float_format="%.5g"))
-    record = {"name": name, "problems": len(objectives.start), "tuned_on": learned_optimiser.TUNING}
-    files.write_json(place / "curves.json", record | {"origin": origin()})
+    curves, gaps = [], []
+    for kind, options in {"as in training": {}, **setting.others}.items():
+        objectives = learned_optimiser.tests_of(setting, setting.tests, **options)
+        found = {
+            key: learned_optimiser.log_losses(rule, objectives, 2 * STEPS) for key, rule in rules.items()
+        }
+        for (rule, seed), losses in found.items():
+            line = {"problems": kind, "rule": rule, "seed": seed}
+            shown = losses[::SHOWN]
+            steps = range(0, len(losses), SHOWN)
+            mean, sd = shown.mean(1), shown.std(1, ddof=1)
+            curves.append(pd.DataFrame({**line, "step": steps, "mean": mean, "sd": sd}))
+            for usual in best if rule == "LSTM" else ():
+                for step in (STEPS, 2 * STEPS):
+                    gap, ci95 = measures.interval(losses[step] - found[usual, ""][step])
+                    gaps.append({**line, "rule": usual, "step": step, "gap": gap, "ci95": ci95})
+    keep(place / "curves.csv", pd.concat(curves))
+    keep(place / "gaps.csv", pd.DataFrame(gaps))
+    record = {"name": name, "problems": setting.tests, "tuned_on": learned_optimiser.TUNING, "origin": begun}
+    files.write_json(place / "tests.json", record)
+
+
+def keep(path: Path, table: pd.DataFrame) -> None:
+    files.write_text(path, table.to_csv(index=False, float_format="%.5g"))
 
 
 def main() -> None:

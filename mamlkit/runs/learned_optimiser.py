@@ -18,9 +18,8 @@ __all__ = [
     "tune",
 ]
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,11 @@ class Setting:
     """What is optimised, and how the LSTM sees it.
 
     Args:
-        draw: ``(generator, problems, split) -> Objectives``.
+        draw: ``(generator, problems, split, **options) -> Objectives``.
         together: problems in one gradient of the LSTM.
         tests: test problems.
         scale, p: see :func:`mamlkit.methods.learned_optimiser.learned`.
+        others: problems that nothing was trained or tuned for, by their name: options of ``draw``.
     """
 
     draw: Callable[..., Objectives]
@@ -58,14 +58,15 @@ class Setting:
     tests: int
     scale: float = 1.0
     p: float | None = None
+    others: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def rule(self, phi: Params) -> Rule:
         """The rule with these parameters."""
         return learned_optimiser.learned(phi, scale=self.scale, p=self.p)
 
 
-def _quadratics(seeded: Generator, problems: int, split: str, uniform: bool = False) -> Objectives:
-    return quadratics(seeded, problems, uniform=uniform)  # the splits share one distribution
+def _quadratics(seeded: Generator, problems: int, split: str, **options: Any) -> Objectives:
+    return quadratics(seeded, problems, **options)  # the splits share one distribution
 
 
 def _networks(seeded: Generator, problems: int, split: str, **options: Any) -> Objectives:
@@ -73,9 +74,17 @@ def _networks(seeded: Generator, problems: int, split: str, **options: Any) -> O
 
 
 SETTINGS: dict[str, Setting] = {
-    "quadratics": Setting(_quadratics, together=128, tests=1000),
-    "quadratics-uniform": Setting(partial(_quadratics, uniform=True), together=128, tests=1000),
-    "networks": Setting(_networks, together=1, tests=100, scale=0.1, p=10.0),
+    "quadratics": Setting(
+        _quadratics, together=128, tests=1000, others={"W and y between 0 and 1": {"uniform": True}}
+    ),
+    "networks": Setting(
+        _networks,
+        together=1,
+        tests=32,
+        scale=0.1,
+        p=10.0,
+        others={"40 hidden units": {"hidden": 40}, "ReLU": {"activation": torch.relu}},
+    ),
 }
 
 
@@ -136,9 +145,9 @@ def best_rates(scores: dict[str, list[float]]) -> dict[str, float]:
     return {name: RATES[int(np.argmin(values))] for name, values in scores.items()}
 
 
-def tests_of(setting: Setting, problems: int) -> Objectives:
-    """So many test problems, the same for all rules."""
-    return setting.draw(generator(0, "test"), problems, "test")
+def tests_of(setting: Setting, problems: int, **options: Any) -> Objectives:
+    """So many test problems, the same for all rules; options say which others."""
+    return setting.draw(generator(0, "test"), problems, "test", **options)
 
 
 def folder(name: str) -> Path:

@@ -1,0 +1,73 @@
+"""What the benchmark of learned optimisers keeps, and what is committed of it."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mamlkit.methods import learned_optimiser
+from mamlkit.runs import checkpoints
+from mamlkit.runs import learned_optimiser as runs
+from mamlkit.runs.seeds import generator
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learned_optimiser.py"
+COMMITTED = [path for name in runs.SETTINGS for path in runs.folder(name).glob("seed*.safetensors")]
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """The script, on few problems, writing elsewhere."""
+    found = importlib.util.spec_from_file_location("learned_benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    few = dataclasses.replace(runs.SETTINGS["quadratics"], together=3, tests=5)
+    monkeypatch.setitem(runs.SETTINGS, "quadratics", few)
+    monkeypatch.setattr(runs, "folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(runs, "TUNING", 4)
+    monkeypatch.setattr(runs, "RATES", (0.01, 0.1))
+    return module
+
+
+def test_a_training_and_its_tests_are_kept_whole(benchmark, tmp_path):
+    for seed in (0, 1):
+        benchmark.train("quadratics", seed, epochs=2)
+    benchmark.test("quadratics")
+    folder, setting = tmp_path / "quadratics", runs.SETTINGS["quadratics"]
+    record = json.loads((folder / "seed1.json").read_text())
+    assert record["epochs"] == 2 and record["seed"] == 1 and "commit" in record["origin"]
+    phi, log = runs.train(setting, 1, 2)
+    kept = checkpoints.load_params(folder / "seed1.safetensors", like=phi)
+    assert all(kept[name].equal(phi[name]) for name in phi)
+    assert pd.read_csv(folder / "seed1.metrics.csv").last_loss[0] == pytest.approx(sum(log) / 2, rel=1e-3)
+
+    curves = pd.read_csv(folder / "curves.csv", dtype={"seed": str}, keep_default_na=False)
+    kinds = {"as in training", *setting.others}
+    assert set(curves.problems) == kinds and len(curves) == len(kinds) * (4 + 2) * 41
+    rates = pd.read_csv(folder / "rates.csv")
+    best = rates.loc[rates[rates.rule == "Adam"].score.idxmin()].rate
+    problems = runs.tests_of(setting, 5)
+    of_adam = runs.log_losses(learned_optimiser.adam(best), problems, 200)
+    line = curves[(curves.rule == "Adam") & (curves.problems == "as in training")].set_index("step")
+    assert line["mean"][100] == pytest.approx(of_adam[100].mean(), rel=1e-3)
+    gaps = pd.read_csv(folder / "gaps.csv", dtype={"seed": str})
+    one = gaps[(gaps.rule == "Adam") & (gaps.seed == "1") & (gaps.step == 200)].iloc[0]
+    of_lstm = runs.log_losses(setting.rule(phi), problems, 200)
+    difference = of_lstm[200] - of_adam[200]
+    assert one.gap == pytest.approx(difference.mean(), rel=1e-3)
+    assert one.ci95 == pytest.approx(1.96 * difference.std(ddof=1) / math.sqrt(5), rel=1e-3)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_committed_optimiser_has_an_origin_and_a_curve(path):
+    setting = runs.SETTINGS[path.parent.name]
+    begun = learned_optimiser.init(generator(0, "init"), 1 if setting.p is None else 2)
+    checkpoints.load_params(path, like=begun)
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["name"] == path.parent.name and f"seed{record['seed']}" == path.stem
+    assert record["seconds"] > 0 and {"commit", "date", "processor"} <= record["origin"].keys()
+    curves = pd.read_csv(path.with_name("curves.csv"), dtype={"seed": str}, keep_default_na=False)
+    assert str(record["seed"]) in set(curves.seed)

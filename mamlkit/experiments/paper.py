@@ -5,7 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import mini_imagenet, policies, traps
+from mamlkit.experiments import averages, mini_imagenet, policies, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -97,6 +97,7 @@ _rows: list[Row | PolicyRow] = [
         family="sinusoid, phase to 2 pi",
         method="pretraining",
     ),
+    *averages.rows(_sinusoid("", "", _TUNED, method="pretraining")),
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     *traps.rows(_omniglot(5, 1), _omniglot(20, 1)),

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from mamlkit.experiments import compare, mini_imagenet, policies, sequences, traps
+from mamlkit.experiments import averages, mini_imagenet, policies, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -113,6 +114,7 @@ _rows: list[Row | PolicyRow] = [
         family="sinusoid, phase to 2 pi",
         method="pretraining",
     ),
+    *averages.rows(_sinusoid("", "", _TUNED, method="pretraining")),
     *(_omniglot(ways, shots) for ways in (5, 20) for shots in (1, 5)),
     *(_omniglot(5, shots, convolutional=False) for shots in (1, 5)),
     *(_context(_omniglot(5, shots)) for shots in (1, 5)),

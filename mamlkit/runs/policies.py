@@ -136,6 +136,10 @@ class PolicyTraining:
         """What the last step has found."""
         return self.found
 
+    def result(self) -> Params:
+        """Theta."""
+        return self.params
+
     def close(self) -> None:
         """End the threads of the simulation."""
         self.env.close()

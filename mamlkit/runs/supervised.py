@@ -150,6 +150,10 @@ class SupervisedTraining:
             found["validation"] = self.validation()
         return found
 
+    def result(self) -> Params:
+        """Theta."""
+        return self.params
+
     def close(self) -> None:
         """Nothing has been started."""
 

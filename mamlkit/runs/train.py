@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
+from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.runs import checkpoints, records, supervised
 from mamlkit.runs.recorded import RecordedTraining
+from mamlkit.runs import averages, checkpoints, records, supervised
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
 CHECKPOINT_SECONDS = 60.0
@@ -56,6 +58,9 @@ class Training(Protocol):
     def line(self, iteration: int) -> dict[str, float]:
         """What the log says of the iterations since its last line; the window is empty after it."""
 
+    def result(self) -> Params:
+        """What the tests begin with: theta, if it is nothing else."""
+
     def close(self) -> None:
         """End what a training has started, such as threads."""
 
@@ -64,7 +69,7 @@ class Fit(NamedTuple):
     """What training gives.
 
     Args:
-        params: theta after the last iteration.
+        params: theta after the last iteration, or what is made of it (see :meth:`Training.result`).
         log: a line for every iteration of a policy, else for 100: iteration, seconds, and the columns of its
             training.
         iteration: outer updates done.
@@ -104,6 +109,8 @@ def begin(
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
     if recorded:
         return RecordedTraining(row, seed, device, validate)
+    if isinstance(row, AverageRow):
+        return averages.AverageTraining(row, seed, device)
     return supervised.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
 
 
@@ -193,7 +200,7 @@ def fit(
         if (signum := asked_to_stop[0] if asked_to_stop else halt) > 1:
             left = "the same command resumes it" if folder else "nothing was saved, since there is no folder"
             raise Interrupted(f"stopped after iteration {iteration}; {left}", signum)
-        return Fit(training.params, pd.DataFrame(log, columns=training.columns), iteration)
+        return Fit(training.result(), pd.DataFrame(log, columns=training.columns), iteration)
 
 
 def _as_the_first(ranks: Ranks, training: Training, store: checkpoints.Store, iteration: int) -> int:

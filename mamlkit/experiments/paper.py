@@ -5,8 +5,7 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import compare, mini_imagenet, policies, sequences, traps
-from mamlkit.experiments import averages, mini_imagenet, policies, traps
+from mamlkit.experiments import averages, compare, mini_imagenet, policies, sequences, traps
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 

@@ -19,9 +19,8 @@ from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import checkpoints, records, supervised
-from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs import averages, checkpoints, records, supervised
+from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
 CHECKPOINT_SECONDS = 60.0

@@ -41,7 +41,7 @@ class AverageTraining:
         self.row, self.seed, self.device = row, seed, torch.device(device)
         self.every = supervised.LOG_EVERY
         self.learner = supervised.build(row)
-        family = tasks.make(row.family, "train", shots=row.shots, queries=row.queries)
+        family = tasks.make(row.family, "train", ways=row.ways, shots=row.shots, queries=row.queries)
         if not isinstance(family, Sinusoid):
             raise ValueError(f"{row.name}: family={row.family!r}, but only sinusoids have such averages")
         self.family = family

@@ -41,7 +41,7 @@ class AverageTraining:
         self.row, self.seed, self.device = row, seed, torch.device(device)
         self.every = supervised.LOG_EVERY
         self.learner = supervised.build(row)
-        family = tasks.make(row.family, "train", shots=row.shots, queries=row.queries)
+        family = tasks.make(row.family, "train", ways=row.ways, shots=row.shots, queries=row.queries)
         if not isinstance(family, Sinusoid):
             raise ValueError(f"{row.name}: family={row.family!r}, but only sinusoids have such averages")
         self.family = family
@@ -54,7 +54,7 @@ class AverageTraining:
         self.params = {name: value.to(self.device) for name, value in self.params.items()}
         self.optimiser: torch.optim.Optimizer | None
         self.optimiser = self._adam = torch.optim.Adam(
-            [self.params[name] for name in self.names],
+            list(self.params.values()),  # with what has no gradient, as a state has moments of all
             lr=row.outer_lr,
             fused=self.device.type in ("cpu", "cuda"),
         )
@@ -74,6 +74,7 @@ class AverageTraining:
             for name in self.names:
                 value = self.params[name]
                 value.grad = torch.zeros_like(value).index_copy_(0, at_work, gradient[name])
+            self.params[REACHED].grad = torch.zeros_like(self.params[REACHED])
             self._adam.step()
             for name in self.names:  # momentum moves networks that are done, too: they are put back
                 self.params[name].index_copy_(0, done, kept[name])

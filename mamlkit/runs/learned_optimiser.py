@@ -83,7 +83,7 @@ SETTINGS: dict[str, Setting] = {
     "networks": Setting(
         _networks,
         together=1,
-        tests=32,
+        tests=20,
         scale=0.1,
         p=10.0,
         others={"40 hidden units": {"hidden": 40}, "ReLU": {"activation": torch.relu}},

@@ -11,12 +11,13 @@ import argparse
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import problems  # noqa: F401  (which sees to the clone)
 import torch
 from tqdm import tqdm
 
-from mamlkit import files, measures
+from mamlkit import files
 from mamlkit.runs import checkpoints, devices, learned_optimiser
 from mamlkit.runs.learned_optimiser import SETTINGS, STEPS
 from mamlkit.runs.provenance import provenance
@@ -66,18 +67,22 @@ def test(name: str) -> None:
         }
         for (rule, seed), losses in found.items():
             line = {"problems": kind, "rule": rule, "seed": seed}
-            shown = losses[::SHOWN]
-            steps = range(0, len(losses), SHOWN)
-            mean, sd = shown.mean(1), shown.std(1, ddof=1)
-            curves.append(pd.DataFrame({**line, "step": steps, "mean": mean, "sd": sd}))
+            for step in range(0, 2 * STEPS + 1, SHOWN):
+                worse = int((losses[step] > losses[0]).sum())
+                curves.append({**line, "step": step, **named(losses[step]), "worse": worse})
             for usual in best if rule == "LSTM" else ():
                 for step in (STEPS, 2 * STEPS):
-                    gap, ci95 = measures.interval(losses[step] - found[usual, ""][step])
-                    gaps.append({**line, "rule": usual, "step": step, "gap": gap, "ci95": ci95})
-    keep(place / "curves.csv", pd.concat(curves))
+                    gap = np.nan_to_num(losses[step] - found[usual, ""][step], posinf=np.inf, neginf=-np.inf)
+                    gaps.append({**line, "rule": usual, "step": step, **named(gap)})
+    keep(place / "curves.csv", pd.DataFrame(curves))
     keep(place / "gaps.csv", pd.DataFrame(gaps))
     record = {"name": name, "problems": setting.tests, "tuned_on": learned_optimiser.TUNING, "origin": begun}
     files.write_json(place / "tests.json", record)
+
+
+def named(values: np.ndarray) -> dict[str, float]:
+    """The median over problems, with its interval."""
+    return dict(zip(("median", "low", "high"), learned_optimiser.median(values)))
 
 
 def keep(path: Path, table: pd.DataFrame) -> None:

@@ -28,7 +28,7 @@ def _row(kind: str, title: str) -> Row:
         "ways": 2,
         "shots": 5,
         "queries": 5,
-        "iterations": 400,
+        "iterations": 300,
         "evaluations": (_test(5),),
     }
     return Row(

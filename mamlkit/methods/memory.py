@@ -27,14 +27,14 @@ class SequenceReader(Method):
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of all images of a sequence."""
-        return self.learner.loss_of(self._outputs(params, task), task.support[1])
+        return self.learner.loss_of(self.answers(params, task), task.support[1])
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Outputs for the first ``inner_steps + 1`` instances, ``[instances, ways, outputs]``."""
         places = task.query[0][:, : self.learner.inner_steps + 1]
-        return self._outputs(params, task)[places].transpose(0, 1)
+        return self.answers(params, task)[places].transpose(0, 1)
 
-    def _outputs(self, params: Params, task: Task) -> Tensor:
+    def answers(self, params: Params, task: Task) -> Tensor:
         """What is said of each image before its label is seen, ``[time, outputs]``."""
         (images, labels), (_, classes) = task
         known = (labels[:-1, None] == classes).to(images)  # one-hot

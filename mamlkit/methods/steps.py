@@ -65,7 +65,7 @@ class StepwiseMethod(Method):
 
     def _path(self, params: Params, task: Task) -> list[Params]:
         learner = self.learner
-        path = [{name: params[name] for name in learner.model.shapes}]
+        path = [{name: value for name, value in params.items() if not name.startswith(RATE)}]
         for step in range(learner.inner_steps):
             rates = {name: params[RATE + name] for name in self._moved}
             if self.rates == "tensor and step":

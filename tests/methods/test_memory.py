@@ -172,8 +172,8 @@ def test_nothing_is_known_before_its_time(network):
         other_labels = torch.cat([labels[0, :t], 1 - labels[0, t:]])
         other_images = torch.cat([images[0, : t + 1], images[0, t + 1 :] + 1])
         task = lambda part: Task(part, tuple(tensor[0] for tensor in batch.query))
-        known = made._outputs(params, task((images[0], labels[0])))
-        changed = made._outputs(params, task((other_images, other_labels)))
+        known = made.answers(params, task((images[0], labels[0])))
+        changed = made.answers(params, task((other_images, other_labels)))
         assert torch.equal(known[: t + 1], changed[: t + 1])
         assert t == 5 or not torch.allclose(known[t + 1], changed[t + 1])
 

@@ -1,0 +1,61 @@
+"""MAML, and nearest neighbours, on sequences of labelled images: the 2nd and the 5th drawing of a class.
+
+    python benchmarks/instances.py [--tasks 300] [--save]
+
+Chapter 11 shows the table; it needs Omniglot and takes some minutes.
+"""
+
+import argparse
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from mamlkit import files, places
+from mamlkit.experiments.paper import get
+from mamlkit.measures import interval
+from mamlkit.report import results
+from mamlkit.runs import checkpoints, devices
+from mamlkit.runs.provenance import provenance
+from mamlkit.runs.sequences import accuracy_by_instance
+
+READER = "omniglot-sequences-mann"
+TRAINED = (
+    "omniglot-no-conv-5way-1shot",
+    "omniglot-no-conv-5way-5shot",
+    "omniglot-5way-1shot",
+    "omniglot-5way-5shot",
+)
+FLOOR = "compare-omniglot-5way-1shot-pixels"
+INSTANCES = (2, 5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=300)
+    parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
+    options = parser.parse_args()
+    devices.set_up("cpu", threads=1)
+    origin = provenance("cpu, 1 thread(s)")
+    lines = []
+    for name in tqdm((FLOOR, *TRAINED)):
+        of_pixels = {"scale": torch.ones(1)}
+        params = of_pixels if name == FLOOR else checkpoints.load_params(results.checkpoint(name))
+        found = accuracy_by_instance(
+            get(name), params, get(READER), instances=INSTANCES, n_tasks=options.tasks
+        )
+        for instance, column in zip(INSTANCES, found.T):
+            mean, ci95 = interval(column)
+            lines.append({"row": name, "instance": instance, "value": mean, "ci95": ci95})
+    table = pd.DataFrame(lines).assign(tasks=options.tasks)
+    print(table.to_string(index=False, float_format="%.2f"))
+    if options.save:
+        folder = places.repository() / "data" / "benchmarks" / "instances"
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(folder / "accuracy.csv", table.to_csv(index=False, float_format="%.3f"))
+        files.write_json(folder / "origin.json", origin)
+        print(f"kept in {folder}")
+
+
+if __name__ == "__main__":
+    main()

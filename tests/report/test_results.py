@@ -12,8 +12,9 @@ import torch
 from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
+from mamlkit.experiments.averages import AverageRow
 from mamlkit.report import inventory, pages, results, verdicts
-from mamlkit.runs import checkpoints, folders, logs, seeds, supervised
+from mamlkit.runs import checkpoints, folders, logs, seeds, supervised, train
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -242,8 +243,8 @@ def test_the_listing_has_every_experiment(repository):
 def untrained(name):
     """Parameters of the shapes that the experiment of this name has."""
     row = paper.get(name)
-    model = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.build(row).model
-    return model.init(seeds.generator(0, "init"))
+    made = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.method(row)
+    return made.init(seeds.generator(0, "init"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)
@@ -316,7 +317,8 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         run = json.loads(path.read_text())
         assert run["settings"] == paper.get(path.parts[-3]).settings
         found = [r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2]]
-        params = untrained(path.parts[-3])
+        several = isinstance(paper.get(path.parts[-3]), AverageRow)
+        params = train.begin(paper.get(path.parts[-3])).params if several else untrained(path.parts[-3])
         adam = torch.optim.Adam(params.values()) if isinstance(paper.get(path.parts[-3]), rows.Row) else None
         iteration, _ = checkpoints.load_state(path.with_name("state.safetensors"), params, adam)
         assert checkpoints.finite(params, adam)

@@ -3,8 +3,10 @@
     python benchmarks/meta_gradient.py              # time, a table per shape
     python benchmarks/meta_gradient.py --save       # growth, memory and a training too, kept
     python benchmarks/meta_gradient.py --save NAME  # the same under another name, for one more machine
+    python benchmarks/meta_gradient.py --save NAME --part time --shape sinusoid  # some lines of a table anew
 
-What is kept lies under ``data/benchmarks/cpu`` (or ``cuda``, or NAME).
+What is kept lies under ``data/benchmarks/cpu`` (or ``cuda``, or NAME), lines of shapes with the commit that
+measured them.
 
 Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No
 table is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for
@@ -17,11 +19,13 @@ import json
 import sys
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import growth
 import pandas as pd
 import torch
+from accuracy import accuracy
 from problems import SHAPES, flops, in_turns, problem, product_rate
 from ways import WAYS, Way
 
@@ -31,7 +35,8 @@ from mamlkit.methods import Learner
 from mamlkit.runs import devices, folders
 
 TOLERANCE = 1e-4  # relative, in float64
-PARTS = ("time", "scaling", "memory", "training")
+PARTS = ("time", "accuracy", "scaling", "memory", "training")
+OF_SHAPES = ("time", "accuracy")  # parts of which a single shape can be measured
 
 
 def importable(names: list[str], learner: Learner, params: Params) -> dict[str, Way]:
@@ -121,8 +126,11 @@ def main() -> None:
         help="measure only this (may be given again); all with --save, else time",
     )
     options = parser.parse_args()
-    if options.save is not None and options.shape:
-        parser.error("--save keeps tables of all shapes; leave --shape out")
+    parts = options.part or (PARTS if options.save is not None else PARTS[:1])
+    if options.shape and not set(parts) <= set(OF_SHAPES):
+        parser.error(
+            f"--shape is for the parts {', '.join(OF_SHAPES)}; name one with --part, or leave --shape out"
+        )
     device = devices.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
     origin = folders.provenance(where) | {
@@ -133,13 +141,15 @@ def main() -> None:
         name: version for name in ("higher", "torchopt", "learn2learn") if (version := _version(name))
     }
     lines = []
-    for part in options.part or (PARTS if options.save is not None else PARTS[:1]):
+    for part in parts:
         found: dict[str, list[dict[str, Any]]] = {}
         if part == "time":
             for shape in options.shape or SHAPES:
                 lines += compare(shape, device, options.repeats)
                 print(tables(lines).tail(1).round(2).T.to_string(), "\n", flush=True)
             found["time"] = lines
+        elif part == "accuracy":
+            found["accuracy"] = accuracy(device, options.shape or list(SHAPES))
         elif part == "scaling":
             found["scaling"] = growth.scaling(device, options.repeats)
         elif part == "memory":
@@ -155,7 +165,10 @@ def main() -> None:
 def keep(
     name: str | None, device: torch.device, table: str, lines: list[dict[str, Any]], origin: dict[str, Any]
 ) -> None:
-    """Write a table and its origin; without a name print it, but for the times, which have been printed."""
+    """Write a table and its origin; without a name print it, but for the times, which have been printed.
+
+    Lines of shapes that were not measured now stay, with the commit that they were measured at.
+    """
     frame = pd.DataFrame(lines).round({"ms": 3})
     if name is None:
         print("" if table == "time" else frame.to_string(index=False))
@@ -164,9 +177,27 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "origin.json"
     origins = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if table in OF_SHAPES:
+        before = origins.get(table, origin)
+        frame = _renewed(frame.assign(commit=_short(origin)), folder / f"{table}.csv", _short(before))
     files.write_text(folder / f"{table}.csv", frame.to_csv(index=False, float_format="%.4g"))
     files.write_json(path, origins | {table: origin})
     print(f"kept {table} in {folder}")
+
+
+def _short(origin: dict[str, Any]) -> str:
+    return origin["commit"][:7] + ("+" if origin["commit"].endswith("+changes") else "")
+
+
+def _renewed(frame: pd.DataFrame, path: Path, commit: str) -> pd.DataFrame:
+    """The lines of a table with those of some shapes replaced, in the order of :data:`SHAPES`.
+
+    ``commit`` is that of a table from before its lines had one.
+    """
+    before = pd.read_csv(path) if path.exists() else frame[:0]
+    before = before if "commit" in before else before.assign(commit=commit)
+    every = pd.concat([before[~before["shape"].isin(frame["shape"])], frame])
+    return every.sort_values("shape", key=lambda names: names.map(list(SHAPES).index), kind="stable")
 
 
 def _version(package: str) -> str | None:

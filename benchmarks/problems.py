@@ -25,6 +25,7 @@ LOSS = "cross-entropy, sum over examples / shots"
 MINI = "Mini-ImageNet 5-way 1-shot"
 SHAPES = {  # and their rows in mamlkit.experiments.paper
     "sinusoid": "sinusoid-maml",
+    "Omniglot 5-way 1-shot, no convolution": "omniglot-no-conv-5way-1shot",
     "Omniglot 5-way 1-shot": "omniglot-5way-1shot",
     "Omniglot 20-way 1-shot": "omniglot-20way-1shot",
     MINI: "mini-imagenet-5way-1shot",
@@ -41,11 +42,12 @@ SCALING = {
 Problem = tuple[Learner, Params, Task]
 
 
-def problem(shape: str, device: torch.device) -> Problem:
-    """A learner with the paper's settings at its initialisation, and a meta-batch."""
+def problem(shape: str, device: torch.device, count: int | None = None) -> Problem:
+    """A learner with the paper's settings at its initialisation, and a meta-batch (of ``count`` tasks)."""
     row = get(SHAPES[shape])
     family = STAND_INS.get(row.family, row.family)
-    return _problem(supervised.build(row), family, row.ways, row.queries, row.meta_batch_size, device)
+    count = count or row.meta_batch_size
+    return _problem(supervised.build(row), family, row.ways, row.queries, count, device)
 
 
 def scaled(device: torch.device, **changes: int) -> Problem:

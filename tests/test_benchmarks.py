@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 
+import accuracy
 import finite_differences
 import growth
 import meta_gradient
@@ -97,6 +98,7 @@ def test_shapes_are_the_papers(shape):
     counts = {
         "sinusoid": (25, 10, 10, 1),
         "Omniglot 5-way 1-shot": (32, 5, 5, 1),
+        "Omniglot 5-way 1-shot, no convolution": (32, 5, 5, 1),
         "Omniglot 20-way 1-shot": (16, 20, 20, 5),
     }
     wanted = counts.get(shape, (4, 5, 75, 5))
@@ -136,27 +138,65 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("module", "option"), [(meta_gradient, "--shape=sinusoid"), (meta_rl, "--robot=ant-velocity")]
+    ("module", "option", "said"),
+    [
+        (meta_gradient, "--shape=sinusoid", "--shape is for the parts time, accuracy"),
+        (meta_rl, "--robot=ant-velocity", "leave --robot out"),
+    ],
 )
-def test_a_kept_table_is_whole(module, option, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--save", option.split("=")[0], option.split("=")[1]])
+def test_a_kept_table_is_whole(module, option, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--save", *option.split("=")])
     with pytest.raises(SystemExit):
         module.main()
-    assert f"leave {option.split('=')[0]} out" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def test_some_lines_are_measured_anew_and_each_says_at_which_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(meta_gradient.places, "repository", lambda: tmp_path)
+    folder = tmp_path / "data" / "benchmarks" / "here"
+    folder.mkdir(parents=True)
+    (folder / "time.csv").write_text(f"shape,way,ms\nsinusoid,loop,1\n{MINI},loop,2\n")
+    (folder / "origin.json").write_text('{"time": {"commit": "0123456789"}}')
+    keep = lambda shape, ms, commit: meta_gradient.keep(
+        "here", torch.device("cpu"), "time", [{"shape": shape, "way": "loop", "ms": ms}], {"commit": commit}
+    )
+    keep("sinusoid", 3, "abcdefghij+changes")
+    keep("Omniglot 5-way 1-shot", 4, "aaaaaaaaaa")
+    assert (folder / "time.csv").read_text().splitlines()[1:] == [
+        "sinusoid,loop,3,abcdefg+",
+        "Omniglot 5-way 1-shot,loop,4,aaaaaaa",
+        f"{MINI},loop,2,0123456",
+    ]
 
 
 def test_every_table_is_kept_with_its_own_origin(tmp_path, monkeypatch):
     monkeypatch.setattr(meta_gradient.places, "repository", lambda: tmp_path)
-    for table, commit in (("time", "a"), ("training", "b"), ("time", "c")):
+    for table, commit in (("scaling", "a"), ("training", "b"), ("scaling", "c")):
         meta_gradient.keep(
             "here", torch.device("cpu"), table, [{"way": "loop", "ms": 1.23456}], {"commit": commit}
         )
     folder = tmp_path / "data" / "benchmarks" / "here"
-    assert (folder / "time.csv").read_text() == "way,ms\nloop,1.235\n"
+    assert (folder / "scaling.csv").read_text() == "way,ms\nloop,1.235\n"
     assert json.loads((folder / "origin.json").read_text()) == {
-        "time": {"commit": "c"},
+        "scaling": {"commit": "c"},
         "training": {"commit": "b"},
     }
+
+
+def test_accuracy_is_that_of_each_task_by_itself():
+    found = accuracy.errors("sinusoid", torch.device("cpu"), 3)
+    assert found.keys() == {"mamlkit", "loop"} and all(each.shape == (3,) for each in found.values())
+    learner, params, batch = problem("sinusoid", torch.device("cpu"), 3)
+    double = lambda t: t.double()
+    last = Task(*(tuple(t[2:] for t in pair) for pair in batch))
+    exact, _ = loop_gradient(
+        methods.maml(learner).loss,
+        {k: double(v) for k, v in params.items()},
+        Task(*(tuple(map(double, pair)) for pair in last)),
+    )
+    single, _ = WAYS["mamlkit"](learner, params)(last)
+    off = relative_error({k: double(v) for k, v in single.items()}, exact)
+    assert found["mamlkit"][2] == pytest.approx(off, rel=0.5) and 1e-9 < off < 1e-4
 
 
 def test_what_grows_is_one_number_of_a_problem():

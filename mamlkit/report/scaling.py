@@ -1,28 +1,14 @@
 """From a laptop to a cluster: what was measured, a model of it, and what that says of more. No torch here.
 
-``benchmarks/scaling.py`` measures. The page ``book/cluster.md`` has the formula of :func:`seconds` and shows
-what the other functions return.
+``benchmarks/scaling.py`` measures. The page ``book/cluster.md`` shows what these functions
+return; the model is :mod:`mamlkit.report.costs`.
 """
 
-__all__ = [
-    "Link",
-    "Work",
-    "alone",
-    "beside",
-    "figure",
-    "gathers",
-    "limits",
-    "makespan",
-    "plan",
-    "seconds",
-    "slices",
-]
+__all__ = ["alone", "beside", "figure", "gathers", "limits", "plan", "slices"]
 
-import heapq
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -30,6 +16,7 @@ import pandas as pd
 from mamlkit import places
 from mamlkit.experiments.paper import get
 from mamlkit.report import results
+from mamlkit.report.costs import Link, Work, best_ranks, makespan, seconds
 from mamlkit.report.explore import Curve, explore
 from mamlkit.report.notebook import fixed
 from mamlkit.report.pages import numbered
@@ -42,68 +29,6 @@ GPUS = (1, 8)
 GPU_FLOPS, GPU_SHARE = 19.5e12, 0.1
 DRAWN = ("omniglot-5way-1shot", "omniglot-20way-1shot", "omniglot-20way-5shot", "mini-imagenet-5way-1shot")
 ABSENT = "Not measured yet; `python benchmarks/scaling.py --save` does it.\n"
-
-
-class Link(NamedTuple):
-    """What joins the processes: seconds until a message arrives, and bytes per second after that."""
-
-    latency: float
-    rate: float
-
-
-class Work(NamedTuple):
-    """An iteration of a row.
-
-    Args:
-        seconds: in one process.
-        tasks: of its meta-batch.
-        chunk: tasks that are computed at once, and dealt together.
-        bytes: that each chunk gives to all: gradient and losses.
-    """
-
-    seconds: float
-    tasks: int
-    chunk: int
-    bytes: float
-
-
-def seconds(work: Work, ranks: int, link: Link) -> float:
-    """The model: seconds of an iteration on so many ranks.
-
-    >>> seconds(Work(1.0, 8, 2, 1e6), 1, Link(0.001, 1e9))  # four chunks of two tasks
-    1.0
-    >>> round(seconds(Work(1.0, 8, 2, 1e6), 3, Link(0.001, 1e9)), 6)  # the first has two of them
-    0.506
-    """
-    chunks = math.ceil(math.ceil(work.tasks / work.chunk) / ranks)  # of the rank that has most
-    share = min(work.tasks, chunks * work.chunk) / work.tasks
-    return share * work.seconds + (ranks - 1) * (link.latency + chunks * work.bytes / link.rate)
-
-
-def makespan(runs: Sequence[Callable[[int], float]], workers: int) -> float:
-    """Hours until the last run ends, where each gives its hours on 1, 2, ... workers.
-
-    With no more workers than runs, each takes one, the longest first. With more, the longest run takes some
-    of those that are left, for as long as that helps.
-
-    >>> halves = [lambda ranks: 6.0 / min(ranks, 2), lambda ranks: 4.0]
-    >>> makespan(halves, 1), makespan(halves, 2), makespan(halves, 3)
-    (10.0, 6.0, 4.0)
-    """
-    if workers <= len(runs):
-        ends = [0.0] * workers
-        for hours in sorted((run(1) for run in runs), reverse=True):
-            heapq.heapreplace(ends, ends[0] + hours)
-        return max(ends)
-    ranks, left = [1] * len(runs), workers - len(runs)
-    while True:
-        longest = max(range(len(runs)), key=lambda i: runs[i](ranks[i]))
-        now = ranks[longest]
-        more = range(now + 1, now + left + 1)
-        better = next((r for r in more if runs[longest](r) < runs[longest](now)), None)
-        if better is None:
-            return runs[longest](now)
-        ranks[longest], left = better, left - (better - now)
 
 
 def _read(name: str) -> pd.DataFrame:
@@ -193,11 +118,6 @@ def beside() -> str:
     return numbered(lines, caption, "tab-two-ranks", list(lines[0])[1:])
 
 
-def _best(work: Work, link: Link) -> int:
-    """The least number of ranks with which the model takes the least time."""
-    return min(range(1, work.tasks + 1), key=lambda ranks: (seconds(work, ranks, link), ranks))
-
-
 def limits() -> str:
     """Where more ranks stop helping, row by row."""
     works = _works()
@@ -205,9 +125,9 @@ def limits() -> str:
         return ABSENT
     link, cores, lines = _link(), _gpu_cores(), []
     for name, work in works.items():
-        ranks = _best(work, link)
+        ranks = best_ranks(work, link)
         on_gpu = _on_gpu(work, cores)
-        gpus = _best(on_gpu, link)
+        gpus = best_ranks(on_gpu, link)
         faster = lambda w, r: f"{w.seconds / seconds(w, r, link):.1f}"
         lines.append(
             {
@@ -332,13 +252,13 @@ def plan() -> str:
         f"What the model says of {SEEDS} seeds of every training: {len(named)} runs of Table 1, "
         f"{len(of_policies)} of Figure 5. A node has {CORES} cores."
     )
-    at_best = {name: on(work, name)(_best(work, link)) for work, name in named}
+    at_best = {name: on(work, name)(best_ranks(work, link)) for work, name in named}
     longest = max(at_best, key=at_best.__getitem__)
     chunks = math.ceil(works[longest].tasks / works[longest].chunk)
     says = (
         f"\nIn core hours that is {sum(run(1) for run in on_cpu):,.0f} for Table 1 and "
         f"{2 * sum(run(1) for run in of_policies):,.0f} for Figure 5. With as many cores as help each run, "
-        f"the longest of Table 1 is {get(longest).title}, which takes {at_best[longest]:.0f} hours all the same: "
+        f"the longest is {get(longest).title}, which takes {at_best[longest]:.0f} hours all the same: "
         f"its meta-batch has {chunks} chunks. A GPU is taken for {cores:.0f} cores.\n"
     )
     return numbered(lines, caption, "tab-plan", list(lines[0])[1:]) + says

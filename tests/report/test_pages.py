@@ -37,7 +37,6 @@ MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliog
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "forest", "grid", "published"}
-HELPERS |= {"Link", "Work", "makespan", "seconds"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.report import scaling
-from mamlkit.report.scaling import Link, Work, makespan, seconds
+from mamlkit.report.costs import Link, Work, makespan, seconds
 
 works = st.builds(Work, st.floats(0.01, 100), st.integers(1, 40), st.integers(1, 16), st.floats(1e3, 1e7))
 links = st.builds(Link, st.floats(1e-6, 1e-2), st.floats(1e7, 1e11))

@@ -15,8 +15,8 @@ from ways import WAYS
 
 from mamlkit.maml import Task
 
-TASKS = {"Omniglot 20-way 1-shot": 40, MINI: 40}  # else MANY
-MANY = 200
+TASKS = {"Omniglot 20-way 1-shot": 20, MINI: 12}  # else MANY
+MANY = 100
 COMPARED = ("mamlkit", "loop")
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
 

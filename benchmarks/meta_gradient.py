@@ -17,6 +17,7 @@ the same run.
 import argparse
 import json
 import sys
+import time
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +27,7 @@ import growth
 import pandas as pd
 import torch
 from accuracy import accuracy
-from problems import SHAPES, flops, in_turns, problem, product_rate
+from problems import CLOCK, SHAPES, flops, in_turns, problem, product_rate
 from ways import WAYS, Way
 
 from mamlkit import files, places
@@ -108,6 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--busy", action="store_true", help="a CPU has other work: take one thread, and its processor time"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
         "--shape", choices=SHAPES, action="append", help="only this shape (may be given again)"
@@ -131,8 +135,11 @@ def main() -> None:
         parser.error(
             f"--shape is for the parts {', '.join(OF_SHAPES)}; name one with --part, or leave --shape out"
         )
+    if options.busy:
+        options.device, options.threads, CLOCK[0] = "cpu", 1, time.process_time
     device = devices.set_up(options.device, threads=options.threads)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads"
+    where = "1 thread, processor time" if options.busy else where
     origin = folders.provenance(where) | {
         "repeats": options.repeats,
         "GFLOP/s": round(product_rate(device) / 1e9),

@@ -113,7 +113,8 @@ def beside() -> str:
             }
         )
     caption = (
-        f"An iteration in one process with one thread, and in two, on the same two cores. {_origin('ranks')}."
+        "Processor time of an iteration in one process with one thread, and of the busier of two processes. "
+        f"{_origin('ranks')}."
     )
     return numbered(lines, caption, "tab-two-ranks", list(lines[0])[1:])
 

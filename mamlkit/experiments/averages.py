@@ -45,9 +45,9 @@ class AverageRow(Row):
 def rows(pretrained: Row) -> list[Row]:
     """The three forms, from different and from the same initial values; tested as the pretrained network.
 
-    The paper does not say which initial values. The strengths are powers of ten with which, of 100 networks in
-    500 steps, as many come to their sinusoids as without: tried for weight decay from different starts, for
-    the pull from the same. No test was looked at for it.
+    The paper does not say which initial values. The strengths are powers of ten with which, of 100 networks
+    in 500 steps, as many come to their sinusoids as without: tried for weight decay from different starts,
+    for the pull from the same. No test was looked at for it.
     """
     settings = {
         field.name: getattr(pretrained, field.name)

@@ -49,7 +49,7 @@ class Recorded:
         function: of the inputs; it may wait for no result, and may change tensors, but only in place.
         changed: those tensors. The calls before a recording leave no trace in them.
         device: where it computes.
-        record: makes a recording of a call; None is :func:`_on_gpu` on a GPU, and elsewhere the call itself.
+        record: makes a recording of a call; None is ``_on_gpu`` on a GPU, and elsewhere the call itself.
         warm_up: makes a call whose effects do not count; none is made where ``record`` is the call itself.
     """
 

@@ -22,7 +22,8 @@ class AverageRow(Row):
     by side, so the running mean is that of all of them at the time.
 
     Args:
-        family, network, method and so on: see :class:`mamlkit.experiments.rows.Row`.
+        family, network, method: as these and all others that are not named, see
+            :class:`mamlkit.experiments.rows.Row`.
         same_start: whether all networks have the same initial values.
         pull: what the weights are pulled to by an l2 penalty: ``"nothing"``, ``"zero"`` or ``"mean"``.
         strength: of the penalty, which is the strength times the squared distance.

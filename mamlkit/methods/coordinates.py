@@ -16,7 +16,7 @@ from torch import Tensor
 def preprocess(x: Tensor, p: float = 10.0) -> Tensor:
     """Numbers of any magnitude as two inputs of like size: logarithm and sign.
 
-    (log|x| / p, sign x) where |x| is e^-p or more, else (-1, e^p x): both are continuous in x.
+    ``(log|x| / p, sign x)`` where ``|x|`` is e^-p or more, else (-1, e^p x): both are continuous in x.
     Andrychowicz et al. (2016); Ravi & Larochelle (2017).
 
     Args:

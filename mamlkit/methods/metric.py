@@ -94,7 +94,7 @@ class MatchingNetworks(Metric):
 
     ``P(y | x, D) = sum over i of a(x, x_i) [y_i = y]``. Source: Vinyals et al. 2016, without full context.
     A cosine is at most 1, and after a ReLU at least 0, so that the loss has a floor far above zero: see
-    :func:`least_cosine_loss`.
+    :func:`mamlkit.methods.metric.least_cosine_loss`.
     """
 
     def similarity(self, params: Params, far: Tensor, near: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class FullContextMatchingNetworks(MatchingNetworks):
     Source: Vinyals et al. 2016; how many steps, from Ravi & Larochelle's code.
 
     Args:
-        learner, ways, features: see :class:`Metric`.
+        learner, ways, features: see :class:`mamlkit.methods.metric.Metric`.
         steps: of a query's LSTM.
     """
 

@@ -67,8 +67,8 @@ class ImplicitMAML(Method):
     """Implicit MAML (Rajeswaran et al. 2019): theta' is held near theta, and its derivative needs no steps.
 
     With L and L' the loss on support and query, theta' is where gradient descent comes to on
-    L(phi) + lambda / 2 |phi - theta|^2. At its minimum the meta-gradient is (I + H / lambda)^-1 L'(theta')'s
-    gradient, where H is L's Hessian at theta'. Conjugate gradients solve for it.
+    ``L(phi) + lambda / 2 |phi - theta|^2``. At its minimum the meta-gradient is (I + H / lambda)^-1 times
+    the gradient of L' at theta', where H is L's Hessian there. Conjugate gradients solve for it.
 
     In tests lambda is 0, so the steps are MAML's, as in the authors' code.
 

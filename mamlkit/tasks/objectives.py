@@ -33,7 +33,7 @@ class Objectives(NamedTuple):
 
 
 def quadratics(generator: Generator, problems: int, *, size: int = 10, uniform: bool = False) -> Objectives:
-    """f(theta) = |W theta - y|^2, with W and y drawn for each problem. Its minimum is 0.
+    """``f(theta) = |W theta - y|^2``, with W and y drawn for each problem. Its minimum is 0.
 
     Args:
         generator: of W, y and the first parameters.

@@ -18,8 +18,8 @@ class Sequences:
     The k-th drawing of a class is its k-th *instance*. When it is to be named, k - 1 labelled drawings of its
     class have been seen, and any number of the others.
 
-    Deviation: images and their rotation are those of :class:`ImageTasks`, 28 x 28 where the paper has
-    20 x 20; there are no small shifts and rotations.
+    Deviation: images and their rotation are those of :class:`mamlkit.tasks.images.ImageTasks`, 28 x 28 where
+    the paper has 20 x 20; there are no small shifts and rotations.
 
     Args:
         images: whose support and query images together make a sequence.

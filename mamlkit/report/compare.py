@@ -103,11 +103,13 @@ def column_table(column: str, name: str = "") -> str:
 
 def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.DataFrame) -> dict[str, str]:
     row = get(name_of(column, method))
-    line = {"method": method.words, "by": method.kind}
+    line = {"method": method.words}
     for test, words in TESTS.items():
         ours = results.summary(row.name, test, row.evaluations[0].headline_step, "accuracy")
         line[words] = number(ours.value, float(np.fmax(ours.ci95, ours.seed_ci95))) if ours else ""
-    line |= {"from MAML": "", "seeds": "", "elsewhere": "", "state": badge(state_of(row.name))}
+    if (state := state_of(row.name)) != "complete":
+        line[next(iter(TESTS.values()))] += f" {badge(state)}"
+    line |= {"from MAML": "", "seeds": "", "elsewhere": ""}
     for _, at in found[found.slug == method.slug].iterrows():
         line["seeds"] = str(len(at.of_seeds))
         if method != BASE and not np.isnan(at.gap):

@@ -110,7 +110,8 @@ notebook.source(models.mann)
 # ## A live run
 #
 # Two classes of *Glyphs*, five drawings each, 400 updates. {numref}`tab-sequences-live` shows the order in which such networks learn:
-# first that a drawing unlike all before must be of a class not yet seen, then to tell the seen ones apart. The second takes the long training.
+# first that a drawing unlike all before must be of a class not yet seen; and only then, in the published runs after a long training, to tell the
+# seen ones apart. After 400 updates ours are at the first.
 
 # %%
 live = {}

@@ -16,7 +16,7 @@
 #
 # ```{admonition} This chapter
 # - **claims** nothing of the MAML paper's own. It takes the methods that learn *how* parameters move, where MAML learns *from where*, and
-#   finds that a learned rule is worth much on small networks, and on quadratics no more than momentum, once the rules by hand are tuned too;
+#   finds that a learned rule is worth much on small networks, and on quadratics less than momentum, once the rules by hand are tuned too;
 # - **takes** about a minute on two CPU cores. The optimisers of {numref}`fig-update-curves` are committed results, some of
 #   which are measured again here;
 # - **assumes** [chapter 1](01-twenty-lines.ipynb), and of [chapter 3](03-omniglot.ipynb) what a 5-way task is.
@@ -44,7 +44,7 @@ devices.set_up("cpu", threads=1)  # tensors are small: more threads would only w
 plots.use_style()
 plt.rcParams["figure.dpi"] = 96  # five figures of curves, which need no more
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Loss along a descent on problems that no rule has seen: median over test problems. Left: quadratics in ten dimensions. Right: small networks that learn ten drawn characters. The LSTM was trained on descents of 100 steps (vertical line); thin lines are its single trainings. The other rules have the rate that was best after 100 steps on validation problems. Bands: 95 % interval of the median.", "name": "fig-update-curves"}, "image": {"alt": "Two panels with one curve for each of five update rules over 200 steps, and a vertical line at step 100. On quadratics the LSTM falls fastest at first and is met by momentum near the line; beyond it momentum falls on and the LSTM flattens. On networks the LSTM falls far below all others within fifty steps, and rises a little beyond the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Loss along a descent on problems that no rule has seen: median over test problems. Left: quadratics in ten dimensions. Right: small networks that learn ten drawn characters. The LSTM was trained on descents of 100 steps (vertical line); thin lines are its single trainings. The other rules have the rate that was best after 100 steps on validation problems. Bands: 95 % interval of the median.", "name": "fig-update-curves"}, "image": {"alt": "Two panels with one curve for each of five update rules over 200 steps, and a vertical line at step 100. On quadratics the LSTM falls fast at first, its trainings part, and momentum overtakes it before the line or near it and falls on beyond it. On networks the LSTM falls far below all others within fifty steps, and rises a little beyond the line."}}
 STYLES = {
     "SGD": {"color": plots.COLOURS["grey"], "linestyle": ":"},
     "momentum": {"color": plots.COLOURS["green"], "linestyle": "-."},
@@ -381,20 +381,25 @@ def at(name, step, kind="as in training"):
     return here.groupby("rule")["median"].mean()
 
 
-half, end, beyond = (at("quadratics", step) for step in (50, 100, 200))
-first = half.drop("LSTM").min() - half["LSTM"]
-notebook.check("step 50: the LSTM is ahead of all four, by", first, ">", 0)
-far = end["Adam"] - end["LSTM"]
-notebook.check("step 100: it is ahead of tuned Adam, by", far, ">", 0)
-by_hand = end.drop("LSTM").min() - end["LSTM"]
-notebook.check("step 100: from the best by hand, at most", abs(by_hand), "<", 0.5)
-lost = beyond["LSTM"] - beyond["momentum"]
-notebook.check("step 200: it is behind tuned momentum, by", lost, ">", 0.5)
+gaps = committed("quadratics", "gaps")
+gaps = gaps[gaps.problems == "as in training"]
+of_trainings = gaps.groupby(["step", "rule"])["median"].agg(["min", "max"])
+for rule in ("SGD", "RMSProp"):
+    most = of_trainings.loc[(100, rule), "max"]
+    text = f"step 100: ahead of tuned {rule} in every training (LSTM less {rule})"
+    notebook.check(text, most, "<", 0)
+for step in (100, 200):
+    least = of_trainings.loc[(step, "momentum"), "min"]
+    text = f"step {step}: behind tuned momentum in every training, by"
+    notebook.check(text, least, ">", 0)
+low, high = of_trainings.loc[(100, "momentum")]
+print(f"trainings apart at step 100: {high - low:.2f} orders of magnitude")
 
 # %% [markdown]
-# On quadratics, within the steps that it was trained for, the LSTM is a fast optimiser, the fastest at first. At their end **momentum with a tuned rate
-# is level with it or ahead**, and beyond them far ahead. (Rates were tuned for step 100; others would be better at step 50.) A tuned rate lies close to where descent
-# breaks down:
+# On quadratics the LSTM is a fast optimiser at first. After the 100 steps that it was trained for, **momentum with a tuned rate
+# is level with it or ahead**, and beyond them far ahead. And trainings that differ in nothing but the seed end an order of magnitude apart, so that one training says
+# little: with the first alone, this page would have called the LSTM better than tuned Adam. (Rates were tuned for step 100; others would be better at step 50.) A tuned
+# rate lies close to where descent breaks down:
 
 # %%
 curves = committed("quadratics", "curves")
@@ -439,11 +444,11 @@ notebook.check(text, max(far, default=0), "<", 2)
 # ### Past the horizon, and on other problems
 #
 # The LSTM was never asked for a step beyond the hundredth. On the quadratics it goes on, ever more slowly ({numref}`fig-update-curves`); on the networks its loss creeps up again.
-# Nothing explodes. On other problems ({numref}`fig-update-others`) it holds its place beside rules whose rates were not tuned for them either: both sides were made
-# on one kind of problem, and the rules by hand lose more. The paper finds that its optimiser of MNIST networks fails with ReLU; ours, made on these small
-# networks, does not.
+# Nothing explodes. On other networks ({numref}`fig-update-others`) it holds its place beside rules whose rates were not tuned for them either: both sides were made
+# on one kind of problem, and the rules by hand lose more. On the other quadratics its trainings lie apart as on their own. The paper finds that its optimiser of MNIST networks fails
+# with ReLU; ours, made on these small networks, does not.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "As {numref}`fig-update-curves`, on problems that nothing was trained or tuned for: quadratics whose $W$ and $y$ are uniform between 0 and 1, networks with 40 hidden units instead of 20, and networks with ReLU instead of sigmoids. Without bands.", "name": "fig-update-others"}, "image": {"alt": "Three panels with one curve for each of five update rules over 200 steps; in each the LSTM's is the lowest at step 100."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "As {numref}`fig-update-curves`, on problems that nothing was trained or tuned for: quadratics whose $W$ and $y$ are uniform between 0 and 1, networks with 40 hidden units instead of 20, and networks with ReLU instead of sigmoids. Without bands.", "name": "fig-update-others"}, "image": {"alt": "Three panels with one curve for each of five update rules over 200 steps; on the networks the LSTM's is the lowest at step 100; on the quadratics its single trainings lie on both sides of the others."}}
 others = [(n, kind) for n, s in runs.SETTINGS.items() for kind in s.others]
 fig, axes = plt.subplots(1, len(others), figsize=(8.4, 3.0))
 for ax, (name, kind) in zip(axes, others):
@@ -455,6 +460,8 @@ plt.show()
 
 # %%
 for name, kind in others:
+    if name != "networks":
+        continue
     end = at(name, 100, kind)
     ahead = end.drop("LSTM").min() - end["LSTM"]
     notebook.check(f"{kind}, step 100: LSTM ahead of the best, by", ahead, ">", 0)

@@ -163,7 +163,7 @@ def median(values: np.ndarray) -> tuple[float, float, float]:
     """
     ranked, half = np.sort(values), Z95 * math.sqrt(len(values)) / 2
     low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
-    return float(np.median(ranked)), float(ranked[max(low - 1, 0)]), float(ranked[min(high, len(ranked)) - 1])
+    return float(np.median(ranked)), float(ranked[max(low - 1, 0)]), float(ranked[min(high, len(ranked) - 1)])
 
 
 def folder(name: str) -> Path:

@@ -68,10 +68,10 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
                 "kind": method.kind,
                 "slug": method.slug,
                 "value": ours.value,
-                "ci95": float(np.fmax(ours.ci95, ours.seed_ci95)),
+                "ci95": ours.deciding_ci95,
                 "of_seeds": [result["evaluations"][test]["accuracy"]["mean"][step] for result in found],
                 "gap": gap.value if gap else np.nan,
-                "gap_ci95": float(np.fmax(gap.ci95, gap.seed_ci95)) if gap else np.nan,
+                "gap_ci95": gap.deciding_ci95 if gap else np.nan,
                 "published": printed.get((method.slug, column.name), np.nan),
             }
         )
@@ -106,7 +106,7 @@ def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.Dat
     line = {"method": method.words}
     for test, words in TESTS.items():
         ours = results.summary(row.name, test, row.evaluations[0].headline_step, "accuracy")
-        line[words] = number(ours.value, float(np.fmax(ours.ci95, ours.seed_ci95))) if ours else ""
+        line[words] = number(ours.value, ours.deciding_ci95) if ours else ""
     if (state := state_of(row.name)) != "complete":
         line[next(iter(TESTS.values()))] += f" {badge(state)}"
     line |= {"from MAML": "", "seeds": "", "elsewhere": ""}

@@ -143,6 +143,11 @@ class Summary:
     total: int
     origin: str
 
+    @property
+    def deciding_ci95(self) -> float:
+        """The wider of the intervals over test tasks and, where there are several seeds, over seeds."""
+        return float(np.fmax(self.ci95, self.seed_ci95))
+
 
 def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
     """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]``; returns of every step.
@@ -242,9 +247,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
         entry["verdict"] = "not run"
         if ours:
             difference = ours.value - line.value
-            deciding = float(np.fmax(ours.ci95, ours.seed_ci95))
-            ci95 = math.hypot(deciding, 0.0 if math.isnan(line.ci95) else line.ci95)
-            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "deciding_ci95": deciding}
+            ci95 = math.hypot(ours.deciding_ci95, 0.0 if math.isnan(line.ci95) else line.ci95)
+            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "deciding_ci95": ours.deciding_ci95}
             entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}

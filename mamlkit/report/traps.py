@@ -54,6 +54,11 @@ class Effect:
     seeds: tuple[int, ...]
     paired: bool
 
+    @property
+    def deciding_ci95(self) -> float:
+        """The wider of the two intervals."""
+        return float(np.fmax(self.ci95, self.seed_ci95))
+
 
 def effect(name: str, base: str, test: str, base_test: str | None = None) -> Effect | None:
     """How much more accurate a row is than another, after the headline step of its test.

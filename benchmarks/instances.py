@@ -44,9 +44,11 @@ def main() -> None:
         found = accuracy_by_instance(
             get(name), params, get(READER), instances=INSTANCES, n_tasks=options.tasks
         )
+        of_row = results.load(name)[0]  # of seed 0, as the parameters
+        trained = {key: of_row[key] for key in ("iterations_done", "fingerprint")}
         for instance, column in zip(INSTANCES, found.T):
             mean, ci95 = interval(column)
-            lines.append({"row": name, "instance": instance, "value": mean, "ci95": ci95})
+            lines.append({"row": name, "instance": instance, "value": mean, "ci95": ci95} | trained)
     table = pd.DataFrame(lines).assign(tasks=options.tasks)
     print(table.to_string(index=False, float_format="%.2f"))
     if options.save:

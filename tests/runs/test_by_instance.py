@@ -3,12 +3,15 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from mamlkit import places
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
+from mamlkit.report import results
 from mamlkit.runs import sequences, supervised
 from mamlkit.runs.seeds import generator
 
@@ -99,3 +102,14 @@ def test_the_sequences_are_those_of_the_recurrent_network():
 def test_instances_that_a_sequence_has_not_got_are_refused(instances):
     with pytest.raises(ValueError, match="must lie from 2 to 5"):
         sequences.accuracy_by_instance(MAML, {}, READER, instances=instances)
+
+
+def test_the_committed_table_is_of_the_committed_networks():
+    folder = places.repository() / "data" / "benchmarks" / "instances"
+    table = pd.read_csv(folder / "accuracy.csv", dtype={"fingerprint": str})
+    assert len(table)
+    for line in table.itertuples():
+        (result,) = (found for found in results.load(line.row) if found["seed"] == 0)
+        made_of = {"iterations_done": line.iterations_done, "fingerprint": line.fingerprint}
+        assert {key: result[key] for key in made_of} == made_of, "run benchmarks/instances.py --save again"
+        assert not results.stale(result)

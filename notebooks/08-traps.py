@@ -122,7 +122,7 @@ sides = {"ahead of": [], "behind": [], "not to be told from": []}
 for label, row in zip(labels, reversed(traps.rows())):
     if found := traps.effect(row.name, base_of(row.name), "Q=15"):
         side = "ahead of" if found.value > 0 else "behind"
-        sure = np.fmax(found.ci95, found.seed_ci95) < abs(found.value)
+        sure = found.deciding_ci95 < abs(found.value)
         sides[side if sure else "not to be told from"].append(label)
 text = [
     f"By then {where} the authors': {'; '.join(w) or 'none'}."

@@ -5,7 +5,9 @@ Tasks are small there, and a call of PyTorch takes longer than what it computes.
 
 __all__ = ["meta_gradient", "predictions"]
 
+import functools
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlkit.engine.threads import each
+from mamlkit.engine.threads import spread
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
@@ -36,8 +38,10 @@ def meta_gradient(
         recursion: the loops, :mod:`mamlkit.engine.kernels_cpu.recursion`.
         method, params, tasks: as there.
     """
-    learner, theta = method.learner, _vector(method.learner, params)
+    learner = method.learner
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
+    net = _network(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
+    theta = _record(learner, params, net)
     support, query = (_arrays(pair, theta) for pair in pairs)
     scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     count = len(query[0])
@@ -45,20 +49,28 @@ def meta_gradient(
     groups = math.ceil(count / size)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
     steps = learner.inner_steps if method.adapts else 0
-    update = steps, method.first_order
-    given = _network(recursion, learner, params), theta, support, query, scales, *update
-    each(lambda part: recursion.meta_gradients(*given, part, size, sums, losses), _parts(groups))
-    return _dictionary(learner, sums.sum(0) / count, params), torch.from_numpy(losses)
+    given = net, theta, support, query, scales, steps, method.first_order
+    numbers = recursion.numbers(net, steps)
+
+    def work(part: tuple[int, int]) -> None:
+        recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
+
+    spread(work, _parts(groups))
+    return _dictionary(learner, sums.sum(0) / count, params, net), torch.from_numpy(losses)
 
 
 def predictions(recursion: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
     """What :func:`mamlkit.engine.meta_batch.predictions` gives; arguments as for :func:`meta_gradient`."""
-    theta, (support, (inputs, _)) = _vector(learner, params), tasks
-    x, steps = _array(inputs.flatten(2)), learner.inner_steps
+    (support, (inputs, _)), steps = tasks, learner.inner_steps
+    net = _network(recursion, learner, params, support[0].shape[1], inputs.shape[1])
+    theta, x = _record(learner, params, net), _array(inputs.flatten(2))
     outputs = np.empty((steps + 1, *x.shape[:2], _sizes(learner, params)[-1]), theta.dtype)
-    net, scale = _network(recursion, learner, params), _scale(learner, support[1])
-    given = net, theta, _arrays(support, theta), x, scale, steps
-    each(lambda part: recursion.predictions(*given, part, outputs), _parts(len(x)))
+    given = net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
+    numbers = recursion.numbers(net, 1)
+    spread(
+        lambda part: recursion.predictions(*given, part, np.zeros(numbers, theta.dtype), outputs),
+        _parts(len(x)),
+    )
     return torch.from_numpy(outputs)
 
 
@@ -69,12 +81,13 @@ def _parts(count: int) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def _sizes(learner: Learner, params: Params) -> list[int]:
+def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
     layers = learner.model.layers
-    return [params[layers[0].weight].shape[1], *(len(params[layer.weight]) for layer in layers)]
+    return params[layers[0].weight].shape[1], *(len(params[layer.weight]) for layer in layers)
 
 
-def _network(recursion: ModuleType, learner: Learner, params: Params) -> Any:
+def _network(recursion: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Any:
+    """What the loops are told, of passes over so many points."""
     layers, frozen = learner.model.layers, learner.model.frozen
     names = lambda layer: (layer.weight, layer.shift or layer.bias)
     flags = (
@@ -82,13 +95,40 @@ def _network(recursion: ModuleType, learner: Learner, params: Params) -> Any:
         [layer.relu for layer in layers],
         *([names(layer)[part] not in frozen for layer in layers] for part in range(2)),
     )
+    widths, itemsize = _sizes(learner, params), params[layers[0].weight].itemsize
     return recursion.Network(
-        np.array(_sizes(learner, params)),
+        np.array(widths),
         *(np.array(flag) for flag in flags),
         labels=LOSSES[learner.loss] is not mse,
         inner_lr=float(learner.inner_lr),
         eps=BATCH_NORM_EPS,
+        **_layout(recursion, widths, support, query, itemsize),
     )
+
+
+@functools.lru_cache(64)
+def _layout(
+    recursion: ModuleType, widths: tuple[int, ...], support: int, query: int, itemsize: int
+) -> dict[str, Any]:
+    """Where the matrices of each kind lie in a record, and how long a record is; rows have some room."""
+    pairs = list(pairwise(widths))
+    shapes = {
+        "parameters": [pairs, [(1, outputs) for _, outputs in pairs]],
+        "turned": [[(outputs, inputs if layer else 0) for layer, (inputs, outputs) in enumerate(pairs)]],
+    }
+    for name, points in (("support", support), ("query", query)):
+        rows = dict.fromkeys(recursion.KINDS, points) | dict.fromkeys(recursion.ROWS, 1)
+        shapes[name] = [[(rows[kind], width) for width in widths[kind != recursion.Y :]] for kind in rows]
+    places, sizes = {}, []
+    for name, kinds in shapes.items():
+        places[name], start = np.zeros((len(kinds), len(widths), 3), np.int64), 0
+        for kind, matrices in enumerate(kinds):
+            for layer, (high, columns) in enumerate(matrices):
+                wide = recursion.room(columns, itemsize)
+                places[name][kind, layer] = start, high, wide
+                start += high * wide
+        sizes.append(start)
+    return places | {"sizes": tuple(sizes)}
 
 
 def _scale(learner: Learner, targets: Tensor) -> float:
@@ -107,20 +147,27 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
     return _array(inputs.flatten(2)), _array(targets).astype(theta.dtype, copy=False)
 
 
-def _vector(learner: Learner, params: Params) -> Array:
-    parts = []
-    for layer in learner.model.layers:
-        parts += [_array(params[layer.weight]).T, _array(params[layer.shift or layer.bias])]
-    return np.concatenate([part.ravel() for part in parts])
+def _matrices(learner: Learner, record: Array, net: Any) -> Iterator[tuple[str, Array]]:
+    """The parameters in a record, by their names and as PyTorch has them: ``[outputs, inputs]``."""
+    for layer, spec in enumerate(learner.model.layers):
+        for kind, name in enumerate((spec.weight, spec.shift or spec.bias)):
+            start, rows, wide = net.parameters[kind, layer]
+            found = record[start : start + rows * wide].reshape(rows, wide)[:, : net.widths[layer + 1]]
+            yield name, found[0] if kind else found.T
 
 
-def _dictionary(learner: Learner, vector: Array, params: Params) -> Params:
-    """The inverse of :func:`_vector`, for gradients."""
-    out, start = {}, 0
-    for layer in learner.model.layers:
-        for name in (layer.weight, layer.shift or layer.bias):
-            size, turned = params[name].numel(), params[name].shape[::-1]
-            part = vector[start : start + size].reshape(turned).T
-            out[name] = torch.from_numpy(np.ascontiguousarray(part))
-            start += size
-    return {name: out[name] if name in out else torch.zeros_like(value) for name, value in params.items()}
+def _record(learner: Learner, params: Params, net: Any) -> Array:
+    """Parameters as the loops have them."""
+    record = np.zeros(net.sizes[0], _array(params[learner.model.layers[0].weight]).dtype)
+    for name, place in _matrices(learner, record, net):
+        place[...] = _array(params[name])
+    return record
+
+
+def _dictionary(learner: Learner, record: Array, params: Params, net: Any) -> Params:
+    """The inverse of :func:`_record`, for gradients."""
+    found = {
+        name: torch.from_numpy(np.ascontiguousarray(values))
+        for name, values in _matrices(learner, record, net)
+    }
+    return {k: found[k] if k in found else torch.zeros_like(value) for k, value in params.items()}

@@ -8,12 +8,12 @@ Threads do not survive a fork: PyTorch would wait for those that are lost. So a 
 thread, and may be given more.
 """
 
-__all__ = ["MOST", "check", "each", "one_blas_thread", "one_thread"]
+__all__ = ["MOST", "check", "each", "one_blas_thread", "one_thread", "spread"]
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
@@ -75,6 +75,26 @@ def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         threads = _number()
         pool = _pool(threads) if threads > 1 and len(parts) > 1 else None
     return list(pool.map(work, parts)) if pool else [work(part) for part in parts]
+
+
+def spread(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """:func:`each` for short work that leaves PyTorch alone: the caller takes the first part itself, since to
+    wake a thread takes as long as some of it.
+
+    Raises:
+        ValueError: as for :func:`each`.
+    """
+    with _shared.lock:
+        threads = _number()
+        pool = _pool(threads) if threads > 1 and len(parts) > 1 else None
+    others = [pool.submit(work, part) for part in parts[1:]] if pool else []
+    try:
+        for part in parts[: len(parts) - len(others)]:
+            work(part)
+    finally:
+        wait(others)  # they write where the caller reads
+    for other in others:
+        other.result()
 
 
 @contextmanager

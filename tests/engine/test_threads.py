@@ -193,3 +193,22 @@ def test_a_child_that_is_forked_at_a_bad_moment_works(two):
         with threads._shared.lock:
             assert in_a_child(lambda: leave.__exit__(None, None, None)) is False
         leave.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_work_is_spread_and_waited_for_whoever_fails(fails, two):
+    done, go = [], threading.Event()
+
+    def work(part):
+        if part == fails:
+            go.set()
+            raise OSError(f"part {part}")
+        assert go.wait(60)
+        done.append(part)
+
+    with pytest.raises(OSError, match=f"part {fails}"):
+        threads.spread(work, [0, 1])
+    assert done == [1 - fails]
+    threads.spread(done.append, [])
+    threads.spread(done.append, [5, 6, 7])
+    assert sorted(done[1:]) == [5, 6, 7]

@@ -5,7 +5,7 @@ The passes are those of :mod:`mamlkit.engine.passes`, the recursion is that of
 uses again. Weights are ``[inputs, outputs]``, so that a product adds up whole rows of them.
 """
 
-__all__ = ["Network", "meta_gradients", "predictions"]
+__all__ = ["KINDS", "ROWS", "Network", "meta_gradients", "numbers", "predictions", "room"]
 
 import math
 from typing import Any, NamedTuple
@@ -14,12 +14,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlkit.engine.kernels_cpu.loops import loop
+from mamlkit.engine.kernels_cpu.matrices import (
+    add_product,
+    add_sum,
+    clear,
+    copy,
+    fill,
+    mean_product,
+    normalise,
+    project,
+    relu,
+    room,
+    subtract_turned,
+    turn,
+    where_active,
+)
+from mamlkit.engine.kernels_cpu.views import line, matrix, uncounted
 
 Flags = NDArray[np.bool_]
+Places = NDArray[np.int64]
+
+# What a record of parameters has of each layer: weights ``[inputs, outputs]``; biases or shifts ``[1,
+# outputs]``. Another has the weights turned, ``[outputs, inputs]``, which the first layer never needs.
+W, B = range(2)
+# What a record of a pass has of each layer, ``[points, outputs]`` or one row of them, for those that follow:
+# outputs, before which the first layer's inputs stand; the gradient of the loss in what the layer's product
+# gives; the products, normalised; one over a standard deviation; the mean of N times the gradient in it;
+# memory; and the classes' probabilities, of the last layer only.
+KINDS = Y, D, N, R, ND, MORE, P = range(7)
+ROWS = R, ND, MORE
 
 
 class Network(NamedTuple):
-    """What the loops know of a network, layer by layer, and of its loss and its update.
+    """What the loops know of a network, layer by layer, of its loss and its update, and of their memory.
 
     Args:
         widths: of the inputs and of each layer's outputs, ``[layers + 1]``.
@@ -29,6 +56,10 @@ class Network(NamedTuple):
         labels: whether the loss is a cross-entropy, whose targets are class numbers; else squares are added.
         inner_lr: alpha.
         eps: what normalisation adds to a variance.
+        parameters, turned, support, query: where a matrix lies in a record of parameters, of turned weights,
+            and of passes over a support and over a query: ``[kinds, layers + 1, 3]``, its start, rows and
+            columns.
+        sizes: of those four records.
     """
 
     widths: NDArray[np.int64]
@@ -39,291 +70,137 @@ class Network(NamedTuple):
     labels: bool
     inner_lr: float
     eps: float
+    parameters: Places
+    turned: Places
+    support: Places
+    query: Places
+    sizes: tuple[int, int, int, int]
 
 
-class Weights(NamedTuple):
-    """By layer, each with a leading axis of inner steps.
+class Record(NamedTuple):
+    """Numbers, and where the matrices lie among them."""
 
-    Args:
-        w, b: weights ``[inputs, outputs]``; biases or shifts ``[1, outputs]``.
-        turned: weights ``[outputs, inputs]``, which the first layer never needs.
-    """
-
-    w: Any
-    b: Any
-    turned: Any
-
-
-class Pass(NamedTuple):
-    """What a pass leaves to those that follow: by layer, each with leading axes of inner steps and points.
-
-    Args:
-        y: the examples, and each layer's outputs.
-        d: the gradient of the loss in what a layer's product gives.
-        n: the products, normalised.
-        r, nd, more: one row each: one over a standard deviation, the mean of n times the gradient in it, and
-            memory.
-        p: the last layer's probabilities of the classes.
-    """
-
-    y: Any
-    d: Any
-    n: Any
-    r: Any
-    nd: Any
-    more: Any
-    p: Any
+    numbers: Any
+    places: Any
 
 
 @loop
-def _weights(net, steps, like):
-    layers, widths = range(len(net.relus)), net.widths
-    return Weights(
-        [np.empty((steps, widths[layer], widths[layer + 1]), like.dtype) for layer in layers],
-        [np.empty((steps, 1, widths[layer + 1]), like.dtype) for layer in layers],
-        [np.empty((steps, widths[layer + 1], widths[layer] if layer else 0), like.dtype) for layer in layers],
-    )
+def _at(record, kind, layer):
+    """A matrix of a record."""
+    places = record.places
+    return matrix(record.numbers, places[kind, layer, 0], places[kind, layer, 1], places[kind, layer, 2])
 
 
 @loop
-def _by_layer(widths, steps, rows, like):
-    return [np.empty((steps, rows, width), like.dtype) for width in widths]
-
-
-@loop
-def _pass(net, steps, points, like):
-    outputs = net.widths[1:]
-    return Pass(
-        _by_layer(net.widths, steps, points, like),
-        _by_layer(outputs, steps, points, like),
-        _by_layer(outputs, steps, points, like),
-        _by_layer(outputs, steps, 1, like),
-        _by_layer(outputs, steps, 1, like),
-        _by_layer(outputs, steps, 1, like),
-        np.empty((steps, points, outputs[-1]), like.dtype),
-    )
-
-
-@loop
-def _add_product(a, b, scale, out):
-    """out + scale a b, in the memory of out, with four columns of a at a time."""
-    rows, inner = a.shape
-    if out.shape[1] < 4:  # too short for loops along it
-        for i in range(rows):
-            for o in range(out.shape[1]):
-                total = out.dtype.type(0)
-                for k in range(inner):
-                    total += a[i, k] * b[k, o]
-                out[i, o] += scale * total
-        return
-    for k in range(0, inner - 3, 4):
-        for i in range(rows):
-            a0, a1, a2, a3 = scale * a[i, k], scale * a[i, k + 1], scale * a[i, k + 2], scale * a[i, k + 3]
-            for o in range(out.shape[1]):
-                out[i, o] += a0 * b[k, o] + a1 * b[k + 1, o] + a2 * b[k + 2, o] + a3 * b[k + 3, o]
-    for k in range(inner - inner % 4, inner):
-        for i in range(rows):
-            a0 = scale * a[i, k]
-            for o in range(out.shape[1]):
-                out[i, o] += a0 * b[k, o]
-
-
-@loop
-def _fill(rows, out):
-    """Each row of out becomes one of rows, or their only one."""
-    more = len(rows) > 1
-    for i in range(out.shape[0]):
-        j = i if more else 0
-        for o in range(out.shape[1]):
-            out[i, o] = rows[j, o]
-
-
-@loop
-def _zero(out):
-    for i in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            out[i, o] = 0
-
-
-@loop
-def _add_sum(d, scale, out):
-    for i in range(d.shape[0]):
-        for o in range(d.shape[1]):
-            out[0, o] += scale * d[i, o]
-
-
-@loop
-def _turn(w, turned):
-    for i in range(w.shape[0]):
-        for o in range(w.shape[1]):
-            turned[o, i] = w[i, o]
-
-
-@loop
-def _relu(y):
-    zero = y.dtype.type(0)
-    for i in range(y.shape[0]):
-        for o in range(y.shape[1]):
-            y[i, o] = zero if y[i, o] <= zero else y[i, o]  # so that NaN stays NaN
-
-
-@loop
-def _where_active(y, d):
-    """The derivative of a ReLU with output y, in the memory of d."""
-    zero = d.dtype.type(0)
-    for i in range(d.shape[0]):
-        for o in range(d.shape[1]):
-            d[i, o] = zero if y[i, o] <= zero else d[i, o]
-
-
-@loop
-def _mean_product(a, b, out):
-    share = out.dtype.type(1 / len(a))
-    _zero(out)
-    for i in range(a.shape[0]):
-        for o in range(a.shape[1]):
-            out[0, o] += share * a[i, o] * b[i, o]
-
-
-@loop
-def _subtract_mean(a, mean):
-    _zero(mean)
-    _add_sum(a, mean.dtype.type(1 / len(a)), mean)
-    for i in range(a.shape[0]):
-        for o in range(a.shape[1]):
-            a[i, o] -= mean[0, o]
-
-
-@loop
-def _normalise(z, shift, eps, n, r):
-    """Batch normalisation: n, r = 1 / sqrt(variance + eps), and in the memory of z n and a shift."""
-    _subtract_mean(z, r)
-    _mean_product(z, z, r)
-    for o in range(z.shape[1]):
-        r[0, o] = 1 / math.sqrt(r[0, o] + eps)
-    for i in range(z.shape[0]):
-        for o in range(z.shape[1]):
-            n[i, o] = r[0, o] * z[i, o]
-            z[i, o] = n[i, o] + shift[0, o]
-
-
-@loop
-def _project(d, n, r, nd):
-    """What normalisation makes of a derivative, backward or forward alike, in the memory of d."""
-    _subtract_mean(d, nd)
-    _mean_product(n, d, nd)
-    for i in range(d.shape[0]):
-        for o in range(d.shape[1]):
-            d[i, o] = r[0, o] * (d[i, o] - n[i, o] * nd[0, o])
-
-
-@loop
-def _subtract_turned(r, n_dot, nd, n, dzz, dz, nz, d_dot):
-    for i in range(d_dot.shape[0]):
-        for o in range(d_dot.shape[1]):
-            d_dot[i, o] -= r[0, o] * (n_dot[i, o] * nd[0, o] + n[i, o] * dzz[0, o] + dz[i, o] * nz[0, o])
-
-
-@loop
-def _forward(net, weights, k, x, run, j):
-    """The outputs of examples x with the weights of step k: pass j of run."""
-    _fill(x, run.y[0][j])
+def _forward(net, weights, x, run):
+    """The outputs of examples x."""
+    fill(x, _at(run, Y, 0))
     for layer in range(len(net.relus)):
-        y, b = run.y[layer + 1][j], weights.b[layer][k]
+        y, b = _at(run, Y, layer + 1), _at(weights, B, layer)
         if net.shifts[layer]:
-            _zero(y)
+            clear(y)
         else:
-            _fill(b, y)
-        _add_product(run.y[layer][j], weights.w[layer][k], b.dtype.type(1), y)
+            fill(b, y)
+        add_product(_at(run, Y, layer), _at(weights, W, layer), net.widths[layer], y.dtype.type(1), y)
         if net.shifts[layer]:
-            _normalise(y, b, net.eps, run.n[layer][j], run.r[layer][j])
+            normalise(y, b, net.eps, _at(run, N, layer), _at(run, R, layer))
         if net.relus[layer]:
-            _relu(y)
+            relu(y)
 
 
 @loop
-def _backward(net, weights, k, run, j, scale, everything, out, m):
-    """Add the scaled gradient to step m of out: in everything, or in what the inner update moves."""
+def _backward(net, weights, turned, run, scale, everything, out):
+    """Add the scaled gradient to out: in everything, or in what the inner update moves."""
     for layer in range(len(net.relus) - 1, -1, -1):
-        d = run.d[layer][j]
+        d = _at(run, D, layer)
         if net.relus[layer]:
-            _where_active(run.y[layer + 1][j], d)
+            where_active(_at(run, Y, layer + 1), d)
         if everything or net.biases_move[layer]:
-            _add_sum(d, scale, out.b[layer][m])
+            add_sum(d, scale, _at(out, B, layer))
         if net.shifts[layer]:
-            _project(d, run.n[layer][j], run.r[layer][j], run.nd[layer][j])
+            project(d, _at(run, N, layer), _at(run, R, layer), _at(run, ND, layer))
         if layer:
-            _zero(run.d[layer - 1][j])
-            _turn(weights.w[layer][k], weights.turned[layer][k])
-            _add_product(d, weights.turned[layer][k], d.dtype.type(1), run.d[layer - 1][j])
+            before, back = _at(run, D, layer - 1), _at(turned, W, layer)
+            clear(before)
+            turn(_at(weights, W, layer), back)
+            add_product(d, back, net.widths[layer + 1], d.dtype.type(1), before)
         if everything or net.weights_move[layer]:
-            _add_product(run.y[layer][j].T, d, scale, out.w[layer][m])
+            add_product(_at(run, Y, layer).T, d, len(d), scale, _at(out, W, layer))
 
 
 @loop
-def _tangent(net, weights, k, run, v, dot):
-    """The derivative of pass k along v, with zeros for what does not move."""
+def _tangent(net, weights, run, v, dot):
+    """The derivative of a pass along v, with zeros for what does not move."""
     for layer in range(len(net.relus)):
-        z, one = dot.y[layer + 1][0], v.b[layer].dtype.type(1)
+        z, one = _at(dot, Y, layer + 1), v.numbers.dtype.type(1)
         if net.biases_move[layer]:
-            _fill(v.b[layer][0], z)
+            fill(_at(v, B, layer), z)
         else:
-            _zero(z)
+            clear(z)
         if net.weights_move[layer]:
-            _add_product(run.y[layer][k], v.w[layer][0], one, z)
+            add_product(_at(run, Y, layer), _at(v, W, layer), net.widths[layer], one, z)
         if layer:
-            _add_product(dot.y[layer][0], weights.w[layer][k], one, z)
+            add_product(_at(dot, Y, layer), _at(weights, W, layer), net.widths[layer], one, z)
         if net.shifts[layer]:
-            _mean_product(run.d[layer][k], z, dot.more[layer][0])
-            _project(z, run.n[layer][k], run.r[layer][k], dot.nd[layer][0])
-            _fill(z, dot.n[layer][0])
+            mean_product(_at(run, D, layer), z, _at(dot, MORE, layer))
+            project(z, _at(run, N, layer), _at(run, R, layer), _at(dot, ND, layer))
+            fill(z, _at(dot, N, layer))
         if net.relus[layer]:
-            _where_active(run.y[layer + 1][k], z)
+            where_active(_at(run, Y, layer + 1), z)
 
 
 @loop
-def _tangent_backward(net, weights, k, run, v, dot, scale):
-    """Add to v its scaled product with the Hessian at step k: the derivative of :func:`_backward`."""
+def _tangent_backward(net, turned, run, v, v_turned, dot, scale):
+    """Add to v its scaled product with the Hessian of a pass: the derivative of :func:`_backward`."""
     for layer in range(len(net.relus) - 1, -1, -1):
-        d, d_dot, one = run.d[layer][k], dot.d[layer][0], v.b[layer].dtype.type(1)
+        d, d_dot, one = _at(run, D, layer), _at(dot, D, layer), v.numbers.dtype.type(1)
+        w = _at(v, W, layer)
         if net.relus[layer]:
-            _where_active(run.y[layer + 1][k], d_dot)
-        _add_sum(d_dot, scale, v.b[layer][0])
+            where_active(_at(run, Y, layer + 1), d_dot)
+        add_sum(d_dot, scale, _at(v, B, layer))
         if net.shifts[layer]:
-            n, r = run.n[layer][k], run.r[layer][k]
-            _project(d_dot, n, r, dot.r[layer][0])
-            _subtract_turned(
-                r, dot.n[layer][0], run.nd[layer][k], n, dot.more[layer][0], d, dot.nd[layer][0], d_dot
+            n, r = _at(run, N, layer), _at(run, R, layer)
+            nd, n_dot, nz, dz = (
+                _at(run, ND, layer),
+                _at(dot, N, layer),
+                _at(dot, ND, layer),
+                _at(dot, MORE, layer),
             )
+            project(d_dot, n, r, _at(dot, R, layer))
+            subtract_turned(r, n_dot, nd, n, dz, d, nz, d_dot)
         if layer:
-            _zero(dot.d[layer - 1][0])
-            _add_product(d_dot, weights.turned[layer][k], one, dot.d[layer - 1][0])
+            before = _at(dot, D, layer - 1)
+            clear(before)
+            add_product(d_dot, _at(turned, W, layer), net.widths[layer + 1], one, before)
             if net.weights_move[layer]:
-                _turn(v.w[layer][0], v.turned[layer][0])
-                _add_product(d, v.turned[layer][0], one, dot.d[layer - 1][0])
-            _add_product(dot.y[layer][0].T, d, scale, v.w[layer][0])
-        _add_product(run.y[layer][k].T, d_dot, scale, v.w[layer][0])
+                back = _at(v_turned, W, layer)
+                turn(w, back)
+                add_product(d, back, net.widths[layer + 1], one, before)
+            add_product(_at(dot, Y, layer).T, d, len(d), scale, w)
+        add_product(_at(run, Y, layer).T, d_dot, len(d), scale, w)
 
 
 @loop
-def _loss(net, z, targets, scale, p, d):
-    """The loss of outputs z, and its gradient in them."""
+def _loss(net, targets, scale, run):
+    """The loss of a pass's outputs, and its gradient in them."""
+    last, wide = len(net.relus), net.widths[-1]
+    z, p, d = _at(run, Y, last), _at(run, P, last - 1), _at(run, D, last - 1)
     total, two = 0.0, z.dtype.type(2)
     for i in range(z.shape[0]):
         if net.labels:
             top, label, mass = z[i, 0], int(targets[i, 0]), 0.0
-            for o in range(z.shape[1]):
+            for o in range(wide):
                 top = max(top, z[i, o])
-            for o in range(z.shape[1]):
+            for o in range(wide):
                 p[i, o] = math.exp(z[i, o] - top)
                 mass += p[i, o]
             total += math.log(mass) + top - z[i, label]
-            for o in range(z.shape[1]):
+            for o in range(wide):
                 p[i, o] /= mass
                 d[i, o] = scale * p[i, o]
             d[i, label] -= scale
         else:
-            for o in range(z.shape[1]):
+            for o in range(wide):
                 error = z[i, o] - targets[i, o]
                 total += error * error
                 d[i, o] = two * scale * error
@@ -331,99 +208,126 @@ def _loss(net, z, targets, scale, p, d):
 
 
 @loop
-def _loss_tangent(net, z_dot, scale, p, d_dot):
-    """The derivative of the loss's gradient along z_dot."""
+def _loss_tangent(net, scale, run, dot):
+    """The derivative of the loss's gradient."""
+    last, wide = len(net.relus), net.widths[-1]
+    z_dot, p, d_dot = _at(dot, Y, last), _at(run, P, last - 1), _at(dot, D, last - 1)
     two = z_dot.dtype.type(2)
     for i in range(z_dot.shape[0]):
         mean = z_dot.dtype.type(0)
         if net.labels:
-            for o in range(z_dot.shape[1]):
+            for o in range(wide):
                 mean += p[i, o] * z_dot[i, o]
-            for o in range(z_dot.shape[1]):
+            for o in range(wide):
                 d_dot[i, o] = scale * p[i, o] * (z_dot[i, o] - mean)
         else:
-            for o in range(z_dot.shape[1]):
+            for o in range(wide):
                 d_dot[i, o] = two * scale * z_dot[i, o]
 
 
-@loop
-def _unpack(theta, weights):
-    start = 0
-    for layer in range(len(weights.w)):
-        for part in (weights.w[layer][0], weights.b[layer][0]):
-            for i in range(part.shape[0]):
-                for o in range(part.shape[1]):
-                    part[i, o] = theta[start + o]
-                start += part.shape[1]
+def numbers(net: Network, steps: int) -> int:
+    """What a call needs of memory."""
+    parameters, turned, support, query = net.sizes
+    return (steps + 2) * (parameters + turned) + (steps + 1) * support + query
 
 
 @loop
-def _add_packed(weights, out):
-    start = 0
-    for layer in range(len(weights.w)):
-        for part in (weights.w[layer][0], weights.b[layer][0]):
-            for i in range(part.shape[0]):
-                for o in range(part.shape[1]):
-                    out[start + o] += part[i, o]
-                start += part.shape[1]
+def _uncounted(net):
+    return Network(
+        uncounted(net.widths),
+        uncounted(net.shifts),
+        uncounted(net.relus),
+        uncounted(net.weights_move),
+        uncounted(net.biases_move),
+        net.labels,
+        net.inner_lr,
+        net.eps,
+        uncounted(net.parameters),
+        uncounted(net.turned),
+        uncounted(net.support),
+        uncounted(net.query),
+        net.sizes,
+    )
 
 
 @loop
-def _inner_step(net, weights, k, examples, scale, run, j, to):
-    """Pass j over the support with the weights of step k, and its gradient into those of step ``to``."""
-    (x, targets), last = examples, len(net.relus)
-    _forward(net, weights, k, x, run, j)
-    _loss(net, run.y[last][j], targets, scale, run.p[j], run.d[last - 1][j])
-    if to != k:
-        for layer in range(last):
-            _fill(weights.w[layer][k], weights.w[layer][to])
-            _fill(weights.b[layer][k], weights.b[layer][to])
-    _backward(net, weights, k, run, j, run.p.dtype.type(-net.inner_lr), False, weights, to)
+def _memory(net, memory, steps):
+    """Records of parameters and turned weights for each step, and of passes over the support; v, its turned
+    weights and the derivatives of a pass; a pass over the query."""
+    whole, start = line(memory), 0
+    parameters, turned, support, query = net.sizes
+    weights = matrix(whole, start, steps + 1, parameters)
+    start += weights.size
+    back = matrix(whole, start, steps + 1, turned)
+    start += back.size
+    run = matrix(whole, start, steps, support)
+    start += run.size
+    v = Record(whole[start : start + parameters], net.parameters)
+    start += parameters
+    v_turned = Record(whole[start : start + turned], net.turned)
+    start += turned
+    dot = Record(whole[start : start + support], net.support)
+    end = Record(whole[start + support : start + support + query], net.query)
+    return weights, back, run, v, v_turned, dot, end
 
 
 @loop
-def meta_gradients(net, theta, support, query, scales, steps, first_order, groups, size, sums, losses):
+def _inner_step(net, weights, turned, examples, scale, run, to):
+    """A pass over the support, and its gradient into the weights of the next step."""
+    x, targets = examples
+    _forward(net, weights, x, run)
+    _loss(net, targets, scale, run)
+    _backward(net, weights, turned, run, run.numbers.dtype.type(-net.inner_lr), False, to)
+
+
+@loop
+def meta_gradients(
+    net, theta, support, query, scales, steps, first_order, groups, size, memory, sums, losses
+):
     """Sums of the gradients of tasks in groups, and their losses.
 
     Args:
         net: a :class:`Network`.
-        theta: of each layer weights, then biases or shifts, in one vector.
+        theta: a record of parameters.
         support, query: inputs ``[tasks, points, features]`` and targets ``[tasks, points, numbers]``.
         scales: what a sum over points is multiplied by, in the loss of the support and of the query.
         steps: of the inner update.
         first_order: whether its gradient counts as a constant.
         groups: the first and the last but one to be done.
         size: tasks of a group.
+        memory: zeros, as many as :func:`numbers` says, for this call alone.
         sums: ``[groups, numbers of theta]``, written.
         losses: ``[tasks]``, written.
     """
-    (x, targets), (query_x, query_targets), type = support, query, theta.dtype.type
+    net, type, (x, targets), (query_x, query_targets) = _uncounted(net), theta.dtype.type, support, query
     inner, outer, step, one = type(scales[0]), type(scales[1]), type(-net.inner_lr), type(1)
-    weights, v = _weights(net, steps + 1, theta), _weights(net, 1, theta)
-    run, dot = _pass(net, steps, x.shape[1], theta), _pass(net, 1, x.shape[1], theta)
-    end, last = _pass(net, 1, query_x.shape[1], theta), len(net.relus)
-    _unpack(theta, weights)
+    weights, turned, run, v, v_turned, dot, end = _memory(net, memory, steps)
+    copy(theta, weights[0])
     for group in range(groups[0], groups[1]):
-        for i in range(len(theta)):
-            sums[group, i] = 0
+        sum_ = sums[group]
+        clear(sum_)
         for t in range(group * size, min((group + 1) * size, len(losses))):
             for k in range(steps):
-                _inner_step(net, weights, k, (x[t], targets[t]), inner, run, k, k + 1)
-            _forward(net, weights, steps, query_x[t], end, 0)
-            losses[t] = _loss(net, end.y[last][0], query_targets[t], outer, end.p[0], end.d[last - 1][0])
-            for layer in range(last):
-                _zero(v.w[layer][0])
-                _zero(v.b[layer][0])
-            _backward(net, weights, steps, end, 0, one, True, v, 0)
+                now, after = Record(weights[k], net.parameters), Record(weights[k + 1], net.parameters)
+                back, its_run = Record(turned[k], net.turned), Record(run[k], net.support)
+                copy(now.numbers, after.numbers)
+                _inner_step(net, now, back, (x[t], targets[t]), inner, its_run, after)
+            now = Record(weights[steps], net.parameters)
+            _forward(net, now, query_x[t], end)
+            losses[t] = _loss(net, query_targets[t], outer, end)
+            clear(v.numbers)
+            _backward(net, now, Record(turned[steps], net.turned), end, one, True, v)
             for k in range(-1 if first_order else steps - 1, -1, -1):
-                _tangent(net, weights, k, run, v, dot)
-                _loss_tangent(net, dot.y[last][0], inner, run.p[k], dot.d[last - 1][0])
-                _tangent_backward(net, weights, k, run, v, dot, step)
-            _add_packed(v, sums[group])
+                now, its_run = Record(weights[k], net.parameters), Record(run[k], net.support)
+                _tangent(net, now, its_run, v, dot)
+                _loss_tangent(net, inner, its_run, dot)
+                _tangent_backward(net, Record(turned[k], net.turned), its_run, v, v_turned, dot, step)
+            for i in range(len(sum_)):
+                sum_[i] += v.numbers[i]
 
 
 @loop
-def predictions(net, theta, support, x, scale, steps, tasks, outputs):
+def predictions(net, theta, support, x, scale, steps, tasks, memory, outputs):
     """Outputs for the inputs x after each inner step on the support.
 
     Args:
@@ -431,15 +335,16 @@ def predictions(net, theta, support, x, scale, steps, tasks, outputs):
         x: the query's inputs.
         scale: of the support's loss.
         tasks: the first and the last but one to be done.
+        memory: zeros, as many as :func:`numbers` says for one step, for this call alone.
         outputs: ``[steps + 1, tasks, points, outputs]``, written.
     """
-    (inputs, targets), scale, last = support, theta.dtype.type(scale), len(net.relus)
-    weights = _weights(net, 1, theta)
-    run, end = _pass(net, 1, inputs.shape[1], theta), _pass(net, 1, x.shape[1], theta)
+    net, (inputs, targets), scale = _uncounted(net), support, theta.dtype.type(scale)
+    weights, turned, run, _, _, _, end = _memory(net, memory, 1)
+    now, back = Record(weights[0], net.parameters), Record(turned[0], net.turned)
     for t in range(tasks[0], tasks[1]):
-        _unpack(theta, weights)
+        copy(theta, now.numbers)
         for k in range(steps + 1):
-            _forward(net, weights, 0, x[t], end, 0)
-            _fill(end.y[last][0], outputs[k, t])
+            _forward(net, now, x[t], end)
+            fill(_at(end, Y, len(net.relus)), outputs[k, t])
             if k < steps:
-                _inner_step(net, weights, 0, (inputs[t], targets[t]), scale, run, 0, 0)
+                _inner_step(net, now, back, (inputs[t], targets[t]), scale, Record(run[0], net.support), now)

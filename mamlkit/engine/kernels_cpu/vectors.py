@@ -5,7 +5,20 @@ Python. Vectors of numbers are added, subtracted, multiplied and compared by Pyt
 vectors of booleans, for ``choose``.
 """
 
-__all__ = ["LANES", "add_scaled", "bytes_like", "choose", "load", "load_bytes", "same", "store", "zero"]
+__all__ = [
+    "BYTES",
+    "LANES",
+    "add_scaled",
+    "bytes_like",
+    "choose",
+    "load",
+    "load_bytes",
+    "load_half",
+    "same",
+    "store",
+    "zero",
+    "zero_half",
+]
 
 import operator
 from collections.abc import Callable
@@ -61,23 +74,45 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector:
     return builder.bitcast(start, context.get_value_type(vector).as_pointer())
 
 
+def _half(array: types.Array) -> Vector:
+    """One of half as many numbers, for the end of a row."""
+    return Vector(array.dtype, _of(array).lanes // 2)
+
+
+def _zero(vector: Vector) -> Callable[..., Any]:
+    return lambda context, *_: ir.Constant(context.get_value_type(vector), None)
+
+
+def _load(vector: Vector) -> Callable[..., Any]:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature, arguments, vector)
+        return builder.load(address, align=vector.dtype.bitwidth // 8)
+
+    return generate
+
+
 @intrinsic
 def zero(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
     """A vector of zeros of the type of an array."""
-    vector = _of(like)
-    return vector(like), lambda context, *_: ir.Constant(context.get_value_type(vector), None)
+    return _of(like)(like), _zero(_of(like))
+
+
+@intrinsic
+def zero_half(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
+    """Half a vector of zeros."""
+    return _half(like)(like), _zero(_half(like))
 
 
 @intrinsic
 def load(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
     """The vector at ``array[start:]`` of a contiguous array; whether it is long enough is not checked."""
-    vector = _of(array)
+    return _of(array)(array, types.uintp), _load(_of(array))
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature, arguments, vector)
-        return builder.load(address, align=array.dtype.bitwidth // 8)
 
-    return vector(array, types.uintp), generate
+@intrinsic
+def load_half(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
+    """Half a vector, as :func:`load` reads a whole one."""
+    return _half(array)(array, types.uintp), _load(_half(array))
 
 
 @intrinsic

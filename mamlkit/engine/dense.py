@@ -149,11 +149,11 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
 
 def _matrices(learner: Learner, record: Array, net: Any) -> Iterator[tuple[str, Array]]:
     """The parameters in a record, by their names and as PyTorch has them: ``[outputs, inputs]``."""
+    (weights, biases), widths = net.parameters.tolist(), net.widths.tolist()
     for layer, spec in enumerate(learner.model.layers):
-        for kind, name in enumerate((spec.weight, spec.shift or spec.bias)):
-            start, rows, wide = net.parameters[kind, layer]
-            found = record[start : start + rows * wide].reshape(rows, wide)[:, : net.widths[layer + 1]]
-            yield name, found[0] if kind else found.T
+        width, (start, rows, wide), (other, *_) = widths[layer + 1], weights[layer], biases[layer]
+        yield spec.weight, record[start : start + rows * wide].reshape(rows, wide)[:, :width].T
+        yield spec.shift or spec.bias, record[other : other + width]
 
 
 def _record(learner: Learner, params: Params, net: Any) -> Array:

@@ -1,6 +1,15 @@
 """Errors and returns of test tasks over inner steps: means, and which tasks have diverged. No torch here."""
 
-__all__ = ["DIVERGED_MSE", "EXPLODED_MSE", "STEPS_KEPT", "Z95", "diverged", "interval", "statistics"]
+__all__ = [
+    "DIVERGED_MSE",
+    "EXPLODED_MSE",
+    "SEEDS_KEPT",
+    "STEPS_KEPT",
+    "Z95",
+    "diverged",
+    "interval",
+    "statistics",
+]
 
 import math
 from typing import Any
@@ -11,16 +20,8 @@ Z95 = 1.96  # the paper's interval over 600 tasks
 DECIMALS = 6  # of a committed mean: far below its standard error
 DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
 EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
-STEPS_KEPT = (
-    0,
-    1,
-    3,
-    5,
-    10,
-    12,
-    16,
-    50,
-)  # of a task's curve; means are kept for all
+STEPS_KEPT = (0, 1, 3, 5, 10, 12, 16, 50)  # of a task's curve; means are kept for all
+SEEDS_KEPT = 3  # of a row, whose errors task by task are committed; further ones follow from their parameters
 
 
 def interval(values: Any) -> tuple[float, float]:

@@ -17,6 +17,7 @@ __all__ = [
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from scipy import special  # scipy.stats takes a second to import
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
-from mamlkit.measures import STEPS_KEPT, Z95, diverged
+from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, Z95, diverged
 from mamlkit.report.verdicts import margin, paper_curves, verdict
 
 # of a result
@@ -123,7 +124,8 @@ class Summary:
             +-.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
-        median: over the tasks of all seeds, with those that have diverged.
+        median: over the tasks, with those that have diverged, of the seeds whose tasks are committed; else
+            NaN.
         seeds: which seeds.
         tasks: test tasks of each seed.
         diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.diverged`).
@@ -170,7 +172,8 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
 
     None if it was not run, or with other settings. Where every task has diverged, the value and its interval
-    are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds.
+    are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds:
+    over those whose tasks are committed, so rather too wide than too narrow.
     """
     found = load(name)
     if not found or any(map(stale, found)):
@@ -179,19 +182,12 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
-    if len({errors.shape for errors in of_seeds}) > 1:
-        shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
-        raise ValueError(
-            f"{name}: the committed {metric}s of test {evaluation} are {shapes}, but must be of as "
-            f"many tasks; restore them from git"
-        )
-    per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
-    left_out = diverged(per_task) if metric == "mse" else ~np.isfinite(per_task)
-    at = step if metric == "return" else STEPS_KEPT.index(step)
-    of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
-    ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
-    everything = per_task[..., at]
+    kept = [seed for seed in seeds if seed < SEEDS_KEPT]
+    if kept:
+        ci95, median = _over_tasks(name, kept, evaluation, metric, step)
+    else:  # an upper bound, which is sharp for a single seed
+        sd, count, gone = (np.array([c[key] for c in curves]) for key in ("sd", "tasks", "diverged"))
+        ci95, median = float((Z95 * sd[:, step] / np.sqrt(count - gone[:, step])).mean()), math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
@@ -206,7 +202,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         ci95=ci95,
         seed_sd=seed_sd,
         seed_ci95=seed_ci95,
-        median=float(np.median(np.where(np.isfinite(everything), everything, np.inf))),
+        median=median,
         seeds=seeds,
         tasks=curves[0]["tasks"],
         diverged=sum(curve["diverged"][step] for curve in curves),
@@ -214,6 +210,26 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         total=last["settings"]["iterations"],
         origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
+
+
+def _over_tasks(
+    name: str, seeds: Sequence[int], evaluation: str, metric: str, step: int
+) -> tuple[float, float]:
+    """The interval of the mean over tasks, and the median, of seeds whose tasks are committed."""
+    of_seeds = [per_task_errors(name, seed, evaluation, metric) for seed in seeds]
+    if len({errors.shape for errors in of_seeds}) > 1:
+        shapes = ", ".join(f"{list(errors.shape)} of seed {seed}" for seed, errors in zip(seeds, of_seeds))
+        raise ValueError(
+            f"{name}: the committed {metric}s of test {evaluation} are {shapes}, but must be of as "
+            f"many tasks; restore them from git"
+        )
+    per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
+    left_out = diverged(per_task) if metric == "mse" else ~np.isfinite(per_task)
+    at = step if metric == "return" else STEPS_KEPT.index(step)
+    of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
+    ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
+    everything = per_task[..., at]
+    return ci95, float(np.median(np.where(np.isfinite(everything), everything, np.inf)))
 
 
 def duration(seconds: float) -> str:

@@ -23,7 +23,7 @@ from mamlkit import files, places
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.experiments.traps import is_trap
-from mamlkit.measures import STEPS_KEPT, statistics
+from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, statistics
 from mamlkit.runs import logs
 from mamlkit.runs.provenance import provenance
 from mamlkit.runs.records import earlier_origins, iterations_done, refuse_another
@@ -232,7 +232,8 @@ def has_parameters(name: str, seed: int) -> bool:
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
     """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
 
-    Parameters are copied where :func:`has_parameters` says so. The state of a finished run is removed from
+    Parameters are copied where :func:`has_parameters` says so, errors task by task of the first
+    :data:`mamlkit.measures.SEEDS_KEPT` seeds. The state of a finished run is removed from
     ``data/partial``. Returns the files written.
 
     Raises:
@@ -265,9 +266,11 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if (folder / "metrics.csv").exists():
         files.write_text(log, logs.thinned(folder / "metrics.csv"))
         written.append(log)
-    first = 0 if has_parameters(name, result["seed"]) else 1
+    wanted = has_parameters(name, result["seed"]), result["seed"] < SEEDS_KEPT, True
     # the result last, as in the run
-    written += [files.copy(folder / source, target) for source, target in zip(RESULT[first:], parts[first:])]
+    written += [
+        files.copy(folder / source, target) for source, target, want in zip(RESULT, parts, wanted) if want
+    ]
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)

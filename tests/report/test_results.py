@@ -93,6 +93,19 @@ def test_two_seeds_by_hand(repository):
     assert line().difference_ci95 == pytest.approx(ours.seed_ci95) and line().verdict == "inconclusive"
 
 
+def test_seeds_beyond_the_third_count_though_their_tasks_are_not_kept(repository):
+    errors = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
+    by_hand = 1.96 * errors[:, 0].std() / 20
+    commit(repository, "sinusoid-maml", seed=measures.SEEDS_KEPT, errors=errors)
+    alone = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert alone.ci95 == pytest.approx(by_hand, rel=2e-3) and math.isnan(alone.median)
+    commit(repository, "sinusoid-maml", seed=0, errors=errors + 0.2)
+    ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
+    assert ours.value == pytest.approx(0.4) and ours.seeds == (0, measures.SEEDS_KEPT)
+    assert ours.ci95 == pytest.approx(by_hand, rel=2e-3) and ours.median == pytest.approx(0.5, abs=1e-3)
+    assert ours.seed_sd == pytest.approx(0.2 / math.sqrt(2))
+
+
 def test_the_difference_combines_both_intervals(repository):
     errors = 98.0 + np.tile(np.array([-2.0, 2.0] * 200)[:, None], (1, 11))
     commit(repository, "omniglot-5way-1shot", errors=errors)
@@ -269,6 +282,9 @@ def test_committed_result_says_where_it_comes_from(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)
 def test_committed_means_are_those_of_the_committed_tasks(path):
     result = json.loads(path.read_text())
+    assert path.with_suffix(".tasks.npz").exists() == (result["seed"] < measures.SEEDS_KEPT)
+    if result["seed"] >= measures.SEEDS_KEPT:
+        return
     evaluations = {e.name: e for e in paper.get(result["name"]).evaluations}
     for name, evaluation in result["evaluations"].items():
         for metric in evaluation.keys() - {"settings"}:

@@ -380,6 +380,14 @@ def test_of_short_trainings_the_parameters_of_one_seed_are_kept(repository):
             assert (results / f"seed{seed}.json").exists() and (results / f"seed{seed}.tasks.npz").exists()
 
 
+def test_errors_task_by_task_are_kept_of_the_first_seeds(repository):
+    for seed in (2, 3):
+        commit(repository, "omniglot-5way-1shot", seed=seed)
+    results = repository / "data" / "results" / "omniglot-5way-1shot"
+    assert [(results / f"seed{seed}.tasks.npz").exists() for seed in (2, 3)] == [True, False]
+    assert all((results / f"seed{seed}.safetensors").exists() for seed in (2, 3))
+
+
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
     values = np.array([[1.0, 40.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])  # the first comes back
     assert measures.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [

@@ -1,9 +1,9 @@
 """How a meta-batch is executed: the meta-gradient of many tasks, fast and in little memory.
 
 A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by the adjoint
-recursion below; anything else by :func:`mamlkit.maml.meta_gradient`. Both are exact and give the same
-numbers. Both ask :mod:`mamlkit.engine.checks` first, and for both it is the same whether a caller is in
-autocast or in inference mode.
+recursion below, or by :mod:`mamlkit.engine.features`; anything else by :func:`mamlkit.maml.meta_gradient`.
+All are exact and give the same numbers. They ask :mod:`mamlkit.engine.checks` first, and for all it is the
+same whether a caller is in autocast or in inference mode.
 """
 
 __all__ = ["meta_gradient", "predictions"]
@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.func import vmap
 
 from mamlkit import maml
-from mamlkit.engine import checks, dense, head, passes
+from mamlkit.engine import checks, dense, features, head, passes
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.gradient import GradientMethod
 from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
+from mamlkit.methods.metric import Metric
 from mamlkit.models import Layer
 
 # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
@@ -56,6 +57,8 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
     """
     with _undisturbed():
         if not _is_fast(method, params, tasks):
+            if features.is_for(method, tasks):
+                return features.mean(_by_features(features.gradient, method, params, tasks))
             return maml.meta_gradient(method.loss, params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         if _is_plain(plan, kernels):
@@ -86,6 +89,8 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
     """
     with _undisturbed():
         if not _is_fast(method, params, tasks):
+            if features.is_for(method, tasks):
+                return torch.cat(_by_features(features.predictions, method, params, tasks), dim=1)
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
@@ -96,6 +101,11 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
         way = head.predictions if head.is_for(method.learner) else _predictions
         work = functools.partial(way, method.learner, kernels, weights)
         return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
+
+
+def _by_features(way: Callable[..., Any], method: Metric, params: Params, tasks: Task) -> list[Any]:
+    work = functools.partial(way, method, _kernels(tasks.query[0].device), params)
+    return _map(work, _parts(tasks, _chunk(method.layers, params, tasks)))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from torch import Generator, Tensor
 
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
-from mamlkit.models import ways_of, without_head, xavier_uniform
+from mamlkit.models import Layer, ways_of, without_head, xavier_uniform
 from mamlkit.models.recurrent import init_lstm, lstm
 
 
@@ -40,28 +40,46 @@ class Metric(Method):
         learner: the loss of the query outputs, and a network whose outputs are features.
         ways: classes of a task.
         features: of an example.
+        layers: of the network, for the engine's passes; without them it goes the general way.
     """
 
     ways: int
     features: int
+    layers: tuple[Layer, ...] = ()
 
     @classmethod
     def of(cls, learner: Learner) -> Self:
         """The method on the features below a network's head; ``ValueError`` for one without layers."""
         body, ways = without_head(learner.model), ways_of(learner.model)
         features = learner.model.shapes[learner.model.layers[-1].weight][1]
-        return cls(dataclasses.replace(learner, model=body), ways, features)
+        return cls(dataclasses.replace(learner, model=body), ways, features, learner.model.layers[:-1])
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of the query examples."""
-        return self.learner.loss_of(self.predict(params, task)[0], task.query[1])
+        return self.loss_of_features(params, *self._features(params, task), (task.support[1], task.query[1]))
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """The outputs of :meth:`compare`, ``[1, points, ways]``: no step follows."""
-        support, labels = task.support
+        return self.outputs_of_features(params, *self._features(params, task), task.support[1])[None]
+
+    def loss_of_features(
+        self, params: Params, near: Tensor, far: Tensor, labels: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The loss of one task, a scalar.
+
+        Args:
+            params, near, far: as for :meth:`compare`; of the parameters those of the network may be missing.
+            labels: of the support and of the query examples.
+        """
+        return self.learner.loss_of(self.outputs_of_features(params, near, far, labels[0]), labels[1])
+
+    def outputs_of_features(self, params: Params, near: Tensor, far: Tensor, labels: Tensor) -> Tensor:
+        """The outputs of :meth:`compare` for the labels of the support."""
         of_class = labels[:, None] == torch.arange(self.ways, device=labels.device)
-        near = self.learner.model.apply(params, support)
-        return self.compare(params, near, of_class, self.learner.outputs(params, task))[None]
+        return self.compare(params, near, of_class, far)
+
+    def _features(self, params: Params, task: Task) -> tuple[Tensor, Tensor]:
+        return self.learner.model.apply(params, task.support[0]), self.learner.outputs(params, task)
 
     @abstractmethod
     def compare(self, params: Params, near: Tensor, of_class: Tensor, far: Tensor) -> Tensor:
@@ -149,7 +167,7 @@ class FullContextMatchingNetworks(MatchingNetworks):
     Source: Vinyals et al. 2016; how many steps, from Ravi & Larochelle's code.
 
     Args:
-        learner, ways, features: see :class:`mamlkit.methods.metric.Metric`.
+        learner, ways, features, layers: see :class:`mamlkit.methods.metric.Metric`.
         steps: of a query's LSTM.
     """
 
@@ -191,15 +209,14 @@ class SiameseNetworks(Metric):
         weights = xavier_uniform((1, self.features), generator)
         return super().init(generator) | {"pair_weights": weights, "pair_bias": torch.zeros(1)}
 
-    def loss(self, params: Params, task: Task) -> Tensor:
+    def loss_of_features(
+        self, params: Params, near: Tensor, far: Tensor, labels: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """The cross-entropy of pairs; the learner's loss is not used."""
-        near = self.learner.model.apply(params, task.support[0])
-        scores = self._scores(params, near, self.learner.outputs(params, task))
-        same = task.query[1][:, None] == task.support[1]
+        scores, same = self._scores(params, near, far), labels[1][:, None] == labels[0]
         errors = F.softplus(torch.where(same, -scores, scores))
-        return sum((errors * kind).sum() / kind.sum() for kind in (same, ~same)) / 2
-
-    predict = Metric.predict
+        of_same, of_others = ((errors * kind).sum() / kind.sum() for kind in (same, ~same))
+        return (of_same + of_others) / 2
 
     def compare(self, params: Params, near: Tensor, of_class: Tensor, far: Tensor) -> Tensor:
         """The mean score with the examples of each class."""

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import finite_difference, loop_gradient, relative_error, small_problem
-from mamlkit import maml, methods
-from mamlkit.engine import meta_batch
+from mamlkit import engine, maml, methods, models
+from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Evaluation
 from mamlkit.maml import Task
@@ -43,6 +43,62 @@ def single(batch, i=0):
 def features(made, params, task):
     """Of the support and of the queries, with the network's own words for what comes before its head."""
     return [made.learner.model.apply(params, inputs) for inputs, _ in task]
+
+
+@pytest.mark.parametrize("kernels", [kernels_cpu, kernels_torch])
+@pytest.mark.parametrize("kind", ["conv-stride", "conv-max"])
+@pytest.mark.parametrize("name", METRIC)
+def test_the_engine_is_the_general_way(name, kind, kernels, monkeypatch):
+    made, params, batch = problem(name, kind=kind)
+    assert engine.features.is_for(made, batch)
+    wanted, wanted_losses = maml.meta_gradient(made.loss, params, batch)
+    outputs = torch.stack([made.predict(params, single(batch, i)) for i in range(3)], 1)
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels)
+    monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)  # a task is a chunk
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        gradient, losses = meta_batch.meta_gradient(made, params, batch)
+        assert list(gradient) == list(params)
+        for key, value in wanted.items():
+            assert (gradient[key] - value).norm() <= 1e-9 * value.norm() + 1e-10
+        assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+        assert torch.allclose(meta_batch.predictions(made, params, batch), outputs, rtol=1e-9, atol=1e-9)
+    torch.set_num_threads(1)
+
+
+def test_the_engine_takes_dense_networks_and_no_method_that_it_does_not_know():
+    class Other(metric.PrototypicalNetworks):
+        def loss(self, params, task):
+            return super().loss(params, task) * 2
+
+        predict = metric.Metric.predict
+
+    learner, _, batch = small_problem("mlp", loss="cross-entropy, mean")
+    learner = dataclasses.replace(learner, model=models.mlp(1, (5, 4), 2, std=0.5))
+    labels = torch.arange(2).repeat(3, 2)
+    batch = Task((batch.support[0], labels), (batch.query[0], labels[:, :3]))
+    made = metric.PrototypicalNetworks.of(learner)
+    params = {name: value.double() for name, value in made.init(torch.Generator().manual_seed(0)).items()}
+    assert engine.features.is_for(made, batch)
+    wanted, _ = maml.meta_gradient(made.loss, params, batch)
+    gradient, _ = meta_batch.meta_gradient(made, params, batch)
+    assert all(torch.allclose(gradient[name], wanted[name], rtol=1e-9, atol=1e-12) for name in wanted)
+    others = (
+        Other.of(learner),
+        dataclasses.replace(made, layers=()),
+        metric.PrototypicalNetworks.of(dataclasses.replace(learner, transductive=False)),
+    )
+    assert not any(engine.features.is_for(other, batch) for other in others)
+    doubled, _ = meta_batch.meta_gradient(others[0], params, batch)
+    assert all(torch.allclose(doubled[name], 2 * wanted[name]) for name in wanted)
+
+
+def test_images_of_another_size_are_refused_at_the_door():
+    made, params, batch = problem("prototypical networks")
+    small = Task(*((inputs[..., :-1, :-1], labels) for inputs, labels in batch))
+    for function in (meta_batch.meta_gradient, meta_batch.predictions):
+        with pytest.raises(ValueError, match=r"images are \(1, 7, 7\), but this network takes \(1, 8, 8\)"):
+            function(made, params, small)
 
 
 # ---- slow twins

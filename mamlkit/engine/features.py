@@ -1,0 +1,93 @@
+"""Methods that compare features: the body's passes over support and query, and what follows by PyTorch.
+
+What follows is small; its gradient in the features goes back through the body.
+"""
+
+__all__ = ["gradient", "is_for", "predictions"]
+
+from types import ModuleType
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from mamlkit.engine import checks
+from mamlkit.engine.passes import Pass, from_matrices, to_images, to_matrices
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Learner, Method
+from mamlkit.methods.metric import Metric
+
+
+def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
+    """Whether a method's loss and predictions are of features alone, and its network says its layers.
+
+    Raises:
+        ValueError: examples that these layers cannot take.
+    """
+    if not (isinstance(method, Metric) and method.layers and type(method.learner) is Learner):
+        return False
+    own = type(method).loss is Metric.loss and type(method).predict is Metric.predict
+    if not (own and method.learner.transductive):
+        return False
+    checks.check_images(method.layers, method.learner.model.shapes, tasks)
+    return True
+
+
+def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """Sum of the gradients of some tasks in all of params, and their losses.
+
+    Args:
+        method: one that :func:`is_for` has taken.
+        kernels: as for :class:`mamlkit.engine.passes.Pass`.
+        params: theta.
+        tasks: a meta-batch, or a part of one.
+    """
+    runs, more = _runs(method, kernels, params, tasks)
+
+    def loss(more: Params, near: Tensor, far: Tensor, labels: tuple[Tensor, Tensor]) -> Tensor:
+        return method.loss_of_features(more, _in_order(method, near), _in_order(method, far), labels)
+
+    each = vmap(grad_and_value(loss, argnums=(0, 1, 2)), in_dims=(None, 0, 0, 0))
+    labels = tasks.support[1], tasks.query[1]
+    (found, *d), losses = each(more, runs[0].outputs, runs[1].outputs, labels)
+    support, query = (run.gradient(of_outputs) for run, of_outputs in zip(runs, d))
+    body = {name: (value + query[name]).sum(0) for name, value in support.items()}
+    whole = from_matrices(method.layers, body, params)
+    return whole | {name: value.sum(0) for name, value in found.items()}, losses
+
+
+def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
+    """Outputs ``[1, tasks, points, ways]``; arguments as for :func:`gradient`."""
+    runs, more = _runs(method, kernels, params, tasks)
+    near, far = (_in_order(method, run.outputs) for run in runs)
+    compare = vmap(method.outputs_of_features, in_dims=(None, 0, 0, 0))
+    return compare(more, near, far, tasks.support[1])[None]
+
+
+def _runs(
+    method: Metric, kernels: ModuleType, params: Params, tasks: Task
+) -> tuple[tuple[Pass, ...], Params]:
+    """The body's passes over support and query, and the parameters that are not the body's."""
+    weights = to_matrices(method.layers, params)
+    images = (to_images(method.layers, inputs) for inputs, _ in tasks)
+    runs = tuple(Pass(method.layers, kernels, weights, x, keep=False) for x in images)
+    body = {name for layer in method.layers for name in (layer.weight, layer.bias, layer.shift)}
+    return runs, {name: value for name, value in params.items() if name not in body}
+
+
+def _in_order(method: Metric, outputs: Tensor) -> Tensor:
+    """Features in the order that the network itself gives them: a pass has the channels last."""
+    last = method.layers[-1]
+    if not last.window or last.mean:
+        return outputs
+    channels = method.learner.model.shapes[last.weight][0]
+    return outputs.unflatten(-1, (-1, channels)).mT.flatten(-2)
+
+
+def mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
+    """The gradient of the mean loss of all tasks, from the sums of parts of them, and their losses."""
+    sums, losses = zip(*parts)
+    count = sum(map(len, losses))
+    total = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in sums[0]}
+    return total, torch.cat(losses)

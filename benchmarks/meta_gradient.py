@@ -8,10 +8,10 @@
 What is kept lies under ``data/benchmarks/cpu`` (or ``cuda``, or NAME), lines of shapes with the commit that
 measured them.
 
-Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. No
-table is printed unless all ways agree in losses and in the norm of the gradient; the first turn counts for
-nothing. The limit is the time of the matrix products alone at the rate of a large batched product measured in
-the same run.
+Every way gets the same tensors, threads and process, a turn each, again and again; medians are reported. (A
+turn is a call, or as many as a tenth of a second has room for.) No table is printed unless all ways agree in
+losses and in the norm of the gradient; the first turn counts for nothing. The limit is the time of the matrix
+products alone at the rate of a large batched product measured in the same run.
 """
 
 import argparse

@@ -3,12 +3,11 @@
 What follows is small; its gradient in the features goes back through the body.
 """
 
-__all__ = ["gradient", "is_for", "predictions"]
+__all__ = ["gradient", "is_for", "layers", "predictions"]
 
 from types import ModuleType
 from typing import TypeGuard
 
-import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
@@ -17,6 +16,7 @@ from mamlkit.engine.passes import Pass, from_matrices, to_images, to_matrices
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.metric import Metric
+from mamlkit.models import Layer
 
 
 def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
@@ -32,6 +32,11 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
         return False
     checks.check_images(method.layers, method.learner.model.shapes, tasks)
     return True
+
+
+def layers(method: Metric) -> tuple[Layer, ...]:
+    """Of the network whose passes are made."""
+    return method.layers
 
 
 def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> tuple[Params, Tensor]:
@@ -83,11 +88,3 @@ def _in_order(method: Metric, outputs: Tensor) -> Tensor:
         return outputs
     channels = method.learner.model.shapes[last.weight][0]
     return outputs.unflatten(-1, (-1, channels)).mT.flatten(-2)
-
-
-def mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
-    """The gradient of the mean loss of all tasks, from the sums of parts of them, and their losses."""
-    sums, losses = zip(*parts)
-    count = sum(map(len, losses))
-    total = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in sums[0]}
-    return total, torch.cat(losses)

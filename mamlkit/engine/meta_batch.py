@@ -1,7 +1,8 @@
 """How a meta-batch is executed: the meta-gradient of many tasks, fast and in little memory.
 
 A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by the adjoint
-recursion below, or by :mod:`mamlkit.engine.features`; anything else by :func:`mamlkit.maml.meta_gradient`.
+recursion below, or by the ways of :mod:`mamlkit.engine.features` and
+:mod:`mamlkit.engine.stepwise`; anything else by :func:`mamlkit.maml.meta_gradient`.
 All are exact and give the same numbers. They ask :mod:`mamlkit.engine.checks` first, and for all it is the
 same whether a caller is in autocast or in inference mode.
 """
@@ -20,19 +21,16 @@ from torch import Tensor
 from torch.func import vmap
 
 from mamlkit import maml
-from mamlkit.engine import checks, dense, features, head, passes
+from mamlkit.engine import checks, dense, features, head, passes, stepwise
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.gradient import GradientMethod
-from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
-from mamlkit.methods.metric import Metric
 from mamlkit.models import Layer
 
 # of a layer's activations that a CPU thread takes on at once: hides Python, suits the cache
 CHUNK_BYTES = 4 << 20
-LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
 # of the inputs of tasks that the general way predicts for at once; activations take many times as much
 GENERAL_BYTES = 8 << 20
 KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
@@ -57,8 +55,8 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
     """
     with _undisturbed():
         if not _is_fast(method, params, tasks):
-            if features.is_for(method, tasks):
-                return features.mean(_by_features(features.gradient, method, params, tasks))
+            if (other := _other_way(method, tasks)) is not None:
+                return _mean(_in_parts(other.gradient, other, method, params, tasks))
             return maml.meta_gradient(method.loss, params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         if _is_plain(plan, kernels):
@@ -89,8 +87,8 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
     """
     with _undisturbed():
         if not _is_fast(method, params, tasks):
-            if features.is_for(method, tasks):
-                return torch.cat(_by_features(features.predictions, method, params, tasks), dim=1)
+            if (other := _other_way(method, tasks)) is not None:
+                return torch.cat(_in_parts(other.predictions, other, method, params, tasks), dim=1)
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
@@ -103,9 +101,24 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
         return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
 
 
-def _by_features(way: Callable[..., Any], method: Metric, params: Params, tasks: Task) -> list[Any]:
-    work = functools.partial(way, method, _kernels(tasks.query[0].device), params)
-    return _map(work, _parts(tasks, _chunk(method.layers, params, tasks)))
+def _other_way(method: Method, tasks: Task) -> ModuleType | None:
+    """How the passes are used by a method that is no :class:`GradientMethod`; None if they are not."""
+    return next((way for way in (features, stepwise) if way.is_for(method, tasks)), None)
+
+
+def _in_parts(
+    work: Callable[..., Any], way: ModuleType, method: Any, params: Params, tasks: Task
+) -> list[Any]:
+    parts = _parts(tasks, _chunk(way.layers(method), params, tasks))
+    return _map(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
+
+
+def _mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
+    """The gradient of the mean loss of all tasks, from the sums of parts of them, and their losses."""
+    sums, losses = zip(*parts)
+    count = sum(map(len, losses))
+    total = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in sums[0]}
+    return total, torch.cat(losses)
 
 
 @contextmanager
@@ -128,11 +141,7 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
         )
     learner = method.learner
     checks.check(learner, params, tasks, method.shapes)
-    shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
-    # Other classes may have another loss or another update, and a loss of one's own may know one task only.
-    same = type(method) is GradientMethod and type(learner) is Learner
-    same = same and learner.transductive and LOSSES[learner.loss] in LOSSES_OF_MANY
-    return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
+    return type(method) is GradientMethod and passes.are_for(learner)  # other classes may have another loss
 
 
 def _is_plain(plan: tuple[Layer, ...], kernels: ModuleType) -> bool:
@@ -148,7 +157,7 @@ def _predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: 
     for _ in range(learner.inner_steps):
         run = passes.Pass(plan, kernels, weights, support, keep=False)
         weights = _step(
-            learner, weights, run.gradient(_loss_gradient(learner, run.outputs, tasks.support[1])[1])
+            learner, weights, run.gradient(passes.loss_gradient(learner, run.outputs, tasks.support[1])[1])
         )
         outputs.append(passes.Pass(plan, kernels, weights, query, keep=False).outputs)
     return torch.stack(outputs)
@@ -174,7 +183,7 @@ def _gradient(
 
     def inner(weights: Params) -> tuple[passes.Pass, Params, Callable[[Tensor], Tensor]]:
         run = passes.Pass(plan, kernels, weights, support, keep=True)
-        _, d, d_dot = _loss_gradient(learner, run.outputs, targets)
+        _, d, d_dot = passes.loss_gradient(learner, run.outputs, targets)
         return run, run.gradient(d), d_dot
 
     path = [theta]
@@ -190,7 +199,7 @@ def _gradient(
 
     inputs, targets_of_loss = tasks.query if method.adapts else tasks.support
     final = passes.Pass(plan, kernels, path.pop(), passes.to_images(plan, inputs), keep=False)
-    losses, d, _ = _loss_gradient(learner, final.outputs, targets_of_loss)
+    losses, d, _ = passes.loss_gradient(learner, final.outputs, targets_of_loss)
     v = final.gradient(d)
     del final
     for weights in [] if method.first_order else reversed(path):
@@ -214,22 +223,6 @@ def _moved(learner: Learner, v: Params) -> Params:
     """A direction with zeros for what is frozen, but for shifts, which no pass asks for."""
     still = set(learner.model.frozen) - {layer.shift for layer in learner.model.layers}
     return {n: torch.zeros_like(x) if n in still else x for n, x in v.items()}
-
-
-def _loss_gradient(
-    learner: Learner, outputs: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
-
-    The loss is a function of few numbers, so plain automatic differentiation is fast enough here. Its Hessian
-    is symmetric: the product with it, forward or backward, is the same.
-    """
-    with torch.enable_grad():
-        leaf = outputs.detach().requires_grad_()
-        targets = targets.clone() if targets.is_inference() else targets  # which no derivative may hold
-        losses = LOSSES[learner.loss](leaf, targets, learner.shots)
-        (d,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
-    return losses.detach(), d.detach(), lambda direction: torch.autograd.grad(d, leaf, direction)[0]
 
 
 def _kernels(device: torch.device) -> ModuleType:

@@ -13,15 +13,20 @@ inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or w
 :func:`to_matrices` gives them.
 """
 
-__all__ = ["Pass", "from_matrices", "to_images", "to_matrices"]
+__all__ = ["Pass", "are_for", "from_matrices", "loss_gradient", "to_images", "to_matrices"]
 
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from mamlkit.maml import Params
+from mamlkit.methods.base import Learner
+from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per_shot, mse
 from mamlkit.models import Layer
+
+LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
 
 
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
@@ -50,6 +55,30 @@ def from_matrices(layers: tuple[Layer, ...], matrices: Params, params: Params) -
         out[layer.weight] = matrix.contiguous()
         out[layer.shift or layer.bias] = matrices[layer.shift or layer.bias]
     return out
+
+
+def are_for(learner: Learner) -> bool:
+    """Whether the passes know a learner's network, loss and update; others go the general way."""
+    shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
+    # Another class may have another update, and a loss of one's own may know one task only.
+    same = type(learner) is Learner and learner.transductive and LOSSES[learner.loss] in LOSSES_OF_MANY
+    return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
+
+
+def loss_gradient(
+    learner: Learner, outputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Losses ``[tasks]``, their gradient with respect to the outputs, and its derivative along a direction.
+
+    The loss is a function of few numbers, so plain automatic differentiation is fast enough here. Its Hessian
+    is symmetric: the product with it, forward or backward, is the same.
+    """
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        targets = targets.clone() if targets.is_inference() else targets  # which no derivative may hold
+        losses = LOSSES[learner.loss](leaf, targets, learner.shots)
+        (d,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+    return losses.detach(), d.detach(), lambda direction: torch.autograd.grad(d, leaf, direction)[0]
 
 
 def _weights(layers: tuple[Layer, ...], params: Params) -> list[tuple[Layer, Tensor, int]]:

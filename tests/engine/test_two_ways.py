@@ -83,6 +83,49 @@ def same_both_ways(problem, method, kernels):
     assert torch.allclose(outputs, meta_batch.predictions(general, params, tasks), rtol=1e-9, atol=1e-9)
 
 
+@settings(max_examples=25)
+@given(
+    problem=problems(),
+    rates=st.sampled_from([None, "coordinate", "tensor and step"]),
+    every_step=st.booleans(),
+    kernels=st.sampled_from([kernels_cpu, kernels_torch]),
+)
+def test_learned_rates_and_a_loss_of_every_step_are_those_of_the_general_way(
+    problem, rates, every_step, kernels
+):
+    learner, params, tasks = problem
+    method = methods.StepwiseMethod(learner, rates=rates, every_step=every_step)
+    generator = torch.Generator().manual_seed(1)
+    begun = method.init(generator)
+    for name, value in begun.items():
+        if name not in params:  # a rate, of either sign
+            params = params | {name: value + 0.05 * torch.randn(value.shape, generator=generator).double()}
+    wanted, wanted_losses = maml.meta_gradient(method.loss, params, tasks)
+    plain = torch.vmap(method.predict, in_dims=(None, 0), out_dims=1)(params, tasks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meta_batch, "_kernels", lambda device: kernels)
+        gradient, losses = meta_batch.meta_gradient(method, params, tasks)
+        outputs = meta_batch.predictions(method, params, tasks)
+    assert list(gradient) == list(params)
+    for name, value in wanted.items():
+        assert (gradient[name] - value).norm() <= 1e-9 * value.norm() + 1e-10 * largest(wanted), name
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+    assert torch.allclose(outputs, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name", ["meta-sgd", "maml, learned rates", "maml, multi-step loss", "maml++ without its schedules"]
+)
+def test_the_grids_stepwise_methods_are_not_left_to_the_general_way(name, monkeypatch):
+    learner, _, tasks = small_problem("conv-stride")
+    method = methods.METHODS[name](learner)
+    params = {key: value.double() for key, value in method.init(torch.Generator().manual_seed(0)).items()}
+    monkeypatch.setattr(maml, "meta_gradient", None)
+    monkeypatch.setattr(meta_batch, "vmap", None)
+    meta_batch.meta_gradient(method, params, tasks)
+    meta_batch.predictions(method, params, tasks)
+
+
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize(
     "options",

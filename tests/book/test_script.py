@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 from html import unescape
 from itertools import product
 from pathlib import Path
 
+import pictures
 import pytest
 import widths
 
@@ -105,7 +107,9 @@ def test_sliders_show_their_frame_by_value_and_by_key(tmp_path):
 @needs_browser
 @pytest.mark.parametrize(("options", "first"), [((), "Pause"), (("--force-prefers-reduced-motion",), "Play")])
 def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, options, first):
-    film = STATIC.parent / "films" / "sinusoid.gif"
+    shutil.copy(STATIC.parent / "films" / "sinusoid.gif", tmp_path)
+    pictures.shrink(tmp_path / "sinusoid.gif")
+    film = tmp_path / "sinusoid.film.webp"
     script = """
     await new Promise((done) => setTimeout(done, 500));
     const button = document.querySelector(".film button"), found = [];

@@ -41,9 +41,8 @@ def add_preview(app: Any, page: str, template: str, context: dict[str, Any], doc
         known += f'\n<meta name="description" content="{DESCRIPTION}">'
         tags["description"] = DESCRIPTION
     if "og:title" not in known:
-        title = unescape(
-            re.sub("<.*?>", "", context["title"])
-        )  # the number of a chapter has a tag of its own
+        # the number of a chapter has a tag of its own
+        title = unescape(re.sub("<.*?>", "", context["title"]))
         tags["title"] = f"{title} · {app.config.html_title}"
     context["metatags"] = known + "".join(
         f'\n<meta property="og:{name}" content="{escape(text)}">' for name, text in tags.items()

@@ -13,7 +13,7 @@ from mamlkit.report.pages import numbered
 
 
 class About(NamedTuple):
-    """What is said of a method.
+    """What is said of a method. One without it is in the table all the same, by its experiments.
 
     Args:
         paper: key of the bibliography, or empty for what has no paper of its own.
@@ -91,7 +91,9 @@ def methods() -> str:
     """Each method by its name in the package, with its paper, its kind, chapters and experiments."""
     files = {int(p.stem[:2]): p for p in (places.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")}
     lines = []
-    for method, about in ABOUT.items():
+    named = [str(getattr(row, "method", "")) for row in ROWS.values()]
+    for method in dict.fromkeys([*ABOUT, *filter(None, named)]):
+        about = ABOUT.get(method, About("", "", ()))  # one that is new to the book
         rows = [name for name, row in ROWS.items() if getattr(row, "method", "") == method]
         compared = [name for name in rows if is_compared(name)]
         others = [name for name in rows if not is_compared(name)]

@@ -67,7 +67,8 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{folder} holds no {name}, so it is no run; give a folder such as 'runs/sinusoid-maml/seed0'"
+            f"{folder} holds no {name}, so it is no run; give a folder such as 'runs/sinusoid-maml/seed0', "
+            "or 'runs/sinusoid-maml-quick/seed0' of the quick scale"
         ) from None
     return record
 

@@ -21,6 +21,7 @@ SHOWN = {
     "return_before": ("before adapting", "return"),
     "return_after": ("after adapting", "return"),
 }
+FEW = 20  # lines of a log, which are points as well: a single one would not be seen
 
 
 def plot_run(*folders: str | Path) -> Figure:
@@ -48,11 +49,14 @@ def plot_run(*folders: str | Path) -> Figure:
         colour = list(plots.COLOURS.values())[number % len(plots.COLOURS)]
         _training(training, folder, "" if len(runs) == 1 else f"{name}: ", colour)
         _tests(tests, folder, name if len(runs) > 1 else "", colour)
+    if not training.lines:
+        training.text(0.5, 0.5, "no line in the log yet", ha="center", transform=training.transAxes)
+        training.set_axis_off()
     if not tests.lines:
         tests.text(0.5, 0.5, "not tested yet", ha="center", transform=tests.transAxes)
         tests.set_axis_off()
     else:
-        tests.set(xlabel="inner steps")
+        tests.set_xlabel("inner steps")
         tests.locator_params(axis="x", integer=True)
         tests.legend()
     if len(runs) == 1:
@@ -81,7 +85,8 @@ def _training(ax: Axes, folder: Path, whose: str, colour: str) -> None:
     for column in columns:
         shown, (words, axis) = log[log[column].notna()], SHOWN[column]
         line = "-" if column == columns[-1] else (0, (2, 1))
-        ax.plot(shown["iteration"], shown[column], linestyle=line, color=colour, label=whose + words)
+        look: dict[str, Any] = {"linestyle": line, "color": colour, "marker": "o" if len(shown) < FEW else ""}
+        ax.plot(shown["iteration"], shown[column], **look, label=whose + words)
         ax.set_ylabel(axis)
     ax.set_xlabel("iteration")
     if ax.lines:

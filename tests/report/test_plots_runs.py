@@ -8,6 +8,8 @@ from mamlkit.experiments import paper
 from mamlkit.report.plots_runs import plot_run
 from mamlkit.runs import folders, logs
 
+NO_LINE = ["no line in the log yet"]
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
@@ -21,6 +23,7 @@ def labels(ax):
 def test_a_tested_run_shows_its_log_and_a_curve_for_each_test(place):
     commit(place, "sinusoid-maml", errors=np.tile(np.linspace(3, 1, 11), (400, 1)))
     training, tests = plot_run(place / "runs" / "sinusoid-maml" / "seed0").axes
+    assert training.lines[0].get_marker() == "o"  # a single line of its log
     assert labels(training) == ["meta-loss"] and labels(tests) == ["K=5", "K=10", "K=20"]
     assert tests.lines[0].get_ydata() == pytest.approx(np.linspace(3, 1, 11))
     assert tests.get_ylabel() == "mean squared error" and training.get_xlabel() == "iteration"
@@ -38,6 +41,7 @@ def test_a_policy_that_is_not_tested_yet_has_its_returns(place):
     row = paper.get("2d-navigation-maml")
     with folders.open_run(row, 0, "a device", base=place / "runs") as folder:
         line = {"iteration": 1, "seconds": 1.0, "return_before": -60.0, "return_after": -50.0}
+        assert [text.get_text() for ax in plot_run(folder).axes for text in ax.texts][:1] == NO_LINE
         logs.write(folder / "metrics.csv", [line, line | {"iteration": 2, "return_after": -40.0}])
     training, tests = plot_run(folder).axes
     assert labels(training) == ["before adapting", "after adapting"] and training.get_ylabel() == "return"

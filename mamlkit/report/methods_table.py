@@ -108,8 +108,7 @@ def methods() -> str:
                     f"[{k}](../notebooks/{files[k].name})" for k in about.chapters if k in files
                 ),
                 "experiments": ", ".join(f"`{name}`" for name in shown),
-                "how many": str(len(rows)),
             }
         )
-    caption = "The methods of the package, by the name that an experiment has in `method`."
-    return numbered(lines, caption, "tab-methods", ["how many"])
+    caption = "The methods of the package, by the names that experiments give them."
+    return numbered(lines, caption, "tab-methods")

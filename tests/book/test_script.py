@@ -138,3 +138,14 @@ def test_a_figure_enlarges_and_closes(tmp_path):
     await new Promise((done) => setTimeout(done, 100));
     return found.concat(document.querySelectorAll("dialog").length);"""
     assert run(tmp_path, f'<img src="{picture}" alt="a dot">', script) == [0, True, "a dot", 0]
+
+
+@needs_browser
+@pytest.mark.parametrize(("window", "width"), [(390, 700), (1280, 1000)])
+def test_a_wide_figure_keeps_a_size_to_read_on_a_phone_and_the_page_does_not_scroll(tmp_path, window, width):
+    picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='1000' height='400'/>"
+    body = f'<span class="scrolls" style="--natural: 1000px"><img src="{picture}" width="1000"></span>'
+    script = """
+    const image = document.querySelector("img"), root = document.documentElement;
+    return [image.getBoundingClientRect().width, root.scrollWidth <= root.clientWidth];"""
+    assert run(tmp_path, body, script, f"--window-size={window},800") == [width, True]

@@ -111,4 +111,4 @@ def methods() -> str:
             }
         )
     caption = "The methods of the package, by the names that experiments give them."
-    return numbered(lines, caption, "tab-methods")
+    return numbered(lines, caption, "tab-methods", right=())

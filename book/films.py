@@ -1,6 +1,7 @@
 """Make the committed animations of the book.
 
     python book/films.py sinusoid      ->  book/films/sinusoid.gif
+    python book/films.py preview       ->  book/_static/preview.png, the picture of a link that is shared
 
 An animation uses the committed checkpoints; where a row has none yet, it is trained at the quick scale first,
 and a line on stderr says so. The robots are drawn off screen: on Linux through EGL (libegl1) unless MUJOCO_GL
@@ -60,6 +61,21 @@ def parameters(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def sinusoid(target: Path) -> None:
     """Adaptation from five points, step by step: MAML beside the pretrained network."""
+    fig, draw, last = waves((7.2, 3.2))
+    frames = [0, 0, *range(1, last + 1), *[last] * 3]
+    FuncAnimation(fig, draw, frames=frames).save(target, writer=PillowWriter(fps=1.5))
+
+
+def preview(target: Path) -> None:
+    """The frame after one step, in the size that pages with a link to another one show."""
+    fig, draw, _ = waves((12.0, 6.3))
+    draw(1)
+    fig.suptitle("Reproducing MAML", fontsize=28, x=0.03, ha="left")
+    fig.savefig(target, bbox_inches=None)
+
+
+def waves(inches: tuple[float, float]) -> tuple[plt.Figure, Callable[[int], None], int]:
+    """A figure, what draws a step of the adaptation into it, and the last step."""
     x = torch.linspace(-5, 5, 201)[:, None]
     points = torch.tensor([-4.2, -2.9, -0.3, 1.5, 3.6])[:, None]
     wave = lambda at: 4.0 * torch.sin(at - 1.2)
@@ -75,7 +91,7 @@ def sinusoid(target: Path) -> None:
         steps[method] = test.inner_lr
 
     plots.use_style()
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), dpi=100, sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=inches, dpi=100, sharey=True)
 
     def draw(frame: int) -> None:
         for ax, method in zip(axes, outputs):
@@ -93,8 +109,7 @@ def sinusoid(target: Path) -> None:
             )
         axes[0].set_ylabel("y")
 
-    frames = [0, 0, *range(1, len(outputs["MAML"])), *[len(outputs["MAML"]) - 1] * 3]
-    FuncAnimation(fig, draw, frames=frames).save(target, writer=PillowWriter(fps=1.5))
+    return fig, draw, len(outputs["MAML"]) - 1
 
 
 WIDTH, HEIGHT, SKY = 300, 132, 46  # of a picture, in pixels, and how much of the sky above it is cut away
@@ -202,6 +217,7 @@ def scene(picture: np.ndarray, way: float, aim: float, goal: float, reach: float
 
 FILMS: dict[str, Callable[[Path], None]] = {
     "sinusoid": sinusoid,
+    "preview": preview,
     "half-cheetah": partial(robot, name="half-cheetah-direction-maml-first-order", goal=1.0, reach=4.0),
     "ant": partial(robot, name="ant-velocity-maml", goal=2.0, reach=8.0),
 }
@@ -214,7 +230,8 @@ def main(names: list[str]) -> int:
         return 2
     FOLDER.mkdir(exist_ok=True)
     for name in names:
-        path = FOLDER / f"{name}.gif"
+        still = FOLDER.parent / "_static" / f"{name}.png"
+        path = still if name == "preview" else FOLDER / f"{name}.gif"
         FILMS[name](path)
         size = path.stat().st_size
         print(f"{path}: {size / 1000:.0f} kB")

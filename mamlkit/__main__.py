@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes"
     )
     queue.add_argument(
+        "--trials",
+        action="store_true",
+        help="with --dry-run: run a few iterations of each experiment whose speed no log tells",
+    )
+    queue.add_argument(
         "--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'"
     )
     queue.add_argument(
@@ -151,9 +156,10 @@ def _run(options: argparse.Namespace) -> None:
         folder = run.enter_context(place)
         fit = train.fit(row, folder=folder, progress=True, **how, **where)
         evaluations = queue.evaluate_run(row, folder, fit, **where)
+        family = getattr(row, "family", None)
         for evaluation in row.evaluations:
             for metric, values in evaluations[evaluation.name].items():
-                means = measures.statistics(metric, values)["mean"]
+                means = measures.statistics(metric, values, family)["mean"]
                 print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
         print(f"result in {folder / 'result.json'}")
         if options.keep:
@@ -168,13 +174,16 @@ def _paper(options: argparse.Namespace) -> int:
         raise ValueError("--recorded is for the queue of one machine; leave it or --on out")
     if not options.on and (options.address is not None or options.gpus is not None):
         raise ValueError("--address and --gpus are for a cluster; add --on ray, or leave them out")
+    if options.trials and not options.dry_run:
+        raise ValueError("--trials is for --dry-run; add it, or leave --trials out")
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
     found = plan.jobs(options.only, options.seeds, base=options.runs)
-    if options.dry_run or not options.on:
+    if options.trials or not (options.dry_run or options.on):
         device = devices.set_up(options.device, threads=options.threads)
     if options.dry_run:
-        print(plan.table(found, device, options.threads, queue.say))
+        tried = plan.trials(found, device, options.threads, say=queue.say) if options.trials else None
+        print(plan.table(found, tried))
         return 0
     how = {"hours": options.hours, "base": options.runs}
     if not options.on:

@@ -1,15 +1,6 @@
 """Errors and returns of test tasks over inner steps: means, and which tasks have diverged. No torch here."""
 
-__all__ = [
-    "DIVERGED_MSE",
-    "EXPLODED_MSE",
-    "SEEDS_KEPT",
-    "STEPS_KEPT",
-    "Z95",
-    "diverged",
-    "interval",
-    "statistics",
-]
+__all__ = ["DIVERGES", "SEEDS_KEPT", "STEPS_KEPT", "Z95", "interval", "left_out", "statistics"]
 
 import math
 from typing import Any
@@ -18,8 +9,12 @@ import numpy as np
 
 Z95 = 1.96  # the paper's interval over 600 tasks
 DECIMALS = 6  # of a committed mean: far below its standard error
-DIVERGED_MSE = 25.0  # A^2 at most, which predicting zero never exceeds: see diverged()
-EXPLODED_MSE = 1000.0  # no overshoot but an explosion, even if it lands well in the end
+# Of a family of regression tasks that has such a rule, two mean squared errors: see left_out(). A sinusoid's
+# amplitude is 5 at most, and predicting zero is never worse than its square; a thousand is no overshoot but
+# an explosion, even if it lands well in the end.
+DIVERGES: dict[str, tuple[float, float]] = dict.fromkeys(
+    ("sinusoid", "sinusoid, phase to 2 pi", "sinusoid, task shown"), (25.0, 1000.0)
+)
 STEPS_KEPT = (0, 1, 3, 5, 10, 12, 16, 50)  # of a task's curve; means are kept for all
 SEEDS_KEPT = 3  # of a row, whose errors task by task are committed; further ones follow from their parameters
 
@@ -39,37 +34,43 @@ def interval(values: Any) -> tuple[float, float]:
     return float(values.mean()), round(float(half), DECIMALS)
 
 
-def diverged(errors: np.ndarray) -> np.ndarray:
-    """Where gradient descent on a regression task has diverged: a mask of the shape of ``errors``.
+def left_out(metric: str, values: np.ndarray, family: str | None = "sinusoid") -> np.ndarray:
+    """Which tasks are left out of a mean at a step: a mask of the shape of ``values``.
 
-    It diverges on up to a few tasks in a thousand, to errors that swamp any mean: whether a sample holds such
-    a task would decide the number. A task has diverged at a step if its error there is above
-    :data:`EXPLODED_MSE`, or above :data:`DIVERGED_MSE` there and at the last step as well. One that
-    overshoots and comes back has not.
+    Where a value is not finite. Of a family in :data:`DIVERGES`, also where gradient descent has diverged: it
+    does so on up to a few sinusoids in a thousand, to errors that swamp any mean, and whether a sample holds
+    such a task would decide the number. A task has diverged at a step if its error there is above the second
+    of the family's numbers, or above the first there and at the last step as well. One that overshoots and
+    comes back has not.
 
     Args:
-        errors: mean squared errors ``[..., steps]``.
+        metric: the rule is for ``"mse"`` alone.
+        values: errors, accuracies or returns ``[..., steps]``.
+        family: of the tasks, a key of ``mamlkit.tasks.FAMILIES``; None for policies.
     """
-    above = ~(errors <= DIVERGED_MSE)  # written so that NaN counts
-    return above & above[..., -1:] | ~(errors <= EXPLODED_MSE)
+    if metric != "mse" or family not in DIVERGES:
+        return ~np.isfinite(values)
+    bound, explosion = DIVERGES[family]
+    above = ~(values <= bound)  # written so that NaN counts
+    return above & above[..., -1:] | ~(values <= explosion)
 
 
-def statistics(metric: str, values: np.ndarray) -> dict[str, Any]:
+def statistics(metric: str, values: np.ndarray, family: str | None = "sinusoid") -> dict[str, Any]:
     """Mean and standard deviation over tasks at each step, diverged tasks counted apart.
 
-    ``mean`` and ``sd`` leave the diverged out (see :func:`diverged`), ``diverged`` counts them, and
+    ``mean`` and ``sd`` leave the diverged out (see :func:`left_out`), ``diverged`` counts them, and
     ``mean_of_all`` leaves nothing out (None where it is not finite). Accuracies have no such tasks, returns
     where they are NaN.
 
     Args:
-        metric: ``"mse"``, or another, of which a task is left out only where it is not finite.
+        metric, family: see :func:`left_out`.
         values: error or accuracy ``[tasks, steps]``.
 
     Example:
         >>> statistics("mse", np.array([[1.0, 30.0, 2.0], [3.0, 30.0, 1e9]]))["mean"]
         [2.0, 30.0, 2.0]
     """
-    out = diverged(values) if metric == "mse" else ~np.isfinite(values)
+    out = left_out(metric, values, family)
     kept: np.ma.MaskedArray[Any, Any] = np.ma.array(values, mask=out, dtype=float)
     rounded = lambda of_steps: np.ma.filled(of_steps, np.nan).round(DECIMALS).tolist()
     of_all = values.mean(0, dtype=float).tolist()

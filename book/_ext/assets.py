@@ -6,12 +6,18 @@ import shutil
 from importlib.metadata import distribution
 from pathlib import Path
 
+import pictures
 from sphinx.errors import ExtensionError
 
 # MathJax's parts that ``mathjax3_config`` loads; the whole has a menu of 0.4 MB besides. SVG, since not every
 # browser loads the fonts of a page that was opened as a file.
-MATHJAX = ("startup.js", "core.js", "input/tex-full.js", "output/svg.js", "output/svg/fonts/tex.js")
+MATHJAX = ("startup.js", "core.js", "input/tex-base.js", "output/svg.js", "output/svg/fonts/tex.js")
 MATHJAX += ("a11y/assistive-mml.js",)
+# Of TeX, what the pages use: all of it is twice as large. Another command shows up in red.
+MATHJAX += tuple(
+    f"input/tex/extensions/{name}.js"
+    for name in ("ams", "boldsymbol", "configmacros", "newcommand", "noundefined")
+)
 
 # What the theme and jupyter-book put on every page, and none of these pages uses: the icons a second time, as
 # fonts, and a way to run cells on a public server, which is set up twice.
@@ -24,6 +30,9 @@ UNUSED = re.compile(
     |<script>kernelName\ =.*?</script>""",
     re.S | re.X,
 )
+# Style and script of cards, tabs and dropdowns, and by what a page is known that has any.
+CARDS = re.compile(r'class="[^"]*\bsd-')
+CARDS_STYLE = re.compile(r"<link[^>]*/sphinx-design[^>]*>|<script[^>]*/design-tabs\.js[^>]*></script>")
 UNUSED_FILES = ("sphinx-thebe.*", "vendor/fontawesome/*/css/*", "vendor/fontawesome/*/webfonts/*")
 ICONS = "vendor/fontawesome/*/js/all.min.js"
 # In that file: name, size, other names, code, one path or two.
@@ -46,11 +55,15 @@ def finish(app, exception) -> None:
     site = Path(app.outdir)
     copy_mathjax(site / "_static" / "mathjax")
     for page in site.rglob("*.html"):
-        page.write_text(UNUSED.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = UNUSED.sub("", page.read_text(encoding="utf-8"))
+        if not CARDS.search(text):
+            text = CARDS_STYLE.sub("", text)
+        page.write_text(text, encoding="utf-8")
     for pattern in UNUSED_FILES:
         for file in (site / "_static").glob(pattern):
             file.unlink()
     keep_icons(site)
+    pictures.finish(site)
     for notebook in site.glob("_sources/**/*.ipynb"):
         introduce(notebook)
 

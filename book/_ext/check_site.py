@@ -25,6 +25,7 @@ LOADED = {
     "image": ("href", "xlink:href"),
     "use": ("href", "xlink:href"),
 }
+WEIGHT = 3_000_000  # bytes that a page may load when it is opened
 EXTERNAL = re.compile(r"\s*(https?:)?//", re.I)
 CSS_URL = re.compile(r"""(?:@import\s+(?:url\(\s*)?|url\(\s*)["']?([^"')\s;]+)""", re.I)
 PATH_AS_ALT = re.compile(r"\S*/\S*|\S+\.(png|jpe?g|svg|gif|webp)", re.I)
@@ -92,6 +93,19 @@ def loaded(tree: BeautifulSoup) -> list[str]:
     return found + [url for style in styles for url in CSS_URL.findall(style)]
 
 
+def weight(page: Path, site: Path) -> int:
+    """Bytes of a page and of all that it loads when it is opened, mathematics included; pictures that wait
+    until a reader comes near them are not."""
+    tree = parse(page)
+    eager = [tag for tag in tree.find_all(True) if tag.get("loading") != "lazy"]
+    named = [tag.get("src") or tag.get("href") for tag in eager if tag.name in ("script", "link", "img")]
+    paths = [page.parent / unquote(urlsplit(url).path) for url in named if url and not urlsplit(url).scheme]
+    found = {path.resolve() for path in paths if path.is_file() and path.suffix != ".html"}
+    if any(path.parent.name == "mathjax" for path in found):
+        found |= {path.resolve() for path in (site / "_static" / "mathjax").rglob("*.js")}
+    return page.stat().st_size + sum(path.stat().st_size for path in found)
+
+
 def prose(article: Tag) -> str:
     """The text a reader reads: without listings, and with inline code as a bare pair of backticks."""
     pieces = []
@@ -121,6 +135,8 @@ def check_page(page: Path, site: Path) -> list[str]:
     if refresh:
         links.append(refresh["content"].partition("url=")[2])
     faults += [fault for url in dict.fromkeys(assets + links) if (fault := missing(page, url, site))]
+    if (heavy := weight(page, site)) > WEIGHT:
+        faults.append(f"loads {heavy / 1e6:.1f} MB, but should load at most {WEIGHT / 1e6:g}")
     article = tree.find("article")
     if article is None:
         return faults

@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import address
 import assets
 import nbformat
 import surroundings
@@ -214,6 +215,8 @@ def setup(app):
     """Register the parts above; nothing of the package is imported before, so that it is this clone's."""
     surroundings.settle()
     app.connect("config-inited", set_cache, priority=100)
+    app.connect("config-inited", address.show_repository)
+    app.connect("html-page-context", address.add_preview)
     app.connect("env-before-read-docs", execute_ahead)
     app.connect("build-finished", assets.finish)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)

@@ -85,6 +85,6 @@ function enlarge(image) {
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("figure.explore").forEach(explore);
   document.querySelectorAll(".bd-article img").forEach((image) => {
-    image.src.endsWith(".gif") ? film(image) : enlarge(image);
+    image.src.endsWith(".film.webp") ? film(image) : enlarge(image);
   });
 });

@@ -30,7 +30,7 @@ from scipy import special  # scipy.stats takes a second to import
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
-from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, Z95, diverged
+from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, Z95, left_out
 from mamlkit.report.verdicts import margin, paper_curves, verdict
 
 # of a result
@@ -128,7 +128,7 @@ class Summary:
             NaN.
         seeds: which seeds.
         tasks: test tasks of each seed.
-        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.diverged`).
+        diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.left_out`).
         done, total: iterations.
         origin: row, seeds, commit, device and time.
     """
@@ -224,9 +224,9 @@ def _over_tasks(
             f"many tasks; restore them from git"
         )
     per_task = np.stack(of_seeds)  # [seeds, tasks, kept steps]
-    left_out = diverged(per_task) if metric == "mse" else ~np.isfinite(per_task)
+    out = left_out(metric, per_task, getattr(get(name), "family", None))
     at = step if metric == "return" else STEPS_KEPT.index(step)
-    of_tasks = np.ma.array(per_task, mask=left_out)[..., at].mean(0).compressed()
+    of_tasks = np.ma.array(per_task, mask=out)[..., at].mean(0).compressed()
     ci95 = Z95 * float(of_tasks.std()) / math.sqrt(len(of_tasks)) if len(of_tasks) else math.nan
     everything = per_task[..., at]
     return ci95, float(np.median(np.where(np.isfinite(everything), everything, np.inf)))

@@ -158,13 +158,14 @@ def write_result(
     files.write_bytes(folder / "tasks.npz", content.getvalue())
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     settings = {e.name: as_stored(e) for e in row.evaluations}
+    family = getattr(row, "family", None)
     result = run | {
         "fingerprint": row.fingerprint,
         "iterations_done": iteration,
         "seconds": round(seconds, 1),
         "evaluations": {
             name: {"settings": settings[name]}
-            | {metric: statistics(metric, values) for metric, values in metrics.items()}
+            | {metric: statistics(metric, values, family) for metric, values in metrics.items()}
             for name, metrics in evaluations.items()
         },
     }

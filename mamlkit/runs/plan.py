@@ -1,10 +1,12 @@
 """What the queue has to do: which runs are not finished, how far they are, and how long they take."""
 
-__all__ = ["Job", "find", "jobs", "seconds_per_iteration", "table"]
+__all__ = ["Job", "find", "jobs", "seconds_per_iteration", "table", "trials"]
 
 import math
+import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,30 +152,53 @@ def seconds_per_iteration(row: Experiment, **where: Any) -> float:
     return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
 
 
-def table(
-    found: Sequence[Job], device: torch.device, threads: int | None = None, say: Callable[[str], None] = print
-) -> str:
-    """The jobs as a table: how far, how fast, how long still; what no log tells is tried out.
+def trials(
+    found: Sequence[Job],
+    device: torch.device,
+    threads: int | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> dict[str, float | Exception]:
+    """How fast the experiments are whose speed no log tells: a short trial of each.
+
+    A trial has a process of its own, which ends with it. So its memory is free before the next one begins,
+    and one that runs out of memory ends nothing else.
 
     Args:
         found: see :func:`jobs`.
         device, threads: where the trials run.
         say: takes a line of progress.
+
+    Returns:
+        Seconds per iteration by the experiment's name; in place of them the error, where it cannot run here.
     """
-    lines, missing = [], {}
-    probes: dict[str, float | None] = {}
-    for job in found:
-        name = job.row.name
-        if job.seconds is None and job.row.iterations and name not in probes:
-            say(f"{name}: trying some iterations")
-            try:
-                probes[name] = seconds_per_iteration(job.row, device=device, threads=threads)
+    unknown = {job.row.name: job.row for job in found if job.seconds is None and job.row.iterations}
+    speeds: dict[str, float | Exception] = {}
+    fresh = multiprocessing.get_context("spawn")
+    for place, (name, row) in enumerate(unknown.items(), start=1):
+        say(f"{name}: trying some iterations ({place} of {len(unknown)})")
+        with ProcessPoolExecutor(1, mp_context=fresh) as process:
+            trial = process.submit(seconds_per_iteration, row, device=device, threads=threads)
             # no data, or too little memory: this row cannot be run here, the others can
-            except Exception as error:
-                probes[name], missing[name] = None, error
-        if job.seconds is None and probes.get(name) is not None:
-            job = job._replace(seconds=probes[name], measured="a trial")
-        lines.append((job, "cannot run" if name in missing else job.measured))
+            speeds[name] = error if isinstance(error := trial.exception(), Exception) else trial.result()
+    return speeds
+
+
+def table(found: Sequence[Job], tried: Mapping[str, float | Exception] | None = None) -> str:
+    """The jobs as a table: how far, how fast, how long still. Nothing is run for it.
+
+    Args:
+        found: see :func:`jobs`.
+        tried: see :func:`trials`.
+    """
+    tried = tried or {}
+    missing = {name: error for name, error in tried.items() if isinstance(error, Exception)}
+    lines = []
+    for job in found:
+        speed = tried.get(job.row.name)
+        if job.seconds is None and isinstance(speed, float):
+            job = job._replace(seconds=speed, measured="a trial")
+        lines.append((job, "cannot run" if isinstance(speed, Exception) else job.measured))
     shown = pd.DataFrame(
         {
             "experiment": job.row.name,
@@ -190,4 +215,5 @@ def table(
     unknown = sum(math.isnan(job.hours) for job, _ in lines)
     text = [shown.to_string(index=False) if lines else "nothing is left to do", "", total]
     text += [f"without the {unknown} whose speed is not known"] * bool(unknown)
+    text += ["no log tells it; --trials runs a few iterations of each"] * bool(unknown and not tried)
     return "\n".join([*text, *(f"{name} cannot run here: {error}" for name, error in missing.items())])

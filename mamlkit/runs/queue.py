@@ -244,11 +244,13 @@ def _milestones(iterations: int, done: int, tested: int) -> list[int]:
 
 def _headlines(row: Experiment, evaluations: Evaluations) -> str:
     """The numbers that the paper speaks of, in a line."""
-    number = lambda test: measures.statistics(row.metric, evaluations[test.name][row.metric])["mean"][
-        test.headline_step
-    ]
+    family = getattr(row, "family", None)
+    means = {
+        name: measures.statistics(row.metric, of[row.metric], family)["mean"]
+        for name, of in evaluations.items()
+    }
     return ", ".join(
-        f"{row.metric} {number(test):.3f} ({test.name}, step {test.headline_step})"
+        f"{row.metric} {means[test.name][test.headline_step]:.3f} ({test.name}, step {test.headline_step})"
         for test in row.evaluations
     )
 

@@ -87,7 +87,7 @@ def of_tasks(
     # Whether a regression task has diverged is seen at the last step: there all are taken.
     few = test if metric == "mse" else dataclasses.replace(test, inner_steps=max(steps), headline_step=0)
     curves = supervised.evaluate(row, params, few, n_tasks=tasks, seed=seed, device=device)
-    new = measures.statistics(metric, curves[metric])
+    new = measures.statistics(metric, curves[metric], row.family)
     old = results.load(row.name)[0]["evaluations"][test.name][metric]
     far = {}
     for step in steps:

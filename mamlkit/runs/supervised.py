@@ -171,7 +171,8 @@ class SupervisedTraining:
             curves = evaluate(
                 row, self.params, settings, split="val", n_tasks=count, seed=self.seed, device=self.device
             )
-            return float(measures.statistics(row.metric, curves[row.metric])["mean"][settings.headline_step])
+            found = measures.statistics(row.metric, curves[row.metric], row.family)
+            return float(found["mean"][settings.headline_step])
 
         return measure
 

@@ -130,11 +130,13 @@ def test_a_clean_book_builds_and_needs_no_network(builds, name):
     site = folder / "_build" / "html"
     note = (site / "notebooks" / "note.html").read_text()
     assert "printed by this clone" in note and "hello" not in note
-    assert str(11111**2) not in note and ".png" in note  # values in the middle of a cell are not shown
+    assert str(11111**2) not in note and ".webp" in note  # values in the middle of a cell are not shown
     front = (site / "book" / "index.html").read_text()
     assert "<em>this clone</em>" in front and "Table 1" in front and "mathjax/startup.js" in front
     assert all((site / "_static" / "mathjax" / part).stat().st_size > 1000 for part in assets.MATHJAX)
-    assert "thebe" not in front.lower()
+    assert "thebe" not in front.lower() and "binder" not in front.lower() and "github" not in front.lower()
+    assert '<meta property="og:image" content="../_static/preview.png">' in front
+    assert front.count('name="description"') == 1 and not list(site.glob("_images/*.png"))
     download = nbformat.read(site / "_sources" / "notebooks" / "note.ipynb", as_version=4)
     assert download.cells[0].source == assets.FIRST_CELL and len(download.cells) == 3
     nbformat.validate(download)

@@ -4,12 +4,15 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
+import address
 import api
 import assets
 import pytest
 import surroundings
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 # Known to jupyter-book's schema, but not listed among its defaults.
@@ -66,8 +69,43 @@ def test_nothing_comes_from_or_points_to_another_place(config):
     assert settings["intersphinx_mapping"] == {}
     assert settings["mathjax_path"] == "mathjax/startup.js"
     loaded = settings["mathjax3_config"]["loader"]["load"]
-    assert {f"{part}.js" for part in loaded} | {"startup.js"} == set(assets.MATHJAX)
-    assert "repository" not in config and "launch_buttons" not in config
+    extension = lambda part: part.replace("[tex]/", "input/tex/extensions/")
+    assert {f"{extension(part)}.js" for part in loaded} | {"startup.js"} == set(assets.MATHJAX)
+    used = {part.removeprefix("[tex]/") for part in loaded if part.startswith("[tex]/")}
+    assert used == set(settings["mathjax3_config"]["tex"]["packages"]["[+]"])
+    assert config["repository"]["url"] == "" and "launch_buttons" not in config
+
+
+@pytest.mark.parametrize("url", ["", "https://github.com/someone/book"])
+def test_buttons_appear_with_the_repositorys_address(url):
+    options = {"repository_url": url, "launch_buttons": {"colab_url": "left over"}}
+    address.show_repository(None, SimpleNamespace(html_theme_options=options))
+    known = bool(url)
+    assert options["use_repository_button"] is options["use_issues_button"] is known
+    assert bool(options["launch_buttons"]) is known
+
+
+@pytest.mark.parametrize("base", ["", "https://example.org/book/"])
+def test_a_shared_link_has_a_picture_and_a_description(base):
+    app = SimpleNamespace(config=SimpleNamespace(html_baseurl=base, html_title="Reproducing MAML"))
+    title = '<span class="section-number">3. </span>Omniglot &amp; more'
+    context = {"title": title, "pathto": lambda file, resource: f"../{file}", "metatags": ""}
+    address.add_preview(app, "notebooks/03", "page.html", context, object())
+    tags = context["metatags"]
+    assert f'"og:image" content="{base or "../"}_static/preview.png"' in tags
+    assert '"og:title" content="3. Omniglot &amp; more · Reproducing MAML">' in tags
+    assert tags.count('name="description"') == tags.count("og:title") == tags.count("og:description") == 1
+    own = {**context, "metatags": '<meta name="description"><meta property="og:title">'}
+    address.add_preview(app, "book/index", "page.html", own, object())
+    assert own["metatags"].count('name="description"') == own["metatags"].count("og:title") == 1
+    picture = ROOT / "book" / address.PREVIEW[0]
+    with Image.open(picture) as image:
+        assert image.size == (1200, 630) and picture.stat().st_size < 150_000
+
+
+def test_numbers_go_by_chapter(config, toc):
+    assert config["sphinx"]["config"]["numfig_secnum_depth"] == 1
+    assert [part["caption"] for part in toc["parts"] if part.get("numbered") == 1] == ["Experiments"]
 
 
 def test_every_page_is_in_the_table_of_contents(toc):

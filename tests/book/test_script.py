@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 from html import unescape
 from itertools import product
 from pathlib import Path
 
+import pictures
 import pytest
 import widths
 
@@ -105,7 +107,9 @@ def test_sliders_show_their_frame_by_value_and_by_key(tmp_path):
 @needs_browser
 @pytest.mark.parametrize(("options", "first"), [((), "Pause"), (("--force-prefers-reduced-motion",), "Play")])
 def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, options, first):
-    film = STATIC.parent / "films" / "sinusoid.gif"
+    shutil.copy(STATIC.parent / "films" / "sinusoid.gif", tmp_path)
+    pictures.shrink(tmp_path / "sinusoid.gif")
+    film = tmp_path / "sinusoid.film.webp"
     script = """
     await new Promise((done) => setTimeout(done, 500));
     const button = document.querySelector(".film button"), found = [];
@@ -134,3 +138,14 @@ def test_a_figure_enlarges_and_closes(tmp_path):
     await new Promise((done) => setTimeout(done, 100));
     return found.concat(document.querySelectorAll("dialog").length);"""
     assert run(tmp_path, f'<img src="{picture}" alt="a dot">', script) == [0, True, "a dot", 0]
+
+
+@needs_browser
+@pytest.mark.parametrize(("window", "width"), [(390, 700), (1280, 1000)])
+def test_a_wide_figure_keeps_a_size_to_read_on_a_phone_and_the_page_does_not_scroll(tmp_path, window, width):
+    picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='1000' height='400'/>"
+    body = f'<span class="scrolls" style="--natural: 1000px"><img src="{picture}" width="1000"></span>'
+    script = """
+    const image = document.querySelector("img"), root = document.documentElement;
+    return [image.getBoundingClientRect().width, root.scrollWidth <= root.clientWidth];"""
+    assert run(tmp_path, body, script, f"--window-size={window},800") == [width, True]

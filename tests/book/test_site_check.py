@@ -1,8 +1,13 @@
 """The check of the built pages finds each planted fault, and nothing on a clean site."""
 
+import re
+
 import check_site
+import numpy as np
+import pictures
 import pytest
 import widths
+from PIL import Image
 
 PAGE = """<!DOCTYPE html><html><head><link rel="stylesheet" href="_static/book.css">{head}</head><body>
 <article><h1 id="top">A page</h1><p>Some prose, a <a href="other.html#here">link</a>,
@@ -76,6 +81,39 @@ def test_each_fault_is_found(tmp_path, capsys, plant, fault):
     assert len(faults) == 1 and fault in faults[0]
     assert check_site.main([str(tmp_path)]) == 1
     assert fault in capsys.readouterr().err
+
+
+def test_a_heavy_page_is_found_and_pictures_that_wait_do_not_count(tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(check_site.WEIGHT))
+    picture = '<img src="large.png" alt="A large figure." {}>'
+    assert build(tmp_path, body=picture.format('loading="lazy"')) == (2, [])
+    check_site.parse.cache_clear()
+    (tmp_path / "index.html").write_text(PAGE.format(head="", body=picture.format("")))
+    assert check_site.check_site(tmp_path)[1] == ["index.html: loads 3.0 MB, but should load at most 3"]
+
+
+def test_pictures_become_small_files_of_the_same_pixels(tmp_path):
+    (tmp_path / "_images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (20, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "_images" / "wide.png")
+    Image.fromarray(noise[:, :50]).save(tmp_path / "_images" / "small.png")
+    stills = [Image.fromarray(noise[:, :50] // 64 * 64 + 32 * k) for k in range(3)]
+    stills[0].save(tmp_path / "_images" / "film.gif", save_all=True, append_images=stills[1:], duration=80)
+    images = "".join(
+        f'<img alt="A." src="_images/{name}" />' for name in ("small.png", "wide.png", "film.gif")
+    )
+    (tmp_path / "page.html").write_text(
+        f'<a href="_images/wide.png">{images}</a><img src="_images/other.png">'
+    )
+    pictures.finish(tmp_path)
+    small, wide, film, other = re.findall("<img.*?>", text := (tmp_path / "page.html").read_text())
+    assert "lazy" not in small and "lazy" in wide and "lazy" in film and 'width="700" height="20"' in wide
+    assert 'href="_images/wide.webp"' in text and "_images/other.png" in other
+    assert re.findall('<span class="scrolls" style="--natural: (.*?)"><img', text) == ["700px"]
+    with Image.open(tmp_path / "_images" / "wide.webp") as kept:
+        assert (np.asarray(kept.convert("RGB")) == noise).all()
+    with Image.open(tmp_path / "_images" / "film.film.webp") as kept:
+        assert kept.n_frames == 3 and "film.film.webp" in film
 
 
 def test_an_empty_or_missing_folder_is_no_success(tmp_path):

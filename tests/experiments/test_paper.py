@@ -165,3 +165,18 @@ def test_bad_names_are_refused():
 def test_a_row_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         paper.get("sinusoid-maml").inner_lr = 1.0
+
+
+def test_only_rows_of_the_papers_sinusoids_have_a_place_there():
+    ours = {name: row.place for name, row in ROWS.items() if name.startswith("sinusoid-")}
+    there = {"maml", "pretrained", "oracle", "average", "average-decay", "average-pulled"}
+    assert {name for name, place in ours.items() if not place.startswith("not in the paper")} == {
+        f"sinusoid-{name}" for name in there
+    }
+    printed = results.published()
+    assert {name for name, place in ours.items() if "Table 2" in place.partition(":")[0]} == set(
+        printed.row[printed.place == "Table 2"]
+    )
+    assert (
+        paper._sinusoid("square", "Square waves", paper._ALPHA, family="square").place == "not in the paper"
+    )

@@ -22,6 +22,7 @@ from mamlkit.report import (
     effects,
     forest,
     inventory,
+    methods_table,
     notebook,
     origins,
     pages,
@@ -38,9 +39,10 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "forest", "grid", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
+HELPERS |= {"ABOUT", "About", "pattern"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (compare, effects, inventory, origins, pages, scaling, traps)
+    for m in (compare, effects, inventory, methods_table, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(

@@ -3,8 +3,10 @@ people."""
 
 import dataclasses
 import itertools
+import os
 import re
 import signal
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import pytest
@@ -279,7 +281,38 @@ def test_speed_is_that_of_the_last_lines_of_its_own_log_or_of_another_seeds(plac
     assert job.done == 0 and job.seconds > 0 and job.measured == "another seed"
 
 
-def test_the_plan_tries_what_no_log_tells_and_says_what_cannot_run(place, monkeypatch, capsys):
+def test_the_plan_answers_from_logs_alone(place, monkeypatch, capsys):
+    monkeypatch.setattr(train, "fit", None)
+    words = ["paper", "--dry-run", "--seeds", "0", "--runs", str(place / "here")]
+    assert __main__.main(words) == 0
+    out = capsys.readouterr().out
+    assert "0.0 hours in all, for 2 runs\nwithout the 2 whose speed is not known\nno log tells it" in out
+    assert "a trial" not in out and "cannot run" not in out
+
+
+def test_trials_are_for_the_plan(place, capsys):
+    assert __main__.main(["paper", "--trials"]) == 1
+    assert "--trials is for --dry-run" in capsys.readouterr().err
+
+
+def test_a_trial_that_takes_its_process_with_it_leaves_the_others(place, monkeypatch):
+    monkeypatch.setattr(plan, "seconds_per_iteration", ends_its_process)
+    tried = plan.trials(plan.jobs(seeds=(0,)), CPU, 1, say=lambda line: None)
+    assert (
+        tried.pop(SECOND.name) == 2.0 and isinstance(tried.pop(FIRST.name), BrokenProcessPool) and not tried
+    )
+
+
+def ends_its_process(row, *, device, threads):
+    """As a trial that is killed for its memory."""
+    if row.name == FIRST.name:
+        os._exit(1)
+    return 2.0
+
+
+def test_the_plan_tries_what_no_log_tells_when_it_is_asked_to_and_says_what_cannot_run(
+    place, monkeypatch, capsys
+):
     broken = dataclasses.replace(FIRST, name="sinusoid-broken", family="nowhere")
     monkeypatch.setitem(paper.ROWS, broken.name, broken)
     monkeypatch.setattr(paper, "QUEUE", (*NAMES, broken.name))
@@ -287,6 +320,7 @@ def test_the_plan_tries_what_no_log_tells_and_says_what_cannot_run(place, monkey
     words = [
         "paper",
         "--dry-run",
+        "--trials",
         "--seeds",
         "0-1",
         "--runs",

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from made_results import commit
-from mamlkit import __main__, files, measures, places
+from mamlkit import __main__, files, measures, places, tasks
 from mamlkit.experiments import paper
 from mamlkit.runs import checkpoints, folders, logs, supervised, train
 
@@ -390,7 +390,7 @@ def test_errors_task_by_task_are_kept_of_the_first_seeds(repository):
 
 def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
     values = np.array([[1.0, 40.0, 1.0], [3.0, 30.0, np.inf], [2.0, 25.0, np.nan]])  # the first comes back
-    assert measures.diverged(np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [
+    assert measures.left_out("mse", np.array([[1.0, 1001.0, 1.0], [1.0, 1000.0, 25.0]])).tolist() == [
         [False, True, False],
         [False] * 3,
     ]
@@ -402,6 +402,14 @@ def test_diverged_tasks_are_counted_apart_and_nothing_is_hidden():
         and got["mean_of_all"] == [2.0, round(95 / 3, 6), None]
     )
     assert measures.statistics("accuracy", np.array([[20.0], [100.0]]))["mean"] == [60.0]
+
+
+def test_the_rule_for_diverged_tasks_is_that_of_sinusoids_alone(repository):
+    values = np.array([[1.0, 40.0], [3.0, 30.0], [2.0, np.nan]])
+    assert measures.statistics("mse", values, "square")["mean"] == [2.0, 35.0]
+    assert measures.statistics("mse", values, "square")["diverged"] == [0, 1]
+    assert set(measures.DIVERGES) == {name for name in tasks.FAMILIES if name.startswith("sinusoid")}
+    assert {row.family for row in paper.ROWS.values() if row.metric == "mse"} <= measures.DIVERGES.keys()
 
 
 def test_the_fingerprint_follows_settings_and_not_words():

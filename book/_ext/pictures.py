@@ -1,0 +1,74 @@
+"""Pictures of the built pages: as small files, loaded when they are looked at, readable on a phone."""
+
+import re
+from pathlib import Path
+
+from PIL import Image, ImageSequence
+
+WIDE = 600  # pixels: a picture that is wider gets a box of its own, in which it scrolls on a phone
+TAG = re.compile(r'<img (?:[^>]*? )?src="([^"]*_images/([^"/]+)\.(?:png|gif))"[^>]*>')
+
+
+def finish(site: Path) -> None:
+    """Replace each picture by a smaller file of the same pixels, in every page that shows it."""
+    sizes = {}
+    for path in sorted((site / "_images").glob("*")):
+        if path.suffix in (".png", ".gif"):
+            sizes[path.name] = shrink(path)
+            path.unlink()
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if "_images/" in text:
+            page.write_text(refer(text, sizes), encoding="utf-8")
+
+
+def shrink(path: Path) -> tuple[int, int]:
+    """Write a picture as WebP without loss, a film as ``NAME.film.webp``; returns width and height."""
+    with Image.open(path) as picture:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+        options = {"lossless": True, "method": 4}
+        if path.suffix == ".gif":
+            times = []
+            for place in range(len(frames)):
+                picture.seek(place)
+                times.append(picture.info["duration"])
+            options |= {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0}
+            options |= {"minimize_size": True}
+        frames[0].save(path.with_name(renamed(path.name)), "webp", **options)
+        return picture.size
+
+
+def renamed(name: str) -> str:
+    """What a picture is called in the site.
+
+    >>> renamed("curves.png"), renamed("ant.gif")
+    ('curves.webp', 'ant.film.webp')
+    """
+    return name.replace(".png", ".webp").replace(".gif", ".film.webp")
+
+
+def refer(text: str, sizes: dict[str, tuple[int, int]]) -> str:
+    """A page that shows the new files. All but its first wait until a reader comes near them."""
+    first = True
+
+    def changed(tag: re.Match[str]) -> str:
+        nonlocal first
+        name = tag.group(1).rpartition("/")[2]
+        if name not in sizes:
+            return tag.group()
+        width, height = sizes[name]
+        more = "" if first else ' loading="lazy"'
+        first = False
+        # keeps its place free until it is there
+        more += f' width="{width}" height="{height}"' if " width=" not in tag.group() else ""
+        picture = tag.group().replace("<img", f"<img{more}", 1)
+        if width <= WIDE:
+            return picture
+        return f'<span class="scrolls" style="--natural: {width}px">{picture}</span>'
+
+    text = TAG.sub(changed, text)
+    return re.sub(
+        r'_images/[^"/]+\.(?:png|gif)(?=")',
+        lambda link: renamed(link.group()) if link.group().partition("/")[2] in sizes else link.group(),
+        text,
+    )

@@ -1,10 +1,13 @@
 """Recurrent networks as functions of the parameter dictionary: the points of an input are steps in time."""
 
-__all__ = ["init_lstm", "lstm", "lstm_network", "mann"]
+__all__ = ["gru", "gru_states", "init_gru", "init_lstm", "lstm", "lstm_network", "mann"]
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.autograd.function import once_differentiable
 
 from mamlkit.maml import Params
 from mamlkit.models.parts import Model, check_features, xavier_uniform
@@ -54,6 +57,109 @@ def _gated(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     i, f, g, o = gates.chunk(4, -1)
     cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return o.sigmoid() * cell.tanh(), cell
+
+
+def init_gru(name: str, inputs: int, units: int, generator: Generator) -> Params:
+    """The parameters of a gated recurrent unit: Xavier weights, zero biases.
+
+    Args:
+        name: begins the names of the parameters.
+        inputs: numbers that come in at each step.
+        units: numbers that it keeps, and gives out.
+        generator: of the weights.
+
+    Returns:
+        ``name_inputs [3 units, inputs]``, ``name_state [3 units, units]``, ``name_bias [3 units]``.
+    """
+    return {
+        f"{name}_inputs": xavier_uniform((3 * units, inputs), generator),
+        f"{name}_state": xavier_uniform((3 * units, units), generator),
+        f"{name}_bias": torch.zeros(3 * units),
+    }
+
+
+def gru(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
+    """One step of a gated recurrent unit: ``h' = (1 - z) tanh(n) + z h``.
+
+    Source: Cho et al. 2014, in the form that PyTorch's own cell has: the reset gate r multiplies the product
+    of the state, ``n = W x + b + r U h``. The rows of the parameters are those of r, z, n, in this order.
+
+    Args:
+        params: at least those of :func:`init_gru`.
+        name: of the unit.
+        inputs: ``[..., inputs]``.
+        state: h of the step before, ``[..., units]``.
+
+    Returns:
+        The new state.
+    """
+    before = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
+    return _gated_unit(before, F.linear(state, params[f"{name}_state"]), state)[0]
+
+
+def gru_states(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
+    """The states of a gated recurrent unit after each step of many sequences.
+
+    Its derivative goes back through all steps, by hand, so that weights take one product for all of them.
+    There is no second derivative.
+
+    Args:
+        params: at least those of :func:`init_gru`.
+        name: of the unit.
+        inputs: ``[time, tasks, inputs]``.
+        state: h before the first step, ``[tasks, units]``.
+
+    Returns:
+        ``[time, tasks, units]``.
+    """
+    before = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
+    return _States.apply(before, params[f"{name}_state"], state)
+
+
+def _gated_unit(before: Tensor, product: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The new state, both gates, and n, from the products with inputs and state, ``[..., 3 units]`` each."""
+    units = state.shape[-1]
+    gates = (before[..., : 2 * units] + product[..., : 2 * units]).sigmoid()
+    new = (before[..., 2 * units :] + gates[..., :units] * product[..., 2 * units :]).tanh()
+    return new + gates[..., units:] * (state - new), gates, new
+
+
+class _States(torch.autograd.Function):
+    """All steps of the unit; saved for the way back are states, gates, n and its product with the state."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, weight: Tensor, state: Tensor) -> Tensor:
+        units = state.shape[-1]
+        states, gates, news, products = [state], [], [], []
+        for now in before:
+            product = F.linear(states[-1], weight)
+            after, gate, new = _gated_unit(now, product, states[-1])
+            states.append(after)
+            gates.append(gate)
+            news.append(new)
+            products.append(product[..., 2 * units :])
+        ctx.save_for_backward(weight, *map(torch.stack, (states, gates, news, products)))
+        return torch.stack(states[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outgoing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, states, gates, news, products = ctx.saved_tensors
+        units = states.shape[-1]
+        of_inputs = torch.empty_like(outgoing).repeat(1, 1, 3)
+        of_product = torch.empty_like(of_inputs)
+        carried = torch.zeros_like(states[0])
+        for t in reversed(range(len(outgoing))):
+            carried = carried + outgoing[t]
+            reset, update = gates[t].split(units, -1)
+            of_new = carried * (1 - update) * (1 - news[t] ** 2)
+            of_reset = of_new * products[t] * reset * (1 - reset)
+            of_update = carried * (states[t] - news[t]) * update * (1 - update)
+            torch.cat([of_reset, of_update, of_new], -1, out=of_inputs[t])
+            torch.cat([of_reset, of_update, of_new * reset], -1, out=of_product[t])
+            carried = carried * update + of_product[t] @ weight
+        of_weight = of_product.flatten(0, 1).T @ states[:-1].flatten(0, 1)
+        return of_inputs, of_weight, carried
 
 
 def lstm_network(inputs: int, units: int, outputs: int) -> Model:

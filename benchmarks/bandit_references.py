@@ -7,6 +7,7 @@ The results page shows the table; it takes some minutes. RL^2's rows are tested 
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pandas as pd
 from tqdm import tqdm
@@ -24,6 +25,7 @@ TUNING_SEED, TUNING_TASKS = 1, 2000  # the tests have seed 0
 # Each way with its candidates, of which the first is all where nothing is to be chosen.
 WIDTHS, SHARES, DISCOUNTS = (0.05, 0.1, 0.2, 0.3, 0.5), (0.01, 0.02, 0.05, 0.1), (0.9, 0.97, 0.99)
 Made = Callable[[float], bandits.Strategy]
+indices = cache(bandits.gittins)  # its table takes seconds, and is the same for any number of arms
 
 
 def ways(pulls: int) -> dict[str, tuple[tuple[float, ...], Made]]:
@@ -31,7 +33,7 @@ def ways(pulls: int) -> dict[str, tuple[tuple[float, ...], Made]]:
     longer = (0.995,) if pulls > 100 else ()
     return {
         "random": ((0.0,), lambda _: bandits.random),
-        "Gittins": (DISCOUNTS + longer, lambda discount: bandits.gittins(pulls, discount)),
+        "Gittins": (DISCOUNTS + longer, lambda discount: indices(pulls, discount)),
         "Thompson": ((0.0,), lambda _: bandits.thompson),
         "UCB1": (WIDTHS, bandits.ucb1),
         "epsilon-greedy": (SHARES, bandits.epsilon_greedy),

@@ -87,14 +87,14 @@ def gru(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
     Args:
         params: at least those of :func:`init_gru`.
         name: of the unit.
-        inputs: ``[..., inputs]``.
-        state: h of the step before, ``[..., units]``.
+        inputs: ``[tasks, inputs]``.
+        state: h of the step before, ``[tasks, units]``.
 
     Returns:
         The new state.
     """
     before = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
-    return _gated_unit(before, F.linear(state, params[f"{name}_state"]), state)[0]
+    return _gated_unit(before, params[f"{name}_state"], state)[0]
 
 
 def gru_states(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
@@ -116,50 +116,47 @@ def gru_states(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tens
     return _States.apply(before, params[f"{name}_state"], state)
 
 
-def _gated_unit(before: Tensor, product: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The new state, both gates, and n, from the products with inputs and state, ``[..., 3 units]`` each."""
-    units = state.shape[-1]
-    gates = (before[..., : 2 * units] + product[..., : 2 * units]).sigmoid()
-    new = (before[..., 2 * units :] + gates[..., :units] * product[..., 2 * units :]).tanh()
-    return new + gates[..., units:] * (state - new), gates, new
+def _gated_unit(before: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The new state, both gates, tanh(n), and what r multiplies, from the products with the inputs."""
+    both = 2 * state.shape[-1]
+    gates = torch.addmm(before[:, :both], state, weight[:both].T).sigmoid_()
+    reset, update = gates.chunk(2, -1)
+    product = state @ weight[both:].T
+    new = torch.addcmul(before[:, both:], reset, product).tanh_()
+    return torch.lerp(new, state, update), gates, new, product
 
 
 class _States(torch.autograd.Function):
-    """All steps of the unit; saved for the way back are states, gates, n and its product with the state."""
+    """All steps of the unit. On the way back what does not depend on later steps is had for all at once."""
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, weight: Tensor, state: Tensor) -> Tensor:
-        units = state.shape[-1]
-        states, gates, news, products = [state], [], [], []
+        states, found = [state], []
         for now in before:
-            product = F.linear(states[-1], weight)
-            after, gate, new = _gated_unit(now, product, states[-1])
+            after, *parts = _gated_unit(now, weight, states[-1])
             states.append(after)
-            gates.append(gate)
-            news.append(new)
-            products.append(product[..., 2 * units :])
-        ctx.save_for_backward(weight, *map(torch.stack, (states, gates, news, products)))
+            found.append(parts)
+        ctx.save_for_backward(weight, *map(torch.stack, (states, *zip(*found, strict=True))))
         return torch.stack(states[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outgoing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weight, states, gates, news, products = ctx.saved_tensors
-        units = states.shape[-1]
-        of_inputs = torch.empty_like(outgoing).repeat(1, 1, 3)
-        of_product = torch.empty_like(of_inputs)
-        carried = torch.zeros_like(states[0])
+        reset, update = gates.chunk(2, -1)
+        of_new = (1 - update) * (1 - news.square())  # of n, by the new state
+        of_reset, of_update = of_new * products * reset * (1 - reset), (states[:-1] - news) * update
+        slopes = torch.stack([of_reset, of_update * (1 - update), of_new * reset], 2)
+        carried, found = torch.empty_like(outgoing), torch.empty_like(slopes)
+        now = torch.zeros_like(states[0])
         for t in reversed(range(len(outgoing))):
-            carried = carried + outgoing[t]
-            reset, update = gates[t].split(units, -1)
-            of_new = carried * (1 - update) * (1 - news[t] ** 2)
-            of_reset = of_new * products[t] * reset * (1 - reset)
-            of_update = carried * (states[t] - news[t]) * update * (1 - update)
-            torch.cat([of_reset, of_update, of_new], -1, out=of_inputs[t])
-            torch.cat([of_reset, of_update, of_new * reset], -1, out=of_product[t])
-            carried = carried * update + of_product[t] @ weight
+            now = torch.add(now, outgoing[t], out=carried[t])
+            torch.mul(now[:, None], slopes[t], out=found[t])
+            now = torch.addmm(now * update[t], found[t].flatten(1), weight)
+        of_product = found.flatten(2)
         of_weight = of_product.flatten(0, 1).T @ states[:-1].flatten(0, 1)
-        return of_inputs, of_weight, carried
+        found[:, :, 2] = carried * of_new  # the inputs of n are not multiplied by r
+        return of_product, of_weight, now
 
 
 def lstm_network(inputs: int, units: int, outputs: int) -> Model:

@@ -136,7 +136,8 @@ class _States(torch.autograd.Function):
             after, *parts = _gated_unit(now, weight, states[-1])
             states.append(after)
             found.append(parts)
-        ctx.save_for_backward(weight, *map(torch.stack, (states, *zip(*found, strict=True))))
+        kept = [torch.stack(parts) for parts in (states, *map(list, zip(*found, strict=True)))]
+        ctx.save_for_backward(weight, *kept)
         return torch.stack(states[1:])
 
     @staticmethod

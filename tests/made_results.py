@@ -12,7 +12,12 @@ from mamlkit.runs import folders, logs, queue
 def repository(tmp_path, monkeypatch):
     """A repository with the real published numbers and table of contents, and no results."""
     (tmp_path / "data").mkdir()
-    for name in ("data/published.csv", "data/published_methods.csv", "_toc.yml"):
+    for name in (
+        "data/published.csv",
+        "data/published_methods.csv",
+        "data/published_bandits.csv",
+        "_toc.yml",
+    ):
         (tmp_path / name).write_bytes((places.repository() / name).read_bytes())
     monkeypatch.setattr(places, "repository", lambda: tmp_path)
     return tmp_path

@@ -153,7 +153,7 @@ class Experiment:
     place: str
     meta_batch_size: int
     iterations: int
-    evaluations: tuple[Evaluation | PolicyEvaluation, ...] = ()
+    evaluations: tuple[Any, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
 
     @property

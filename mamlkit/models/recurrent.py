@@ -1,10 +1,13 @@
 """Recurrent networks as functions of the parameter dictionary: the points of an input are steps in time."""
 
-__all__ = ["init_lstm", "lstm", "lstm_network", "mann"]
+__all__ = ["gru", "gru_states", "init_gru", "init_lstm", "lstm", "lstm_network", "mann"]
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.autograd.function import once_differentiable
 
 from mamlkit.maml import Params
 from mamlkit.models.parts import Model, check_features, xavier_uniform
@@ -54,6 +57,107 @@ def _gated(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     i, f, g, o = gates.chunk(4, -1)
     cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return o.sigmoid() * cell.tanh(), cell
+
+
+def init_gru(name: str, inputs: int, units: int, generator: Generator) -> Params:
+    """The parameters of a gated recurrent unit: Xavier weights, zero biases.
+
+    Args:
+        name: begins the names of the parameters.
+        inputs: numbers that come in at each step.
+        units: numbers that it keeps, and gives out.
+        generator: of the weights.
+
+    Returns:
+        ``name_inputs [3 units, inputs]``, ``name_state [3 units, units]``, ``name_bias [3 units]``.
+    """
+    return {
+        f"{name}_inputs": xavier_uniform((3 * units, inputs), generator),
+        f"{name}_state": xavier_uniform((3 * units, units), generator),
+        f"{name}_bias": torch.zeros(3 * units),
+    }
+
+
+def gru(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
+    """One step of a gated recurrent unit: ``h' = (1 - z) tanh(n) + z h``.
+
+    Source: Cho et al. 2014, in the form that PyTorch's own cell has: the reset gate r multiplies the product
+    of the state, ``n = W x + b + r U h``. The rows of the parameters are those of r, z, n, in this order.
+
+    Args:
+        params: at least those of :func:`init_gru`.
+        name: of the unit.
+        inputs: ``[tasks, inputs]``.
+        state: h of the step before, ``[tasks, units]``.
+
+    Returns:
+        The new state.
+    """
+    before = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
+    return _gated_unit(before, params[f"{name}_state"], state)[0]
+
+
+def gru_states(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:
+    """The states of a gated recurrent unit after each step of many sequences.
+
+    Its derivative goes back through all steps, by hand, so that weights take one product for all of them.
+    There is no second derivative.
+
+    Args:
+        params: at least those of :func:`init_gru`.
+        name: of the unit.
+        inputs: ``[time, tasks, inputs]``.
+        state: h before the first step, ``[tasks, units]``.
+
+    Returns:
+        ``[time, tasks, units]``.
+    """
+    before = F.linear(inputs, params[f"{name}_inputs"], params[f"{name}_bias"])
+    return _States.apply(before, params[f"{name}_state"], state)
+
+
+def _gated_unit(before: Tensor, weight: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The new state, both gates, tanh(n), and what r multiplies, from the products with the inputs."""
+    both = 2 * state.shape[-1]
+    gates = torch.addmm(before[:, :both], state, weight[:both].T).sigmoid_()
+    reset, update = gates.chunk(2, -1)
+    product = state @ weight[both:].T
+    new = torch.addcmul(before[:, both:], reset, product).tanh_()
+    return torch.lerp(new, state, update), gates, new, product
+
+
+class _States(torch.autograd.Function):
+    """All steps of the unit. On the way back what does not depend on later steps is had for all at once."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, weight: Tensor, state: Tensor) -> Tensor:
+        states, found = [state], []
+        for now in before:
+            after, *parts = _gated_unit(now, weight, states[-1])
+            states.append(after)
+            found.append(parts)
+        kept = [torch.stack(parts) for parts in (states, *map(list, zip(*found, strict=True)))]
+        ctx.save_for_backward(weight, *kept)
+        return torch.stack(states[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outgoing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, states, gates, news, products = ctx.saved_tensors
+        reset, update = gates.chunk(2, -1)
+        of_new = (1 - update) * (1 - news.square())  # of n, by the new state
+        of_reset, of_update = of_new * products * reset * (1 - reset), (states[:-1] - news) * update
+        slopes = torch.stack([of_reset, of_update * (1 - update), of_new * reset], 2)
+        carried, found = torch.empty_like(outgoing), torch.empty_like(slopes)
+        now = torch.zeros_like(states[0])
+        for t in reversed(range(len(outgoing))):
+            now = torch.add(now, outgoing[t], out=carried[t])
+            torch.mul(now[:, None], slopes[t], out=found[t])
+            now = torch.addmm(now * update[t], found[t].flatten(1), weight)
+        of_product = found.flatten(2)
+        of_weight = of_product.flatten(0, 1).T @ states[:-1].flatten(0, 1)
+        found[:, :, 2] = carried * of_new  # the inputs of n are not multiplied by r
+        return of_product, of_weight, now
 
 
 def lstm_network(inputs: int, units: int, outputs: int) -> Model:

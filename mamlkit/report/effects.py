@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 from mamlkit.experiments.paper import ROWS, get
-from mamlkit.experiments.rows import Evaluation, Experiment, PolicyEvaluation, Row
+from mamlkit.experiments.rows import Experiment, Row
 from mamlkit.experiments.traps import is_trap
 from mamlkit.report import results
 from mamlkit.report.inventory import MSE_STEPS, state_of
@@ -146,9 +146,7 @@ def divergence() -> str:
     return numbered([line for line in lines if line], caption, "tab-diverged", right)
 
 
-def _diverged(
-    row: Experiment, result: dict[str, Any], evaluation: Evaluation | PolicyEvaluation, step: int
-) -> dict[str, str] | None:
+def _diverged(row: Experiment, result: dict[str, Any], evaluation: Any, step: int) -> dict[str, str] | None:
     """The means of a test after some steps, without and with what has diverged; None where nothing has."""
     curve = result["evaluations"].get(evaluation.name, {}).get("mse")
     if not curve or not curve["diverged"][step]:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from mamlkit import places
+from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, is_bandit
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
@@ -43,6 +44,8 @@ from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, 
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
+AnyRow = Row | PolicyRow | BanditRow
+AnyTest = Evaluation | PolicyEvaluation | BanditEvaluation
 OWN_VERDICTS = [*WORDS, "partial", "stale", "not run"]
 
 # Setting of a published number -> a word in the name of its chapter.
@@ -70,9 +73,7 @@ def state_of(name: str) -> str:
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
 
 
-def _curves(
-    wanted: Callable[[Row | PolicyRow, Evaluation | PolicyEvaluation], bool], what: str, name: str
-) -> str:
+def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> str:
     """Tables of our own curves, one per metric, of the evaluations that are wanted."""
     tables = []
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
@@ -88,9 +89,7 @@ def _curves(
     return "\n".join(tables)
 
 
-def _curve(
-    row: Row | PolicyRow, evaluation: Evaluation | PolicyEvaluation, steps: Sequence[int]
-) -> dict[str, str]:
+def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, str]:
     """The line of an evaluation: its numbers at these steps, and what is to be known of them."""
     taken = [step for step in steps if step <= evaluation.inner_steps]
     ours = dict.fromkeys(steps) | {
@@ -108,9 +107,9 @@ def _curve(
 
 
 def beyond_rows() -> str:
-    """Experiments that the paper has no number of; traps and the grid have tables of their own."""
+    """Experiments that the paper has no number of; traps, the grid and bandits have tables of their own."""
     published = set(results.published().row)
-    apart = lambda name: is_trap(name) or is_compared(name)
+    apart = lambda name: is_trap(name) or is_compared(name) or is_bandit(name)
     wanted = lambda row, e: row.name not in published and not apart(row.name)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 

@@ -20,6 +20,7 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
+from mamlkit.experiments.bandits import is_bandit
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.experiments.traps import is_trap
@@ -227,7 +228,7 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough.
     """
-    return seed == 0 or not (is_trap(name) or is_compared(name))
+    return seed == 0 or not (is_trap(name) or is_compared(name) or is_bandit(name))
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:

@@ -1,6 +1,6 @@
 """Committed numbers derived again: the committed parameters, tested anew."""
 
-__all__ = ["of_policy", "of_tasks", "standard_errors"]
+__all__ = ["of_bandits", "of_policy", "of_tasks", "standard_errors"]
 
 import dataclasses
 import math
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from mamlkit import measures
 from mamlkit.experiments import paper
+from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, supervised
+from mamlkit.runs import bandits, checkpoints, supervised
 
 
 def standard_errors(
@@ -56,6 +57,8 @@ def standard_errors(
     params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
         return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
+    if isinstance(row, BanditRow):
+        return of_bandits(row, params, tasks, seed, device)
     return of_tasks(row, params, row.evaluations[index], kept, tasks, seed, device)
 
 
@@ -77,6 +80,16 @@ def of_policy(
     change = new[:, steps] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), steps]
     far = abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))
     return dict(zip(steps, far.tolist(), strict=True))
+
+
+def of_bandits(row: BanditRow, params: Params, tasks: int, seed: int, device: str) -> dict[int, float]:
+    """As :func:`standard_errors`, of a policy that plays bandits: fresh ones, by their regret."""
+    test = row.evaluations[0]
+    fresh = dataclasses.replace(test, tasks=tasks)
+    new = bandits.evaluate(row, params, fresh, seed=seed, device=device)["regret"]
+    old = results.load(row.name)[0]["evaluations"][test.name]["regret"]
+    variance = new.var(ddof=1) / tasks + old["sd"][0] ** 2 / old["tasks"]
+    return {0: abs(float(new.mean()) - old["mean"][0]) / math.sqrt(variance)}
 
 
 def of_tasks(

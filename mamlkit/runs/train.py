@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
+from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, checkpoints, records, supervised
+from mamlkit.runs import averages, bandits, checkpoints, records, supervised
 from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
@@ -90,7 +91,7 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if recorded and (isinstance(row, PolicyRow) or ranks.count > 1):
+    if recorded and (isinstance(row, PolicyRow | BanditRow) or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
             "policy, or one of several processes; leave recorded out"
@@ -104,6 +105,13 @@ def begin(
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
+    if isinstance(row, BanditRow):
+        if ranks.count > 1:
+            raise ValueError(
+                f"{row.name} trains a policy on bandits, which is not dealt to {ranks.count} processes; run "
+                "it without torchrun"
+            )
+        return bandits.BanditTraining(row, seed, device)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
     if recorded:
@@ -265,14 +273,19 @@ def evaluate_row(
 ) -> dict[str, dict[str, np.ndarray]]:
     """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
 
-    Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate` and
-    :func:`mamlkit.runs.policies.evaluate`.
+    Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate`,
+    :func:`mamlkit.runs.policies.evaluate` and :func:`mamlkit.runs.bandits.evaluate`.
     """
     if isinstance(row, PolicyRow):
         from mamlkit.runs import policies
 
         return {
             test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
+            for test in row.evaluations
+        }
+    if isinstance(row, BanditRow):
+        return {
+            test.name: bandits.evaluate(row, params, test, seed=seed, device=device)
             for test in row.evaluations
         }
     if not isinstance(row, Row):

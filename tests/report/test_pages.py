@@ -18,6 +18,7 @@ from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import (
+    bandits,
     compare,
     effects,
     forest,
@@ -37,12 +38,12 @@ BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
-HELPERS |= {"column_table", "forest", "grid", "published"}
+HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
 HELPERS |= {"ABOUT", "About", "pattern"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (compare, effects, inventory, methods_table, origins, pages, scaling, traps)
+    for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(
@@ -266,7 +267,7 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
 
 def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):
     printed = results.published()
-    apart = ("trap-", "compare-")  # these have their own tables
+    apart = ("trap-", "compare-", "bandit-")  # these have their own tables
     others = (r for r in paper.ROWS.values() if not r.name.startswith(apart))
     pairs = {(r.name, e.name) for r in others for e in r.evaluations}
     beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())

@@ -1,0 +1,157 @@
+"""RL^2 on bandits: the cells of Table 1 of Duan et al. 2016, and the two-armed ones of Wang et al. 2016."""
+
+__all__ = ["CELLS", "PAIRS", "BanditEvaluation", "BanditRow", "is_bandit", "name_of", "rows"]
+
+from dataclasses import dataclass
+from typing import Any
+
+from mamlkit.experiments.rows import Experiment, _check, _check_tests
+
+# Pulls and arms of Duan et al., Table 1, in its order.
+CELLS: tuple[tuple[int, int], ...] = tuple((pulls, arms) for pulls in (10, 100, 500) for arms in (5, 10, 50))
+# Bandits of Wang et al., section 3.1: two arms, of which the first kind is Duan's.
+PAIRS: tuple[str, ...] = ("independent", "dependent", "easy", "medium", "hard")
+PAIR_PULLS = 100
+
+
+@dataclass(frozen=True)
+class BanditEvaluation:
+    """How a trained policy is tested: on fresh bandits, arms drawn as likely as the policy finds them.
+
+    Args:
+        name: key of the results.
+        tasks: bandits.
+    """
+
+    name: str
+    tasks: int
+
+    def __post_init__(self) -> None:
+        _check(self, at_least={"tasks": 1})
+
+    @property
+    def inner_steps(self) -> int:
+        """No gradient step is taken, so the curve has one entry: the total of all pulls."""
+        return 0
+
+    @property
+    def headline_step(self) -> int:
+        """That one."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BanditRow(Experiment):
+    """A recurrent policy that learns to play bandits (see :mod:`mamlkit.rl.rl2`).
+
+    Args:
+        name, title, place, evaluations, quick: see :class:`mamlkit.experiments.rows.Experiment`.
+        meta_batch_size: trials per iteration.
+        iterations: so many times trials are sampled, and the policy updated.
+        kind: a key of ``mamlkit.rl.bandits.KINDS``.
+        arms: of a bandit.
+        pulls: of a trial.
+        units: of the GRU of the policy, and of that of its baseline.
+        discount, decay: gamma, and lambda of the advantages.
+        epochs, minibatches: passes over an iteration's trials, and parts of each.
+        clip: of the ratio of probabilities in PPO's loss.
+        entropy: what the policy's entropy counts at first; it falls to zero with the iterations.
+        outer_lr: Adam's step at first; it falls alike.
+
+    Raises:
+        ValueError: an unknown kind, or a number that no run can have.
+    """
+
+    kind: str
+    arms: int
+    pulls: int
+    units: int
+    discount: float = 0.99
+    decay: float = 0.3
+    epochs: int = 2
+    minibatches: int = 4
+    clip: float = 0.2
+    entropy: float = 0.04
+    outer_lr: float = 0.003
+    evaluations: tuple[BanditEvaluation, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_tests(self)
+        ones = ("meta_batch_size", "pulls", "units", "epochs", "minibatches")
+        zeros = ("iterations", "discount", "decay", "entropy")
+        at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {"arms": 2}
+        _check(self, at_least=at_least, positive=("clip", "outer_lr"), names={"kind": PAIRS})
+        for name in ("discount", "decay"):
+            if getattr(self, name) > 1:
+                raise ValueError(
+                    f"{self.name}: {name}={getattr(self, name)}, but it must lie between 0 and 1"
+                )
+        if self.kind != "independent" and self.arms != 2:
+            raise ValueError(f"{self.name}: arms={self.arms}, but {self.kind!r} bandits have two")
+        if self.minibatches > self.meta_batch_size:
+            raise ValueError(
+                f"{self.name}: minibatches={self.minibatches}, but there are {self.meta_batch_size} trials "
+                "to be split (meta_batch_size)"
+            )
+
+    @property
+    def metric(self) -> str:
+        """What is reported of it: the total reward of a trial."""
+        return "return"
+
+
+def is_bandit(name: str) -> bool:
+    """Whether a row of that name plays bandits."""
+    return name.startswith("bandit-")
+
+
+def name_of(arms: int, pulls: int, kind: str = "independent") -> str:
+    """The name of a row.
+
+    >>> name_of(5, 10), name_of(2, 100, "easy")
+    ('bandit-5-arms-10-pulls-rl2', 'bandit-2-arms-100-pulls-easy-rl2')
+    """
+    return f"bandit-{arms}-arms-{pulls}-pulls-{'' if kind == 'independent' else f'{kind}-'}rl2"
+
+
+def rows() -> list[BanditRow]:
+    """The nine cells of the table, and the five kinds of two arms.
+
+    Deviation: sizes that one core can train in minutes. Duan et al. have 256 units and 250,000 pulls to an
+    iteration, as far as is known; here it is 64 units (48, as Wang et al., for two arms), and 5,000 pulls
+    where a trial has 10, 30,000 where it has 100 (so 300 trials), 50,000 where it has 500 (100 trials), and
+    10,000 for two arms. Wang et al. have an LSTM, actor-critic steps after single episodes
+    of 20,000, and rates drawn at random.
+    """
+    sizes = {10: (500, 2000), 100: (300, 1000), 500: (100, 600)}
+    found = [
+        _row(arms, pulls, "independent", *sizes[pulls], units=64, place="Duan et al. 2016, Table 1")
+        for pulls, arms in CELLS
+    ]
+    where = "Wang et al. 2016, section 3.1"
+    return found + [_row(2, PAIR_PULLS, kind, 100, 1000, units=48, place=where) for kind in PAIRS]
+
+
+def _row(
+    arms: int, pulls: int, kind: str, trials: int, iterations: int, *, units: int, place: str
+) -> BanditRow:
+    words = {"independent": "", "dependent": ", which pay 1 together"}.get(
+        kind, f", which pay 1 together, {kind}"
+    )
+    quick: dict[str, Any] = {"units": 32, "meta_batch_size": 200, "iterations": 40, "outer_lr": 0.003}
+    quick["evaluations"] = (BanditEvaluation("bandits", 1000),)
+    if pulls > 10:
+        quick |= {"pulls": 20, "meta_batch_size": 100}
+    return BanditRow(
+        name=name_of(arms, pulls, kind),
+        title=f"Bandits, {arms} arms{words}, {pulls} pulls: RL²",
+        place=f"not in the paper: {place}",
+        meta_batch_size=trials,
+        iterations=iterations,
+        evaluations=(BanditEvaluation("bandits", 5000),),
+        quick=quick,
+        kind=kind,
+        arms=arms,
+        pulls=pulls,
+        units=units,
+    )

@@ -1,0 +1,161 @@
+"""RL^2 on bandits beside the published table and the classical ways to play, from committed results.
+
+Pages show the functions that return text with the directive ``{from-package} mamlkit.report.bandits:NAME``.
+No torch here.
+"""
+
+__all__ = ["compared", "measured", "pairs", "published", "reached", "references"]
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from mamlkit import places
+from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, name_of
+from mamlkit.report import results
+from mamlkit.report.inventory import state_of
+from mamlkit.report.pages import badge, number, numbered
+from mamlkit.report.verdicts import RETURN_MARGIN, verdict
+
+TEST = "bandits"
+PUBLISHED_TASKS = 1000  # bandits that a published mean is of
+OURS = "RL²"
+STRATEGIES = ("random", "Gittins", "Thompson", "UCB1", "epsilon-greedy", "greedy")
+
+
+def published() -> pd.DataFrame:
+    """Table 1 of Duan et al. 2016: mean total reward of 1,000 bandits.
+
+    Columns: place, pulls, arms, method, value.
+    """
+    return pd.read_csv(places.repository() / "data" / "published_bandits.csv")
+
+
+def measured() -> pd.DataFrame:
+    """The classical ways, played by ``benchmarks/bandit_references.py``; without lines where it was not.
+
+    Columns: kind, arms, pulls, strategy, setting, value and ci95 (total reward), regret and regret_ci95,
+    tasks.
+    """
+    path = places.repository() / "data" / "benchmarks" / "bandits" / "references.csv"
+    columns = [
+        "kind",
+        "arms",
+        "pulls",
+        "strategy",
+        "setting",
+        "value",
+        "ci95",
+        "regret",
+        "regret_ci95",
+        "tasks",
+    ]
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+
+
+def compared() -> pd.DataFrame:
+    """RL^2 in each cell of the published table, beside what was published of it.
+
+    The margin is a tenth of what the published Gittins indices gain over pulling at random. The published
+    mean is of 1,000 bandits, without an interval: its interval is made from the spread of ours. That of the
+    difference holds this one, and the wider of ours over bandits and, where there are several, over seeds.
+
+    Returns:
+        Columns: ``pulls``, ``arms``, ``row``, ``paper``, ``margin``, ``verdict``; and where it was run
+        ``ours``, ``ours_ci95``, ``seeds``, ``difference``, ``difference_ci95``.
+    """
+    printed = published().set_index(["pulls", "arms", "method"]).value
+    lines = []
+    for pulls, arms in CELLS:
+        paper, name = float(printed[pulls, arms, OURS]), name_of(arms, pulls)
+        gain = float(printed[pulls, arms, "Gittins"] - printed[pulls, arms, "random"])
+        line: dict[str, Any] = {"pulls": pulls, "arms": arms, "row": name, "paper": paper}
+        line |= {"margin": RETURN_MARGIN * gain, "verdict": state_of(name)}
+        if ours := results.summary(name, TEST, 0, "return"):
+            theirs = ours.ci95 * math.sqrt(ours.tasks / PUBLISHED_TASKS)
+            ci95, difference = math.hypot(ours.deciding_ci95, theirs), ours.value - paper
+            line |= {"ours": ours.value, "ours_ci95": ours.deciding_ci95, "seeds": len(ours.seeds)}
+            line |= {"difference": difference, "difference_ci95": ci95}
+            if line["verdict"] == "complete":
+                line["verdict"] = verdict(difference, ci95, line["margin"])
+        lines.append(line)
+    columns = [
+        "pulls",
+        "arms",
+        "row",
+        "paper",
+        "margin",
+        "verdict",
+        "ours",
+        "ours_ci95",
+        "seeds",
+        "difference",
+        "difference_ci95",
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def reached() -> str:
+    """RL^2 beside its published numbers, with verdicts, and what was measured of the Gittins indices."""
+    found, lines = measured(), []
+    for at in compared().itertuples():
+        indices = found[(found.pulls == at.pulls) & (found.arms == at.arms) & (found.strategy == "Gittins")]
+        line = {"pulls": str(at.pulls), "arms": str(at.arms), "paper": f"{at.paper:.1f}", "ours": ""}
+        line |= {"difference": "", "seeds": "", "verdict": badge(at.verdict), "Gittins, ours": ""}
+        if not pd.isna(at.ours):
+            line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
+            line["difference"] = number(at.difference, at.difference_ci95, signed=True)
+        for reference in indices.itertuples():
+            line["Gittins, ours"] = number(reference.value, reference.ci95)
+        if at.verdict == "not run":
+            line["name"] = f"`{at.row}`"
+        lines.append(line)
+    caption = (
+        "RL² on bandits: total reward of a trial, published (Duan et al. 2016, Table 1) and ours, ± 95 % "
+        "over bandits or over seeds, whichever is wider; beside it Gittins indices on the same bandits."
+    )
+    right = ["pulls", "arms", "paper", "ours", "difference", "seeds", "Gittins, ours"]
+    return numbered(lines, caption, "tab-bandits", right)
+
+
+def references() -> str:
+    """The classical ways to play as published, and played again."""
+    printed = published().set_index(["pulls", "arms", "method"]).value
+    found = measured().set_index(["pulls", "arms", "kind", "strategy"])
+    lines = []
+    for pulls, arms in CELLS:
+        line = {"pulls": str(pulls), "arms": str(arms)}
+        for strategy in STRATEGIES:
+            line[strategy] = f"{printed[pulls, arms, strategy]:.1f}"
+            if (pulls, arms, "independent", strategy) in found.index:
+                ours = found.loc[(pulls, arms, "independent", strategy)]
+                line[strategy] += f" / {number(ours.value, ours.ci95)}"
+        lines.append(line)
+    caption = (
+        "Classical ways to play bandits: total reward, published / played again here (± 95 % over bandits). "
+        "Widths of UCB1, shares of epsilon-greedy and discounts of the Gittins indices are the best of a "
+        "few, chosen on other bandits. Optimistic Thompson sampling was not built."
+    )
+    return numbered(lines, caption, "tab-bandit-references", ["pulls", "arms", *STRATEGIES])
+
+
+def pairs() -> str:
+    """Two arms: regret of RL^2, of the classical ways, and of the best possible play."""
+    found, lines = measured(), []
+    for kind in PAIRS:
+        name = name_of(2, PAIR_PULLS, kind)
+        line = {"arms": kind, OURS: "", "state": badge(state_of(name))}
+        if ours := results.summary(name, TEST, 0, "regret"):
+            line[OURS] = number(ours.value, ours.deciding_ci95)
+        part = found[(found.kind == kind) & (found.arms == 2)]
+        for at in part.itertuples():
+            line[at.strategy] = number(at.regret, at.regret_ci95)
+        if state_of(name) == "not run":
+            line["name"] = f"`{name}`"
+        lines.append(line)
+    caption = (
+        f"Two arms, {PAIR_PULLS} pulls (Wang et al. 2016 have figures of these): expected regret against the "
+        "better arm, ± 95 % over bandits or over seeds. No play has less on average than the best possible."
+    )
+    return numbered(lines, caption, "tab-bandit-pairs", [OURS, *STRATEGIES, "best possible"])

@@ -399,7 +399,11 @@ def test_what_a_page_names_exists(page):
 def test_examples_on_a_page_are_python(page):
     for code in re.findall(r"^```python\n(.*?)^```", BOOK[page], re.M | re.S):
         ast.parse(
-            code if "def " in code else f"_ = {{{code}}}" if ":" in code.split("(")[0] else f"_ = [{code}]"
+            code
+            if "def " in code or "import " in code
+            else f"_ = {{{code}}}"
+            if ":" in code.split("(")[0]
+            else f"_ = [{code}]"
         )
 
 

@@ -119,7 +119,9 @@ notebook.source(
 # **Siamese networks** {cite:p}`koch2015siamese` learn whether two images are of one class, from pairs:
 
 # %%
-notebook.source(methods.SiameseNetworks.loss, methods.SiameseNetworks.compare)
+notebook.source(
+    methods.SiameseNetworks.loss_of_features, methods.SiameseNetworks.compare
+)
 
 # %% [markdown]
 # ## A live run

@@ -65,10 +65,8 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
         way = head.gradient if method.adapts and head.is_for(method.learner) else _gradient
         work = functools.partial(way, method, kernels, weights)
         parts = _parts(tasks, _chunk(plan, weights, tasks), ranks.count)
-        sums, losses = zip(*ranks.each(functools.partial(_map, work), parts, weights))
-        count = len(tasks.query[1])
-        mean = {name: torch.stack([part[name] for part in sums]).sum(0) / count for name in weights}
-        return passes.from_matrices(plan, mean, params), torch.cat(losses)
+        mean, losses = _mean(ranks.each(functools.partial(_map, work), parts, weights))
+        return passes.from_matrices(plan, mean, params), losses
 
 
 def predictions(method: Method, params: Params, tasks: Task) -> Tensor:

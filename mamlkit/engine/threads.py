@@ -71,9 +71,7 @@ def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
     Raises:
         ValueError: PyTorch's number of threads is above :data:`MOST`, or more than the system can start.
     """
-    with _shared.lock:
-        threads = _number()
-        pool = _pool(threads) if threads > 1 and len(parts) > 1 else None
+    pool = _pool_for(parts)
     return list(pool.map(work, parts)) if pool else [work(part) for part in parts]
 
 
@@ -84,9 +82,7 @@ def spread(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
     Raises:
         ValueError: as for :func:`each`.
     """
-    with _shared.lock:
-        threads = _number()
-        pool = _pool(threads) if threads > 1 and len(parts) > 1 else None
+    pool = _pool_for(parts)
     others = [pool.submit(work, part) for part in parts[1:]] if pool else []
     try:
         for part in parts[: len(parts) - len(others)]:
@@ -95,6 +91,13 @@ def spread(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
         wait(others)  # they write where the caller reads
     for other in others:
         other.result()
+
+
+def _pool_for(parts: Sequence[Any]) -> ThreadPoolExecutor | None:
+    """Threads for the parts; None where one is enough."""
+    with _shared.lock:
+        threads = _number()
+        return _pool(threads) if threads > 1 and len(parts) > 1 else None
 
 
 @contextmanager

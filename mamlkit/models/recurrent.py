@@ -27,10 +27,14 @@ def init_lstm(name: str, inputs: int, units: int, generator: Generator) -> Param
     Returns:
         ``name_inputs [4 units, inputs]``, ``name_state [4 units, units]``, ``name_bias [4 units]``.
     """
+    return _init_gates(name, inputs, units, 4, generator)
+
+
+def _init_gates(name: str, inputs: int, units: int, gates: int, generator: Generator) -> Params:
     return {
-        f"{name}_inputs": xavier_uniform((4 * units, inputs), generator),
-        f"{name}_state": xavier_uniform((4 * units, units), generator),
-        f"{name}_bias": torch.zeros(4 * units),
+        f"{name}_inputs": xavier_uniform((gates * units, inputs), generator),
+        f"{name}_state": xavier_uniform((gates * units, units), generator),
+        f"{name}_bias": torch.zeros(gates * units),
     }
 
 
@@ -71,11 +75,7 @@ def init_gru(name: str, inputs: int, units: int, generator: Generator) -> Params
     Returns:
         ``name_inputs [3 units, inputs]``, ``name_state [3 units, units]``, ``name_bias [3 units]``.
     """
-    return {
-        f"{name}_inputs": xavier_uniform((3 * units, inputs), generator),
-        f"{name}_state": xavier_uniform((3 * units, units), generator),
-        f"{name}_bias": torch.zeros(3 * units),
-    }
+    return _init_gates(name, inputs, units, 3, generator)
 
 
 def gru(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tensor:

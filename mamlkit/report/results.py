@@ -30,7 +30,7 @@ from scipy import special  # scipy.stats takes a second to import
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
-from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, Z95, left_out
+from mamlkit.measures import STEPS_KEPT, Z95, left_out, seeds_kept
 from mamlkit.report.verdicts import margin, paper_curves, verdict
 
 # of a result
@@ -182,7 +182,7 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     curves = [result["evaluations"][evaluation][metric] for result in found]
     means = [curve["mean"][step] for curve in curves]
     seeds = tuple(result["seed"] for result in found)
-    kept = [seed for seed in seeds if seed < SEEDS_KEPT]
+    kept = [seed for seed in seeds if seed < seeds_kept(name)]
     if kept:
         ci95, median = _over_tasks(name, kept, evaluation, metric, step)
     else:  # an upper bound, which is sharp for a single seed

@@ -24,7 +24,7 @@ from mamlkit.experiments.bandits import is_bandit
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.experiments.traps import is_trap
-from mamlkit.measures import SEEDS_KEPT, STEPS_KEPT, statistics
+from mamlkit.measures import STEPS_KEPT, seeds_kept, statistics
 from mamlkit.runs import logs
 from mamlkit.runs.provenance import provenance
 from mamlkit.runs.records import earlier_origins, iterations_done, refuse_another
@@ -235,7 +235,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
 
     Parameters are copied where :func:`has_parameters` says so, errors task by task of the first
-    :data:`mamlkit.measures.SEEDS_KEPT` seeds. The state of a finished run is removed from
+    :func:`mamlkit.measures.seeds_kept`. The state of a finished run is removed from
     ``data/partial``. Returns the files written.
 
     Raises:
@@ -268,7 +268,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if (folder / "metrics.csv").exists():
         files.write_text(log, logs.thinned(folder / "metrics.csv"))
         written.append(log)
-    wanted = has_parameters(name, result["seed"]), result["seed"] < SEEDS_KEPT, True
+    wanted = has_parameters(name, result["seed"]), result["seed"] < seeds_kept(name), True
     # the result last, as in the run
     written += [
         files.copy(folder / source, target) for source, target, want in zip(RESULT, parts, wanted) if want

@@ -81,12 +81,12 @@ def test_one_seed_by_hand(repository):
 
 def test_two_seeds_by_hand(repository):
     one = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
-    other = 1.0 - one  # the tasks' means over the seeds are all the same: no uncertainty over tasks is left
+    other = 1.0 - one
     commit(repository, "sinusoid-maml", seed=0, errors=one)
-    commit(repository, "sinusoid-maml", seed=1, errors=other)
+    commit(repository, "sinusoid-maml", seed=1, errors=other)  # its tasks are not kept
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
     assert ours.value == pytest.approx(0.5, abs=1e-5)
-    assert ours.ci95 == pytest.approx(0, abs=1e-4)
+    assert ours.ci95 == pytest.approx(1.96 * one[:, 0].std() / 20, rel=1e-3)
     assert ours.seed_sd == pytest.approx(abs(0.7 - 0.3) / math.sqrt(2), abs=1e-5)
     assert ours.seeds == (0, 1)
     # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi); the paper prints no
@@ -95,15 +95,25 @@ def test_two_seeds_by_hand(repository):
     assert line().difference_ci95 == pytest.approx(ours.seed_ci95) and line().verdict == "inconclusive"
 
 
-def test_seeds_beyond_the_third_count_though_their_tasks_are_not_kept(repository):
+def test_the_interval_over_tasks_is_that_of_their_means_over_seeds(repository):
+    one = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
+    commit(repository, "omniglot-5way-1shot", seed=0, errors=one)
+    commit(repository, "omniglot-5way-1shot", seed=1, errors=1.0 - one)  # so the means are all the same
+    test = paper.get("omniglot-5way-1shot").evaluations[0].name
+    ours = results.summary("omniglot-5way-1shot", test, 3, "accuracy")
+    assert ours.value == pytest.approx(0.5, abs=1e-5) and ours.ci95 == pytest.approx(0, abs=1e-4)
+
+
+def test_seeds_count_though_their_tasks_are_not_kept(repository):
     errors = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
     by_hand = 1.96 * errors[:, 0].std() / 20
-    commit(repository, "sinusoid-maml", seed=measures.SEEDS_KEPT, errors=errors)
+    further = measures.seeds_kept("sinusoid-maml")
+    commit(repository, "sinusoid-maml", seed=further, errors=errors)
     alone = results.summary("sinusoid-maml", "K=5", 10, "mse")
     assert alone.ci95 == pytest.approx(by_hand, rel=2e-3) and math.isnan(alone.median)
     commit(repository, "sinusoid-maml", seed=0, errors=errors + 0.2)
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
-    assert ours.value == pytest.approx(0.4) and ours.seeds == (0, measures.SEEDS_KEPT)
+    assert ours.value == pytest.approx(0.4) and ours.seeds == (0, further)
     assert ours.ci95 == pytest.approx(by_hand, rel=2e-3) and ours.median == pytest.approx(0.5, abs=1e-3)
     assert ours.seed_sd == pytest.approx(0.2 / math.sqrt(2))
 
@@ -130,14 +140,12 @@ def test_diverged_tasks_are_left_out_and_counted(repository):
 
 
 def test_seeds_of_unlike_numbers_of_tasks_are_named(repository):
+    test = paper.get("omniglot-5way-1shot").evaluations[0].name
     for seed, tasks in ((0, 400), (1, 20)):
-        commit(repository, "sinusoid-maml", seed=seed, tasks=tasks)
-    with pytest.raises(
-        ValueError,
-        match=r"sinusoid-maml: the committed mses of test K=5 are \[400, 5\] of seed 0, \[20, 5\] of seed "
-        r"1",
-    ):
-        results.summary("sinusoid-maml", "K=5", 1, "mse")
+        commit(repository, "omniglot-5way-1shot", seed=seed, tasks=tasks)
+    said = rf"omniglot-5way-1shot: .* of test {test} are \[400, \d\] of seed 0, \[20, \d\] of seed 1"
+    with pytest.raises(ValueError, match=said):
+        results.summary("omniglot-5way-1shot", test, 1, "accuracy")
 
 
 def test_an_unfinished_run_is_partial_whatever_its_number(repository):
@@ -286,8 +294,8 @@ def test_committed_result_says_where_it_comes_from(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=ids)
 def test_committed_means_are_those_of_the_committed_tasks(path):
     result = json.loads(path.read_text())
-    assert path.with_suffix(".tasks.npz").exists() == (result["seed"] < measures.SEEDS_KEPT)
-    if result["seed"] >= measures.SEEDS_KEPT:
+    assert path.with_suffix(".tasks.npz").exists() == (result["seed"] < measures.seeds_kept(result["name"]))
+    if result["seed"] >= measures.seeds_kept(result["name"]):
         return
     evaluations = {e.name: e for e in paper.get(result["name"]).evaluations}
     for name, evaluation in result["evaluations"].items():

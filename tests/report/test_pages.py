@@ -19,6 +19,7 @@ from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import (
     bandits,
+    chains,
     compare,
     effects,
     forest,
@@ -40,10 +41,10 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
-HELPERS |= {"ABOUT", "About", "pattern"}
+HELPERS |= {"ABOUT", "About", "pattern", "episodes", "median_interval"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
+    for m in (bandits, chains, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(

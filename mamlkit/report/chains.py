@@ -76,8 +76,8 @@ def solved() -> str:
         lines.append(line)
     caption = (
         "Episodes until a chain of N states is solved: median over networks (95 % interval by ranks), and "
-        f"how many networks had failed after {chains.FAILED:,} episodes. Plappert et al. 2018 have a figure of "
-        "this and no numbers."
+        f"how many networks had failed after {chains.FAILED:,} episodes. Plappert et al. 2018 have a figure "
+        "of this and no numbers."
     )
     return numbered(lines, caption, "tab-chains", [chains.label(n) for n in chains.LENGTHS])
 

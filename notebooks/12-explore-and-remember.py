@@ -29,11 +29,14 @@ import numpy as np
 import torch
 
 from mamlkit import measures
+from mamlkit.experiments import chains as ways
 from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, name_of
 from mamlkit.report import bandits as tables
+from mamlkit.report import chains as chain_tables
 from mamlkit.report import notebook, plots
-from mamlkit.rl import bandit_values, bandits, rl2
+from mamlkit.rl import bandit_values, bandits, chain, parameter_noise, rl2
+from mamlkit.rl.side_by_side import Networks
 from mamlkit.runs import bandits as runs
 from mamlkit.runs import devices, seeds, train
 
@@ -197,7 +200,97 @@ notebook.markdown(tables.reached().replace("tab-bandits", "tab-chapter-bandits")
 # - **Sizes.** 64 units where they have 256, and far fewer pulls to an update.
 # - **Entropy** of the policy is rewarded, less and less; Adam's step falls to zero.
 # - **Two arms** {cite:p}`wang2016learning`: the same RL² where they have an LSTM, actor-critic steps and the best five of a hundred settings.
+
+# %% [markdown]
+# ## Noise on the parameters
 #
+# RL² must meet many tasks before it can explore. With a single task there is an older way: disturb what the policy would do, and see what comes of
+# it. Most methods disturb each *action* by itself. {cite:t}`plappert2018parameter` disturb the *parameters*, once per episode:
+#
+# $$\tilde\theta = \theta + \sigma\varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
+#
+# For a whole episode this is another policy, which does the same in the same state. A chain of $N$ states {cite:p}`osband2016deep` shows what that is worth. An
+# episode begins in the second state and has $N + 9$ steps to the left or to the right. To go left in the first state pays 0.001, to go right in the last
+# one pays 1. So the first reward that one meets leads the wrong way, and who chooses each step by chance comes to the end of 40 states about once in
+# $2^{38}$ episodes.
+#
+# Here is an untrained network with noise. It sees 1 for each state up to the present one and 0 for the others.
+
+# %%
+LENGTH, MANY = 40, 500
+networks = Networks((LENGTH, 16, 16, 2))
+theta = networks.init([seeds.generator(0, "chain")]).expand(MANY, -1)
+noisy, draw = parameter_noise.noisy(networks), seeds.generator(0, "noise")
+
+
+def disturbed():
+    noise = torch.randn(theta.shape, generator=draw)
+    return parameter_noise.perturbed(theta, noise, torch.full((MANY,), 0.5), noisy)
+
+
+def farthest(way):
+    state = best = torch.full((MANY,), chain.START)
+    for time in range(chain.steps(LENGTH)):
+        if way == "each step" or time == 0:
+            acting = disturbed()
+        seen = chain.observations(LENGTH)[state][:, None]
+        action = networks.outputs(acting, seen)[:, 0].argmax(-1)
+        if way == "random actions":
+            action = torch.randint(2, (MANY,), generator=draw)
+        state = chain.move(state, action, LENGTH)[0]
+        best = torch.maximum(best, state)
+    return best + 1
+
+
+# %%
+NOISES = ("random actions", "each step", "once per episode")
+reached = {way: farthest(way) for way in NOISES}
+ends = {way: float((far == LENGTH).float().mean()) for way, far in reached.items()}
+text = "noise once per episode: this share comes to the end"
+notebook.check(text, ends["once per episode"], ">", 0.1)
+notebook.check("random actions do not", ends["random actions"], "<", 0.001)
+notebook.check("nor does new noise at each step", ends["each step"], "<", 0.001)
+
+# %% [markdown]
+# The same noise, drawn anew at each step, is worth no more than random actions. What counts is that a policy keeps to what it does.
+#
+# How large should $\sigma$ be? As $\theta$ is trained, the same $\sigma$ means more or less in actions. So it is adapted to a distance $\delta$ between the
+# policies with and without noise: for discrete actions their KL divergence, and $\delta$ what epsilon-greedy play would have,
+# $-\log(1 - \epsilon + \epsilon/|\mathcal A|)$. And hidden layers are normalised, so that noise in one does not blow up the next; the parameters of the
+# normalisation itself have no noise.
+
+# %%
+notebook.source(parameter_noise.perturbed, parameter_noise.rescaled)
+
+# %% [markdown]
+# Trained are small Q-networks {cite:p}`mnih2015human` with two hidden layers of 16. As in the paper, beside Q there is a policy head that learns to name the best
+# action of Q; it acts, and it has the noise. After each episode there is one without noise. A chain is solved after 100 optimal ones in a row, and who has
+# not solved it after 2,000 episodes has failed.
+
+# %% mystnb={"markdown_format": "myst"}
+notebook.markdown(chain_tables.solved().replace("tab-chains", "tab-chapter-chains"))
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Episodes to solve a chain of N states, median of ten networks, where that was run; 2,000 is failed. The two axes are those of Figure 4 of Plappert et al.", "name": "fig-chains"}, "image": {"alt": "The median number of episodes against the number of states, a line for each way to explore that was run."}}
+found = chain_tables.episodes()
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+for (way, (words, _)), colour in zip(ways.WAYS.items(), plots.COLOURS.values()):
+    part = found[found.way == way]
+    if len(part):
+        medians = part.groupby("length").episodes.median()
+        ax.plot(medians.index, medians, ".-", color=colour, label=words)
+ax.set(xlabel="states N", ylabel="episodes", ylim=(0, 1.05 * ways.FAILED))
+if len(found):
+    ax.legend(fontsize=7)
+plt.show()
+
+# %% [markdown]
+# A warning that the authors give themselves: to go always right is a policy that noise on weights finds easily. What is shown here is that exploring
+# can be consistent, not that it can be clever: the noise knows nothing of what was seen.
+#
+# Where our runs differ from theirs: a figure of theirs has no numbers to compare with, and their settings are known to us at second hand (`mamlkit.experiments.chains` lists
+# them); the policy head is a network of its own; the small and the large reward are paid for staying in the first and the last state.
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mamlkit import measures
 from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditRow
+from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.report import results
@@ -41,10 +42,13 @@ def standard_errors(
         The distance after each of the steps.
 
     Raises:
-        ValueError: the row has no such evaluation, or the evaluation none of the steps.
+        ValueError: the row has no such evaluation, or the evaluation none of the steps; or training was the
+            test, so that there is nothing to test anew.
         FileNotFoundError: there is no committed result.
     """
     row = paper.get(name)
+    if isinstance(row, ChainRow):
+        raise ValueError(f"{name} is told how long it trained, so there is no new test; train it again")
     names = [test.name for test in row.evaluations]
     if evaluation not in (None, *names):
         raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, names))}")

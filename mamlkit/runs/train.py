@@ -18,9 +18,10 @@ from torch.optim import Optimizer
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.bandits import BanditRow
+from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, bandits, checkpoints, records, supervised
+from mamlkit.runs import averages, bandits, chains, checkpoints, records, supervised
 from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
@@ -91,7 +92,7 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if recorded and (isinstance(row, PolicyRow | BanditRow) or ranks.count > 1):
+    if recorded and (isinstance(row, PolicyRow | BanditRow | ChainRow) or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
             "policy, or one of several processes; leave recorded out"
@@ -112,6 +113,13 @@ def begin(
                 "it without torchrun"
             )
         return bandits.BanditTraining(row, seed, device)
+    if isinstance(row, ChainRow):
+        if ranks.count > 1:
+            raise ValueError(
+                f"{row.name} trains networks on chains, which are not dealt to {ranks.count} processes; run "
+                "it without torchrun"
+            )
+        return chains.ChainTraining(row, seed, device)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
     if recorded:
@@ -274,7 +282,8 @@ def evaluate_row(
     """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
 
     Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate`,
-    :func:`mamlkit.runs.policies.evaluate` and :func:`mamlkit.runs.bandits.evaluate`.
+    :func:`mamlkit.runs.policies.evaluate`, :func:`mamlkit.runs.bandits.evaluate` and
+    :func:`mamlkit.runs.chains.evaluate`.
     """
     if isinstance(row, PolicyRow):
         from mamlkit.runs import policies
@@ -288,6 +297,8 @@ def evaluate_row(
             test.name: bandits.evaluate(row, params, test, seed=seed, device=device)
             for test in row.evaluations
         }
+    if isinstance(row, ChainRow):
+        return {test.name: chains.evaluate(row, params, test) for test in row.evaluations}
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be tested")
     return {

@@ -19,6 +19,7 @@ from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import (
     bandits,
+    chains,
     compare,
     effects,
     forest,
@@ -40,10 +41,10 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
-HELPERS |= {"ABOUT", "About", "pattern"}
+HELPERS |= {"ABOUT", "About", "pattern", "episodes", "median_interval"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
+    for m in (bandits, chains, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(
@@ -267,7 +268,7 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
 
 def test_what_goes_beyond_the_paper_is_what_the_paper_has_not(repository):
     printed = results.published()
-    apart = ("trap-", "compare-", "bandit-")  # these have their own tables
+    apart = ("trap-", "compare-", "bandit-", "chain-")  # these have their own tables
     others = (r for r in paper.ROWS.values() if not r.name.startswith(apart))
     pairs = {(r.name, e.name) for r in others for e in r.evaluations}
     beyond = cells(inventory.beyond_rows()) + cells(inventory.beyond_evaluations())

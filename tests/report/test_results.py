@@ -14,9 +14,10 @@ from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.bandits import BanditRow
+from mamlkit.experiments.chains import ChainRow
 from mamlkit.report import inventory, pages, results, verdicts
 from mamlkit.rl import rl2
-from mamlkit.runs import bandits, checkpoints, folders, logs, seeds, supervised, train
+from mamlkit.runs import bandits, chains, checkpoints, folders, logs, seeds, supervised, train
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -268,6 +269,8 @@ def untrained(name):
     row = paper.get(name)
     if isinstance(row, BanditRow):
         return rl2.policy_of(rl2.init(row.arms, row.units, seeds.generator(0, "init")))
+    if isinstance(row, ChainRow):
+        return train.begin(row).result()
     made = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.method(row)
     return made.init(seeds.generator(0, "init"))
 
@@ -332,7 +335,8 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     done = result["iterations_done"]
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
-    often = bandits.LOG_EVERY if isinstance(paper.get(result["name"]), BanditRow) else supervised.LOG_EVERY
+    kind = {BanditRow: bandits, ChainRow: chains}.get(type(paper.get(result["name"])), supervised)
+    often = kind.LOG_EVERY
     every = math.ceil(done / logs.ROWS_KEPT) if policies else often
     assert done == 0 or log.iloc[-1] == done - done % every
 
@@ -342,7 +346,7 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         run = json.loads(path.read_text())
         assert run["settings"] == paper.get(path.parts[-3]).settings
         found = [r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2]]
-        several = isinstance(paper.get(path.parts[-3]), AverageRow | BanditRow)
+        several = isinstance(paper.get(path.parts[-3]), AverageRow | BanditRow | ChainRow)
         params = train.begin(paper.get(path.parts[-3])).params if several else untrained(path.parts[-3])
         adam = (
             torch.optim.Adam(params.values())

@@ -1,0 +1,206 @@
+"""Networks on chains: reproducible whatever the threads, resumed exactly, each for itself; chains solved."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mamlkit.engine.ranks import Ranks
+from mamlkit.experiments import paper
+from mamlkit.experiments.chains import WAYS, ChainEvaluation, ChainRow, name_of
+from mamlkit.runs import chains, folders, queue, rederive, train
+
+ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
+TEST = ChainEvaluation("N=3", 3, 2)
+SMALL = {"lengths": (3, 4), "meta_batch_size": 2, "iterations": 14, "batch": 4, "lag": 7, "quick": {}}
+ROW = dataclasses.replace(
+    paper.get(name_of("parameter-noise")), name="small-chains", evaluations=(TEST,), in_a_row=30, **SMALL
+)
+
+SOLVING = {"lengths": (4,), "meta_batch_size": 3, "iterations": 300, "in_a_row": 20, "evaluations": ()}
+SOLVING |= {"batch": 16, "falling": 30, "lag": 50}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def trained(row, episodes, seed=0):
+    """All that a training holds after so many episodes."""
+    training = chains.ChainTraining(row, seed, "cpu")
+    for number in range(episodes):
+        training.step(number)
+    return {name: value.detach().clone() for name, value in training.params.items()}
+
+
+def test_a_row_for_each_way_with_the_same_settings():
+    assert [row.name for row in ROWS] == [name_of(way) for way in WAYS]
+    first = ROWS[0].settings
+    for row, (_, changes) in zip(ROWS, WAYS.values(), strict=True):
+        assert {key for key in first if first[key] != row.settings[key]} == changes.keys()
+        assert {test.length for test in row.evaluations} == set(row.lengths)
+    assert ROWS[0].epsilon(0) == 1 and ROWS[0].epsilon(50) == pytest.approx(0.55)
+    assert ROWS[0].epsilon(100) == ROWS[0].epsilon(5000) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_can_be_trained_and_tested(row):
+    few = {"lengths": (3,), "meta_batch_size": 2, "iterations": 7, "batch": 4, "quick": {}}
+    small = dataclasses.replace(row, evaluations=(TEST,), **few)
+    found = train.evaluate_row(small, train.fit(small).params)["N=3"]["episodes"]
+    assert found.shape == (2, 1) and (found == 7).all()  # too few to have solved it
+    assert row.at("quick").iterations < row.iterations
+
+
+@pytest.mark.parametrize("until", [3, 10])
+def test_a_run_that_is_cut_goes_on_exactly(until, tmp_path, monkeypatch):
+    monkeypatch.setattr(chains.ChainTraining, "every", 4)
+    whole = train.fit(ROW)
+    with folders.open_run(ROW, 0, "cpu", base=tmp_path) as folder:
+        train.fit(ROW, folder=folder, until=until)
+        rest = train.fit(ROW, folder=folder)
+    assert same(whole.params, rest.params) and rest.iteration == 14
+    columns = [column for column in whole.log if column != "seconds"]
+    assert whole.log[columns].equals(rest.log[columns]) and list(whole.log.iteration) == [4, 8, 12, 14]
+    sigma = whole.log["sigma 4"].to_numpy()
+    assert (sigma[2:] != sigma[1]).all()  # so what was compared is not idle
+
+
+def test_the_number_of_threads_changes_nothing_but_the_seed_does():
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            found.append(trained(ROW, 8))
+    finally:
+        torch.set_num_threads(threads)
+    assert same(*found) and not same(found[0], trained(ROW, 8, seed=1))
+
+
+def test_a_network_alone_does_what_it_does_among_others():
+    """To rounding; the first member of more has the same random numbers, whatever the other chains are."""
+    alone = trained(dataclasses.replace(ROW, lengths=(4,), meta_batch_size=1, evaluations=()), 8)
+    among = trained(dataclasses.replace(ROW, meta_batch_size=5, evaluations=()), 8)
+    for name, value in alone.items():
+        if not name.endswith("step"):
+            torch.testing.assert_close(among[name][:1], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_noise_of_an_episode_is_drawn_once(monkeypatch):
+    training = chains.ChainTraining(dataclasses.replace(ROW, factor=1.0), 0, "cpu")
+    one, acted = training.chains[1], []
+    plain = one.networks.outputs
+
+    class Watched(type(one.networks)):
+        def outputs(self, theta, x):
+            if x.shape[1] == 1:
+                acted.append(theta.detach().clone())
+            return plain(theta, x)
+
+    one.networks = Watched(*one.networks)
+    for number in range(8):
+        one.episode(number)
+    episodes = torch.stack(acted).view(8, one.time, *acted[0].shape)
+    assert (episodes == episodes[:, :1]).all()
+    assert all(not torch.equal(a, b) for a, b in zip(episodes[:, 0], episodes[1:, 0]))
+
+
+def test_actions_are_random_as_often_as_epsilon_says():
+    """3,900 actions of which a half would be the greedy one anyway: five standard errors."""
+    row = dataclasses.replace(
+        paper.get(name_of("epsilon-greedy")),
+        evaluations=(),
+        **SMALL | {"lengths": (30,), "meta_batch_size": 10, "iterations": 10},
+        epsilons=(0.4, 0.4),
+        idle=10,
+    )
+    training = chains.ChainTraining(row, 0, "cpu")
+    one = training.chains[0]
+    with torch.no_grad():
+        best = one.networks.outputs(one.q, one.table.expand(10, -1, -1)).argmax(-1)
+    for number in range(10):
+        training.step(number)
+    wanted = best.gather(1, one.states.long())
+    other = float((wanted != one.actions).float().mean())
+    assert abs(other - 0.2) < 5 * (0.2 * 0.8 / one.actions.numel()) ** 0.5
+
+
+def test_memory_gives_back_what_was_done():
+    training = chains.ChainTraining(dataclasses.replace(ROW, memory=20), 0, "cpu")
+    one = training.chains[1]
+    for number in range(4):
+        one.episode(number)
+    count = 4 * one.time  # 52 steps, of which the last 20 are remembered
+    everything = (torch.arange(20) / 20 + 1e-4).expand(2, -1)
+    batch = one._remembered(everything, count)
+    assert torch.equal(batch.actions, one.actions[:, count - 20 : count].long())
+    assert torch.equal(batch.seen, one.table[one.states[:, count - 20 : count].long()])
+    ended = [(count - 20 + i) % one.time == one.time - 1 for i in range(20)]
+    assert batch.ended[0].tolist() == ended and sum(ended) == 2
+    goes_on = ~batch.ended[:, :-1]
+    assert (batch.after[:, :-1] == batch.seen[:, 1:])[goes_on].all()
+
+
+def test_a_chain_is_solved_by_optimal_episodes_in_a_row():
+    training = chains.ChainTraining(dataclasses.replace(ROW, exploration="none", in_a_row=3), 0, "cpu")
+    one = training.chains[0]
+    with torch.no_grad():  # a policy that always goes right, and one that never does
+        for name, part in one.networks.split(one.policy).items():
+            if name == "weight2":
+                part.zero_()
+            if name == "bias2":
+                part.copy_(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+    for number in range(5):
+        assert one._played_without_noise(number) == 0.5
+    assert one.episodes.tolist() == [3, 0] and one.optimal.tolist() == [5, 0] and not one.done
+    found = chains.evaluate(ROW, training.result(), TEST)["episodes"]
+    assert found.tolist() == [[3.0], [14.0]]
+
+
+def test_noise_solves_a_short_chain():
+    """One of three networks at least, within 300 episodes; of 30 that were looked at, 28 did."""
+    row = dataclasses.replace(ROW, **SOLVING)
+    training = chains.ChainTraining(row, 0, "cpu")
+    for number in range(300):
+        training.step(number)
+        if training.chains[0].episodes.any():
+            break
+    assert training.chains[0].episodes.any()
+
+
+def test_a_run_is_written_and_read(tmp_path, repository, monkeypatch):
+    row = dataclasses.replace(ROW, name=name_of("greedy"))
+    monkeypatch.setitem(paper.ROWS, row.name, row)
+    with folders.open_run(row, 0, "cpu", base=tmp_path) as folder:
+        found = queue.evaluate_run(row, folder, train.fit(row, folder=folder))["N=3"]["episodes"]
+        folders.keep(folder)
+    from mamlkit.report import results
+
+    assert np.array_equal(results.per_task_errors(row.name, 0, "N=3", "episodes"), found)
+    with pytest.raises(ValueError, match="there is no new test"):
+        rederive.standard_errors(row.name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"exploration": "noise"}, "exploration='noise', but it must be one of"),
+        ({"lengths": (2, 5)}, r"lengths=\(2, 5\), but it must be at least 3"),
+        ({"lengths": (5, 5)}, r"lengths=\(5, 5\), but they must differ"),
+        ({"epsilons": (1.0, 1.5)}, "epsilons=.*, but it must lie between 0 and 1"),
+        ({"lengths": (4,)}, "N=3 is of 2 networks on 3 states, but there are 2"),
+        ({"sigma": 0.0}, "sigma=0.0, but it must be positive"),
+        ({"batch": 0}, "batch=0"),
+    ],
+)
+def test_settings_that_no_run_can_have_are_refused(changes, said):
+    with pytest.raises(ValueError, match=f"small-chains: {said}"):
+        dataclasses.replace(ROW, **changes)
+
+
+def test_it_is_neither_recorded_nor_dealt_to_processes():
+    with pytest.raises(ValueError, match="leave recorded out"):
+        train.begin(ROW, recorded=True)
+    with pytest.raises(ValueError, match="without torchrun"):
+        train.begin(ROW, ranks=Ranks(0, 2))

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import made_clone
 from conftest import relative_error, small_problem
 from mamlkit import maml, methods, places, tasks
 from mamlkit.engine import meta_batch
@@ -67,7 +67,7 @@ def test_the_page_says_its_types_as_make_check_wants_them():
 
 
 def test_what_the_page_adds_trains_and_is_tested_at_the_quick_scale(tmp_path):
-    shutil.copytree(ROOT / "mamlkit", tmp_path / "mamlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    made_clone.whole_package(tmp_path)
     write(tmp_path / "mamlkit")
     code = f"""
 from mamlkit.__main__ import main

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import made_clone
 from made_results import commit
 from mamlkit import __main__, files, measures, places, tasks
 from mamlkit.experiments import paper
@@ -463,11 +464,7 @@ def test_an_interrupted_run_says_so_and_has_the_status_of_its_signal(
 
 
 def test_without_its_repository_the_package_trains_or_refuses_before_it_does(tmp_path):
-    shutil.copytree(
-        places.repository() / "mamlkit",
-        tmp_path / "site" / "mamlkit",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    made_clone.whole_package(tmp_path / "site")
     (tmp_path / "site" / "pyproject.toml").touch()  # of somebody else
     code = """
 import dataclasses

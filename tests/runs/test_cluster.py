@@ -129,9 +129,13 @@ def test_ctrl_c_keeps_the_states_and_what_fails_stops_nothing_else(place, machin
     monkeypatch.setattr(paper, "QUEUE", (SECOND.name, FIRST.name))
     task = machines.task
 
+    begun = threading.Event()
+
     def interrupted(row, *run):
         if row.name == FIRST.name:
+            assert begun.wait(60)  # else the other would stop before it fails
             os.kill(os.getpid(), signal.SIGINT)
+        begun.set()
         return task(row, *run)
 
     machines.task = interrupted
@@ -139,6 +143,7 @@ def test_ctrl_c_keeps_the_states_and_what_fails_stops_nothing_else(place, machin
     for seconds, done in ((0.0, 1), (60.0, 20)):  # a slice of one iteration, and one up to the first test
         monkeypatch.setattr(cluster, "SLICE_SECONDS", seconds)
         said = []
+        begun.clear()
         with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
             work(place, machines, said)
         assert folders.iterations_done(partial) == done

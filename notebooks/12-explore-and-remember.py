@@ -33,9 +33,10 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, name_of
 from mamlkit.report import bandits as tables
 from mamlkit.report import notebook, plots
-from mamlkit.rl import bandit_values, bandits, rl2
+from mamlkit.rl import bandit_values, bandits, memory, trials
 from mamlkit.runs import bandits as runs
 from mamlkit.runs import devices, seeds, train
+from mamlkit.runs import memory as of_memory
 
 devices.set_up("cpu", threads=1)  # networks are small: more threads would only wait
 plots.use_style()
@@ -109,7 +110,7 @@ for name, missed in regrets.items():
 # by slow reinforcement learning". In MAML the fast learner is a gradient step, which we chose; here it is whatever the slow one finds.
 
 # %%
-notebook.source(rl2.inputs_of)
+notebook.source(memory.inputs_of)
 
 # %% [markdown]
 # Each line ends one way in which reimplementations fail: the inputs are shifted by one, so the reward of a pull is not known before it; there
@@ -131,7 +132,7 @@ row = dataclasses.replace(
 )
 fit = train.fit(row)
 test = BanditEvaluation("live", 3000)
-found = runs.evaluate(row, fit.params, test)["regret"][:, 0]
+found = of_memory.evaluate(row, fit.params, test)["regret"][:, 0]
 mean, ci95 = measures.interval(found)
 bound = SHORT * 0.9 - bandit_values.optimal_known_pair(SHORT, 0.9)
 print(
@@ -149,19 +150,17 @@ notebook.check(text, mean + 2.5 * ci95, ">", bound)
 # %%
 pairs = runs.bandits_of(row, test)
 better = pairs.argmax(1)[:, None]
-on = lambda values: torch.as_tensor(values, dtype=torch.float32)
 params = {name: value.float() for name, value in fit.params.items()}
 luck, draws = (
     torch.rand(len(pairs), SHORT, generator=seeds.generator(0, purpose))
     for purpose in ("luck", "draws")
 )
-played = rl2.sample(params, on(pairs), luck, draws)
+played = memory.sample(params, trials.Bandits(pairs, luck), draws)
 with_state = (played.actions.numpy() == better).mean(0)
-no_state = rl2.sample(
-    params, on(pairs).repeat(SHORT, 1), luck.T.reshape(-1, 1), draws.T.reshape(-1, 1)
-)
-alone = no_state.actions.numpy().reshape(SHORT, -1).T
-without = (alone == better).mean(0)
+alone = trials.Bandits(np.tile(pairs, (SHORT, 1)), luck.T.reshape(-1, 1))
+no_state = memory.sample(params, alone, draws.T.reshape(-1, 1))
+first = no_state.actions.numpy().reshape(SHORT, -1).T
+without = (first == better).mean(0)
 notebook.check("without its state it knows nothing", without.mean(), "<", 0.6)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The policy that was just trained: how likely it is to pull the better arm at each of ten pulls, with its state, and with the state set to zero before each pull; dotted: the best possible play.", "name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without, half of the time throughout."}}

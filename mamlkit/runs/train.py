@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
-from mamlkit.experiments.bandits import BanditRow
+from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, bandits, checkpoints, records, supervised
+from mamlkit.runs import averages, checkpoints, memory, records, supervised
 from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
@@ -91,7 +91,7 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if recorded and (isinstance(row, PolicyRow | BanditRow) or ranks.count > 1):
+    if recorded and (isinstance(row, PolicyRow | MemoryRow) or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
             "policy, or one of several processes; leave recorded out"
@@ -105,13 +105,13 @@ def begin(
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
-    if isinstance(row, BanditRow):
+    if isinstance(row, MemoryRow):
         if ranks.count > 1:
             raise ValueError(
-                f"{row.name} trains a policy on bandits, which is not dealt to {ranks.count} processes; run "
-                "it without torchrun"
+                f"{row.name} trains a policy with a memory, which is not dealt to {ranks.count} processes; "
+                "run it without torchrun"
             )
-        return bandits.BanditTraining(row, seed, device)
+        return memory.MemoryTraining(row, seed, device)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
     if recorded:
@@ -274,7 +274,7 @@ def evaluate_row(
     """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
 
     Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate`,
-    :func:`mamlkit.runs.policies.evaluate` and :func:`mamlkit.runs.bandits.evaluate`.
+    :func:`mamlkit.runs.policies.evaluate` and :func:`mamlkit.runs.memory.evaluate`.
     """
     if isinstance(row, PolicyRow):
         from mamlkit.runs import policies
@@ -283,9 +283,9 @@ def evaluate_row(
             test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
             for test in row.evaluations
         }
-    if isinstance(row, BanditRow):
+    if isinstance(row, MemoryRow):
         return {
-            test.name: bandits.evaluate(row, params, test, seed=seed, device=device)
+            test.name: memory.evaluate(row, params, test, seed=seed, device=device)
             for test in row.evaluations
         }
     if not isinstance(row, Row):

@@ -5,7 +5,16 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import averages, bandits, compare, mini_imagenet, policies, sequences, traps
+from mamlkit.experiments import (
+    averages,
+    bandits,
+    compare,
+    mini_imagenet,
+    policies,
+    sequences,
+    traps,
+    trials,
+)
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
@@ -147,6 +156,7 @@ _rows: list[Row | PolicyRow | MemoryRow] = [
     *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
     *bandits.rows(),
+    *trials.rows(),
 ]
 
 _rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})

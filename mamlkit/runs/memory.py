@@ -1,6 +1,16 @@
 """Policies with a memory: what the training loop trains, and the test of what it gives."""
 
-__all__ = ["LOG_EVERY", "TEST", "MemoryTraining", "evaluate", "init", "number", "played", "tasks_of"]
+__all__ = [
+    "LOG_EVERY",
+    "TEST",
+    "MemoryTraining",
+    "evaluate",
+    "init",
+    "number",
+    "of_play",
+    "played",
+    "tasks_of",
+]
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +23,9 @@ from torch import Generator, Tensor
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.memory import MemoryRow
+from mamlkit.experiments.trials import TrialRow
 from mamlkit.maml import Params
-from mamlkit.rl import bandits, memory, rl2
+from mamlkit.rl import bandits, memory, rl2, tabular, tabular_play
 from mamlkit.rl.trials import Bandits
 from mamlkit.runs.seeds import generator
 
@@ -110,13 +121,13 @@ def tasks_of(row: MemoryRow, key: int, count: int, device: str | torch.device = 
     """
     make: Any
     if isinstance(row, BanditRow):
-        make = Bandits
-        arrays = [
-            bandits.sample_arms(key, count, row.arms, row.kind),
-            bandits.luck(key, count, row.pulls),
-        ]
+        arms = bandits.sample_arms(key, count, row.arms, row.kind)
+        make, arrays = Bandits, [arms, bandits.luck(key, count, row.pulls)]
+    elif isinstance(row, TrialRow):
+        time = row.episodes * tabular.HORIZON
+        make, arrays = tabular.Tabular, [*tabular.sample(key, count), *tabular.luck(key, count, time)]
     else:
-        raise ValueError(f"{row.name} is a {type(row).__name__}, but only bandits are played here")
+        raise ValueError(f"{row.name} is a {type(row).__name__}, but must be a BanditRow or a TrialRow")
     parts = zip(*(np.split(each, range(CHUNK, count, CHUNK)) for each in arrays), strict=True)
     return [make(*part, device=device) for part in parts]
 
@@ -170,6 +181,28 @@ def evaluate(
     with one_thread():
         trials = played(full, some, generator(seed, "evaluate bandits"), most_probable=most_probable)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def of_play(
+    row: TrialRow, strategy: tabular_play.Strategy, evaluation: Any, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """As :func:`evaluate`, of a way to play small Markov decision processes: the same ones, the same luck.
+
+    Args:
+        row: whose processes are played.
+        strategy: see :mod:`mamlkit.rl.tabular_play`.
+        evaluation: so many tasks.
+        seed: of all that is random.
+
+    Raises:
+        ValueError: it is a row of other tasks.
+    """
+    found: list[dict[str, NDArray[np.float64]]] = []
+    for index, part in enumerate(tasks_of(row, number(seed, TEST), evaluation.tasks)):
+        if not isinstance(part, tabular.Tabular):
+            raise ValueError(f"{row.name} has tasks of {row.family}, but the strategy is for 'tabular'")
+        found.append(part.measured(tabular_play.play(strategy, part, number(seed, TEST, index))))
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 

@@ -30,6 +30,7 @@ from mamlkit.report import (
     results,
     scaling,
     traps,
+    trials,
     verdicts,
 )
 
@@ -40,10 +41,10 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
-HELPERS |= {"ABOUT", "About", "pattern"}
+HELPERS |= {"ABOUT", "About", "pattern", "set_beside", "shown"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
-    for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps)
+    for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps, trials)
     for name in set(m.__all__) - HELPERS
 )
 function = lambda place: getattr(

@@ -1,0 +1,94 @@
+"""RL^2 beyond bandits.set_beside published tables and classical ways to play, from committed results.
+
+Pages show the functions that return text with the directive ``{from-package} mamlkit.report.trials:NAME``.
+No torch here.
+"""
+
+__all__ = ["compared", "measured", "published", "tabular", "tabular_references"]
+
+import pandas as pd
+
+from mamlkit import places
+from mamlkit.experiments.trials import EPISODES, tabular_name
+from mamlkit.report.bandits import OURS, set_beside, shown
+from mamlkit.report.pages import number, numbered
+
+TEST = "processes"
+WAYS = ("random", "PSRL", "BEB", "epsilon-greedy", "greedy")
+COLUMNS = ["episodes", "strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks"]
+
+
+def published() -> pd.DataFrame:
+    """Table 2 of Duan et al. 2016: mean total reward in 1,000 processes.
+
+    Columns: place, episodes, method, value.
+    """
+    return pd.read_csv(places.repository() / "data" / "published_tabular.csv")
+
+
+def measured() -> pd.DataFrame:
+    """The classical ways, played by ``benchmarks/references.py``; without lines where they were not.
+
+    Columns: episodes, strategy, setting, value and ci95 (total reward), regret and regret_ci95, tasks.
+    """
+    path = places.repository() / "data" / "benchmarks" / "tabular" / "references.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+
+
+def compared() -> pd.DataFrame:
+    """RL^2 at each length of a trial, beside what was published of it.
+
+    The margin is a tenth of what the published PSRL gains over playing at random; intervals are those of
+    :func:`mamlkit.report.bandits.compared`.
+
+    Returns:
+        Columns: ``episodes``, and those of :func:`mamlkit.report.bandits.set_beside`.
+    """
+    printed = published().set_index(["episodes", "method"]).value
+    lines = []
+    for episodes in EPISODES:
+        gain = float(printed[episodes, "PSRL"] - printed[episodes, "random"])
+        line = set_beside(tabular_name(episodes), TEST, float(printed[episodes, OURS]), gain)
+        lines.append({"episodes": episodes} | line)
+    return pd.DataFrame(lines)
+
+
+def tabular() -> str:
+    """RL^2 in small Markov decision processes beside its published numbers, with verdicts."""
+    found, lines = measured(), []
+    for at in compared().itertuples():
+        line = {"episodes": str(at.episodes), **shown(at)}
+        for way in ("greedy", "BEB"):
+            for one in found[(found.episodes == at.episodes) & (found.strategy == way)].itertuples():
+                line[f"{way}, ours"] = number(one.value, one.ci95)
+        if at.verdict == "not run":
+            line["name"] = f"`{at.row}`"
+        lines.append(line)
+    caption = (
+        "RL² in small Markov decision processes: total reward of a trial, published (Duan et al. 2016, Table "
+        "2) and ours, ± 95 % over processes or over seeds, whichever is wider; beside it two classical ways "
+        "in the same processes."
+    )
+    right = ["episodes", "paper", "ours", "difference", "seeds", "greedy, ours", "BEB, ours"]
+    return numbered(lines, caption, "tab-tabular", right)
+
+
+def tabular_references() -> str:
+    """The classical ways to play these as published, and played again."""
+    printed = published().set_index(["episodes", "method"]).value
+    found = measured().set_index(["episodes", "strategy"])
+    lines = []
+    for episodes in EPISODES:
+        line = {"episodes": str(episodes)}
+        for way in WAYS:
+            line[way] = f"{printed[episodes, way]:.1f}"
+            if (episodes, way) in found.index:
+                ours = found.loc[(episodes, way)]
+                line[way] += f" / {number(ours.value, ours.ci95)}"
+        lines.append(line)
+    caption = (
+        "Classical ways to play small Markov decision processes: total reward, published / played again here "
+        "(± 95 % over processes). Shares of epsilon-greedy and bonuses of BEB are the best of a few, chosen "
+        "in other processes; their published settings are not known. OPSRL and UCRL2 were not built."
+    )
+    return numbered(lines, caption, "tab-tabular-references", ["episodes", *WAYS])

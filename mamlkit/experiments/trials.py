@@ -1,4 +1,4 @@
-"""RL^2 beyond bandits: small Markov decision processes (Table 2 of Duan et al. 2016)."""
+"""RL^2 beyond bandits: small Markov decision processes (Duan et al. 2016), and the paper's 2D navigation."""
 
 __all__ = ["EPISODES", "FAMILIES", "TrialEvaluation", "TrialRow", "rows", "tabular_name"]
 
@@ -8,34 +8,38 @@ from typing import Any
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import _check
 
-FAMILIES = ("tabular",)
+FAMILIES = ("tabular", "2d-navigation")
 EPISODES = (10, 25, 50, 75, 100)  # of the table
 
 
 @dataclass(frozen=True)
 class TrialEvaluation:
-    """How a trained policy is tested: on fresh tasks, actions drawn as likely as the policy finds them.
+    """How a trained policy is tested: actions are drawn as likely as the policy finds them.
 
     Args:
         name: key of the results.
-        tasks: so many.
+        tasks: fresh ones; of an environment with goals the first of the paper's 40.
+        entries: of a curve: 1 for the total of a trial, else one for each episode.
+        repeats: trials of each task, of which the mean is taken.
     """
 
     name: str
     tasks: int
+    entries: int = 1
+    repeats: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"tasks": 1})
+        _check(self, at_least={"tasks": 1, "entries": 1, "repeats": 1})
 
     @property
     def inner_steps(self) -> int:
-        """No gradient step is taken, so the curve has one entry: the total of all episodes."""
-        return 0
+        """No gradient step is taken: where others have steps, a curve here has the later episodes."""
+        return self.entries - 1
 
     @property
     def headline_step(self) -> int:
-        """That one."""
-        return 0
+        """The last one."""
+        return self.entries - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,12 @@ class TrialRow(MemoryRow):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, at_least={"episodes": 1}, names={"family": FAMILIES})
+        for test in self.evaluations:
+            if test.entries != (1 if self.family == "tabular" else self.episodes):
+                raise ValueError(
+                    f"{self.name}: entries={test.entries} of {test.name!r}, but there is one for each of "
+                    f"{self.episodes} episodes, and one of the total in 'tabular'"
+                )
 
 
 def tabular_name(episodes: int) -> str:
@@ -71,12 +81,12 @@ def tabular_name(episodes: int) -> str:
 
 
 def rows() -> list[TrialRow]:
-    """The five lengths of a trial.
+    """The five lengths of a trial in small processes, and 2D navigation.
 
     Deviation: sizes that one core can train. Duan et al. have 256 units and 250,000 steps to an iteration, as
     far as is known; here it is 64 units and 30,000 steps.
     """
-    return [_tabular(episodes) for episodes in EPISODES]
+    return [*(_tabular(episodes) for episodes in EPISODES), _navigation()]
 
 
 def _tabular(episodes: int) -> TrialRow:
@@ -92,4 +102,29 @@ def _tabular(episodes: int) -> TrialRow:
         units=64,
         evaluations=(TrialEvaluation("processes", 1000),),
         quick=quick | {"evaluations": (TrialEvaluation("processes", 500),)},
+    )
+
+
+def _navigation() -> TrialRow:
+    """As many steps of the environment as MAML's training has there: 8 million.
+
+    That has 100 iterations of 20 tasks, 20 episodes before and 20 after the inner step, 100 steps each; this
+    one has 200 iterations of 100 trials, four episodes each.
+    """
+    test = TrialEvaluation("40 goals", 40, entries=4, repeats=40)
+    few = TrialEvaluation("40 goals", 40, entries=2, repeats=2)
+    quick: dict[str, Any] = {"units": 32, "meta_batch_size": 20, "iterations": 20, "episodes": 2}
+    return TrialRow(
+        name="2d-navigation-rl2",
+        title="2D navigation: RL²",
+        place="not in the paper: RL² (Duan et al. 2016) on its task",
+        family="2d-navigation",
+        episodes=4,
+        meta_batch_size=100,
+        iterations=200,
+        units=64,
+        decay=0.95,
+        entropy=0.0,
+        evaluations=(test,),
+        quick=quick | {"evaluations": (few,)},
     )

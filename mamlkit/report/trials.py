@@ -4,16 +4,29 @@ Pages show the functions that return text with the directive ``{from-package} ma
 No torch here.
 """
 
-__all__ = ["compared", "measured", "published", "tabular", "tabular_references"]
+__all__ = [
+    "compared",
+    "measured",
+    "navigation",
+    "navigation_curves",
+    "published",
+    "tabular",
+    "tabular_references",
+]
 
 import pandas as pd
 
 from mamlkit import places
+from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
+from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown
-from mamlkit.report.pages import number, numbered
+from mamlkit.report.inventory import state_of
+from mamlkit.report.pages import badge, number, numbered
 
-TEST = "processes"
+TEST, GOALS = "processes", "40 goals"
+NAVIGATION = "2d-navigation-rl2", "2d-navigation-maml"
+HORIZON = 100  # steps of an episode of 2D navigation
 WAYS = ("random", "PSRL", "BEB", "epsilon-greedy", "greedy")
 COLUMNS = ["episodes", "strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks"]
 
@@ -92,3 +105,39 @@ def tabular_references() -> str:
         "in other processes; their published settings are not known. OPSRL and UCRL2 were not built."
     )
     return numbered(lines, caption, "tab-tabular-references", ["episodes", *WAYS])
+
+
+def navigation_curves() -> pd.DataFrame:
+    """Return in 2D navigation against what was seen of the goal: RL^2 by episode, MAML by gradient step.
+
+    Columns: ``row``, ``step`` (episode or gradient step, from 0), ``seen`` (steps of the environment before
+    it, at most: an episode may end early), ``value``, ``ci95``.
+    """
+    lines = []
+    for name in NAVIGATION:
+        test = get(name).evaluations[0]
+        episodes = getattr(test, "rollouts", 1)  # before each gradient step
+        for step in range(test.inner_steps + 1):
+            if ours := results.summary(name, GOALS, step, "return"):
+                line = {"row": name, "step": step, "seen": step * episodes * HORIZON}
+                lines.append(line | {"value": ours.value, "ci95": ours.deciding_ci95})
+    return pd.DataFrame(lines, columns=["row", "step", "seen", "value", "ci95"])
+
+
+def navigation() -> str:
+    """RL^2 in 2D navigation by episode, MAML by gradient step, and the steps that each had seen before."""
+    found, lines = navigation_curves(), []
+    for name, what in zip(NAVIGATION, ("RL², by episode", "MAML, by gradient step")):
+        line = {"": what, "state": badge(state_of(name))}
+        for at in found[found.row == name].itertuples():
+            line[f"{at.step}"] = f"{number(at.value, at.ci95)} ({at.seen:,})"
+        if state_of(name) == "not run":
+            line["name"] = f"`{name}`"
+        lines.append(line)
+    caption = (
+        "2D navigation: return of an episode on the paper's 40 test goals, ± 95 % over goals or over seeds; in "
+        "brackets the most steps of the environment that were seen with the goal before. In column $k$ RL² has "
+        "seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. Both were "
+        "trained for 8 million steps."
+    )
+    return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])

@@ -13,6 +13,7 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from mamlkit.runs.seeds import generator
 LOG_EVERY = 10
 LOG_COLUMNS = ["iteration", "seconds", "return", "entropy", "divergence"]
 TRAIN, TEST = 0, 1  # purposes of random numbers
+GOALS = 5
 CHUNK = 1000  # trials that are played at a time
 
 
@@ -107,7 +109,13 @@ def init(row: MemoryRow, seed: int = 0) -> Params:
     return memory.init(one.observation, one.actions, row.units, generator(seed, "init"))
 
 
-def tasks_of(row: MemoryRow, key: int, count: int, device: str | torch.device = "cpu") -> list[memory.Tasks]:
+def tasks_of(
+    row: MemoryRow,
+    key: int,
+    count: int,
+    device: str | torch.device = "cpu",
+    goals: NDArray[np.float64] | None = None,
+) -> list[memory.Tasks]:
     """Tasks of a row, in parts that are played one after the other.
 
     Args:
@@ -115,6 +123,7 @@ def tasks_of(row: MemoryRow, key: int, count: int, device: str | torch.device = 
         key: of the tasks and of all that is random in them.
         count: so many.
         device: of what the networks get.
+        goals: of an environment that has them, ``[count, ...]``; drawn if None.
 
     Raises:
         ValueError: it is no row of this module.
@@ -123,6 +132,13 @@ def tasks_of(row: MemoryRow, key: int, count: int, device: str | torch.device = 
     if isinstance(row, BanditRow):
         arms = bandits.sample_arms(key, count, row.arms, row.kind)
         make, arrays = Bandits, [arms, bandits.luck(key, count, row.pulls)]
+    elif isinstance(row, TrialRow) and row.family != "tabular":
+        from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
+
+        make = partial(goal_trials.GoalTrials, environment=row.family, episodes=row.episodes)
+        if goals is None:
+            goals = envs.sample_goals(row.family, np.random.default_rng((key, GOALS)), count)
+        arrays = [goals, np.stack([np.full(count, key), np.arange(count)], 1)]
     elif isinstance(row, TrialRow):
         time = row.episodes * tabular.HORIZON
         make, arrays = tabular.Tabular, [*tabular.sample(key, count), *tabular.luck(key, count, time)]
@@ -177,11 +193,17 @@ def evaluate(
     full = {name: value.to(device, torch.float32) for name, value in params.items()}
     if not all(bool(value.isfinite().all()) for value in full.values()):
         raise FloatingPointError(f"{row.name}: the parameters of the policy are not finite")
-    some = tasks_of(row, number(seed, TEST), evaluation.tasks, device)
+    repeats, goals = getattr(evaluation, "repeats", 1), None
+    if isinstance(row, TrialRow) and row.family != "tabular":
+        from mamlkit.runs.policies import test_goals
+
+        goals = np.repeat(test_goals(row.family)[: evaluation.tasks], repeats, 0)
+    some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
         trials = played(full, some, generator(seed, "evaluate bandits"), most_probable=most_probable)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
-    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}
 
 
 def of_play(

@@ -41,7 +41,7 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
 HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
-HELPERS |= {"ABOUT", "About", "pattern", "set_beside", "shown"}
+HELPERS |= {"ABOUT", "About", "navigation_curves", "pattern", "set_beside", "shown"}
 SHOWN = sorted(
     f"{m.__name__.removeprefix('mamlkit.')}:{name}"
     for m in (bandits, compare, effects, inventory, methods_table, origins, pages, scaling, traps, trials)

@@ -34,3 +34,15 @@ def test_ours_stand_beside_them_with_verdicts_and_what_was_played(repository):
     text = trials.tabular()
     assert "150.0" in text and "| 156.2 |" in text
     assert "134.8 / 150.0" in trials.tabular_references()
+
+
+def test_navigation_is_drawn_over_the_steps_that_were_seen(repository):
+    assert len(trials.navigation_curves()) == 0 and "`2d-navigation-rl2`" in trials.navigation()
+    for name, first in (("2d-navigation-rl2", -14.0), ("2d-navigation-maml", -40.0)):
+        errors = first / np.arange(1, 5) + np.random.default_rng(0).normal(0, 1, (40, 1))
+        commit(repository, name, errors=errors, tasks=40)
+    found = trials.navigation_curves()
+    assert found.seen.tolist() == [0, 100, 200, 300, 0, 4000, 8000, 12000]
+    assert found.value.iloc[3] == pytest.approx(-3.5, abs=1) and (found.ci95 > 0).all()
+    text = trials.navigation()
+    assert "(300)" in text and "(12,000)" in text and "not run" not in text

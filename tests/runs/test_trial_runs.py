@@ -12,12 +12,12 @@ from mamlkit.rl import tabular_play
 from mamlkit.runs import folders, memory, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
-SMALL = {"meta_batch_size": 6, "iterations": 12, "units": 6, "minibatches": 2, "episodes": 2}
+SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
 
 
 def small(row, **changes):
-    few = {"tasks": 5}
-    tests = tuple(dataclasses.replace(test, **few) for test in row.evaluations)
+    few = [(test, min(test.entries, SMALL["episodes"])) for test in row.evaluations]
+    tests = tuple(dataclasses.replace(test, tasks=5, entries=entries) for test, entries in few)
     return dataclasses.replace(row, name=f"small-{row.name}", evaluations=tests, quick={}, **SMALL | changes)
 
 
@@ -47,12 +47,12 @@ def test_a_run_that_is_cut_goes_on_exactly(row, tmp_path):
     some = small(row)
     whole = train.fit(some)
     with folders.open_run(some, 0, "cpu", base=tmp_path) as folder:
-        train.fit(some, folder=folder, until=5)
+        train.fit(some, folder=folder, until=2)
         rest = train.fit(some, folder=folder)
-    assert same(whole.params, rest.params) and rest.iteration == 12
+    assert same(whole.params, rest.params) and rest.iteration == 4
     columns = [column for column in whole.log if column != "seconds"]
     assert whole.log[columns].equals(rest.log[columns])
-    assert not same(whole.params, train.fit(some, seed=1).params)
+    assert not same(whole.params, train.fit(some, seed=1, until=1).params)
 
 
 @each_family
@@ -92,8 +92,10 @@ def test_a_run_is_written_and_its_number_found_again(row, tmp_path, repository, 
 def test_the_rows_are_those_of_the_source():
     assert [row.episodes for row in ROWS if row.family == "tabular"] == list(EPISODES)
     assert all((row.discount, row.decay) == (0.99, 0.3) for row in ROWS if row.family == "tabular")
-    with pytest.raises(ValueError, match="family='maze', but it must be one of 'tabular'"):
+    with pytest.raises(ValueError, match="family='maze', but it must be one of 'tabular', '2d-navigation'"):
         dataclasses.replace(ROWS[0], family="maze")
+    with pytest.raises(ValueError, match="entries=4 of '40 goals'"):
+        dataclasses.replace(paper.get("2d-navigation-rl2"), episodes=3)
     with pytest.raises(ValueError, match="episodes=0"):
         dataclasses.replace(ROWS[0], episodes=0)
 
@@ -109,3 +111,15 @@ def test_processes_and_luck_are_shared_by_all_who_are_tested():
     assert np.corrcoef(ours["regret"][:, 0], theirs["regret"][:, 0])[0, 1] > 0.35
     assert (memory.of_play(row, tabular_play.random, test)["return"] == theirs["return"]).all()
     assert (memory.evaluate(row, params, test, seed=1)["return"] != ours["return"]).any()
+
+
+def test_navigation_has_as_many_steps_as_maml_and_its_goals():
+    row, maml = paper.get("2d-navigation-rl2"), paper.get("2d-navigation-maml")
+    ours = row.iterations * row.meta_batch_size * row.episodes
+    assert ours == maml.iterations * maml.meta_batch_size * maml.rollouts * 2  # episodes of 100 steps each
+    assert row.evaluations[0].tasks == maml.evaluations[0].tasks == 40
+    test = dataclasses.replace(row.evaluations[0], tasks=3, repeats=2)
+    found = memory.evaluate(row, memory.init(row), test)["return"]
+    assert found.shape == (3, 4) and (found < 0).all()
+    with pytest.raises(ValueError, match="the strategy is for 'tabular'"):
+        memory.of_play(row, tabular_play.random, test)

@@ -1,6 +1,6 @@
-"""RL^2 beyond bandits: small Markov decision processes (Duan et al. 2016), and the paper's 2D navigation."""
+"""RL^2 beyond bandits: small processes (Duan et al. 2016), the two-step task (Wang et al.), 2D navigation."""
 
-__all__ = ["EPISODES", "FAMILIES", "TrialEvaluation", "TrialRow", "rows", "tabular_name"]
+__all__ = ["EPISODES", "FAMILIES", "TOTALS", "TrialEvaluation", "TrialRow", "rows", "tabular_name"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import _check
 
-FAMILIES = ("tabular", "2d-navigation")
+FAMILIES = ("tabular", "two-step", "2d-navigation")
+TOTALS = ("tabular", "two-step")  # of which a trial's total is reported, not each episode
 EPISODES = (10, 25, 50, 75, 100)  # of the table
 
 
@@ -64,10 +65,10 @@ class TrialRow(MemoryRow):
         super().__post_init__()
         _check(self, at_least={"episodes": 1}, names={"family": FAMILIES})
         for test in self.evaluations:
-            if test.entries != (1 if self.family == "tabular" else self.episodes):
+            if test.entries != (1 if self.family in TOTALS else self.episodes):
                 raise ValueError(
                     f"{self.name}: entries={test.entries} of {test.name!r}, but there is one for each of "
-                    f"{self.episodes} episodes, and one of the total in 'tabular'"
+                    f"{self.episodes} episodes, and one of the total in {' and '.join(TOTALS)}"
                 )
 
 
@@ -81,12 +82,12 @@ def tabular_name(episodes: int) -> str:
 
 
 def rows() -> list[TrialRow]:
-    """The five lengths of a trial in small processes, and 2D navigation.
+    """The five lengths of a trial in small processes, the two-step task, and 2D navigation.
 
     Deviation: sizes that one core can train. Duan et al. have 256 units and 250,000 steps to an iteration, as
     far as is known; here it is 64 units and 30,000 steps.
     """
-    return [*(_tabular(episodes) for episodes in EPISODES), _navigation()]
+    return [*(_tabular(episodes) for episodes in EPISODES), _two_step(), _navigation()]
 
 
 def _tabular(episodes: int) -> TrialRow:
@@ -102,6 +103,23 @@ def _tabular(episodes: int) -> TrialRow:
         units=64,
         evaluations=(TrialEvaluation("processes", 1000),),
         quick=quick | {"evaluations": (TrialEvaluation("processes", 500),)},
+    )
+
+
+def _two_step() -> TrialRow:
+    """A hundred rounds; 48 units and 20,000 trials, as Wang et al. have with their bandits."""
+    quick: dict[str, Any] = {"units": 16, "meta_batch_size": 50, "iterations": 20, "episodes": 10}
+    return TrialRow(
+        name="two-step-rl2",
+        title="Two-step task: RL²",
+        place="not in the paper: Wang et al. 2016, section 3.2.1",
+        family="two-step",
+        episodes=100,
+        meta_batch_size=100,
+        iterations=200,
+        units=48,
+        evaluations=(TrialEvaluation("tasks", 2000),),
+        quick=quick | {"evaluations": (TrialEvaluation("tasks", 500),)},
     )
 
 

@@ -135,9 +135,9 @@ def navigation() -> str:
             line["name"] = f"`{name}`"
         lines.append(line)
     caption = (
-        "2D navigation: return of an episode on the paper's 40 test goals, ± 95 % over goals or over seeds; in "
-        "brackets the most steps of the environment that were seen with the goal before. In column $k$ RL² has "
-        "seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. Both were "
+        "2D navigation: return of an episode on the paper's 40 test goals, ± 95 % over goals or over seeds; "
+        "in brackets the most steps of the environment that were seen with the goal before. In column $k$ "
+        "RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. Both were "
         "trained for 8 million steps."
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])

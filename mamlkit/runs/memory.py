@@ -24,9 +24,9 @@ from torch import Generator, Tensor
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.trials import TrialRow
+from mamlkit.experiments.trials import TOTALS, TrialRow
 from mamlkit.maml import Params
-from mamlkit.rl import bandits, memory, rl2, tabular, tabular_play
+from mamlkit.rl import bandits, memory, rl2, tabular, tabular_play, two_step
 from mamlkit.rl.trials import Bandits
 from mamlkit.runs.seeds import generator
 
@@ -132,13 +132,15 @@ def tasks_of(
     if isinstance(row, BanditRow):
         arms = bandits.sample_arms(key, count, row.arms, row.kind)
         make, arrays = Bandits, [arms, bandits.luck(key, count, row.pulls)]
-    elif isinstance(row, TrialRow) and row.family != "tabular":
+    elif isinstance(row, TrialRow) and row.family not in TOTALS:
         from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
 
         make = partial(goal_trials.GoalTrials, environment=row.family, episodes=row.episodes)
         if goals is None:
             goals = envs.sample_goals(row.family, np.random.default_rng((key, GOALS)), count)
         arrays = [goals, np.stack([np.full(count, key), np.arange(count)], 1)]
+    elif isinstance(row, TrialRow) and row.family == "two-step":
+        make, arrays = two_step.TwoStep, [*two_step.sample(key, count, row.episodes)]
     elif isinstance(row, TrialRow):
         time = row.episodes * tabular.HORIZON
         make, arrays = tabular.Tabular, [*tabular.sample(key, count), *tabular.luck(key, count, time)]
@@ -194,7 +196,7 @@ def evaluate(
     if not all(bool(value.isfinite().all()) for value in full.values()):
         raise FloatingPointError(f"{row.name}: the parameters of the policy are not finite")
     repeats, goals = getattr(evaluation, "repeats", 1), None
-    if isinstance(row, TrialRow) and row.family != "tabular":
+    if isinstance(row, TrialRow) and row.family not in TOTALS:
         from mamlkit.runs.policies import test_goals
 
         goals = np.repeat(test_goals(row.family)[: evaluation.tasks], repeats, 0)

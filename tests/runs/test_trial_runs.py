@@ -92,7 +92,9 @@ def test_a_run_is_written_and_its_number_found_again(row, tmp_path, repository, 
 def test_the_rows_are_those_of_the_source():
     assert [row.episodes for row in ROWS if row.family == "tabular"] == list(EPISODES)
     assert all((row.discount, row.decay) == (0.99, 0.3) for row in ROWS if row.family == "tabular")
-    with pytest.raises(ValueError, match="family='maze', but it must be one of 'tabular', '2d-navigation'"):
+    with pytest.raises(
+        ValueError, match="family='maze', but it must be one of 'tabular', 'two-step', '2d-navigation'"
+    ):
         dataclasses.replace(ROWS[0], family="maze")
     with pytest.raises(ValueError, match="entries=4 of '40 goals'"):
         dataclasses.replace(paper.get("2d-navigation-rl2"), episodes=3)

@@ -1,8 +1,8 @@
 """The classical ways to play what RL^2 is tested on, with the settings that play other tasks best.
 
-    python benchmarks/references.py [bandits | tabular] [--tasks 5000] [--save]
+    python benchmarks/references.py [bandits | tabular | two-step] [--tasks 5000] [--save]
 
-The results page shows the tables; each takes some minutes. RL^2's rows are tested on the same tasks.
+The results page shows the tables; the first two take some minutes. RL^2's rows are tested on the same tasks.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, BanditEvaluati
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, TrialEvaluation, TrialRow, tabular_name
 from mamlkit.measures import interval
-from mamlkit.rl import bandit_values, bandits, tabular_play
+from mamlkit.rl import bandit_values, bandits, tabular_play, two_step
 from mamlkit.runs import devices
 from mamlkit.runs.bandits import of_strategy
 from mamlkit.runs.memory import of_play
@@ -79,6 +79,12 @@ def of_tabular(row: TrialRow, tasks: int) -> Iterator[dict[str, object]]:
     yield from ({"episodes": row.episodes} | line for line in lines(TABULAR_WAYS, play, tasks))
 
 
+def of_two_step(row: TrialRow, tasks: int) -> Iterator[dict[str, object]]:
+    """Random play, of which half of the rounds pay, and the best possible: both exact."""
+    for name, value in (("random", row.episodes / 2), ("best possible", two_step.best_total(row.episodes))):
+        yield {"episodes": row.episodes, "strategy": name, "value": value}
+
+
 def lines(ways: Ways, play: Callable[..., Any], tasks: int) -> Iterator[dict[str, object]]:
     """What each way gets, with the candidate that has the least regret on other tasks."""
     for name, (candidates, make) in ways.items():
@@ -99,22 +105,28 @@ NAMES = {
         *(name_of(2, PAIR_PULLS, kind) for kind in PAIRS),
     ],
     "tabular": [tabular_name(episodes) for episodes in EPISODES],
+    "two-step": ["two-step-rl2"],
+}
+MADE: dict[str, Callable[..., Iterator[dict[str, object]]]] = {
+    "bandits": of_bandits,
+    "tabular": of_tabular,
+    "two-step": of_two_step,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", default=list(NAMES), metavar="bandits | tabular")
+    parser.add_argument("what", nargs="*", default=list(NAMES), metavar=" | ".join(NAMES))
     parser.add_argument("--tasks", type=int, help="of each test; 5000 bandits, 1000 processes if left out")
     parser.add_argument("--save", action="store_true", help="keep the tables under data/benchmarks/")
     options = parser.parse_args()
     if unknown := set(options.what) - NAMES.keys():
-        parser.error(f"{', '.join(unknown)}: there are {' and '.join(NAMES)}")
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(NAMES)}")
     devices.set_up("cpu", threads=1)
     origin = provenance("cpu, 1 thread(s)")
     for what in options.what:
-        made, few = (of_bandits, 5000) if what == "bandits" else (of_tabular, 1000)
-        found = [line for name in tqdm(NAMES[what]) for line in made(get(name), options.tasks or few)]
+        tasks = options.tasks or (5000 if what == "bandits" else 1000)
+        found = [line for name in tqdm(NAMES[what]) for line in MADE[what](get(name), tasks)]
         table = pd.DataFrame(found)
         print(table.to_string(index=False, float_format="%.3f"))
         if options.save:

@@ -32,6 +32,12 @@ def test_so_has_every_way_to_play_processes():
         assert list(line) == trials.COLUMNS and line["regret"] > 0 and line["episodes"] == 2
 
 
+def test_the_two_step_task_has_its_exact_lines():
+    lines = list(references.of_two_step(get("two-step-rl2"), 1))
+    assert {line["strategy"]: line["value"] for line in lines}["random"] == 50
+    assert list(references.MADE) == list(references.NAMES) and 68 < lines[1]["value"] < 70
+
+
 def test_two_arms_have_the_best_possible_regret_too():
     wanted = {"independent": 1.748, "dependent": 1.221, "easy": 0.625, "medium": 1.0, "hard": 2.312}
     for kind in PAIRS:

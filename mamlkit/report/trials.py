@@ -1,4 +1,4 @@
-"""RL^2 beyond bandits.set_beside published tables and classical ways to play, from committed results.
+"""RL^2 beyond bandits: beside published tables and classical ways to play, from committed results.
 
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.trials:NAME``.
 No torch here.
@@ -12,6 +12,7 @@ __all__ = [
     "published",
     "tabular",
     "tabular_references",
+    "two_step",
 ]
 
 import pandas as pd
@@ -26,6 +27,7 @@ from mamlkit.report.pages import badge, number, numbered
 
 TEST, GOALS = "processes", "40 goals"
 NAVIGATION = "2d-navigation-rl2", "2d-navigation-maml"
+TWO_STEP = "two-step-rl2"
 HORIZON = 100  # steps of an episode of 2D navigation
 WAYS = ("random", "PSRL", "BEB", "epsilon-greedy", "greedy")
 COLUMNS = ["episodes", "strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks"]
@@ -39,12 +41,16 @@ def published() -> pd.DataFrame:
     return pd.read_csv(places.repository() / "data" / "published_tabular.csv")
 
 
-def measured() -> pd.DataFrame:
-    """The classical ways, played by ``benchmarks/references.py``; without lines where they were not.
+def measured(what: str = "tabular") -> pd.DataFrame:
+    """Other ways to play, by ``benchmarks/references.py``; without lines where they were not played.
 
-    Columns: episodes, strategy, setting, value and ci95 (total reward), regret and regret_ci95, tasks.
+    Args:
+        what: ``"tabular"`` or ``"two-step"``.
+
+    Returns:
+        Columns: episodes, strategy, setting, value and ci95 (total reward), regret and regret_ci95, tasks.
     """
-    path = places.repository() / "data" / "benchmarks" / "tabular" / "references.csv"
+    path = places.repository() / "data" / "benchmarks" / what / "references.csv"
     return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
 
 
@@ -137,7 +143,23 @@ def navigation() -> str:
     caption = (
         "2D navigation: return of an episode on the paper's 40 test goals, ± 95 % over goals or over seeds; "
         "in brackets the most steps of the environment that were seen with the goal before. In column $k$ "
-        "RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. Both were "
-        "trained for 8 million steps."
+        "RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
+        "Both were trained for 8 million steps."
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
+
+
+def two_step() -> str:
+    """RL^2 in the two-step task: total reward, beside random play and the best possible."""
+    line = {"task": get(TWO_STEP).title, OURS: ""}
+    if ours := results.summary(TWO_STEP, "tasks", 0, "return"):
+        line[OURS] = number(ours.value, ours.deciding_ci95)
+    line |= {at.strategy: number(at.value) for at in measured("two-step").itertuples()}
+    line["state"] = badge(state_of(TWO_STEP))
+    if state_of(TWO_STEP) == "not run":
+        line["name"] = f"`{TWO_STEP}`"
+    caption = (
+        "The two-step task (Wang et al. 2016, section 3.2.1): total reward of a trial, ± 95 % over tasks or "
+        "over seeds. Random play and the best possible are exact; the paper has a figure, no number."
+    )
+    return numbered([line], caption, "tab-two-step", ["random", OURS, "best possible"])

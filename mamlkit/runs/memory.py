@@ -129,6 +129,7 @@ def tasks_of(
         ValueError: it is no row of this module.
     """
     make: Any
+    arrays: list[NDArray[Any]]
     if isinstance(row, BanditRow):
         arms = bandits.sample_arms(key, count, row.arms, row.kind)
         make, arrays = Bandits, [arms, bandits.luck(key, count, row.pulls)]

@@ -46,3 +46,14 @@ def test_navigation_is_drawn_over_the_steps_that_were_seen(repository):
     assert found.value.iloc[3] == pytest.approx(-3.5, abs=1) and (found.ci95 > 0).all()
     text = trials.navigation()
     assert "(300)" in text and "(12,000)" in text and "not run" not in text
+
+
+def test_the_two_step_task_stands_beside_the_best_possible(repository):
+    assert "`two-step-rl2`" in trials.two_step() and "best possible |" not in trials.two_step()
+    folder = repository / "data" / "benchmarks" / "two-step"
+    folder.mkdir(parents=True)
+    lines = [{"strategy": "random", "value": 50.0}, {"strategy": "best possible", "value": 69.1}]
+    pd.DataFrame(lines).reindex(columns=trials.COLUMNS).to_csv(folder / "references.csv", index=False)
+    commit(repository, "two-step-rl2", errors=np.full((2000, 1), 68.0) + np.eye(2000, 1), tasks=2000)
+    text = trials.two_step()
+    assert "best possible |" in text and "69.10" in text and "68.0" in text and "not run" not in text

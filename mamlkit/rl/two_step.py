@@ -9,7 +9,20 @@ that came by a common transition, and after a rare one without; who only repeats
 after any reward.
 """
 
-__all__ = ["COMMON", "PAYS", "STAYS", "TwoStep", "best_total", "sample", "stays"]
+__all__ = [
+    "COMMON",
+    "PAYS",
+    "STAYS",
+    "TwoStep",
+    "best_total",
+    "by_model",
+    "by_reward",
+    "play",
+    "sample",
+    "stays",
+]
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -106,6 +119,51 @@ class TwoStep:
     def measured(self, trials: Trials) -> dict[str, Array]:
         """``"return"``: the rewards of the trial, ``[tasks, 1]``."""
         return {"return": trials.rewards.double().sum(1, keepdim=True).cpu().numpy()}
+
+
+Way = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The next action, from actions, states reached (0, 1) and rewards so far, ``[tasks, rounds]`` each."""
+
+
+def by_model(chosen: Tensor, reached: Tensor, paid: Tensor) -> Tensor:
+    """The best play: towards the state to which more rounds point; if as many do to each, as before."""
+    hints = torch.where((reached == 1) == (paid > 0), 1, -1).sum(1)
+    return torch.where(hints == 0, _last(chosen), (hints > 0).long())
+
+
+def by_reward(chosen: Tensor, reached: Tensor, paid: Tensor) -> Tensor:
+    """As before if that was rewarded, else the other action, whatever the transition was."""
+    return torch.where(_last(paid) > 0, _last(chosen), 1 - _last(chosen))
+
+
+def _last(values: Tensor) -> Tensor:
+    return values[:, -1] if values.shape[1] else values.new_zeros(len(values))
+
+
+def play(way: Way, some: TwoStep) -> Trials:
+    """Play a trial of each task.
+
+    Args:
+        way: see :func:`by_model`, :func:`by_reward`.
+        some: the tasks.
+
+    Returns:
+        The trials; their log-probabilities are zero.
+    """
+    seen, found = some.begin(), []
+    past: list[list[Tensor]] = [[], [], []]  # actions, states and rewards of the rounds
+    for time in range(some.time):
+        if time % 2 == 0:
+            none = torch.zeros(len(seen), 0, dtype=torch.long)
+            action = way(*(torch.stack(part, 1) if part else none for part in past))
+        after = some.step(action)
+        if time % 2:
+            for part, value in zip(past, (action, seen.argmax(-1) - 1, after.rewards), strict=True):
+                part.append(value)
+        none, lived = torch.zeros_like(after.rewards), torch.ones_like(after.over)
+        found.append((seen, action, after.rewards, after.ended, none, lived))
+        seen = after.observations
+    return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
 
 
 def stays(trials: Trials) -> dict[str, tuple[int, int]]:

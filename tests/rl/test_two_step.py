@@ -7,47 +7,19 @@ import pytest
 import torch
 
 from mamlkit.rl import bandit_values, memory, two_step
-from mamlkit.rl.two_step import COMMON, PAYS, STAYS, TwoStep
+from mamlkit.rl.two_step import COMMON, PAYS, STAYS, TwoStep, by_model, by_reward
 
 ERRORS = 5  # standard errors: wrong in one of 1.7 million seeds
 ROUNDS = 30
 
 
-def played(choose, tasks=2000, rounds=ROUNDS, seed=0):
-    """Trials of a way to play: the first action from the states, rewards and actions of the rounds before."""
+def played(way, tasks=2000, rounds=ROUNDS, seed=0):
     some = TwoStep(*two_step.sample(seed, tasks, rounds))
-    seen, found = some.begin(), []
-    states, rewards, actions = [], [], []
-    for time in range(some.time):
-        if time % 2 == 0:
-            action = choose(states, rewards, actions)
-            actions.append(action)
-        after = some.step(action)
-        if time % 2:
-            states.append(seen.argmax(-1) - 1)
-            rewards.append(after.rewards)
-        found.append((seen, action, after.rewards, after.ended, torch.zeros(tasks), ~after.over | True))
-        seen = after.observations
-    return some, memory.Trials(*(torch.stack(part, 1) for part in zip(*found)))
-
-
-def best(states, rewards, actions):
-    """Where more hints point: a rewarded state and the other of an unrewarded one."""
-    if not states:
-        return torch.zeros(2000, dtype=torch.long)
-    hints = sum(2 * ((state == 1) == (paid > 0)).long() - 1 for state, paid in zip(states, rewards))
-    return torch.where(hints == 0, actions[-1], (hints > 0).long())
-
-
-def model_free(states, rewards, actions):
-    """Repeats what was rewarded, whatever the transition was."""
-    if not states:
-        return torch.zeros(2000, dtype=torch.long)
-    return torch.where(rewards[-1] > 0, actions[-1], 1 - actions[-1])
+    return some, two_step.play(way, some)
 
 
 def at_random(draw):
-    return lambda states, rewards, actions: torch.randint(0, 2, (2000,), generator=draw)
+    return lambda chosen, reached, paid: torch.randint(0, 2, (len(chosen),), generator=draw)
 
 
 def test_transitions_and_rewards_have_their_probabilities():
@@ -107,8 +79,8 @@ def test_the_best_possible_is_that_of_all_histories_and_is_reached_by_counting_h
         assert two_step.best_total(rounds) == pytest.approx(by_histories(rounds))
     bound = two_step.best_total(ROUNDS)
     for way, reaches in (
-        (best, True),
-        (model_free, False),
+        (by_model, True),
+        (by_reward, False),
         (at_random(torch.Generator().manual_seed(1)), False),
     ):
         some, trials = played(way)
@@ -123,12 +95,12 @@ def test_the_best_possible_is_that_of_all_histories_and_is_reached_by_counting_h
 
 def test_stays_tell_who_knows_the_model_from_who_does_not():
     rates = {}
-    for way in (best, model_free):
+    for way in (by_model, by_reward):
         found = two_step.stays(played(way, rounds=3)[1])
         assert list(found) == list(STAYS) and sum(n for _, n in found.values()) == 2000 * 2
         rates[way] = [stayed / n for stayed, n in found.values()]
-    assert rates[model_free] == [1, 1, 0, 0]
-    common, rare, without, rare_without = rates[best]
+    assert rates[by_reward] == [1, 1, 0, 0]
+    common, rare, without, rare_without = rates[by_model]
     assert common > 0.99 and rare_without > 0.99 and rare < 0.7 and without < 0.7
 
 

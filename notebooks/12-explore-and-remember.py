@@ -238,8 +238,8 @@ ax.axhline(
 for (name, each), colour in zip(found.items(), list(plots.COLOURS.values())[1:]):
     returns = memory.by_episode(each, EPISODES).mean(0)
     ax.plot(np.arange(1, EPISODES + 1), returns, color=colour, label=name)
-ax.set(xlabel="episode", ylabel="return of the episode")
-ax.legend()
+ax.set(xlabel="episode", ylabel="return of the episode", ylim=(8, 26))
+ax.legend(ncols=3, loc="upper left")
 plt.show()
 
 # %% [markdown]

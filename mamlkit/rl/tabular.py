@@ -46,7 +46,7 @@ def sample(seed: int, tasks: int) -> Processes:
         ValueError: there is none.
 
     Example:
-        >>> sample(0, 3).transitions.sum(-1).round(9).min()
+        >>> float(sample(0, 3).transitions.sum(-1).round(9).min())
         1.0
     """
     if tasks < 1:

@@ -34,11 +34,23 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, name_of
 from mamlkit.report import bandits as tables
 from mamlkit.report import chains as chain_tables
-from mamlkit.report import notebook, plots
-from mamlkit.rl import bandit_values, bandits, chain, parameter_noise, rl2
+from mamlkit.report import notebook, plots, results
+from mamlkit.report import trials as of_trials
+from mamlkit.rl import (
+    bandit_values,
+    bandits,
+    chain,
+    memory,
+    parameter_noise,
+    tabular,
+    tabular_play,
+    trials,
+    two_step,
+)
 from mamlkit.rl.side_by_side import Networks
 from mamlkit.runs import bandits as runs
-from mamlkit.runs import devices, seeds, train
+from mamlkit.runs import checkpoints, devices, seeds, train
+from mamlkit.runs import memory as of_memory
 
 devices.set_up("cpu", threads=1)  # networks are small: more threads would only wait
 plots.use_style()
@@ -112,7 +124,7 @@ for name, missed in regrets.items():
 # by slow reinforcement learning". In MAML the fast learner is a gradient step, which we chose; here it is whatever the slow one finds.
 
 # %%
-notebook.source(rl2.inputs_of)
+notebook.source(memory.inputs_of)
 
 # %% [markdown]
 # Each line ends one way in which reimplementations fail: the inputs are shifted by one, so the reward of a pull is not known before it; there
@@ -134,7 +146,7 @@ row = dataclasses.replace(
 )
 fit = train.fit(row)
 test = BanditEvaluation("live", 3000)
-found = runs.evaluate(row, fit.params, test)["regret"][:, 0]
+found = of_memory.evaluate(row, fit.params, test)["regret"][:, 0]
 mean, ci95 = measures.interval(found)
 bound = SHORT * 0.9 - bandit_values.optimal_known_pair(SHORT, 0.9)
 print(
@@ -152,19 +164,17 @@ notebook.check(text, mean + 2.5 * ci95, ">", bound)
 # %%
 pairs = runs.bandits_of(row, test)
 better = pairs.argmax(1)[:, None]
-on = lambda values: torch.as_tensor(values, dtype=torch.float32)
 params = {name: value.float() for name, value in fit.params.items()}
 luck, draws = (
     torch.rand(len(pairs), SHORT, generator=seeds.generator(0, purpose))
     for purpose in ("luck", "draws")
 )
-played = rl2.sample(params, on(pairs), luck, draws)
+played = memory.sample(params, trials.Bandits(pairs, luck), draws)
 with_state = (played.actions.numpy() == better).mean(0)
-no_state = rl2.sample(
-    params, on(pairs).repeat(SHORT, 1), luck.T.reshape(-1, 1), draws.T.reshape(-1, 1)
-)
-alone = no_state.actions.numpy().reshape(SHORT, -1).T
-without = (alone == better).mean(0)
+alone = trials.Bandits(np.tile(pairs, (SHORT, 1)), luck.T.reshape(-1, 1))
+no_state = memory.sample(params, alone, draws.T.reshape(-1, 1))
+first = no_state.actions.numpy().reshape(SHORT, -1).T
+without = (first == better).mean(0)
 notebook.check("without its state it knows nothing", without.mean(), "<", 0.6)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The policy that was just trained: how likely it is to pull the better arm at each of ten pulls, with its state, and with the state set to zero before each pull; dotted: the best possible play.", "name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without, half of the time throughout."}}
@@ -193,13 +203,160 @@ notebook.markdown(tables.reached().replace("tab-bandits", "tab-chapter-bandits")
 # A mean of a thousand bandits is known to within about 0.1 of ten pulls and 1 of a hundred, so 6.6 and 6.7 in the published table do not
 # differ. What RL² shows there is that it comes near the Gittins indices without having been told about them, as long as the trial is
 # short. With 500 pulls and 50 arms it stays behind; the authors find that the outer learner is what fails there.
+
+# %% [markdown]
+# ## With something to see
 #
+# An arm is pulled and nothing else happens. In general there is a state to be seen, and an action changes it. The same policy serves: before each
+# step the network gets what is to be seen *now*, and of the step before the action, the reward and the flag. All that changes is what comes in
+# first and what goes out last.
+#
+# {cite:t}`duan2016rl2` draw **small decision processes**: 10 states, 5 actions. To which state an action leads is drawn from a flat Dirichlet distribution,
+# what it pays is $N(m, 1)$ with $m \sim N(1, 1)$. An episode has 10 steps and begins in the first state. Who knew the process would plan: here is the
+# best play, by value iteration from the last step back.
+
+# %%
+notebook.source(tabular.plan)
+
+# %% [markdown]
+# Who does not know it believes something of each reward and of each transition. Before each episode the classical ways plan with that: **greedy** with what is expected;
+# **PSRL** {cite:p}`osband2013psrl` with a process drawn from what is believed, which is Thompson sampling; **BEB** {cite:p}`kolter2009beb` adds a bonus to what was
+# tried rarely.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Small decision processes: mean return of each of 15 episodes over 500 processes. Dotted: the best play of someone who knows the process.", "name": "fig-tabular-episodes"}, "image": {"alt": "Return of an episode against its number. Random play stays at 10. PSRL, greedy play and BEB rise, and stay below the dotted line of the best play."}}
+EPISODES, COUNT = 15, 500
+WAYS = {
+    "random": tabular_play.random,
+    "PSRL": tabular_play.posterior,
+    "greedy": tabular_play.greedy,
+    "BEB": tabular_play.bonus(0.5),
+}
+processes = tabular.sample(0, COUNT)
+luck = tabular.luck(0, COUNT, EPISODES * tabular.HORIZON)
+some = tabular.Tabular(*processes, *luck)
+best = tabular.plan(processes)[0][:, 0, 0].mean()
+found = {name: tabular_play.play(way, some, 0) for name, way in WAYS.items()}
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+ax.axhline(
+    best, linestyle=":", color=plots.COLOURS["black"], label="best, process known"
+)
+for (name, each), colour in zip(found.items(), list(plots.COLOURS.values())[1:]):
+    returns = memory.by_episode(each, EPISODES).mean(0)
+    ax.plot(np.arange(1, EPISODES + 1), returns, color=colour, label=name)
+ax.set(xlabel="episode", ylabel="return of the episode", ylim=(8, 26))
+ax.legend(ncols=3, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# Two things can be said exactly. Random play earns 1 a step on average, whatever the process. And nobody has less regret than who knows it, that is, none.
+
+# %%
+regrets = {name: some.measured(each)["regret"][:, 0] for name, each in found.items()}
+total = some.measured(found["random"])["return"][:, 0]
+mean, ci95 = measures.interval(total / (EPISODES * tabular.HORIZON))
+notebook.check("random play earns 1 a step", abs(mean - 1), "<", 2.5 * ci95)
+for name, missed in regrets.items():
+    mean, ci95 = measures.interval(missed)
+    text = f"regret of {name} play: not below 0 by more than chance"
+    notebook.check(text, mean + 2.5 * ci95, ">", 0)
+
+# %% mystnb={"markdown_format": "myst"}
+table = of_trials.tabular().replace("tab-tabular", "tab-chapter-tabular")
+notebook.markdown(table)
+
+# %% [markdown]
+# ## Who knows the model?
+#
+# The **two-step task** {cite:p}`wang2016learning` asks what the state has learned: to repeat what paid, or how the task works. A round has one choice. Each action leads to its
+# own state with probability 0.75 (a *common* transition), and to the other one's with 0.25 (*rare*). One of the two states pays with 0.9, the other with
+# 0.1; which, stays the same for a trial of 100 rounds.
+#
+# Suppose a rare transition was rewarded. Who repeats what was rewarded **stays** with the action. Who knows the model sees that the *other* action leads there more often,
+# and changes. So the shares of staying, after each of four outcomes, tell the two apart.
+
+# %%
+notebook.source(two_step.by_model, two_step.by_reward)
+
+# %% tags=["hide-input"]
+rounds, row = 10, paper.get("two-step-rl2")
+some = two_step.TwoStep(*two_step.sample(0, 2000, rounds))
+trials_of = {
+    "knows the model": two_step.play(two_step.by_model, some),
+    "repeats what paid": two_step.play(two_step.by_reward, some),
+}
+if results.checkpoint(row.name).exists():
+    weights = checkpoints.load_params(results.checkpoint(row.name))
+    weights = {name: value.float() for name, value in weights.items()}
+    draws = torch.rand(2000, 2 * rounds, generator=seeds.generator(0, "two-step"))
+    trials_of["RL²"] = memory.sample(weights, some, draws)
+shares = {
+    name: [stayed / max(count, 1) for stayed, count in two_step.stays(each).values()]
+    for name, each in trials_of.items()
+}
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two-step task: how often the first action is repeated, by what the round before brought, in the first 10 rounds. Who knows the model plays in the best possible way; RL² is drawn where its training is committed.", "name": "fig-two-step-stays"}, "image": {"alt": "Bars of the share of staying after rewarded common, rewarded rare, unrewarded common and unrewarded rare rounds, for each way to play."}}
+fig, ax = plt.subplots(figsize=(6.4, 3.2))
+colours = [plots.COLOURS[name] for name in ("black", "grey", "blue")]
+for index, (name, each) in enumerate(shares.items()):
+    ax.bar(np.arange(4) + 0.25 * index, each, 0.23, color=colours[index], label=name)
+ax.set_xticks(
+    np.arange(4) + 0.25, [name.replace(", ", "\n") for name in two_step.STAYS]
+)
+ax.set(ylabel="share of staying", ylim=(0, 1.3))
+ax.legend(ncols=3)
+plt.show()
+
+# %%
+for name, each in trials_of.items():
+    mean, ci95 = measures.interval(some.measured(each)["return"][:, 0])
+    text = f"{name}: not above the best possible by more than chance"
+    notebook.check(text, mean - 2.5 * ci95, "<", two_step.best_total(rounds))
+if "RL²" in shares:
+    common, rare, without, rare_without = shares["RL²"]
+    text = "RL² stays more after what speaks for its action than after what does not"
+    notebook.check(text, min(common, rare_without), ">", max(rare, without))
+
+# %% mystnb={"markdown_format": "myst"}
+notebook.markdown(of_trials.two_step().replace("tab-two", "tab-chapter-two"))
+
+# %% [markdown]
+# Nothing switches within a trial, so every good player comes to know the better state and then stays with one action; later rounds blur the picture.
+#
+# ## MAML's own task, by memory
+#
+# Now the [2D navigation](05-navigation.ipynb) of the paper. A trial is four episodes with one goal. Actions are moves, Gaussian about what the network gives out; an episode may end
+# early, at the goal, and the next begins at the origin with the flag set. The weights are trained for as many steps of the environment as MAML's.
+#
+# What a memory needs in order to adapt is measured in **steps of the environment with the goal**. MAML collects 40 episodes for each gradient step.
+# RL² adapts while it walks: already in its first episode, since each reward tells how near the goal is.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "2D navigation: return of an episode against the steps of the environment that were seen with the goal before it; RL² by episode, MAML by gradient step. What has not been run is only named.", "name": "fig-memory-navigation"}, "image": {"alt": "Return against steps seen before, which begin at 0 and grow as powers of ten."}}
+curves = of_trials.navigation_curves()
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+for (name, label), colour in zip(
+    {"2d-navigation-rl2": "RL²", "2d-navigation-maml": "MAML"}.items(),
+    ("blue", "vermillion"),
+):
+    part = curves[curves.row == name]
+    label = label if len(part) else f"{label} (not run)"
+    look = {"color": plots.COLOURS[colour], "marker": "o", "label": label}
+    ax.errorbar(part.seen, part.value, part.ci95, capsize=2, **look)
+ax.set_xscale("symlog", linthresh=100)
+ax.set(xlabel="steps seen before", ylabel="return of an episode")
+ax.legend()
+plt.show()
+
+# %% mystnb={"markdown_format": "myst"}
+table = of_trials.navigation().replace("tab-navigation", "tab-chapter-navigation")
+notebook.markdown(table)
+
+# %% [markdown]
 # ## Where this differs from the papers
 #
 # - **Outer learner.** PPO's clipped loss with Adam, not TRPO. The baseline is a second recurrent network, as theirs.
-# - **Sizes.** 64 units where they have 256, and far fewer pulls to an update.
+# - **Sizes.** 64 units where they have 256, and far fewer pulls or steps to an update.
 # - **Entropy** of the policy is rewarded, less and less; Adam's step falls to zero.
-# - **Two arms** {cite:p}`wang2016learning`: the same RL² where they have an LSTM, actor-critic steps and the best five of a hundred settings.
+# - **Two arms and two steps** {cite:p}`wang2016learning`: the same RL² where they have an LSTM, actor-critic steps and the best five of a hundred settings.
 
 # %% [markdown]
 # ## Noise on the parameters

@@ -16,6 +16,8 @@ def repository(tmp_path, monkeypatch):
         "data/published.csv",
         "data/published_methods.csv",
         "data/published_bandits.csv",
+        "data/published_tabular.csv",
+        "data/test_goals.csv",
         "_toc.yml",
     ):
         (tmp_path / name).write_bytes((places.repository() / name).read_bytes())

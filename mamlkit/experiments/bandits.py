@@ -1,11 +1,12 @@
 """RL^2 on bandits: the cells of Table 1 of Duan et al. 2016, and the two-armed ones of Wang et al. 2016."""
 
-__all__ = ["CELLS", "PAIRS", "BanditEvaluation", "BanditRow", "is_bandit", "name_of", "rows"]
+__all__ = ["CELLS", "PAIRS", "BanditEvaluation", "BanditRow", "name_of", "rows"]
 
 from dataclasses import dataclass
 from typing import Any
 
-from mamlkit.experiments.rows import Experiment, _check, _check_tests
+from mamlkit.experiments.memory import MemoryRow
+from mamlkit.experiments.rows import _check
 
 # Pulls and arms of Duan et al., Table 1, in its order.
 CELLS: tuple[tuple[int, int], ...] = tuple((pulls, arms) for pulls in (10, 100, 500) for arms in (5, 10, 50))
@@ -41,22 +42,15 @@ class BanditEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BanditRow(Experiment):
-    """A recurrent policy that learns to play bandits (see :mod:`mamlkit.rl.rl2`).
+class BanditRow(MemoryRow):
+    """A recurrent policy that learns to play bandits.
 
     Args:
-        name, title, place, evaluations, quick: see :class:`mamlkit.experiments.rows.Experiment`.
-        meta_batch_size: trials per iteration.
-        iterations: so many times trials are sampled, and the policy updated.
         kind: a key of ``mamlkit.rl.bandits.KINDS``.
         arms: of a bandit.
         pulls: of a trial.
-        units: of the GRU of the policy, and of that of its baseline.
-        discount, decay: gamma, and lambda of the advantages.
-        epochs, minibatches: passes over an iteration's trials, and parts of each.
-        clip: of the ratio of probabilities in PPO's loss.
-        entropy: what the policy's entropy counts at first; it falls to zero with the iterations.
-        outer_lr: Adam's step at first; it falls alike.
+
+    All else is as in :class:`mamlkit.experiments.memory.MemoryRow`.
 
     Raises:
         ValueError: an unknown kind, or a number that no run can have.
@@ -65,44 +59,13 @@ class BanditRow(Experiment):
     kind: str
     arms: int
     pulls: int
-    units: int
-    discount: float = 0.99
-    decay: float = 0.3
-    epochs: int = 2
-    minibatches: int = 4
-    clip: float = 0.2
-    entropy: float = 0.04
-    outer_lr: float = 0.003
     evaluations: tuple[BanditEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_tests(self)
-        ones = ("meta_batch_size", "pulls", "units", "epochs", "minibatches")
-        zeros = ("iterations", "discount", "decay", "entropy")
-        at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {"arms": 2}
-        _check(self, at_least=at_least, positive=("clip", "outer_lr"), names={"kind": PAIRS})
-        for name in ("discount", "decay"):
-            if getattr(self, name) > 1:
-                raise ValueError(
-                    f"{self.name}: {name}={getattr(self, name)}, but it must lie between 0 and 1"
-                )
+        super().__post_init__()
+        _check(self, at_least={"pulls": 1, "arms": 2}, names={"kind": PAIRS})
         if self.kind != "independent" and self.arms != 2:
             raise ValueError(f"{self.name}: arms={self.arms}, but {self.kind!r} bandits have two")
-        if self.minibatches > self.meta_batch_size:
-            raise ValueError(
-                f"{self.name}: minibatches={self.minibatches}, but there are {self.meta_batch_size} trials "
-                "to be split (meta_batch_size)"
-            )
-
-    @property
-    def metric(self) -> str:
-        """What is reported of it: the total reward of a trial."""
-        return "return"
-
-
-def is_bandit(name: str) -> bool:
-    """Whether a row of that name plays bandits."""
-    return name.startswith("bandit-")
 
 
 def name_of(arms: int, pulls: int, kind: str = "independent") -> str:

@@ -5,9 +5,19 @@ __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 import dataclasses
 from typing import Any
 
-from mamlkit.experiments import averages, bandits, chains, compare, mini_imagenet, policies, sequences, traps
-from mamlkit.experiments.bandits import BanditRow
+from mamlkit.experiments import (
+    averages,
+    bandits,
+    chains,
+    compare,
+    mini_imagenet,
+    policies,
+    sequences,
+    traps,
+    trials,
+)
 from mamlkit.experiments.chains import ChainRow
+from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
 
@@ -102,7 +112,7 @@ _IN_PAPER = "Section 5.1; Fig. 3 and 6"  # and of some methods, with 5 points, a
 _SLIDES = "not in the paper: the authors' slides"
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
 
-_rows: list[Row | PolicyRow | BanditRow | ChainRow] = [
+_rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
     _sinusoid("sinusoid-maml", "MAML", _ALPHA, place=f"{_IN_PAPER}; Table 2"),
     _sinusoid("sinusoid-first-order", "MAML, first order", _ALPHA, method="first-order maml"),
     _sinusoid(
@@ -148,15 +158,16 @@ _rows: list[Row | PolicyRow | BanditRow | ChainRow] = [
     *mini_imagenet.rows(),
     *(row for environment in policies.ENVIRONMENTS for row in policies.rows(environment)),
     *bandits.rows(),
+    *trials.rows(),
     *chains.rows(),
 ]
 
 _rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})
 
-ROWS: dict[str, Row | PolicyRow | BanditRow | ChainRow] = {row.name: row for row in _rows}
+ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = {row.name: row for row in _rows}
 
 
-def get(name: str) -> Row | PolicyRow | BanditRow | ChainRow:
+def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
     """A row by name; an unknown one is a ``ValueError`` that lists the known."""
     if name not in ROWS:
         raise ValueError(f"no experiment is called {name!r}; the names are {', '.join(ROWS)}")

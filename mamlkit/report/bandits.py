@@ -4,7 +4,7 @@ Pages show the functions that return text with the directive ``{from-package} ma
 No torch here.
 """
 
-__all__ = ["compared", "measured", "pairs", "published", "reached", "references"]
+__all__ = ["compared", "measured", "pairs", "published", "reached", "references", "set_beside", "shown"]
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ def published() -> pd.DataFrame:
 
 
 def measured() -> pd.DataFrame:
-    """The classical ways, played by ``benchmarks/bandit_references.py``; without lines where it was not.
+    """The classical ways, played by ``benchmarks/references.py``; without lines where it was not.
 
     Columns: kind, arms, pulls, strategy, setting, value and ci95 (total reward), regret and regret_ci95,
     tasks.
@@ -68,32 +68,50 @@ def compared() -> pd.DataFrame:
     printed = published().set_index(["pulls", "arms", "method"]).value
     lines = []
     for pulls, arms in CELLS:
-        paper, name = float(printed[pulls, arms, OURS]), name_of(arms, pulls)
         gain = float(printed[pulls, arms, "Gittins"] - printed[pulls, arms, "random"])
-        line: dict[str, Any] = {"pulls": pulls, "arms": arms, "row": name, "paper": paper}
-        line |= {"margin": RETURN_MARGIN * gain, "verdict": state_of(name)}
-        if ours := results.summary(name, TEST, 0, "return"):
-            theirs = ours.ci95 * math.sqrt(ours.tasks / PUBLISHED_TASKS)
-            ci95, difference = math.hypot(ours.deciding_ci95, theirs), ours.value - paper
-            line |= {"ours": ours.value, "ours_ci95": ours.deciding_ci95, "seeds": len(ours.seeds)}
-            line |= {"difference": difference, "difference_ci95": ci95}
-            if line["verdict"] == "complete":
-                line["verdict"] = verdict(difference, ci95, line["margin"])
-        lines.append(line)
-    columns = [
-        "pulls",
-        "arms",
-        "row",
-        "paper",
-        "margin",
-        "verdict",
-        "ours",
-        "ours_ci95",
-        "seeds",
-        "difference",
-        "difference_ci95",
-    ]
-    return pd.DataFrame(lines, columns=columns)
+        line = set_beside(name_of(arms, pulls), TEST, float(printed[pulls, arms, OURS]), gain)
+        lines.append({"pulls": pulls, "arms": arms} | line)
+    return pd.DataFrame(lines)
+
+
+def set_beside(name: str, test: str, paper: float, gain: float) -> dict[str, Any]:
+    """A number of ours beside a published mean of 1,000 tasks.
+
+    Args:
+        name: of the row.
+        test: its evaluation.
+        paper: the published number.
+        gain: of which the margin is a tenth.
+
+    Returns:
+        ``row`` to ``difference_ci95``, as in :func:`compared`.
+    """
+    line: dict[str, Any] = {"row": name, "paper": paper, "margin": RETURN_MARGIN * gain}
+    line["verdict"] = state_of(name)
+    line |= dict.fromkeys(("ours", "ours_ci95", "seeds", "difference", "difference_ci95"), math.nan)
+    if ours := results.summary(name, test, 0, "return"):
+        theirs = ours.ci95 * math.sqrt(ours.tasks / PUBLISHED_TASKS)
+        ci95, difference = math.hypot(ours.deciding_ci95, theirs), ours.value - paper
+        line |= {"ours": ours.value, "ours_ci95": ours.deciding_ci95, "seeds": len(ours.seeds)}
+        line |= {"difference": difference, "difference_ci95": ci95}
+        if line["verdict"] == "complete":
+            line["verdict"] = verdict(difference, ci95, line["margin"])
+    return line
+
+
+def shown(at: Any) -> dict[str, str]:
+    """The cells of a line of :func:`set_beside`."""
+    line = {
+        "paper": f"{at.paper:.1f}",
+        "ours": "",
+        "difference": "",
+        "seeds": "",
+        "verdict": badge(at.verdict),
+    }
+    if not pd.isna(at.ours):
+        line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
+        line["difference"] = number(at.difference, at.difference_ci95, signed=True)
+    return line
 
 
 def reached() -> str:
@@ -101,11 +119,7 @@ def reached() -> str:
     found, lines = measured(), []
     for at in compared().itertuples():
         indices = found[(found.pulls == at.pulls) & (found.arms == at.arms) & (found.strategy == "Gittins")]
-        line = {"pulls": str(at.pulls), "arms": str(at.arms), "paper": f"{at.paper:.1f}", "ours": ""}
-        line |= {"difference": "", "seeds": "", "verdict": badge(at.verdict), "Gittins, ours": ""}
-        if not pd.isna(at.ours):
-            line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
-            line["difference"] = number(at.difference, at.difference_ci95, signed=True)
+        line = {"pulls": str(at.pulls), "arms": str(at.arms), **shown(at), "Gittins, ours": ""}
         for reference in indices.itertuples():
             line["Gittins, ours"] = number(reference.value, reference.ci95)
         if at.verdict == "not run":

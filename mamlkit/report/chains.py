@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mamlkit.experiments import chains
-from mamlkit.measures import SEEDS_KEPT
+from mamlkit.measures import seeds_kept
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.pages import badge, numbered
@@ -55,7 +55,7 @@ def episodes() -> pd.DataFrame:
         if state_of(name) != "complete":
             continue
         for result in results.counted(results.load(name)):
-            if result["seed"] >= SEEDS_KEPT:
+            if result["seed"] >= seeds_kept(name):
                 continue
             for length in chains.LENGTHS:
                 found = results.per_task_errors(name, result["seed"], chains.label(length), "episodes")[:, 0]

@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 
 from mamlkit import places
-from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, is_bandit
+from mamlkit.experiments.bandits import BanditEvaluation
 from mamlkit.experiments.chains import ChainEvaluation, ChainRow, is_chain
 from mamlkit.experiments.compare import is_compared
+from mamlkit.experiments.memory import MemoryRow, has_memory
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.experiments.traps import is_trap
@@ -45,7 +46,7 @@ from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, 
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
-AnyRow = Row | PolicyRow | BanditRow | ChainRow
+AnyRow = Row | PolicyRow | MemoryRow | ChainRow
 AnyTest = Evaluation | PolicyEvaluation | BanditEvaluation | ChainEvaluation
 OWN_VERDICTS = [*WORDS, "partial", "stale", "not run"]
 
@@ -110,7 +111,7 @@ def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, 
 def beyond_rows() -> str:
     """Experiments that the paper has no number of, but for those that have tables of their own."""
     published = set(results.published().row)
-    apart = lambda name: is_trap(name) or is_compared(name) or is_bandit(name) or is_chain(name)
+    apart = lambda name: is_trap(name) or is_compared(name) or has_memory(name) or is_chain(name)
     wanted = lambda row, e: row.name not in published and not apart(row.name)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 

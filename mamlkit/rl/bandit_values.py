@@ -9,6 +9,7 @@ __all__ = [
     "optimal_dependent",
     "optimal_independent",
     "optimal_known_pair",
+    "shares_right",
 ]
 
 import numpy as np
@@ -136,20 +137,35 @@ def optimal_known_pair(pulls: int, better: float) -> float:
         >>> round(optimal_known_pair(2, 0.9), 6)
         1.32
     """
-    _check(pulls)
+    right = shares_right(pulls, better)
+    return float((right * better + (1 - right) * (1 - better)).sum())
+
+
+def shares_right(hints: int, better: float) -> Array:
+    """How often the side to which more hints point is the right one, after 0, 1, ... hints, ``[hints]``.
+
+    Each of two sides is as likely; a hint points to the right one with probability ``better``.
+
+    Args:
+        hints: so many entries.
+        better: of a hint.
+
+    Raises:
+        ValueError: no entry, or hints that point the wrong way.
+
+    Example:
+        >>> shares_right(4, 0.9).round(3)
+        array([0.5  , 0.9  , 0.9  , 0.972])
+    """
+    _check(hints)
     if not 0.5 <= better <= 1:
         raise ValueError(f"better={better}, but the better arm pays with a probability of 0.5 to 1")
-    total, hints = (
-        0.0,
-        np.array([[0.5], [0.5]]),
-    )  # probability of which is better, and of so many hints at one
-    for _ in range(pulls):
-        # who pulls the arm to which more hints point is right with the larger of the two
-        right = hints.max(0).sum()
-        total += right * better + (1 - right) * (1 - better)
-        chances = np.array([[better], [1 - better]])
-        hints = np.pad(hints * chances, ((0, 0), (1, 0))) + np.pad(hints * (1 - chances), ((0, 0), (0, 1)))
-    return float(total)
+    # probability of which side it is, and of so many hints at the first
+    found, joint, chances = [], np.array([[0.5], [0.5]]), np.array([[better], [1 - better]])
+    for _ in range(hints):
+        found.append(joint.max(0).sum())
+        joint = np.pad(joint * chances, ((0, 0), (1, 0))) + np.pad(joint * (1 - chances), ((0, 0), (0, 1)))
+    return np.array(found)
 
 
 def _check(pulls: int) -> None:

@@ -1,10 +1,8 @@
-"""RL^2 on bandits: a recurrent policy whose state is all that it learns with, trained over whole trials.
+"""RL^2: a recurrent policy whose state is all that it learns with, trained over whole trials.
 
-Source: Duan et al. 2016, "RL^2: fast reinforcement learning via slow reinforcement learning". A *trial* is
-one bandit; each pull is an episode of one step. At each pull the policy gets the arm that it pulled before,
-what that paid, and a flag that an episode has ended, all zero at the first pull. Its state goes on from
-episode to episode, and begins at zero with each trial. What is maximised is the discounted reward of the
-whole trial: returns and advantages run across the ends of episodes.
+Source: Duan et al. 2016, "RL^2: fast reinforcement learning via slow reinforcement learning". What a trial is
+and what the policy gets at each step: see :mod:`mamlkit.rl.memory`. What is maximised is the discounted
+reward of the whole trial: returns and advantages run across the ends of episodes.
 
 Deviation: the outer learner is PPO's clipped loss with Adam (Schulman et al. 2017), where they have TRPO. A
 trust-region step takes ten products with the Fisher information, each of which goes through all steps of the
@@ -12,165 +10,29 @@ network and back; in the same time PPO takes several steps. The entropy of the p
 less, and Adam's step falls to zero; both are ours. As theirs, the baseline is another GRU.
 """
 
-__all__ = [
-    "Trials",
-    "advantages",
-    "chances",
-    "init",
-    "inputs_of",
-    "loss",
-    "policy_of",
-    "sample",
-    "states",
-    "update",
-    "values",
-]
-
-from typing import NamedTuple
+__all__ = ["advantages", "loss", "update"]
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params
-from mamlkit.models.recurrent import gru, gru_states, init_gru
+from mamlkit.rl.actions import Actions
+from mamlkit.rl.memory import Trials, inputs_of, outputs_of, values
 
-POLICY, BASELINE = "policy", "baseline"
 STANDARD_EPS = 1e-8
 MOST_NORM = 0.5  # of a gradient, as is usual with PPO
 
 
-class Trials(NamedTuple):
-    """What was done in some trials.
-
-    Args:
-        actions: arms that were pulled, ``[tasks, time]``, int64.
-        rewards: what they paid, ``[tasks, time]``.
-        log_probs: of these arms when they were pulled, ``[tasks, time]``.
-    """
-
-    actions: Tensor
-    rewards: Tensor
-    log_probs: Tensor
-
-
-def init(arms: int, units: int, generator: Generator) -> Params:
-    """The policy and its baseline: a GRU with a linear head each, whose head begins at zero.
-
-    So each arm is equally likely at first, and the baseline is zero.
-
-    Args:
-        arms: of a bandit.
-        units: of each GRU.
-        generator: of the weights.
-    """
-    params: Params = {}
-    for name, outputs in ((POLICY, arms), (BASELINE, 1)):
-        params |= init_gru(name, arms + 2, units, generator)
-        params |= {f"{name}_head": torch.zeros(outputs, units), f"{name}_head_bias": torch.zeros(outputs)}
-    return params
-
-
-def policy_of(params: Params) -> Params:
-    """What of the parameters is the policy's: all that is needed to play."""
-    return {name: value for name, value in params.items() if name.startswith(POLICY)}
-
-
-def inputs_of(actions: Tensor, rewards: Tensor, arms: int) -> Tensor:
-    """What the networks get before each pull: the last arm one-hot, the last reward, 1 if there was one.
-
-    Args:
-        actions, rewards: ``[tasks, time]``.
-        arms: of a bandit.
-
-    Returns:
-        ``[tasks, time, arms + 2]``; nothing in it is of the pull itself, or of a later one.
-
-    Example:
-        >>> inputs_of(torch.tensor([[1, 0]]), torch.tensor([[1.0, 0.0]]), 2)
-        tensor([[[0., 0., 0., 0.],
-                 [0., 1., 1., 1.]]])
-    """
-    if actions.shape != rewards.shape or actions.dim() != 2:
-        came = f"actions are {list(actions.shape)}, rewards {list(rewards.shape)}"
-        raise ValueError(f"{came}; both must be [tasks, time]")
-    ended = torch.ones_like(rewards)[..., None]
-    after = torch.cat([F.one_hot(actions, arms).to(rewards), rewards[..., None], ended], -1)
-    return F.pad(after[:, :-1], (0, 0, 1, 0))
-
-
-def states(params: Params, name: str, inputs: Tensor) -> Tensor:
-    """States of a network after each input of a trial, from zero on.
-
-    Args:
-        params: of :func:`init`.
-        name: ``"policy"`` or ``"baseline"``.
-        inputs: ``[tasks, time, inputs]``.
-
-    Returns:
-        ``[tasks, time, units]``.
-    """
-    begin = inputs.new_zeros(len(inputs), params[f"{name}_state"].shape[1])
-    return gru_states(params, name, inputs.transpose(0, 1), begin).transpose(0, 1)
-
-
-def chances(params: Params, inputs: Tensor) -> Tensor:
-    """Log-probability of each arm before each pull, ``[tasks, time, arms]``, for inputs of that length."""
-    return _head(params, POLICY, states(params, POLICY, inputs)).log_softmax(-1)
-
-
-def values(params: Params, inputs: Tensor, most: float) -> Tensor:
-    """What the baseline expects of the rest of each trial, ``[tasks, time]``.
-
-    Args:
-        params: of :func:`init`.
-        inputs: ``[tasks, time, inputs]``.
-        most: the largest return, in which the network counts.
-    """
-    return most * _head(params, BASELINE, states(params, BASELINE, inputs))[..., 0]
-
-
-@torch.no_grad()
-def sample(
-    params: Params, arms: Tensor, luck: Tensor, draws: Tensor, *, most_probable: bool = False
-) -> Trials:
-    """Play trials, step by step, all at once.
-
-    Args:
-        params: of the policy at least.
-        arms: probabilities of paying, ``[tasks, arms]``.
-        luck: an arm pays 1 where its probability is above this, ``[tasks, time]``.
-        draws: uniform numbers that choose the arms, ``[tasks, time]``.
-        most_probable: pull the arm that the policy finds most probable instead.
-    """
-    if luck.shape != draws.shape or len(luck) != len(arms):
-        came = f"arms {list(arms.shape)}, luck {list(luck.shape)}, draws {list(draws.shape)}"
-        raise ValueError(f"{came}; they must be [tasks, arms], [tasks, time] and [tasks, time]")
-    num_arms, everyone = arms.shape[1], torch.arange(len(arms), device=arms.device)
-    state = arms.new_zeros(len(arms), params[f"{POLICY}_state"].shape[1])
-    inputs = arms.new_zeros(len(arms), num_arms + 2)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for chance, draw in zip(luck.T, draws.T, strict=True):
-        state = gru(params, POLICY, inputs, state)
-        logs = _head(params, POLICY, state).log_softmax(-1)
-        below = logs.exp().cumsum(-1) < draw[:, None]  # rounding may leave the last sum under a draw
-        action = logs.argmax(-1) if most_probable else below.sum(-1).clamp(max=num_arms - 1)
-        reward = (chance < arms[everyone, action]).to(arms)
-        found.append((action, reward, logs[everyone, action]))
-        inputs = torch.cat(
-            [F.one_hot(action, num_arms).to(arms), reward[:, None], arms.new_ones(len(arms), 1)], 1
-        )
-    return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
-
-
 def advantages(rewards: Tensor, expected: Tensor, discount: float, decay: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantages of each pull, and the returns that the baseline is to expect.
+    """Generalised advantages of each step, and the returns that the baseline is to expect.
 
-    An episode's end within the trial cuts nothing; after the last pull nothing is expected.
+    An episode's end within the trial cuts nothing; after the last step nothing is expected. Where a trial was
+    over earlier, rewards and expectations after it are 0, and so is all that is found there.
 
     Args:
         rewards: ``[tasks, time]``.
-        expected: by the baseline before each pull, ``[tasks, time]``.
+        expected: by the baseline before each step, ``[tasks, time]``.
         discount: gamma.
         decay: lambda; 1 gives the return less what was expected.
 
@@ -191,34 +53,35 @@ def loss(
     gains: Tensor,
     returns: Tensor,
     *,
-    arms: int,
+    actions: Actions,
     clip: float,
     entropy: float,
-    most: float,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """PPO's clipped loss, with that of the baseline.
+    """PPO's clipped loss, with that of the baseline: means over the steps that were lived.
 
     Args:
-        params: of :func:`init`.
+        params: of :func:`mamlkit.rl.memory.init`.
         trials: as they were sampled.
         gains: advantages, ``[tasks, time]``.
         returns: for the baseline, ``[tasks, time]``.
-        arms: of a bandit.
+        actions: what could be done.
         clip: how far from 1 the ratio of probabilities still matters.
-        entropy: what the policy's entropy (in nats, mean over pulls) counts.
-        most: see :func:`values`.
+        entropy: what the policy's entropy (in nats, mean over steps) counts.
+        scale: see :func:`mamlkit.rl.memory.values`.
 
     Returns:
         The loss; the mean entropy; and an estimate of the divergence from the policy that sampled.
     """
-    inputs = inputs_of(trials.actions, trials.rewards, arms)
-    logs = chances(params, inputs)
-    now = logs.gather(-1, trials.actions[..., None])[..., 0]
+    inputs = inputs_of(trials, actions)
+    outputs = outputs_of(params, inputs, actions)
+    mean = lambda values: _of_lived(values, trials.lived).mean()
+    now = actions.log_probs(params, outputs, trials.actions)
     ratio = (now - trials.log_probs).exp()
-    surrogate = torch.minimum(ratio * gains, ratio.clamp(1 - clip, 1 + clip) * gains).mean()
-    spread = -(logs.exp() * logs).sum(-1).mean()
-    fit = ((values(params, inputs, most) - returns) / most).square().mean()
-    divergence = (trials.log_probs - now + ratio - 1).mean()
+    surrogate = mean(torch.minimum(ratio * gains, ratio.clamp(1 - clip, 1 + clip) * gains))
+    spread = mean(actions.entropy(params, outputs))
+    fit = mean(((values(params, inputs, scale) - returns) / scale).square())
+    divergence = mean(trials.log_probs - now + ratio - 1)
     return fit - surrogate - entropy * spread, spread.detach(), divergence.detach()
 
 
@@ -228,7 +91,7 @@ def update(
     trials: Trials,
     generator: Generator,
     *,
-    arms: int,
+    actions: Actions,
     discount: float,
     decay: float,
     epochs: int,
@@ -239,11 +102,11 @@ def update(
     """Some epochs of PPO on the same trials, whole trials to a minibatch.
 
     Args:
-        params: of :func:`init`, changed in place.
+        params: of :func:`mamlkit.rl.memory.init`, changed in place.
         optimiser: of them.
         trials: sampled with them.
         generator: of the minibatches, on the CPU.
-        arms, clip, entropy: as for :func:`loss`.
+        actions, clip, entropy: as for :func:`loss`.
         discount, decay: as for :func:`advantages`.
         epochs: passes over the trials.
         minibatches: into which they are split, anew in each pass.
@@ -254,11 +117,12 @@ def update(
     Raises:
         FloatingPointError: a loss or its gradient is not finite.
     """
-    most = sum(discount**t for t in range(trials.rewards.shape[1]))
+    scale = sum(discount**t for t in range(trials.rewards.shape[1]))  # the return of rewards of 1
     with torch.no_grad():
-        expected = values(params, inputs_of(trials.actions, trials.rewards, arms), most)
+        expected = values(params, inputs_of(trials, actions), scale) * trials.lived
         gains, returns = advantages(trials.rewards, expected, discount, decay)
-        gains = (gains - gains.mean()) / (gains.std() + STANDARD_EPS)
+        lived = _of_lived(gains, trials.lived)
+        gains = (gains - lived.mean()) / (lived.std() + STANDARD_EPS)
     leaves = list(params.values())
     for value in leaves:
         value.requires_grad_(True)
@@ -266,7 +130,14 @@ def update(
         for some in torch.randperm(len(gains), generator=generator).to(gains.device).chunk(minibatches):
             few = Trials(*(part[some] for part in trials))
             found, spread, divergence = loss(
-                params, few, gains[some], returns[some], arms=arms, clip=clip, entropy=entropy, most=most
+                params,
+                few,
+                gains[some],
+                returns[some],
+                actions=actions,
+                clip=clip,
+                entropy=entropy,
+                scale=scale,
             )
             gradients = torch.autograd.grad(found, leaves)
             norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
@@ -281,5 +152,6 @@ def update(
     return spread, divergence
 
 
-def _head(params: Params, name: str, hidden: Tensor) -> Tensor:
-    return F.linear(hidden, params[f"{name}_head"], params[f"{name}_head_bias"])
+def _of_lived(values: Tensor, lived: Tensor) -> Tensor:
+    """The values of the steps that were lived; as they are where all were."""
+    return values if lived.all() else values[lived]

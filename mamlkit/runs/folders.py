@@ -20,8 +20,8 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
-from mamlkit.experiments.bandits import is_bandit
 from mamlkit.experiments.compare import is_compared
+from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT, seeds_kept, statistics
@@ -228,7 +228,7 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough.
     """
-    return seed == 0 or not (is_trap(name) or is_compared(name) or is_bandit(name))
+    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:

@@ -1,19 +1,21 @@
 """Committed numbers derived again: the committed parameters, tested anew."""
 
-__all__ = ["of_bandits", "of_policy", "of_tasks", "standard_errors"]
+__all__ = ["of_memory", "of_policy", "of_tasks", "standard_errors"]
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mamlkit import measures
 from mamlkit.experiments import paper
-from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.chains import ChainRow
+from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.report import results
-from mamlkit.runs import bandits, checkpoints, supervised
+from mamlkit.runs import checkpoints, memory, supervised
 
 
 def standard_errors(
@@ -61,8 +63,8 @@ def standard_errors(
     params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
         return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
-    if isinstance(row, BanditRow):
-        return of_bandits(row, params, tasks, seed, device)
+    if isinstance(row, MemoryRow):
+        return of_memory(row, params, kept, tasks, seed, device)
     return of_tasks(row, params, row.evaluations[index], kept, tasks, seed, device)
 
 
@@ -86,14 +88,18 @@ def of_policy(
     return dict(zip(steps, far.tolist(), strict=True))
 
 
-def of_bandits(row: BanditRow, params: Params, tasks: int, seed: int, device: str) -> dict[int, float]:
-    """As :func:`standard_errors`, of a policy that plays bandits: fresh ones, by their regret."""
+def of_memory(
+    row: MemoryRow, params: Params, steps: Sequence[int], tasks: int, seed: int, device: str
+) -> dict[int, float]:
+    """As :func:`standard_errors`, of a policy with a memory: fresh tasks; bandits by their regret."""
     test = row.evaluations[0]
     fresh = dataclasses.replace(test, tasks=tasks)
-    new = bandits.evaluate(row, params, fresh, seed=seed, device=device)["regret"]
-    old = results.load(row.name)[0]["evaluations"][test.name]["regret"]
-    variance = new.var(ddof=1) / tasks + old["sd"][0] ** 2 / old["tasks"]
-    return {0: abs(float(new.mean()) - old["mean"][0]) / math.sqrt(variance)}
+    found = memory.evaluate(row, params, fresh, seed=seed, device=device)
+    metric = "regret" if "regret" in found else row.metric  # of which tasks differ less
+    new, old = found[metric], results.load(row.name)[0]["evaluations"][test.name][metric]
+    variance = new.var(0, ddof=1) / tasks + np.square(old["sd"]) / old["tasks"]
+    far = abs(new.mean(0) - old["mean"]) / np.sqrt(variance)
+    return {step: float(far[step]) for step in steps}
 
 
 def of_tasks(

@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
-from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.chains import ChainRow
+from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, bandits, chains, checkpoints, records, supervised
+from mamlkit.runs import averages, chains, checkpoints, memory, records, supervised
 from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
@@ -92,7 +92,7 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if recorded and (isinstance(row, PolicyRow | BanditRow | ChainRow) or ranks.count > 1):
+    if recorded and (isinstance(row, PolicyRow | MemoryRow | ChainRow) or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
             "policy, or one of several processes; leave recorded out"
@@ -106,13 +106,13 @@ def begin(
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
-    if isinstance(row, BanditRow):
+    if isinstance(row, MemoryRow):
         if ranks.count > 1:
             raise ValueError(
-                f"{row.name} trains a policy on bandits, which is not dealt to {ranks.count} processes; run "
-                "it without torchrun"
+                f"{row.name} trains a policy with a memory, which is not dealt to {ranks.count} processes; "
+                "run it without torchrun"
             )
-        return bandits.BanditTraining(row, seed, device)
+        return memory.MemoryTraining(row, seed, device)
     if isinstance(row, ChainRow):
         if ranks.count > 1:
             raise ValueError(
@@ -282,7 +282,7 @@ def evaluate_row(
     """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
 
     Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate`,
-    :func:`mamlkit.runs.policies.evaluate`, :func:`mamlkit.runs.bandits.evaluate` and
+    :func:`mamlkit.runs.policies.evaluate`, :func:`mamlkit.runs.memory.evaluate` and
     :func:`mamlkit.runs.chains.evaluate`.
     """
     if isinstance(row, PolicyRow):
@@ -292,9 +292,9 @@ def evaluate_row(
             test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
             for test in row.evaluations
         }
-    if isinstance(row, BanditRow):
+    if isinstance(row, MemoryRow):
         return {
-            test.name: bandits.evaluate(row, params, test, seed=seed, device=device)
+            test.name: memory.evaluate(row, params, test, seed=seed, device=device)
             for test in row.evaluations
         }
     if isinstance(row, ChainRow):

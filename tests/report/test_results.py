@@ -13,11 +13,11 @@ from made_results import commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.experiments.averages import AverageRow
-from mamlkit.experiments.bandits import BanditRow
 from mamlkit.experiments.chains import ChainRow
+from mamlkit.experiments.memory import MemoryRow
 from mamlkit.report import inventory, pages, results, verdicts
-from mamlkit.rl import rl2
-from mamlkit.runs import bandits, chains, checkpoints, folders, logs, seeds, supervised, train
+from mamlkit.rl.memory import policy_of
+from mamlkit.runs import chains, checkpoints, folders, logs, memory, seeds, supervised, train
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -267,8 +267,8 @@ def test_the_listing_has_every_experiment(repository):
 def untrained(name):
     """Parameters of the shapes that the experiment of this name has."""
     row = paper.get(name)
-    if isinstance(row, BanditRow):
-        return rl2.policy_of(rl2.init(row.arms, row.units, seeds.generator(0, "init")))
+    if isinstance(row, MemoryRow):
+        return policy_of(memory.init(row))
     if isinstance(row, ChainRow):
         return train.begin(row).result()
     made = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.method(row)
@@ -335,7 +335,7 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     done = result["iterations_done"]
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
-    kind = {BanditRow: bandits, ChainRow: chains}.get(type(paper.get(result["name"])), supervised)
+    kind = {MemoryRow: memory, ChainRow: chains}.get(type(paper.get(result["name"])), supervised)
     often = kind.LOG_EVERY
     every = math.ceil(done / logs.ROWS_KEPT) if policies else often
     assert done == 0 or log.iloc[-1] == done - done % every
@@ -346,11 +346,11 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         run = json.loads(path.read_text())
         assert run["settings"] == paper.get(path.parts[-3]).settings
         found = [r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2]]
-        several = isinstance(paper.get(path.parts[-3]), AverageRow | BanditRow | ChainRow)
+        several = isinstance(paper.get(path.parts[-3]), AverageRow | MemoryRow | ChainRow)
         params = train.begin(paper.get(path.parts[-3])).params if several else untrained(path.parts[-3])
         adam = (
             torch.optim.Adam(params.values())
-            if isinstance(paper.get(path.parts[-3]), rows.Row | BanditRow)
+            if isinstance(paper.get(path.parts[-3]), rows.Row | MemoryRow)
             else None
         )
         iteration, _ = checkpoints.load_state(path.with_name("state.safetensors"), params, adam)
@@ -359,6 +359,6 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         for result in found:
             assert result["iterations_done"] <= iteration
             committed = checkpoints.load_params(results.checkpoint(path.parts[-3], result["seed"]))
-            # of a policy on bandits its own part, in half precision
+            # of a policy with a memory its own part, in half precision
             equal = all(torch.equal(params[name].to(value.dtype), value) for name, value in committed.items())
             assert equal == (result["iterations_done"] == iteration)

@@ -5,16 +5,19 @@ import pytest
 import torch
 
 from mamlkit.models.recurrent import gru, gru_states, init_gru
-from mamlkit.rl import rl2
+from mamlkit.rl import memory, rl2
+from mamlkit.rl.actions import Choices
+from mamlkit.rl.trials import Bandits
 from mamlkit.runs.seeds import generator
 
 ARMS, UNITS, TASKS, TIME = 3, 5, 6, 7
+PULLS = Choices(ARMS)
 
 
 def policy(dtype=torch.float64, seed=0):
     """Parameters of which none is zero."""
     draw = generator(seed, "test")
-    begun = rl2.init(ARMS, UNITS, draw)
+    begun = memory.init(0, PULLS, UNITS, draw)
     return {k: (v + 0.3 * torch.randn(v.shape, generator=draw)).to(dtype) for k, v in begun.items()}
 
 
@@ -23,7 +26,7 @@ def played(params, tasks=TASKS, time=TIME, seed=1):
     arms, luck, draws = (
         torch.rand(tasks, size, generator=draw).to(params["policy_head"]) for size in (ARMS, time, time)
     )
-    return rl2.sample(params, arms, luck, draws)
+    return memory.sample(params, Bandits(arms, luck, dtype=arms.dtype), draws)
 
 
 def test_the_unit_is_pytorchs():
@@ -57,21 +60,22 @@ def test_all_steps_at_once_are_single_steps_and_have_their_gradient():
 
 
 def test_inputs_are_what_came_before_and_nothing_of_the_pull_itself():
-    actions, rewards = torch.tensor([[2, 0, 1]]), torch.tensor([[1.0, 0.0, 1.0]])
+    def told(actions, rewards):
+        ones = torch.ones(1, 3)
+        parts = torch.zeros(1, 3, 0), torch.tensor([actions]), torch.tensor([rewards]), ones, ones, ones > 0
+        return memory.inputs_of(memory.Trials(*parts), PULLS)
+
     wanted = torch.tensor([[[0.0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [1, 0, 0, 0, 1]]])
-    assert torch.equal(rl2.inputs_of(actions, rewards, 3), wanted)
-    later = rl2.inputs_of(torch.tensor([[2, 0, 2]]), torch.tensor([[1.0, 0.0, 0.0]]), 3)
-    assert torch.equal(later, wanted)
-    with pytest.raises(ValueError, match="both must be"):
-        rl2.inputs_of(actions, rewards[0], 3)
+    assert torch.equal(told([2, 0, 1], [1.0, 0.0, 1.0]), wanted)
+    assert torch.equal(told([2, 0, 2], [1.0, 0.0, 0.0]), wanted)
 
 
 def test_log_probabilities_of_a_sequence_are_those_of_its_steps():
     for dtype, near in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         params = policy(dtype)
         trials = played(params)
-        inputs = rl2.inputs_of(trials.actions, trials.rewards, ARMS)
-        found = rl2.chances(params, inputs)
+        inputs = memory.inputs_of(trials, PULLS)
+        found = memory.outputs_of(params, inputs, PULLS)
         assert torch.allclose(found.exp().sum(-1), torch.ones(TASKS, TIME, dtype=dtype))
         of_pulls = found.gather(-1, trials.actions[..., None])[..., 0]
         assert torch.allclose(of_pulls, trials.log_probs, atol=near)
@@ -85,43 +89,43 @@ def test_log_probabilities_of_a_sequence_are_those_of_its_steps():
 def test_state_goes_on_over_the_episodes_of_a_trial_and_begins_anew_with_each():
     params = policy()
     trials = played(params)
-    inputs = rl2.inputs_of(trials.actions, trials.rewards, ARMS)
-    whole = rl2.chances(params, inputs)
+    inputs = memory.inputs_of(trials, PULLS)
+    whole = memory.outputs_of(params, inputs, PULLS)
     changed = inputs.clone()
     changed[0, 1] = 1 - changed[0, 1]  # what came of the first episode
-    after = rl2.chances(params, changed)
+    after = memory.outputs_of(params, changed, PULLS)
     assert torch.equal(after[0, 0], whole[0, 0]) and torch.equal(after[1:], whole[1:])
     assert (after[0, 1:] != whole[0, 1:]).all()  # it is still known at the last pull
     # a trial has what it has beside any others and in any order: nothing comes from another one
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    assert torch.allclose(rl2.chances(params, inputs[order]), whole[order], atol=1e-14)
-    assert torch.allclose(rl2.chances(params, inputs[2:3]), whole[2:3], atol=1e-14)
+    assert torch.allclose(memory.outputs_of(params, inputs[order], PULLS), whole[order], atol=1e-14)
+    assert torch.allclose(memory.outputs_of(params, inputs[2:3], PULLS), whole[2:3], atol=1e-14)
     assert torch.allclose(whole[:, 0], whole[:1, 0].expand(TASKS, -1))  # all begin alike
 
 
 def test_the_first_pull_of_a_new_policy_is_any_arm_and_nothing_is_expected():
-    params = rl2.init(ARMS, UNITS, generator(0, "init"))
+    params = memory.init(0, PULLS, UNITS, generator(0, "init"))
     inputs = torch.rand(2, 4, ARMS + 2)
-    assert torch.allclose(rl2.chances(params, inputs).exp(), torch.full((2, 4, ARMS), 1 / ARMS))
-    assert not rl2.values(params, inputs, 10.0).any()
-    assert rl2.policy_of(params).keys() == {k for k in params if k.startswith("policy")}
+    assert torch.allclose(memory.outputs_of(params, inputs, PULLS).exp(), torch.full((2, 4, ARMS), 1 / ARMS))
+    assert not memory.values(params, inputs, 10.0).any()
+    assert memory.policy_of(params).keys() == {k for k in params if k.startswith("policy")}
 
 
 def test_arms_are_drawn_with_the_policys_probabilities():
     params, count = policy(torch.float32), 20_000
     found = played(params, tasks=count, time=1)
-    wanted = rl2.chances(params, torch.zeros(1, 1, ARMS + 2))[0, 0].exp()
+    wanted = memory.outputs_of(params, torch.zeros(1, 1, ARMS + 2), PULLS)[0, 0].exp()
     for arm in range(ARMS):
         share, chance = (found.actions == arm).float().mean(), wanted[arm]
         # five standard errors: wrong in one of 1.7 million seeds
         assert abs(share - chance) < 5 * (chance * (1 - chance) / count).sqrt()
-    draws, arms = torch.rand(4, 2), torch.rand(4, ARMS)
-    most = rl2.sample(params, arms, torch.rand(4, 2), draws, most_probable=True).actions[:, 0]
+    draws, luck, arms = torch.rand(4, 2), torch.rand(4, 2), torch.rand(4, ARMS)
+    most = memory.sample(params, Bandits(arms, luck), draws, most_probable=True).actions[:, 0]
     assert (most == wanted.argmax()).all()
-    ones = rl2.sample(params, arms, torch.rand(4, 2), torch.ones(4, 2)).actions  # the largest draw there is
+    ones = memory.sample(params, Bandits(arms, luck), torch.ones(4, 2)).actions  # the largest draw there is
     assert ones.max() < ARMS
     with pytest.raises(ValueError, match="they must be"):
-        rl2.sample(params, arms, torch.rand(4, 2), torch.rand(3, 2))
+        Bandits(arms, luck[:3])
 
 
 def test_advantages_are_sums_by_hand_and_nothing_is_cut_within_a_trial():
@@ -139,7 +143,7 @@ def test_advantages_are_sums_by_hand_and_nothing_is_cut_within_a_trial():
     assert torch.allclose(whole[:, 0], total - expected[:, 0])
 
 
-SETTINGS = {"arms": ARMS, "clip": 0.1, "entropy": 0.05, "most": 3.0}
+SETTINGS = {"actions": PULLS, "clip": 0.1, "entropy": 0.05, "scale": 3.0}
 
 
 def test_the_gradient_of_the_loss_is_that_of_finite_differences():
@@ -165,8 +169,11 @@ def test_the_loss_is_ppos_written_out():
     draw = generator(0, "gains")
     gains, returns = (torch.randn(TASKS, TIME, generator=draw).double() for _ in range(2))
     found, entropy, divergence = rl2.loss(params, trials, gains, returns, **SETTINGS)
-    inputs = rl2.inputs_of(trials.actions, trials.rewards, ARMS)
-    logs, expected = rl2.chances(params, inputs).numpy(), rl2.values(params, inputs, 3.0).numpy()
+    inputs = memory.inputs_of(trials, PULLS)
+    logs, expected = (
+        memory.outputs_of(params, inputs, PULLS).numpy(),
+        memory.values(params, inputs, 3.0).numpy(),
+    )
     total, spread = 0.0, 0.0
     for i in range(TASKS):
         for t in range(TIME):
@@ -181,11 +188,11 @@ def test_the_loss_is_ppos_written_out():
 
 
 def test_an_update_that_is_not_finite_is_refused():
-    params = rl2.init(ARMS, UNITS, generator(0, "init"))
+    params = memory.init(0, PULLS, UNITS, generator(0, "init"))
     trials = played(params)
     params["policy_head"][0, 0] = torch.nan
     how = {
-        "arms": ARMS,
+        "actions": PULLS,
         "discount": 0.9,
         "decay": 0.3,
         "epochs": 1,

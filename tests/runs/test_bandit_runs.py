@@ -12,7 +12,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, name_of
 from mamlkit.rl import bandit_values, bandits
 from mamlkit.runs import bandits as runs
-from mamlkit.runs import folders, queue, rederive, train
+from mamlkit.runs import folders, memory, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, BanditRow)]
 SMALL = {"meta_batch_size": 12, "iterations": 14, "units": 6, "minibatches": 3}
@@ -62,7 +62,7 @@ def test_the_number_of_threads_changes_nothing():
         for number in (1, 3):
             torch.set_num_threads(number)
             params = train.fit(ROW, until=3).params
-            found.append((params, runs.evaluate(ROW, params, TEST)["return"]))
+            found.append((params, memory.evaluate(ROW, params, TEST)["return"]))
     finally:
         torch.set_num_threads(threads)
     assert same(found[0][0], found[1][0]) and (found[0][1] == found[1][1]).all()
@@ -92,11 +92,11 @@ def test_all_who_are_tested_have_the_same_bandits_and_the_same_luck():
     params = train.fit(ROW, until=1).params
     arms = runs.bandits_of(ROW, TEST)
     assert (arms == runs.bandits_of(ROW, TEST)).all() and (arms != runs.bandits_of(ROW, TEST, 1)).any()
-    ours = runs.evaluate(ROW, params, TEST)
+    ours = memory.evaluate(ROW, params, TEST)
     theirs = runs.of_strategy(ROW, bandits.random, TEST)
     # a new policy pulls at random: with another choice of arms, but as lucky
     assert np.corrcoef(ours["return"][:, 0], theirs["return"][:, 0])[0, 1] > 0.5
-    assert (runs.evaluate(ROW, params, TEST, seed=3)["return"] != ours["return"]).any()
+    assert (memory.evaluate(ROW, params, TEST, seed=3)["return"] != ours["return"]).any()
     assert (ours["regret"] >= 0).all()
 
 
@@ -112,7 +112,7 @@ def test_a_policy_learns_and_does_not_pass_the_best_possible():
     }
     row = dataclasses.replace(paper.get(name_of(2, 100, "easy")), name="small-pair", minibatches=2, **sizes)
     test = BanditEvaluation("bandits", 2000)
-    found = runs.evaluate(row, train.fit(row).params, test)["regret"][:, 0]
+    found = memory.evaluate(row, train.fit(row).params, test)["regret"][:, 0]
     least = 9 - bandit_values.optimal_known_pair(10, 0.9)
     assert found.mean() > least - 5 * found.std(ddof=1) / math.sqrt(len(found))
     assert found.mean() < 2.5  # at random it is 4
@@ -124,7 +124,7 @@ def test_parameters_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(
         FloatingPointError, match="small-bandits: the parameters of the policy are not finite"
     ):
-        runs.evaluate(ROW, params, TEST)
+        memory.evaluate(ROW, params, TEST)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""RL^2 beyond bandits: every row runs, resumes exactly, is the same with any threads, and stays in bounds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mamlkit.experiments import paper
+from mamlkit.experiments.trials import EPISODES, TrialRow, tabular_name
+from mamlkit.rl import tabular_play
+from mamlkit.runs import folders, memory, queue, rederive, train
+
+ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
+SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
+
+
+def small(row, **changes):
+    few = [(test, min(test.entries, SMALL["episodes"])) for test in row.evaluations]
+    tests = tuple(dataclasses.replace(test, tasks=5, entries=entries) for test, entries in few)
+    return dataclasses.replace(row, name=f"small-{row.name}", evaluations=tests, quick={}, **SMALL | changes)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_can_be_trained_and_tested(row):
+    some = small(row, iterations=1)
+    fit = train.fit(some)
+    found = train.evaluate_row(some, fit.params)
+    for test in some.evaluations:
+        assert "return" in found[test.name]
+        for values in found[test.name].values():
+            assert values.shape == (5, test.inner_steps + 1) and np.isfinite(values).all()
+    quick = row.at("quick")
+    assert quick.meta_batch_size >= quick.minibatches and quick.episodes <= row.episodes
+
+
+FAMILIES = list({row.family: row for row in ROWS}.values())
+each_family = pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.family)
+
+
+@each_family
+def test_a_run_that_is_cut_goes_on_exactly(row, tmp_path):
+    some = small(row)
+    whole = train.fit(some)
+    with folders.open_run(some, 0, "cpu", base=tmp_path) as folder:
+        train.fit(some, folder=folder, until=2)
+        rest = train.fit(some, folder=folder)
+    assert same(whole.params, rest.params) and rest.iteration == 4
+    columns = [column for column in whole.log if column != "seconds"]
+    assert whole.log[columns].equals(rest.log[columns])
+    assert not same(whole.params, train.fit(some, seed=1, until=1).params)
+
+
+@each_family
+def test_the_number_of_threads_changes_nothing(row):
+    some, threads, found = small(row), torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            params = train.fit(some, until=2).params
+            found.append((params, train.evaluate_row(some, params)[some.evaluations[0].name]["return"]))
+    finally:
+        torch.set_num_threads(threads)
+    assert same(found[0][0], found[1][0]) and (found[0][1] == found[1][1]).all()
+
+
+@each_family
+def test_a_run_is_written_and_its_number_found_again(row, tmp_path, repository, monkeypatch):
+    some = dataclasses.replace(small(row), name=row.name)
+    monkeypatch.setitem(paper.ROWS, row.name, some)
+    with folders.open_run(some, 0, "cpu", base=tmp_path) as folder:
+        fit = train.fit(some, folder=folder, until=1)
+        found = queue.evaluate_run(some, folder, fit)
+        folders.keep(folder)
+    assert all(value.dtype == torch.float16 for value in fit.params.values())
+    from mamlkit.report import results
+
+    test = some.evaluations[0]
+    ours = results.summary(row.name, test.name, test.headline_step, "return")
+    assert ours.value == pytest.approx(found[test.name]["return"][:, -1].mean(), abs=1e-4)
+    # fresh tasks; a test of five has wide tails, so this is about finding the number at all
+    assert (
+        max(rederive.standard_errors(row.name, steps=range(test.inner_steps + 1), tasks=20, seed=5).values())
+        < 12
+    )
+
+
+def test_the_rows_are_those_of_the_source():
+    assert [row.episodes for row in ROWS if row.family == "tabular"] == list(EPISODES)
+    assert all((row.discount, row.decay) == (0.99, 0.3) for row in ROWS if row.family == "tabular")
+    with pytest.raises(
+        ValueError, match="family='maze', but it must be one of 'tabular', 'two-step', '2d-navigation'"
+    ):
+        dataclasses.replace(ROWS[0], family="maze")
+    with pytest.raises(ValueError, match="entries=4 of '40 goals'"):
+        dataclasses.replace(paper.get("2d-navigation-rl2"), episodes=3)
+    with pytest.raises(ValueError, match="episodes=0"):
+        dataclasses.replace(ROWS[0], episodes=0)
+
+
+def test_processes_and_luck_are_shared_by_all_who_are_tested():
+    row = dataclasses.replace(paper.get(tabular_name(10)), name="small", episodes=3)
+    test = dataclasses.replace(row.evaluations[0], tasks=200)
+    params = memory.init(row)
+    ours = memory.evaluate(row, params, test)
+    theirs = memory.of_play(row, tabular_play.random, test)
+    # A new policy plays at random in the same processes, whose best is the same: so regrets go together.
+    # Without that the correlation of 200 would have a deviation of 0.07.
+    assert np.corrcoef(ours["regret"][:, 0], theirs["regret"][:, 0])[0, 1] > 0.35
+    assert (memory.of_play(row, tabular_play.random, test)["return"] == theirs["return"]).all()
+    assert (memory.evaluate(row, params, test, seed=1)["return"] != ours["return"]).any()
+
+
+def test_navigation_has_as_many_steps_as_maml_and_its_goals():
+    row, maml = paper.get("2d-navigation-rl2"), paper.get("2d-navigation-maml")
+    ours = row.iterations * row.meta_batch_size * row.episodes
+    assert ours == maml.iterations * maml.meta_batch_size * maml.rollouts * 2  # episodes of 100 steps each
+    assert row.evaluations[0].tasks == maml.evaluations[0].tasks == 40
+    test = dataclasses.replace(row.evaluations[0], tasks=3, repeats=2)
+    found = memory.evaluate(row, memory.init(row), test)["return"]
+    assert found.shape == (3, 4) and (found < 0).all()
+    with pytest.raises(ValueError, match="the strategy is for 'tabular'"):
+        memory.of_play(row, tabular_play.random, test)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import _check
+from mamlkit.experiments.rows import Stepless, _check
 
 # Pulls and arms of Duan et al., Table 1, in its order.
 CELLS: tuple[tuple[int, int], ...] = tuple((pulls, arms) for pulls in (10, 100, 500) for arms in (5, 10, 50))
@@ -16,7 +16,7 @@ PAIR_PULLS = 100
 
 
 @dataclass(frozen=True)
-class BanditEvaluation:
+class BanditEvaluation(Stepless):
     """How a trained policy is tested: on fresh bandits, arms drawn as likely as the policy finds them.
 
     Args:
@@ -29,16 +29,6 @@ class BanditEvaluation:
 
     def __post_init__(self) -> None:
         _check(self, at_least={"tasks": 1})
-
-    @property
-    def inner_steps(self) -> int:
-        """No gradient step is taken, so the curve has one entry: the total of all pulls."""
-        return 0
-
-    @property
-    def headline_step(self) -> int:
-        """That one."""
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from mamlkit.experiments.rows import Experiment, _check, _check_tests
+from mamlkit.experiments.rows import Experiment, Stepless, _check, _check_tests
 
 LENGTHS = (5, 10, 20, 30, 40)
 FAILED = 2000  # episodes: who has not solved a chain by then counts as if it had
@@ -43,7 +43,7 @@ def label(length: int) -> str:
 
 
 @dataclass(frozen=True)
-class ChainEvaluation:
+class ChainEvaluation(Stepless):
     """What is told of the networks on chains of one length: after how many episodes each has solved it.
 
     Args:
@@ -58,16 +58,6 @@ class ChainEvaluation:
 
     def __post_init__(self) -> None:
         _check(self, at_least={"length": 3, "tasks": 1})
-
-    @property
-    def inner_steps(self) -> int:
-        """No gradient step is taken, so the curve has one entry."""
-        return 0
-
-    @property
-    def headline_step(self) -> int:
-        """That one."""
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

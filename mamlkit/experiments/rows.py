@@ -11,6 +11,7 @@ __all__ = [
     "PolicyEvaluation",
     "PolicyRow",
     "Row",
+    "Stepless",
     "as_stored",
 ]
 
@@ -132,6 +133,22 @@ class PolicyEvaluation:
     def inner_steps(self) -> int:
         """Gradient steps followed; the curve has one more entry."""
         return len(self.inner_lrs)
+
+
+class Stepless:
+    """A test without gradient steps: its curve has entries instead, such as later episodes."""
+
+    entries = 1
+
+    @property
+    def inner_steps(self) -> int:
+        """One less than the curve has entries."""
+        return self.entries - 1
+
+    @property
+    def headline_step(self) -> int:
+        """The last one."""
+        return self.entries - 1
 
 
 @dataclass(frozen=True, kw_only=True)

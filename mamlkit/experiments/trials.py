@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import _check
+from mamlkit.experiments.rows import Stepless, _check
 
 FAMILIES = ("tabular", "two-step", "2d-navigation")
 TOTALS = ("tabular", "two-step")  # of which a trial's total is reported, not each episode
@@ -14,7 +14,7 @@ EPISODES = (10, 25, 50, 75, 100)  # of the table
 
 
 @dataclass(frozen=True)
-class TrialEvaluation:
+class TrialEvaluation(Stepless):
     """How a trained policy is tested: actions are drawn as likely as the policy finds them.
 
     Args:
@@ -31,16 +31,6 @@ class TrialEvaluation:
 
     def __post_init__(self) -> None:
         _check(self, at_least={"tasks": 1, "entries": 1, "repeats": 1})
-
-    @property
-    def inner_steps(self) -> int:
-        """No gradient step is taken: where others have steps, a curve here has the later episodes."""
-        return self.entries - 1
-
-    @property
-    def headline_step(self) -> int:
-        """The last one."""
-        return self.entries - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
     Args:
         params: of the policy at least.
         tasks: to be played.
-        noise: see :meth:`Actions.noise`; so many steps are played.
+        noise: see :meth:`mamlkit.rl.actions.Actions.noise`; so many steps are played.
         most_probable: do what the policy finds most probable, instead of drawing.
 
     Raises:

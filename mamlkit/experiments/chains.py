@@ -114,11 +114,7 @@ class ChainRow(Experiment):
         zeros = ("iterations", "discount", "idle", "epsilons")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {"lengths": 3}
         positive, names = ("sigma", "factor", "outer_lr"), {"exploration": EXPLORATIONS}
-        _check(self, at_least=at_least, positive=positive, names=names)
-        for name in ("discount", "epsilons"):
-            value = getattr(self, name)
-            if max(value if isinstance(value, tuple) else (value,)) > 1:
-                raise ValueError(f"{self.name}: {name}={value}, but it must lie between 0 and 1")
+        _check(self, at_least=at_least, positive=positive, shares=("discount", "epsilons"), names=names)
         if len(set(self.lengths)) < len(self.lengths) or max(self.lengths, default=0) > 255:
             raise ValueError(
                 f"{self.name}: lengths={self.lengths}, but they must differ, and none be above 255"

@@ -40,12 +40,7 @@ class MemoryRow(Experiment):
         ones = ("meta_batch_size", "units", "epochs", "minibatches")
         zeros = ("iterations", "discount", "decay", "entropy")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
-        _check(self, at_least=at_least, positive=("clip", "outer_lr"))
-        for name in ("discount", "decay"):
-            if getattr(self, name) > 1:
-                raise ValueError(
-                    f"{self.name}: {name}={getattr(self, name)}, but it must lie between 0 and 1"
-                )
+        _check(self, at_least=at_least, positive=("clip", "outer_lr"), shares=("discount", "decay"))
         if self.minibatches > self.meta_batch_size:
             raise ValueError(
                 f"{self.name}: minibatches={self.minibatches}, but there are {self.meta_batch_size} trials "

@@ -42,6 +42,7 @@ def _check(
     *,
     at_least: dict[str, int],
     positive: tuple[str, ...] = (),
+    shares: tuple[str, ...] = (),
     names: dict[str, tuple[str, ...]] | None = None,
 ) -> None:
     """``ValueError`` for a number that no run can have; None is one that is not set."""
@@ -50,19 +51,21 @@ def _check(
     def refuse_unless(holds: Callable[[Any], bool], name: str, allowed: str) -> None:
         value = getattr(settings, name)
         if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"{settings.name}: {name}={value!r}, but it must be {allowed}")
+            raise ValueError(f"{settings.name}: {name}={value!r}, but it must {allowed}")
 
     def check_bound(name: str, bound: int) -> None:
         whole = name in integers
         holds = lambda v: bound <= v < math.inf and (isinstance(v, int) or not whole)
-        refuse_unless(holds, name, f"{'a whole number, ' if whole else ''}at least {bound}")
+        refuse_unless(holds, name, f"be {'a whole number, ' if whole else ''}at least {bound}")
 
     for name, bound in at_least.items():
         check_bound(name, bound)
     for name in positive:
-        refuse_unless(lambda v: 0 < v < math.inf, name, "positive and finite")
+        refuse_unless(lambda v: 0 < v < math.inf, name, "be positive and finite")
+    for name in shares:
+        refuse_unless(lambda v: 0 <= v <= 1, name, "lie between 0 and 1")
     for name, known in (names or {}).items():
-        refuse_unless(known.__contains__, name, f"one of {', '.join(map(repr, known))}")
+        refuse_unless(known.__contains__, name, f"be one of {', '.join(map(repr, known))}")
 
 
 def _check_tests(row: Any) -> None:
@@ -285,9 +288,8 @@ class PolicyRow(Experiment):
         _check_tests(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS}
-        _check(self, at_least=at_least, positive=("max_kl", "outer_lr", "baseline_clip"), names=names)
-        if self.discount > 1:
-            raise ValueError(f"{self.name}: discount={self.discount}, but it must lie between 0 and 1")
+        positive = ("max_kl", "outer_lr", "baseline_clip")
+        _check(self, at_least=at_least, positive=positive, shares=("discount",), names=names)
 
     @property
     def metric(self) -> str:

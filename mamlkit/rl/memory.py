@@ -12,6 +12,7 @@ __all__ = [
     "Tasks",
     "Trials",
     "by_episode",
+    "done_by_hand",
     "init",
     "inputs_of",
     "outputs_of",
@@ -21,6 +22,7 @@ __all__ = [
     "values",
 ]
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -209,6 +211,18 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
         told = _told(actions, action, after.rewards, after.ended)
         seen, lived = after.observations, lived & ~after.over
     return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
+
+
+def done_by_hand(steps: Sequence[tuple[Tensor, Tensor, After]]) -> Trials:
+    """Trials that no network has played and that all end at the same time: log-probabilities are zero.
+
+    Args:
+        steps: what was seen before each, what was done, and what came of it.
+    """
+    seen, actions, after = zip(*steps, strict=True)
+    rewards, ended, over = (torch.stack([getattr(one, n) for one in after], 1) for n in After._fields[1:])
+    none, lived = torch.zeros_like(rewards), torch.ones_like(over)
+    return Trials(torch.stack(seen, 1), torch.stack(actions, 1), rewards, ended, none, lived)
 
 
 def by_episode(trials: Trials, episodes: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mamlkit.rl.memory import Trials
+from mamlkit.rl.memory import Trials, done_by_hand
 from mamlkit.rl.tabular import Processes, Tabular, plan
 
 Array = NDArray[np.float64]
@@ -60,25 +60,23 @@ def play(strategy: Strategy, some: Tabular, seed: int) -> Trials:
     Returns:
         The trials; their log-probabilities are zero.
     """
-    draw, state = np.random.default_rng((seed, CHOICES)), some.begin().argmax(-1).numpy()
+    draw, seen, found = np.random.default_rng((seed, CHOICES)), some.begin(), []
     shape = some.processes.transitions.shape
     known = Known(np.zeros(shape), np.zeros(shape[:3]), np.zeros(shape[:3]), some.horizon)
-    everyone, found = np.arange(len(state)), []
+    everyone, state = np.arange(len(seen)), seen.argmax(-1).numpy()
     for time in range(some.time):
         if time % some.horizon == 0:
             table = strategy(known, draw)
         action = table[everyone, time % some.horizon, state]
-        seen = torch.nn.functional.one_hot(torch.from_numpy(state), some.observation).float()
         after = some.step(torch.from_numpy(action))
         known.times[everyone, state, action] += 1
         known.earned[everyone, state, action] += after.rewards.numpy()
         came = after.observations.argmax(-1).numpy()
         if not after.ended[0]:  # else it is where the next episode begins
             known.moves[everyone, state, action, came] += 1
-        none, lived = torch.zeros_like(after.rewards), torch.ones_like(after.over)
-        state = came
-        found.append((seen, torch.from_numpy(action), after.rewards, after.ended, none, lived))
-    return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
+        found.append((seen, torch.from_numpy(action), after))
+        seen, state = after.observations, came
+    return done_by_hand(found)
 
 
 def random(known: Known, draw: Generator) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mamlkit.rl.actions import Choices
 from mamlkit.rl.bandit_values import shares_right
-from mamlkit.rl.memory import After, Trials
+from mamlkit.rl.memory import After, Trials, done_by_hand
 
 Array = NDArray[np.float64]
 COMMON, PAYS = 0.75, 0.9  # probabilities of a common transition, and of a reward in the better state
@@ -160,10 +160,9 @@ def play(way: Way, some: TwoStep) -> Trials:
         if time % 2:
             for part, value in zip(past, (action, seen.argmax(-1) - 1, after.rewards), strict=True):
                 part.append(value)
-        none, lived = torch.zeros_like(after.rewards), torch.ones_like(after.over)
-        found.append((seen, action, after.rewards, after.ended, none, lived))
+        found.append((seen, action, after))
         seen = after.observations
-    return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
+    return done_by_hand(found)
 
 
 def stays(trials: Trials) -> dict[str, tuple[int, int]]:

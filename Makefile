@@ -18,7 +18,8 @@ export PYTHONUTF8 := 1
 
 help:
 	@echo "make book    execute every notebook and build the site (BUILD=folder for another place;"
-	@echo "             EXECUTE=no shows the committed outputs instead, within a minute)"
+	@echo "             EXECUTE=no shows the committed outputs instead, within a minute,"
+	@echo "             EXECUTE=data only where no data set changes them)"
 	@echo "make test    check the code, then test the package, the book and the notebooks"
 	@echo "make proofs  the proofs that make test leaves out, since they take long"
 	@echo "make check   format and lint of all Python, in seconds"

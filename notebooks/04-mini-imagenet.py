@@ -369,7 +369,7 @@ fit = train.fit(quick, validate=False)
 test = dataclasses.replace(quick.evaluations[0], inner_steps=10)
 untrained = supervised.build(quick).model.init(seeds.generator(0, "init"))
 networks = {"MAML, quick": fit.params, "random initialisation": untrained}
-n_tasks, accuracy = 200, {}
+n_tasks, accuracy = 100, {}
 for name, start in networks.items():
     errors = supervised.evaluate(quick, start, test, n_tasks=n_tasks, seed=1)
     accuracy[name] = errors["accuracy"][:, test.headline_step]

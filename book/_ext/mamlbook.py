@@ -117,16 +117,27 @@ def set_cache(app, config) -> None:
     db.create_engine = lambda url: create_engine(literal(url))
     folder = Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
     config.nb_execution_cache_path = str(folder)
-    if not executes():
+    if which() == "no":
         config.nb_execution_mode = "off"
+    if which() == "data":
+        notebooks = Path(app.srcdir, "notebooks").glob("*.ipynb")
+        config.nb_execution_excludepatterns = [page.name for page in notebooks if not asks_for_data(page)]
 
 
-def executes() -> bool:
-    """Whether notebooks are executed, or their committed outputs shown (``EXECUTE=no``)."""
+def which() -> str:
+    """The notebooks that are executed: all (yes), those that ask for a data set, or none (``EXECUTE=no``).
+
+    Of the others the committed outputs are shown, which ``make test`` compares with an execution.
+    """
     answer = os.environ.get("EXECUTE", "yes")
-    if answer not in ("yes", "no"):
-        raise ExtensionError(f"EXECUTE={answer}, but it must be yes or no")
-    return answer == "yes"
+    if answer not in ("yes", "data", "no"):
+        raise ExtensionError(f"EXECUTE={answer}, but it must be yes, data or no")
+    return answer
+
+
+def asks_for_data(page: Path) -> bool:
+    """Whether what a notebook computes depends on which data sets are there."""
+    return any(cell.cell_type == "code" and ".available()" in cell.source for cell in read(page).cells)
 
 
 def execute_ahead(app, env, docnames) -> None:
@@ -134,11 +145,13 @@ def execute_ahead(app, env, docnames) -> None:
 
     One that fails is left to MyST-NB, which executes it again and says what is wrong.
     """
-    if not executes():
+    if which() == "no":
         return
     cache = get_cache(app.config.nb_execution_cache_path)
-    pages = [Path(env.doc2path(name)) for name in docnames]
-    lacking = [page for page in pages if page.suffix == ".ipynb" and not is_cached(cache, page)]
+    pages = [page for name in docnames if (page := Path(env.doc2path(name))).suffix == ".ipynb"]
+    if which() == "data":
+        pages = [page for page in pages if asks_for_data(page)]
+    lacking = [page for page in pages if not is_cached(cache, page)]
     lacking.sort(key=lambda page: page.stat().st_size, reverse=True)  # roughly, the longest first
     jobs = min(int(os.environ.get("JOBS", 2)), len(lacking))
     if jobs < 2:

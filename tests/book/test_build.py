@@ -6,6 +6,7 @@ built side by side, since most of a small build is start-up time.
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -173,7 +174,13 @@ def test_notebooks_are_executed_side_by_side_and_one_that_fails_is_left(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("answer", "mode", "executed"), [(None, "cache", True), ("yes", "cache", True), ("no", "off", False)]
+    ("answer", "mode", "executed"),
+    [
+        (None, "cache", [True, True, True]),
+        ("yes", "cache", [True, True, True]),
+        ("data", "cache", [True, True, False]),
+        ("no", "off", [False, False, False]),
+    ],
 )
 def test_committed_outputs_are_shown_when_asked_for(tmp_path, monkeypatch, answer, mode, executed):
     monkeypatch.setenv("JOBS", "2")
@@ -181,21 +188,33 @@ def test_committed_outputs_are_shown_when_asked_for(tmp_path, monkeypatch, answe
     if answer:
         monkeypatch.setenv("EXECUTE", answer)
     config = SimpleNamespace(nb_execution_mode="cache", nb_execution_timeout=300)
-    app = SimpleNamespace(outdir=str(tmp_path / "html"), srcdir=str(ROOT), config=config)
-    mamlbook.set_cache(app, config)
-    assert config.nb_execution_mode == mode
-    pages = {name: tmp_path / f"{name}.ipynb" for name in "ab"}
+    app = SimpleNamespace(outdir=str(tmp_path / "html"), srcdir=str(tmp_path), config=config)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pages = {name: tmp_path / "notebooks" / f"{name}.ipynb" for name in "abc"}
     for name, page in pages.items():
         code = f"from pathlib import Path; Path('{name}.ran').touch()"
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), page)
+        asks = "\n0 and tasks.omniglot.available()" if name != "c" else ""
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code + asks)]), page)
+    mamlbook.set_cache(app, config)
+    assert config.nb_execution_mode == mode
+    assert getattr(config, "nb_execution_excludepatterns", []) == (["c.ipynb"] if answer == "data" else [])
     mamlbook.execute_ahead(app, SimpleNamespace(doc2path=pages.get), [*pages])
-    assert [(tmp_path / f"{name}.ran").exists() for name in pages] == [executed, executed]
+    assert [page.with_suffix(".ran").exists() for page in pages.values()] == executed
+
+
+def test_a_notebook_that_looks_for_data_says_so_where_the_build_looks():
+    """With ``EXECUTE=data`` a chapter that finds a data set in another way would not be executed."""
+    looks = re.compile(r"available|data_folders|MAMLKIT_DATA|(omniglot|mini_imagenet)\.load|except ")
+    for page in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        code = "\n".join(c.source for c in mamlbook.read(page).cells if c.cell_type == "code")
+        assert mamlbook.asks_for_data(page) or not looks.search(code), page.name
 
 
 def test_another_answer_is_refused(monkeypatch):
     monkeypatch.setenv("EXECUTE", "0")
-    with pytest.raises(ExtensionError, match="EXECUTE=0, but it must be yes or no"):
-        mamlbook.executes()
+    with pytest.raises(ExtensionError, match="EXECUTE=0, but it must be yes, data or no"):
+        mamlbook.which()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 from mamlkit.experiments import (
     averages,
     bandits,
+    candidates,
     chains,
     compare,
     mini_imagenet,
@@ -163,6 +164,7 @@ _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
 ]
 
 _rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})
+_rows += candidates.rows(policies.rows("half-cheetah-direction")[0])  # last in the queue
 
 ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = {row.name: row for row in _rows}
 

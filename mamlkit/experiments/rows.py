@@ -4,6 +4,8 @@ The experiments themselves are in :mod:`mamlkit.experiments.paper`.
 """
 
 __all__ = [
+    "DIRECTIONS",
+    "PHYSICS",
     "POLICY_ACTIVATIONS",
     "POLICY_METHODS",
     "Evaluation",
@@ -25,15 +27,17 @@ from typing import Any, Self
 
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
 POLICY_ACTIVATIONS = ("relu", "tanh")
+DIRECTIONS = ("half-cheetah-direction", "ant-direction")  # the environments whose goals are directions
+# Named changes of a robot's model; mamlkit.rl.physics says what each does, and why.
+PHYSICS = ("pgs", "elliptic cones", "linear impedance", "explicit damping")
 
 
 def as_stored(settings: Any) -> dict[str, Any]:
     """A dataclass as a result file has it: tuples become lists, fields of later date show when set."""
     stored = json.loads(json.dumps(dataclasses.asdict(settings)))
-    later = [field.name for field in dataclasses.fields(settings) if field.metadata.get("later")]
-    for name in later:  # results from before the field was there have not got it
-        if stored[name] == getattr(type(settings), name):
-            del stored[name]
+    for each in dataclasses.fields(settings):  # results from before a field was there have not got it
+        if each.metadata.get("later") and getattr(settings, each.name) == each.default:
+            del stored[each.name]
     return stored
 
 
@@ -267,9 +271,13 @@ class PolicyRow(Experiment):
         activation: of the policy's two hidden layers of 100.
         discount: gamma.
         baseline_clip: bound of the observations in the baseline's features, or None.
+        forward: share of the goals in training that are forward, of an environment in :data:`DIRECTIONS`;
+            test goals are those of the paper in any case.
+        physics: changes of the robot's model in training and tests, of :data:`PHYSICS`.
 
     Raises:
-        ValueError: an unknown method or activation, or a number that no run can have.
+        ValueError: an unknown method, activation or change of the model, a number that no run can have, and
+            what an environment does not have: directions, or a model.
     """
 
     environment: str
@@ -282,14 +290,25 @@ class PolicyRow(Experiment):
     activation: str = "relu"
     discount: float = 0.99
     baseline_clip: float | None = 10.0
+    forward: float = field(default=0.5, metadata={"later": True})
+    physics: tuple[str, ...] = field(default=(), metadata={"later": True})
     evaluations: tuple[PolicyEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
         _check_tests(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
-        names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS}
+        names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}
         positive = ("max_kl", "outer_lr", "baseline_clip")
-        _check(self, at_least=at_least, positive=positive, shares=("discount",), names=names)
+        _check(self, at_least=at_least, positive=positive, shares=("discount", "forward"), names=names)
+        if self.forward != 0.5 and self.environment not in DIRECTIONS:
+            raise ValueError(
+                f"{self.name}: forward={self.forward}, but {self.environment} has no directions; leave it out"
+            )
+        if self.physics and self.environment == "2d-navigation":
+            raise ValueError(
+                f"{self.name}: physics={self.physics}, but {self.environment} has no model to change; "
+                "leave it out"
+            )
 
     @property
     def metric(self) -> str:

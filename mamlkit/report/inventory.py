@@ -24,6 +24,7 @@ import pandas as pd
 
 from mamlkit import places
 from mamlkit.experiments.bandits import BanditEvaluation
+from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.chains import ChainEvaluation, ChainRow, is_chain
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.memory import MemoryRow, has_memory
@@ -111,8 +112,8 @@ def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, 
 def beyond_rows() -> str:
     """Experiments that the paper has no number of, but for those that have tables of their own."""
     published = set(results.published().row)
-    apart = lambda name: is_trap(name) or is_compared(name) or has_memory(name) or is_chain(name)
-    wanted = lambda row, e: row.name not in published and not apart(row.name)
+    kinds = (is_trap, is_compared, has_memory, is_chain, is_candidate)
+    wanted = lambda row, e: row.name not in published and not any(of(row.name) for of in kinds)
     return _curves(wanted, "Experiments beyond the paper", "beyond-rows")
 
 

@@ -5,7 +5,7 @@ Importing this module registers them: ``gymnasium.make("mamlkit/HalfCheetahVel-v
 
 __all__ = ["ENVIRONMENTS", "Environment", "GoalEnv", "make", "sample_goals"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ def make(
     horizon: int | None = None,
     show_goal: bool = False,
     threads: int | None = None,
+    forward: float = 0.5,
+    physics: Sequence[str] = (),
 ) -> Batched:
     """Environments that advance together, one per goal.
 
@@ -77,16 +79,28 @@ def make(
             robots.
         show_goal: append the goal to the observation.
         threads: simulation threads; None takes all cores. Results do not depend on it.
+        forward: of goals that are directions, how likely forward is where the environments' task draws them.
+        physics: changes of the robot's model, of :data:`mamlkit.rl.physics.CHANGES`.
 
     Raises:
-        ValueError: for an unknown name, goals of another shape or outside their set, and a number of threads
-            that cannot be meant.
+        ValueError: for an unknown name, goals of another shape or outside their set, a number of threads that
+            cannot be meant, a share of directions or a change of a model where there is none, and an unknown
+            change.
     """
     if threads is not None:
         check(threads)
     environment = _get(name)
-    chosen = {} if horizon is None else {"horizon": horizon}
-    return environment.family(environment.goals, goals, show_goal=show_goal, threads=threads, **chosen)
+    chosen: dict[str, Any] = {} if horizon is None else {"horizon": horizon}
+    task = environment.goals
+    if forward != 0.5:
+        if not isinstance(task, Direction):
+            raise ValueError(f"forward={forward}, but {name} has no directions; leave it out")
+        task = Direction(forward)
+    if physics:
+        if environment.family is Navigation:
+            raise ValueError(f"physics={tuple(physics)}, but {name} has no model to change; leave it out")
+        chosen["physics"] = physics
+    return environment.family(task, goals, show_goal=show_goal, threads=threads, **chosen)
 
 
 class GoalEnv(gymnasium.Env[ndarray, ndarray]):

@@ -75,19 +75,32 @@ class Velocity:
 
 @dataclass(frozen=True)
 class Direction:
-    """Forward (+1) or backward (-1), as likely as each other. Paper: section 5.3.2.
+    """Forward (+1) or backward (-1). Paper: section 5.3.2.
+
+    Args:
+        forward: how likely forward is; in the paper as likely as backward.
+
+    Raises:
+        ValueError: that is no probability.
 
     >>> Direction().reward(np.array([2.0, 2.0]), np.array([1.0, -1.0]))
     array([ 2., -2.])
     """
 
+    forward: float = 0.5
     shape: ClassVar[tuple[int, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.forward <= 1:
+            raise ValueError(f"forward={self.forward}, but a probability lies between 0 and 1")
 
     def __str__(self) -> str:
         return "the directions -1 and 1"
 
     def sample(self, rng: Generator, n: int) -> ndarray:
-        return 2.0 * rng.integers(0, 2, n) - 1.0
+        if self.forward == 0.5:
+            return 2.0 * rng.integers(0, 2, n) - 1.0
+        return np.where(rng.random(n) < self.forward, 1.0, -1.0)
 
     def contains(self, goals: ndarray) -> ndarray:
         return np.abs(goals) == 1.0

@@ -96,7 +96,7 @@ class Ant(Locomotion):
 
     def _open(self) -> None:
         super()._open()
-        self._measuring = Physics(measuring(self.model_spec(), contacts=True), self.num_envs, self.pool)
+        self._measuring = Physics(measuring(self.changed_spec(), contacts=True), self.num_envs, self.pool)
 
     @classmethod
     def model_spec(cls) -> mujoco.MjSpec:
@@ -162,7 +162,7 @@ def physics_rate(
     """
     env = robot(Direction(), np.ones(num_envs), threads=threads)
     env.reset(seed=0)
-    measure = Physics(measuring(env.model_spec(), env.contacts), num_envs, env.pool)
+    measure = Physics(measuring(env.changed_spec(), env.contacts), num_envs, env.pool)
     controls = np.random.default_rng(0).uniform(-1.0, 1.0, (steps, num_envs, env.model.nu))
     state, seconds = env._state, []
     for control in controls:

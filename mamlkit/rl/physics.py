@@ -9,10 +9,11 @@ Every step starts the constraint solver afresh (``mujoco.rollout`` zeroes its wa
 on the state and the control alone, whoever computes it.
 """
 
-__all__ = ["Physics", "Pool", "measuring", "shipped"]
+__all__ = ["CHANGES", "Physics", "Pool", "changed", "measuring", "shipped"]
 
 import ctypes
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -30,6 +31,67 @@ def shipped(name: str) -> mujoco.MjSpec:
     """A model that Gymnasium ships, told not to start over by itself when a simulation becomes unstable."""
     spec = mujoco.MjSpec.from_file(str(ASSETS / name))
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
+    return spec
+
+
+def _pgs(spec: mujoco.MjSpec) -> None:
+    """Projected Gauss-Seidel, 50 iterations.
+
+    Which solver MuJoCo 1.31 had by default is not confirmed. Models of its time that name one name this one,
+    with 50 iterations (OpenAI Gym's ``humanoid.xml``).
+    """
+    spec.option.solver, spec.option.iterations = mujoco.mjtSolver.mjSOL_PGS, 50
+
+
+def _elliptic(spec: mujoco.MjSpec) -> None:
+    """Elliptic friction cones, where MuJoCo 4 has pyramids.
+
+    The options of 1.31 leave no choice of a cone, and its contacts have the zones of an elliptic one (rllab's
+    ``mujoco_py/mjtypes.py``).
+    """
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+
+
+def _linear(spec: mujoco.MjSpec) -> None:
+    """Impedance of contacts and joint limits that grows in proportion to the penetration, not as a sigmoid.
+
+    The options of 1.31 have a field for the shape of this function; what it was by default is not known.
+    """
+    for part in spec.geoms:
+        part.solimp[4] = 1  # the power
+    for part in spec.joints:
+        part.solimp_limit[4] = 1
+
+
+def _explicit(spec: mujoco.MjSpec) -> None:
+    """Joint damping at the velocity before Euler's step, where MuJoCo 4 takes the one after it.
+
+    Which of them 1.31 did is not known. The Ant, which Runge-Kutta steps, moves as before.
+    """
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP.value
+
+
+# Named changes of a model, towards the program that the authors had.
+CHANGES: dict[str, Callable[[mujoco.MjSpec], None]] = {
+    "pgs": _pgs,
+    "elliptic cones": _elliptic,
+    "linear impedance": _linear,
+    "explicit damping": _explicit,
+}
+
+
+def changed(spec: mujoco.MjSpec, names: Sequence[str]) -> mujoco.MjSpec:
+    """A model with some of :data:`CHANGES`; it is changed in place and returned.
+
+    Raises:
+        ValueError: an unknown change.
+    """
+    for name in names:
+        if name not in CHANGES:
+            raise ValueError(
+                f"physics has {name!r}, but the changes are {', '.join(map(repr, CHANGES))}; use some of them"
+            )
+        CHANGES[name](spec)
     return spec
 
 

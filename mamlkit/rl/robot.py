@@ -4,6 +4,7 @@ __all__ = ["LARGEST", "Locomotion"]
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import ClassVar
 
 import mujoco
@@ -14,7 +15,7 @@ from numpy.random import Generator
 from mamlkit.engine.threads import MOST, check
 from mamlkit.rl.batched import Batched, alone
 from mamlkit.rl.goals import Direction, Velocity
-from mamlkit.rl.physics import Physics, Pool
+from mamlkit.rl.physics import Physics, Pool, changed
 
 # m, rad, m/s, rad/s: a state beyond it is no robot's any more, and MuJoCo's next step would warn of it
 LARGEST = 1e4
@@ -35,6 +36,7 @@ class Locomotion(Batched):
         horizon: steps after which an episode is truncated.
         show_goal: append the goal to the observation.
         threads: simulation threads; None takes all cores. Results do not depend on it.
+        physics: changes of the model, of :data:`mamlkit.rl.physics.CHANGES`.
     """
 
     task: Velocity | Direction
@@ -50,10 +52,12 @@ class Locomotion(Batched):
         horizon: int = 200,
         show_goal: bool = False,
         threads: int | None = None,
+        physics: Sequence[str] = (),
     ) -> None:
         self._threads = min(os.cpu_count() or 1, MOST) if threads is None else threads
         check(self._threads)
-        self.model = self.model_spec().compile()
+        self.changes = tuple(physics)
+        self.model = self.changed_spec().compile()
         self.fps = round(1 / self.model.opt.timestep)
         super().__init__(
             task,
@@ -76,8 +80,12 @@ class Locomotion(Batched):
 
     @classmethod
     def model_spec(cls) -> mujoco.MjSpec:
-        """The model, before it is compiled."""
+        """The model without any changes, before it is compiled."""
         raise NotImplementedError
+
+    def changed_spec(self) -> mujoco.MjSpec:
+        """The model of these environments, before it is compiled."""
+        return changed(self.model_spec(), self.changes)
 
     def start_pose(self) -> ndarray:
         """qpos that every start state is near to, ``[nq]``."""

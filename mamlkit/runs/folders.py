@@ -20,6 +20,7 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
+from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
@@ -228,7 +229,8 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough.
     """
-    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
+    of_many = is_trap(name) or is_compared(name) or has_memory(name) or is_candidate(name)
+    return seed == 0 or not of_many
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:

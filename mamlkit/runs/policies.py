@@ -1,6 +1,6 @@
 """Policies: what the training loop trains, and the evaluation of what it gives."""
 
-__all__ = ["PolicyTraining", "build", "evaluate", "spread", "test_goals"]
+__all__ = ["PolicyTraining", "beyond", "build", "evaluate", "spread", "test_goals"]
 
 import time
 from contextlib import closing
@@ -18,11 +18,12 @@ from mamlkit.maml import Params
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
-from mamlkit.rl.sampling import Steps, mean_returns, sample, to_steps
+from mamlkit.rl.returns import CLIP
+from mamlkit.rl.sampling import Rollouts, Steps, mean_returns, sample, to_steps
 from mamlkit.runs.seeds import generator
 
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after"]
-LOG_COLUMNS += ["kl", "tries", "refused"]
+LOG_COLUMNS += ["beyond_clip", "kl", "tries", "refused"]
 # of each method that adapts
 CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first order": "none"}
 TRAIN, TEST = 0, 1  # purposes of random numbers
@@ -41,7 +42,14 @@ def build(
         threads: simulation threads; None takes all cores. Results do not depend on it.
     """
     any_goals = envs.sample_goals(row.environment, np.random.default_rng(0), num_tasks * rollouts)
-    env = envs.make(row.environment, any_goals, show_goal=row.show_goal, threads=threads)
+    env = envs.make(
+        row.environment,
+        any_goals,
+        show_goal=row.show_goal,
+        threads=threads,
+        forward=row.forward,
+        physics=row.physics,
+    )
     sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
     return env, gaussian_mlp(*sizes, activation=row.activation)
 
@@ -51,12 +59,25 @@ def spread(params: Params, tasks: int) -> Params:
     return {name: value.expand(tasks, *value.shape) for name, value in params.items()}
 
 
+def beyond(rollouts: Rollouts, bound: float) -> float:
+    """Share of the steps that count whose observation has a number beyond a bound.
+
+    Args:
+        rollouts: see :func:`mamlkit.rl.sampling.sample`.
+        bound: of the magnitude, such as that of the baseline's clip.
+    """
+    out = np.abs(rollouts.observations).max(-1) > bound
+    return float(out[rollouts.valid].mean())
+
+
 class PolicyTraining:
     """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the
     meta-optimiser.
 
-    A line of its log is an iteration: mean return over tasks before and after the inner step, the divergence
-    of the outer step, the step lengths tried, and whether all were refused (1) so that nothing moved.
+    A line of its log is an iteration: mean return over tasks before and after the inner step, the share of
+    the steps before it whose observation lies beyond the baseline's clip (or the authors', where it has
+    none), the divergence of the outer step, the step lengths tried, and whether all were refused (1) so that
+    nothing moved.
 
     Args:
         row: the experiment, at either scale.
@@ -117,6 +138,7 @@ class PolicyTraining:
         rollouts = sample(self.env, self.policy, params, self.row.rollouts, key, goals)
         self.found["sampling_seconds"] += time.perf_counter() - begin
         self.found[name] = float(mean_returns(rollouts).mean())
+        self.found.setdefault("beyond_clip", beyond(rollouts, self.row.baseline_clip or CLIP))
         return to_steps(rollouts, self.row.discount, self.params["log_std"].device, self.row.baseline_clip)
 
     def _follow_gradient(self, optimiser: torch.optim.Optimizer, steps: Steps) -> None:

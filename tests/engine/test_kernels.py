@@ -127,6 +127,12 @@ def test_memory_is_used_again_when_nobody_holds_it():
     assert again.data_ptr() == place and again.shape == (size // 2, 2)
 
 
+@pytest.mark.parametrize("numbers", [100, memory.SMALL_BYTES // 4, memory.SMALL_BYTES + 1, 1_000_003])
+def test_memory_begins_where_a_line_of_the_cache_does(numbers):
+    held = [memory.empty(torch.float32, numbers) for _ in range(4)]
+    assert {tensor.data_ptr() % memory.LINE_BYTES for tensor in held} == {0}
+
+
 def test_tensors_in_use_never_share_memory():
     held = [memory.empty(torch.float64, 3, memory.SMALL_BYTES).fill_(i) for i in range(5)]
     elsewhere = []

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlkit.engine.kernels_cpu.memory import LINE_BYTES
 from mamlkit.models import Window
 
 GROUP_BYTES = 256 << 10  # of images with a border that are read again and again: what the cache has room for
-LINE_BYTES = 64  # of the cache, which finds its place by an address's last bits
 
 # a signed index may count from the end of an array, and every use of it would ask
 Unsigned = NDArray[np.uint64]
@@ -110,7 +110,7 @@ def readers(window: Window, points: int, filters: int, channels: int, itemsize: 
 def _pitch(numbers: int, itemsize: int) -> int:
     """Numbers of a pixel, and a line's more if pixels would else lie a power of two apart.
 
-    Then they would drive each other out of the cache.
+    Then they would drive each other out of the cache, which finds a line's place by an address's last bits.
     """
     return numbers + (LINE_BYTES // itemsize if numbers * itemsize % (4 * LINE_BYTES) == 0 else 0)
 

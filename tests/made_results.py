@@ -17,6 +17,7 @@ def repository(tmp_path, monkeypatch):
         "data/published_methods.csv",
         "data/published_bandits.csv",
         "data/published_tabular.csv",
+        "data/published_snapshots.csv",
         "data/test_goals.csv",
         "_toc.yml",
     ):

@@ -29,7 +29,6 @@ class About(NamedTuple):
     changes: dict[str, Any]
 
 
-_NO_CHOICE = "MuJoCo 1.31 has no choice of a cone, and an elliptic one's zones"
 _CANDIDATES = {
     AUTHORS: About("nothing", "luck of the seed, and the choice of the best run", {}),
     "candidate-bound": About("KL bound 0.01", "an earlier run of the authors", {"max_kl": 0.01}),
@@ -41,15 +40,17 @@ _CANDIDATES = {
     ),
     "candidate-pgs": About("solver PGS", "MuJoCo 1.31, whose default is unconfirmed", {"physics": ("pgs",)}),
     "candidate-elliptic": About(
-        "solver PGS, elliptic cones", _NO_CHOICE, {"physics": ("pgs", "elliptic cones")}
+        "solver PGS, elliptic cones",
+        "MuJoCo 1.31, which seems to have no others (inferred)",
+        {"physics": ("pgs", "elliptic cones")},
     ),
     "candidate-linear-impedance": About(
         "impedance linear in the penetration",
-        "MuJoCo 1.31 has a choice of its shape, whose default is unknown",
+        "a choice in MuJoCo 1.31, whose default is unknown",
         {"physics": ("linear impedance",)},
     ),
     "candidate-explicit-damping": About(
-        "explicit joint damping", "not known of MuJoCo 1.31", {"physics": ("explicit damping",)}
+        "explicit joint damping", "unknown of MuJoCo 1.31", {"physics": ("explicit damping",)}
     ),
 }
 

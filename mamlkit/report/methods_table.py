@@ -63,7 +63,8 @@ ABOUT: dict[str, About] = {
 
 
 # What names of experiments begin with, but for those of chapter 9's grid: a pattern each.
-STARTS = ("sinusoid", "omniglot", "glyphs", "mini-imagenet", "textures", "trap", "2d", "half-cheetah", "ant")
+_SUPERVISED = ("sinusoid", "omniglot", "glyphs", "mini-imagenet", "textures", "trap")
+STARTS = (*_SUPERVISED, "2d", "half-cheetah", "ant", "candidate")
 
 
 def pattern(names: Sequence[str]) -> str:

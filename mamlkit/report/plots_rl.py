@@ -3,7 +3,14 @@
 They are like those of :mod:`mamlkit.report.plots`, and in its looks.
 """
 
-__all__ = ["STEP_STYLES", "goal_returns", "return_curves", "training_returns", "trajectories"]
+__all__ = [
+    "STEP_STYLES",
+    "candidate_returns",
+    "goal_returns",
+    "return_curves",
+    "training_returns",
+    "trajectories",
+]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from mamlkit.report.plots import COLOURS, style_of
+from mamlkit.report.plots import COLOURS, METHOD_STYLES, style_of
 
 # One look per number of gradient steps.
 STEP_STYLES: tuple[dict[str, Any], ...] = (
@@ -22,6 +29,17 @@ STEP_STYLES: tuple[dict[str, Any], ...] = (
     {"color": COLOURS["orange"], "linestyle": "--", "label": "1 step"},
     {"color": COLOURS["sky"], "linestyle": "-.", "label": "2 steps"},
     {"color": COLOURS["blue"], "linestyle": "-", "label": "3 steps"},
+)
+
+# One look per candidate.
+CANDIDATE_STYLES: tuple[tuple[str, str], ...] = (
+    ("vermillion", "-"),
+    ("green", "-"),
+    ("orange", "-"),
+    ("purple", "--"),
+    ("sky", "--"),
+    ("black", "-."),
+    ("grey", "-."),
 )
 
 # One colour per goal.
@@ -99,6 +117,31 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
             values = values.rolling(window, min_periods=1).mean()
         ax.plot(log["iteration"], values, color=colour, linestyle=line, label=label)
     ax.set(xlabel="iteration", ylabel="return")
+
+
+def candidate_returns(
+    ax: Axes, authors: pd.DataFrame, changed: Mapping[str, pd.DataFrame], published: pd.DataFrame
+) -> None:
+    """Return after the inner step in the course of training: with the authors' settings, changed, published.
+
+    Args:
+        ax: where to draw.
+        authors: ``seed``, ``iteration``, ``after``; each seed is a thin line.
+        changed: what is changed to a frame alike, whose mean over its seeds is drawn, as far as all of them
+            have come; one without lines is left out.
+        published: ``iteration``, ``step``, ``value``; those after one step are stars.
+    """
+    for number, (_, of_seed) in enumerate(authors.groupby("seed")):
+        label = "" if number else "the authors' settings, each seed"
+        ax.plot(of_seed.iteration, of_seed.after, color=COLOURS["blue"], linewidth=0.7, label=label)
+    for number, (what, found) in enumerate(changed.items()):
+        if len(found):
+            mean = found.pivot(index="iteration", columns="seed", values="after").mean(axis=1, skipna=False)
+            colour, line = CANDIDATE_STYLES[number % len(CANDIDATE_STYLES)]
+            ax.plot(mean.index, mean, color=COLOURS[colour], linestyle=line, label=what)
+    stars = published[published.step == 1]
+    ax.plot(stars.iteration, stars.value, label="published", **METHOD_STYLES["paper"] | {"markersize": 9})
+    ax.set(xlabel="iteration", ylabel="return after the inner step", xlim=(0, None))
 
 
 def trajectories(

@@ -54,6 +54,36 @@ def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     assert not same(whole.params, train.fit(row, seed=1).params)
 
 
+def test_a_run_whose_log_is_from_before_a_column_goes_on_exactly(tmp_path, monkeypatch):
+    row = dataclasses.replace(ROW, iterations=3)
+    folder, line = opened(row, base=tmp_path), policies.PolicyTraining.line
+    older = lambda self, i: {k: v for k, v in line(self, i).items() if k != "beyond_clip"}
+    with monkeypatch.context() as patch:
+        patch.setattr(policies.PolicyTraining, "line", older)
+        train.fit(row, folder=folder, until=2)
+    rest = train.fit(row, folder=folder)
+    assert rest.log.beyond_clip.isna().tolist() == [True, True, False]
+    assert same(rest.params, train.fit(row).params)
+
+
+def test_the_share_beyond_the_clip_is_that_of_the_steps_before_the_inner_step():
+    row = dataclasses.replace(CHEETAH, baseline_clip=5.0, meta_batch_size=2, rollouts=1)
+    env, policy = policies.build(row, 2, 1)
+    everyone = policies.spread(policy.init(seeds.generator(0, "init")), 2)
+    goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, policies.GOALS)), 2)
+    seen = sample(env, policy, everyone, 1, (0, policies.TRAIN, 0, policies.BEFORE), goals)
+    steps = [x for x, counts in zip(seen.observations.reshape(-1, 20), seen.valid.ravel()) if counts]
+    wanted = sum(any(abs(value) > 5 for value in x) for x in steps) / len(steps)
+    assert 0.1 < wanted < 0.99 and train.fit(row).log.beyond_clip.tolist() == [wanted]
+    few = seen._replace(valid=np.zeros_like(seen.valid))
+    few.valid[0, 0, :2] = True
+    few.observations[0, 0, :2] = [[5.0] * 20, [-5.1] * 20]
+    assert policies.beyond(few, 5.0) == 0.5
+    free, bound = (dataclasses.replace(row, baseline_clip=clip) for clip in (None, 10.0))
+    assert train.fit(free).log.beyond_clip.equals(train.fit(bound).log.beyond_clip)
+    env.close()
+
+
 def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
     folder, answers = opened(row, base=tmp_path), iter([False] * 3 + [True])

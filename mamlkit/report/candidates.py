@@ -1,0 +1,163 @@
+"""What else could make the published run of HalfCheetah direction faster than ours: a table. No torch here.
+
+Returns are those of training, from the committed logs. Pages show the functions that return text with the
+directive ``{from-package} mamlkit.report.candidates:NAME``.
+"""
+
+__all__ = ["LONG_ROWS", "curves", "measured", "published", "solver", "table", "task_mix"]
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from mamlkit import places
+from mamlkit.experiments.candidates import AUTHORS, ITERATIONS, about, is_candidate
+from mamlkit.experiments.paper import ROWS
+from mamlkit.report import results
+from mamlkit.report.inventory import state_of
+from mamlkit.report.notebook import fixed
+from mamlkit.report.pages import badge, measured_effect, numbered
+
+WINDOW = 5  # iterations of a mean, the last of which is named
+SNAPSHOT = 100  # the iteration of the plotted policy, by its script
+AT = (10, 25, ITERATIONS, SNAPSHOT)
+COLUMNS = ["seed", "iteration", "before", "after", "beyond"]
+# Rows of the paper's length that have what else is asked for in their logs: what each changes, and why.
+LONG = {
+    "": ("nothing, in the row itself", "a longer run of the same settings"),
+    "-unclipped": ("baseline without a clip", "the joints turn faster than its bound"),
+    "-first-order": ("first order", "without the Hessian of the inner loss"),
+    "-ratios": ("likelihood ratios", "with its whole Hessian"),
+}
+LONG_ROWS = {f"half-cheetah-direction-maml{end}": words for end, words in LONG.items()}
+
+
+def published() -> pd.DataFrame:
+    """The authors' two tests of HalfCheetah direction after MAML's training, at most three steps of each.
+
+    That of the paper's figure, and an earlier one that a later commit of their code has replaced
+    (``icml_cheetahdirec_results_maml.pkl`` of commit ``7fe27d7``; its script names the iteration).
+
+    Columns: ``source``, ``iteration``, ``max_kl``, ``step``, ``value``.
+    """
+    earlier = pd.read_csv(places.repository() / "data" / "published_snapshots.csv")
+    found = results.published()
+    found = found[(found.row == "half-cheetah-direction-maml") & (found.place == "Fig. 5")]
+    plotted = found[["step", "value"]].assign(
+        source="Fig. 5", iteration=SNAPSHOT, max_kl=ROWS["half-cheetah-direction-maml"].settings["max_kl"]
+    )
+    return pd.concat([earlier, plotted[earlier.columns]], ignore_index=True)
+
+
+def curves(name: str) -> pd.DataFrame:
+    """The returns of a row's training, iteration by iteration, of each seed whose result is not stale.
+
+    Returns:
+        Columns: ``seed``, ``iteration``; ``before`` and ``after``, the mean return of the last
+        :data:`WINDOW` iterations, NaN where there are not so many; and ``beyond``, the share of the steps
+        before the inner step whose observation lies beyond the clip, a mean over the same, NaN where it was
+        not logged.
+    """
+    found = [pd.DataFrame(columns=COLUMNS, dtype=float)]
+    for result in results.load(name):
+        if not results.stale(result):
+            log = results.training_log(name, result["seed"])
+            log = log.reindex(columns=["iteration", "return_before", "return_after", "beyond_clip"])
+            values = log.drop(columns="iteration").rolling(WINDOW).mean()
+            # a log with gaps has no such means over them
+            values[log.iteration.diff(WINDOW - 1) != WINDOW - 1] = float("nan")
+            values.columns = COLUMNS[2:]
+            found.append(values.assign(seed=result["seed"], iteration=log.iteration)[COLUMNS])
+    return pd.concat([each for each in found if len(each)] or found, ignore_index=True)
+
+
+def measured(name: str, iteration: int) -> pd.DataFrame:
+    """The lines of :func:`curves` at an iteration, one for each seed that has come so far."""
+    found = curves(name)
+    return found[(found.iteration == iteration) & found.after.notna()]
+
+
+def _over_seeds(values: Iterable[float]) -> str:
+    """The mean, and in brackets the range where there are several.
+
+    >>> _over_seeds([20.4]), _over_seeds([-10.0, 30.0])
+    ('20', '10 (−10 to 30)')
+    """
+    values = list(values)
+    mean = fixed(sum(values) / len(values), 0)
+    return mean if len(values) == 1 else f"{mean} ({fixed(min(values), 0)} to {fixed(max(values), 0)})"
+
+
+def table(name: str = "tab-results-candidates") -> str:
+    """Every candidate and what it returns; a page beside this one needs another name."""
+    rows = {row: (about(row).what, about(row).source) for row in ROWS if is_candidate(row)}
+    lines = [_line(row, *words) for row, words in (rows | LONG_ROWS).items()]
+    for (source, iteration, bound), steps in published().groupby(
+        ["source", "iteration", "max_kl"], sort=False
+    ):
+        value = steps.set_index("step").value
+        cell = f"{fixed(value[0], 0)} → {fixed(value[1], 0)}"
+        what = "published" if iteration == SNAPSHOT else "published, an earlier run"
+        lines.append(
+            {"changed": what, "why": f"{source}; KL bound {bound:g}", f"iteration {iteration}": cell}
+        )
+    caption = (
+        "HalfCheetah direction, one change at a time: return before → after the inner step, a mean of the "
+        f"{WINDOW} iterations up to one; of several seeds their mean, and in brackets their range. Beyond "
+        "the clip: share of the steps before the inner step with an observation beyond ±10, up to iteration "
+        f"{ITERATIONS}, where it was logged. What was published are tests of one policy."
+    )
+    columns = [
+        "changed",
+        "why",
+        "seeds",
+        *(f"iteration {k}" for k in AT),
+        "beyond the clip",
+        "state",
+        "command",
+    ]
+    lines = [{column: line.get(column, "") for column in columns} for line in lines]
+    return numbered(lines, caption, name, ["seeds", *(f"iteration {k}" for k in AT), "beyond the clip"])
+
+
+def _line(name: str, what: str, why: str) -> dict[str, str]:
+    line = {"changed": what, "why": why, "seeds": "", "state": badge(state_of(name))}
+    for iteration in AT:
+        if len(found := measured(name, iteration)):
+            cell = f"{_over_seeds(found.before)} → {_over_seeds(found.after)}"
+            line |= {f"iteration {iteration}": cell}
+            line["seeds"] = line["seeds"] or str(len(found))
+            if iteration == ITERATIONS and found.beyond.notna().all():
+                line["beyond the clip"] = f"{100 * found.beyond.mean():.0f} %"
+    if not line["seeds"]:
+        line["command"] = f"`python -m mamlkit run {name}`"
+    return line
+
+
+def task_mix() -> str:
+    """What another share of forward goals does: item 19 of the deviations."""
+    return _effect(
+        {"candidate-forward-57": "57 % of the goals forward", "candidate-forward-80": "80 % of them forward"}
+    )
+
+
+def solver() -> str:
+    """What the older solver and its cone do: item 21 of the deviations."""
+    words = {"candidate-pgs": "projected Gauss-Seidel", "candidate-elliptic": "it and elliptic cones"}
+    return _effect(words)
+
+
+def _effect(changes: dict[str, str]) -> str:
+    """Returns of changed rows beside the authors', at the last iteration; where both sides were run."""
+    sides = {name: measured(name, ITERATIONS) for name in (AUTHORS, *changes)}
+    words = {AUTHORS: "the authors' settings"} | changes
+    parts = [
+        f"{_over_seeds(found.before)} before and {_over_seeds(found.after)} after with {words[name]} "
+        f"({len(found)} seed{'s' if len(found) > 1 else ''})"
+        for name, found in sides.items()
+        if len(found)
+    ]
+    if len(sides[AUTHORS]) == 0 or len(parts) < 2:
+        return measured_effect([])
+    where = f"HalfCheetah direction, return of training around the inner step, up to iteration {ITERATIONS}"
+    return measured_effect([f"{where}: {'; '.join(parts)}.", "See {numref}`tab-results-candidates`."])

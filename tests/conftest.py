@@ -8,7 +8,7 @@ import made_mini_imagenet
 import made_results
 import small_omniglot
 from mamlkit import maml, methods, models
-from mamlkit.engine import kernels_cpu, meta_batch
+from mamlkit.engine import dense, kernels_cpu, meta_batch
 
 matplotlib.use("agg")  # no window, on whatever desktop
 torch.set_num_threads(1)  # tensors this small only wait for each other on two
@@ -18,6 +18,12 @@ torch.set_num_threads(1)  # tensors this small only wait for each other on two
 def one_thread():
     """Each test begins with one thread: `--threads 2` in another changes its process for good."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Small networks are trained as large ones are: each update by calls that a test can replace."""
+    monkeypatch.setattr(dense, "SMALL", 0)
 
 
 def forget_offsets():

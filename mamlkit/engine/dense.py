@@ -3,7 +3,7 @@
 Tasks are small there, and a call of PyTorch takes longer than what it computes.
 """
 
-__all__ = ["meta_gradient", "predictions"]
+__all__ = ["are_small", "meta_gradient", "predictions", "updates"]
 
 import functools
 import math
@@ -25,6 +25,8 @@ from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
 from mamlkit.models import BATCH_NORM_EPS
 
 SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
+SMALL = 4 << 20  # products of a pass over a meta-batch, below which a second thread gains nothing
 
 Array = NDArray[Any]
 
@@ -38,17 +40,10 @@ def meta_gradient(
         recursion: the loops, :mod:`mamlkit.engine.kernels_cpu.recursion`.
         method, params, tasks: as there.
     """
-    learner = method.learner
-    pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
-    net = _network(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
-    theta = _record(learner, params, net)
-    support, query = (_arrays(pair, theta) for pair in pairs)
-    scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
-    count = len(query[0])
-    size = math.ceil(count * theta.nbytes / SUMS_BYTES)  # whatever the number of threads: sums stay the same
-    groups = math.ceil(count / size)
+    learner, count = method.learner, len(tasks.query[0])
+    net, theta, support, query, scales, steps = _given(recursion, method, params, tasks)
+    size, groups = _groups(count, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
-    steps = learner.inner_steps if method.adapts else 0
     given = net, theta, support, query, scales, steps, method.first_order
     numbers = recursion.numbers(net, steps)
 
@@ -57,6 +52,77 @@ def meta_gradient(
 
     spread(work, _parts(groups))
     return _dictionary(learner, sums.sum(0) / count, params, net), torch.from_numpy(losses)
+
+
+def are_small(learner: Learner, params: Params, points: int) -> bool:
+    """Whether updates are best made by :func:`updates`, of a network of plain layers.
+
+    That depends on sizes alone, since the rounding of Adam's step does on this. Biases before a normalisation
+    have no derivative, and no place in the loops.
+
+    Args:
+        learner, params: network and theta.
+        points: of a meta-batch, in all its tasks.
+    """
+    few = points * sum(value.numel() for value in params.values()) <= SMALL
+    return few and all(layer.shift is None for layer in learner.model.layers)
+
+
+def updates(
+    kernels: ModuleType,
+    method: GradientMethod,
+    params: Params,
+    optimiser: torch.optim.Adam,
+    batches: Task,
+    clip: float | None,
+) -> Tensor:
+    """Outer updates one after another, in one call: theta and the moments of the optimiser are moved.
+
+    They are what :func:`meta_gradient` and the optimiser's own step give, up to rounding.
+
+    Args:
+        kernels: :mod:`mamlkit.engine.kernels_cpu`.
+        method, params: as for :func:`meta_gradient`.
+        optimiser: of the parameters, with its options as they are by default but for the rate.
+        batches: as many meta-batches, every tensor with leading axes ``[updates, tasks]``.
+        clip: bound of a derivative, or None.
+
+    Returns:
+        The losses, ``[updates, tasks]``.
+    """
+    count, learner = len(batches.query[0]), method.learner
+    flat = Task(*((inputs.flatten(0, 1), targets.flatten(0, 1)) for inputs, targets in batches))
+    net, theta, support, query, scales, steps = _given(kernels.recursion, method, params, flat)
+    tasks = len(query[0]) // count
+    support, query = (tuple(a.reshape(count, tasks, *a.shape[1:]) for a in pair) for pair in (support, query))
+    size, groups = _groups(tasks, theta)
+    places = dict(_matrices(learner, np.arange(len(theta)), net))
+    order = np.concatenate([places[name].ravel() for name in params])
+    states = [optimiser.state[value] for value in params.values()]
+    moments = np.zeros((2, len(order)), theta.dtype)
+    for i, name in enumerate(MOMENTS):
+        if states[0]:
+            moments[i] = torch.cat([state[name].flatten() for state in states]).numpy()
+    (group,) = optimiser.param_groups
+    done = int(states[0]["step"]) if states[0] else 0
+    adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
+    memory = np.zeros(kernels.recursion.numbers(net, steps), theta.dtype)
+    sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, tasks), theta.dtype)
+    given = net, theta, order, moments, support, query, scales, steps, method.first_order, size, adam
+    kernels.updates.updates(*given, memory, sums, losses)
+    sizes = [value.numel() for value in params.values()]
+    parts = zip(
+        params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta[order], *moments))
+    )
+    for value, state, moved, *changed in parts:
+        value.copy_(moved.view_as(value))
+        if not state:
+            state["step"] = torch.zeros(())
+            state |= {name: torch.empty_like(value) for name in MOMENTS}
+        state["step"] += count
+        for name, moment in zip(MOMENTS, changed):
+            state[name].copy_(moment.view_as(value))
+    return torch.from_numpy(losses)
 
 
 def predictions(recursion: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
@@ -72,6 +138,23 @@ def predictions(recursion: ModuleType, learner: Learner, params: Params, tasks: 
         _parts(len(x)),
     )
     return torch.from_numpy(outputs)
+
+
+def _given(recursion: ModuleType, method: GradientMethod, params: Params, tasks: Task) -> tuple[Any, ...]:
+    """What the loops of a meta-gradient begin with: the network, theta, the examples, scales and steps."""
+    learner = method.learner
+    pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
+    net = _network(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
+    theta = _record(learner, params, net)
+    scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
+    steps = learner.inner_steps if method.adapts else 0
+    return net, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
+
+
+def _groups(tasks: int, theta: Array) -> tuple[int, int]:
+    """Tasks of a group, and groups; whatever the number of threads, so that sums stay the same."""
+    size = math.ceil(tasks * theta.nbytes / SUMS_BYTES)
+    return size, math.ceil(tasks / size)
 
 
 def _parts(count: int) -> list[tuple[int, int]]:

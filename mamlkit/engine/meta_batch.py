@@ -7,7 +7,7 @@ All are exact and give the same numbers. They ask :mod:`mamlkit.engine.checks` f
 same whether a caller is in autocast or in inference mode.
 """
 
-__all__ = ["meta_gradient", "predictions"]
+__all__ = ["are_small", "meta_gradient", "predictions", "updates"]
 
 import functools
 from collections import deque
@@ -19,6 +19,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.optim import Adam, Optimizer
 
 from mamlkit import maml
 from mamlkit.engine import checks, dense, features, head, passes, stepwise
@@ -67,6 +68,65 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
         parts = _parts(tasks, _chunk(plan, weights, tasks), ranks.count)
         mean, losses = _mean(ranks.each(functools.partial(_map, work), parts, weights))
         return passes.from_matrices(plan, mean, params), losses
+
+
+def are_small(method: Method, params: Params, optimiser: Optimizer | None, points: int) -> bool:
+    """Whether :func:`updates` can be asked for: Adam as it is, on a small network of plain layers on a CPU.
+
+    Args:
+        method, params, optimiser: as there.
+        points: of a meta-batch, in all its tasks.
+    """
+    if (
+        type(method) is not GradientMethod
+        or type(optimiser) is not Adam
+        or not passes.are_for(method.learner)
+    ):
+        return False
+    device = next(iter(params.values())).device
+    plain = device.type == "cpu" and _is_plain(method.learner.model.layers, _kernels(device))
+    as_it_is = {"weight_decay": 0, "amsgrad": False, "maximize": False}
+    return (
+        plain
+        and dense.are_small(method.learner, params, points)
+        and as_it_is.items() <= optimiser.defaults.items()
+    )
+
+
+def updates(
+    method: Method, params: Params, optimiser: Adam, batches: Sequence[Task], clip: float | None
+) -> Tensor:
+    """Outer updates, one after another in one call: for what :func:`are_small` says.
+
+    They are :func:`meta_gradient`, the clip and the step of the optimiser, up to rounding; however many are
+    made in a call, the bits are the same.
+
+    Args:
+        method: as for :func:`meta_gradient`.
+        params: theta, which is moved.
+        optimiser: of these parameters, whose moments are moved.
+        batches: a meta-batch for each update, of one size.
+        clip: bound of each derivative, or None.
+
+    Returns:
+        The losses, ``[updates, tasks]``.
+
+    Raises:
+        ValueError: as for :func:`meta_gradient`, or no method of the kind; nothing was moved.
+    """
+    if not isinstance(method, GradientMethod):
+        raise ValueError(f"{method!r} came, but only gradients of a GradientMethod are taken in one call")
+    with _undisturbed():
+        together = Task(
+            *((torch.stack(i), torch.stack(t)) for i, t in (zip(*pair) for pair in zip(*batches)))
+        )
+        checks.check(
+            method.learner,
+            params,
+            Task(*((inputs.flatten(0, 1), targets.flatten(0, 1)) for inputs, targets in together)),
+            method.shapes,
+        )
+        return dense.updates(_kernels(torch.device("cpu")), method, params, optimiser, together, clip)
 
 
 def predictions(method: Method, params: Params, tasks: Task) -> Tensor:

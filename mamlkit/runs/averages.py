@@ -14,6 +14,7 @@ from mamlkit.experiments.averages import AverageRow
 from mamlkit.maml import Params
 from mamlkit.runs import supervised
 from mamlkit.runs.seeds import generator
+from mamlkit.runs.steps import OneByOne
 from mamlkit.tasks.sinusoid import Sinusoid
 
 REACHED = "reached"  # beside the weights, for each network: 1 once it is left as it is
@@ -22,7 +23,7 @@ LOOK_EVERY = 100  # iterations, after which the networks are tried on
 GRID = 101  # points, in equal distances over the range of x
 
 
-class AverageTraining:
+class AverageTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` of all networks in one tensor; what it gives is their mean.
 
     Args:

@@ -15,6 +15,7 @@ from mamlkit.maml import Params
 from mamlkit.rl import chain, dqn, parameter_noise
 from mamlkit.rl.side_by_side import Networks
 from mamlkit.runs.seeds import generator
+from mamlkit.runs.steps import OneByOne
 
 LOG_EVERY = 50
 ACTIONS = 2
@@ -175,7 +176,7 @@ class OneLength:
         return generator(self.seed, f"chain {self.length}, member {member}, {purpose}", index)
 
 
-class ChainTraining:
+class ChainTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` of networks on chains; an iteration is an episode of all.
 
     All on one CPU thread, so no result depends on their number. Once all networks have solved the chain of a

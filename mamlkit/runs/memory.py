@@ -29,6 +29,7 @@ from mamlkit.maml import Params
 from mamlkit.rl import bandits, memory, rl2, tabular, tabular_play, two_step
 from mamlkit.rl.trials import Bandits
 from mamlkit.runs.seeds import generator
+from mamlkit.runs.steps import OneByOne
 
 LOG_EVERY = 10
 LOG_COLUMNS = ["iteration", "seconds", "return", "entropy", "divergence"]
@@ -37,7 +38,7 @@ GOALS = 5
 CHUNK = 1000  # trials that are played at a time
 
 
-class MemoryTraining:
+class MemoryTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` of RL^2: sample trials, then some epochs of PPO.
 
     All on one CPU thread, so no result depends on their number. Adam's step and what the entropy counts fall

@@ -21,6 +21,7 @@ from mamlkit.rl.policy import Policy, gaussian_mlp
 from mamlkit.rl.returns import CLIP
 from mamlkit.rl.sampling import Rollouts, Steps, mean_returns, sample, to_steps
 from mamlkit.runs.seeds import generator
+from mamlkit.runs.steps import OneByOne
 
 LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after"]
 LOG_COLUMNS += ["beyond_clip", "kl", "tries", "refused"]
@@ -70,7 +71,7 @@ def beyond(rollouts: Rollouts, bound: float) -> float:
     return float(out[rollouts.valid].mean())
 
 
-class PolicyTraining:
+class PolicyTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the
     meta-optimiser.
 

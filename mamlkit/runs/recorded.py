@@ -26,6 +26,7 @@ class RecordedTraining(SupervisedTraining):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.small = False  # an iteration is a recording
         for group in self._adam.param_groups:
             group["capturable"] = self.device.type == "cuda"
         self.images: ImageTasks | None = None

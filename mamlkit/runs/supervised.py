@@ -20,9 +20,11 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods import GradientMethod, Learner, Method, losses
 from mamlkit.runs import logs
 from mamlkit.runs.seeds import generator
+from mamlkit.runs.steps import OneByOne
 from mamlkit.tasks import Family
 
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
+AT_ONCE = 100  # iterations of a small network in one call, in which a run cannot be stopped; some 50 ms
 VALIDATE_EVERY = 1000
 VALIDATION_TASKS = 200
 # Tasks adapted at once: bounds memory; statistics are per task, so results do not change.
@@ -62,7 +64,7 @@ def _family(row: Row, split: str, device: str | torch.device, evaluation: Evalua
     )
 
 
-class SupervisedTraining:
+class SupervisedTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam outside.
 
     Args:
@@ -95,6 +97,8 @@ class SupervisedTraining:
             list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
         )
         self.window: list[Tensor] = []
+        points = row.meta_batch_size * row.ways * (row.shots + row.queries)
+        self.small = meta_batch.are_small(self.method, self.params, self.optimiser, points)
         self.validation = self._validation() if validate and row.evaluations else None
         if type(self.method) is not GradientMethod and row.iterations:
             self._try()
@@ -117,11 +121,23 @@ class SupervisedTraining:
             batch = _family(row, "val", self.device, evaluation).sample(draw, 1)
             _tested(row, evaluation, method(row, evaluation), self.params, batch)
 
+    def advance(self, iteration: int, last: int) -> int:
+        """One outer update, or several of a small network in one call, up to the next line of the log."""
+        if not self.small:
+            return super().advance(iteration, last)
+        last = min(last, iteration - iteration % self.every + self.every, iteration + AT_ONCE)
+        batches = [self._batch(each) for each in range(iteration, last)]
+        losses = meta_batch.updates(self.method, self.params, self._adam, batches, self.row.clip)
+        self.window += losses.mean(1)
+        return last
+
     def step(self, iteration: int) -> None:
         """One outer update."""
+        self.window.append(self.update(self._batch(iteration)))
+
+    def _batch(self, iteration: int) -> Task:
         with one_thread():
-            batch = self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
-        self.window.append(self.update(batch))
+            return self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
 
     def update(self, batch: Task) -> Tensor:
         """Gradient, clip and Adam; the mean loss."""

@@ -50,8 +50,9 @@ class Training(Protocol):
     columns: list[str]
     shown: tuple[str, ...]
 
-    def step(self, iteration: int) -> None:
-        """One outer update, after so many; ``FloatingPointError`` if there is none to take."""
+    def advance(self, iteration: int, last: int) -> int:
+        """One outer update or several, after so many; how many are done then, at most ``last`` and not
+        beyond the next line of the log. ``FloatingPointError`` if there is none to take."""
 
     def check(self, iteration: int) -> None:
         """``FloatingPointError`` if a loss of the window is not finite; the last one is of this iteration."""
@@ -155,8 +156,8 @@ def fit(
         progress: show a progress bar, or, where standard error is no terminal, a line about every minute.
         threads: of simulations; None takes all cores. Results do not depend on it.
         validate: follow the error or accuracy on validation tasks, where there are some.
-        stop: asked before each iteration; once it says True, the state is saved and ``Fit.iteration`` tells
-            how far it came.
+        stop: asked before each iteration, or before those that are made in one call; once it says True, the
+            state is saved and ``Fit.iteration`` tells how far it came.
         ranks: the processes that train it together, of which the first one has the folder. Each calls this
             with the same row, seed and ``until``.
         recorded: let a GPU repeat a recording of the first iteration (see :mod:`mamlkit.engine.recorded`), of
@@ -196,9 +197,9 @@ def fit(
         with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, _saved_if_lost(save):
             while iteration < last and not halted():
                 with _located(iteration + 1, store):
-                    training.step(iteration)
-                iteration += 1
-                bar.update()
+                    done = training.advance(iteration, last)
+                bar.update(done - iteration)
+                iteration = done
                 if iteration % training.every == 0 or iteration == row.iterations:
                     # One look per window, so that a GPU is not made to wait at every iteration.
                     _check(training, iteration, store)

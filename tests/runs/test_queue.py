@@ -33,7 +33,7 @@ SECOND = dataclasses.replace(
 )  # fmt: skip
 NAMES = (FIRST.name, SECOND.name)
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.queue
+pytestmark = [pytest.mark.queue, pytest.mark.usefixtures("one_by_one")]
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from mamlkit.runs import folders, supervised, train
 from mamlkit.runs import recorded as trainings
 from mamlkit.tasks import images
 
+pytestmark = pytest.mark.usefixtures("one_by_one")
+
 CPU = torch.device("cpu")
 SINUSOID = dataclasses.replace(paper.get("sinusoid-maml"), iterations=7, meta_batch_size=4, evaluations=())
 GLYPHS = dataclasses.replace(

@@ -20,6 +20,8 @@ from mamlkit import __main__, files, measures, places, tasks
 from mamlkit.experiments import paper
 from mamlkit.runs import checkpoints, folders, logs, supervised, train
 
+pytestmark = pytest.mark.usefixtures("one_by_one")
+
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=250, meta_batch_size=2, quick={})
 ROW = dataclasses.replace(ROW, evaluations=tuple(dataclasses.replace(e, tasks=20) for e in ROW.evaluations))
 

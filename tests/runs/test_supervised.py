@@ -14,6 +14,9 @@ from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, seeds, supervised, terminal, train
 
+pytestmark = pytest.mark.usefixtures("one_by_one")
+GRADIENT = meta_batch.meta_gradient
+
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=10, meta_batch_size=4)
 GLYPHS = dataclasses.replace(
     paper.get("glyphs-5way-1shot").at("quick"),
@@ -110,7 +113,7 @@ def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch)
     assert stopped.value.signum == number and at == [5]
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert folders.iterations_done(folder) == 5
-    monkeypatch.undo()
+    monkeypatch.setattr(supervised.meta_batch, "meta_gradient", GRADIENT)
     resumed = train.fit(row, folder=folder, until=7, validate=False)
     assert equal(resumed.params, train.fit(row, until=7, validate=False).params)
 
@@ -148,7 +151,7 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
         stopped.value.signum == number and not ended and (folder / "state.safetensors").read_bytes() == saved
     )
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
-    monkeypatch.undo()
+    monkeypatch.setattr(supervised.meta_batch, "meta_gradient", GRADIENT)
     assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 

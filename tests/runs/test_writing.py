@@ -11,6 +11,8 @@ from mamlkit import __main__
 from mamlkit.runs import folders, train
 from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.usefixtures("one_by_one")
+
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     folder = opened(ROW, base=tmp_path)

@@ -11,10 +11,11 @@ __all__ = [
     "normalise_tangent_backward",
     "product",
     "recursion",
+    "updates",
     "weight_gradient",
 ]
 
-from mamlkit.engine.kernels_cpu import recursion
+from mamlkit.engine.kernels_cpu import recursion, updates
 from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
 from mamlkit.engine.kernels_cpu.normalisation import (
     normalise,

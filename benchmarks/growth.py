@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from problems import BASE, MINI, SCALING, SHAPES, Problem, in_turns, problem, scaled, timed
+from problems import BASE, MINI, SCALING, SHAPES, STAND_INS, Problem, in_turns, problem, scaled, timed
 from tqdm import tqdm
 from ways import WAYS
 
@@ -27,7 +27,7 @@ from mamlkit.runs import devices, supervised, train
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
-TRAINED = "Omniglot 5-way 1-shot"  # the training that is timed
+TRAINED = ("sinusoid", "Omniglot 5-way 1-shot")  # the trainings that are timed
 
 
 def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
@@ -124,28 +124,37 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate
     of a whole run.
     """
-    row = dataclasses.replace(get(SHAPES[TRAINED]), family="glyphs", iterations=2 * supervised.LOG_EVERY)
-    learner, params, batch = problem(TRAINED, device)
-    method, test = methods.maml(learner), row.evaluations[0]
-    times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
-    for _ in tqdm(range(repeats), desc="training", leave=False):
-        # a line at half time, when all is warm
-        seconds = train.fit(row, device=device, validate=False).log.seconds
-        look, _ = timed(
-            lambda: supervised.evaluate(
-                row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
-            ),
-            device,
-        )
-        times["training"].append(
-            (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
-        )
-        alone, _ = timed(
-            lambda: [meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)],
-            device,
-        )
-        times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
-    return [{"way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()]
+    lines = []
+    for shape in TRAINED:
+        row = get(SHAPES[shape])
+        images = {"family": STAND_INS.get(row.family, row.family)}
+        row = dataclasses.replace(row, iterations=2 * supervised.LOG_EVERY, **images)
+        learner, params, batch = problem(shape, device)
+        method, test = methods.maml(learner), row.evaluations[0]
+        times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
+        for _ in tqdm(range(repeats), desc=f"training, {shape}", leave=False):
+            # a line at half time, when all is warm
+            seconds = train.fit(row, device=device, validate=False).log.seconds
+            look, _ = timed(
+                lambda: supervised.evaluate(
+                    row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
+                ),
+                device,
+            )
+            times["training"].append(
+                (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
+            )
+            alone, _ = timed(
+                lambda: [
+                    meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)
+                ],
+                device,
+            )
+            times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
+        lines += [
+            {"shape": shape, "way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()
+        ]
+    return lines
 
 
 if __name__ == "__main__":

@@ -124,37 +124,35 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     An iteration samples, updates and logs; its share of a look at the validation tasks is added, at the rate
     of a whole run.
     """
-    lines = []
-    for shape in TRAINED:
-        row = get(SHAPES[shape])
-        images = {"family": STAND_INS.get(row.family, row.family)}
-        row = dataclasses.replace(row, iterations=2 * supervised.LOG_EVERY, **images)
-        learner, params, batch = problem(shape, device)
-        method, test = methods.maml(learner), row.evaluations[0]
-        times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
-        for _ in tqdm(range(repeats), desc=f"training, {shape}", leave=False):
-            # a line at half time, when all is warm
-            seconds = train.fit(row, device=device, validate=False).log.seconds
-            look, _ = timed(
-                lambda: supervised.evaluate(
-                    row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
-                ),
-                device,
-            )
-            times["training"].append(
-                (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
-            )
-            alone, _ = timed(
-                lambda: [
-                    meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)
-                ],
-                device,
-            )
-            times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
-        lines += [
-            {"shape": shape, "way": name, "ms": 1e3 * statistics.median(each)} for name, each in times.items()
-        ]
-    return lines
+    return [line for shape in TRAINED for line in _training(shape, device, repeats)]
+
+
+def _training(shape: str, device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    row = get(SHAPES[shape])
+    family = STAND_INS.get(row.family, row.family)
+    row = dataclasses.replace(row, family=family, iterations=2 * supervised.LOG_EVERY)
+    learner, params, batch = problem(shape, device)
+    method, test = methods.maml(learner), row.evaluations[0]
+    times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
+    for _ in tqdm(range(repeats), desc=f"training, {shape}", leave=False):
+        # a line at half time, when all is warm
+        seconds = train.fit(row, device=device, validate=False).log.seconds
+        look, _ = timed(
+            lambda: supervised.evaluate(
+                row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
+            ),
+            device,
+        )
+        times["training"].append(
+            (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
+        )
+        alone, _ = timed(
+            lambda: [meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)],
+            device,
+        )
+        times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
+    medians = {name: 1e3 * statistics.median(each) for name, each in times.items()}
+    return [{"shape": shape, "way": name, "ms": ms} for name, ms in medians.items()]
 
 
 if __name__ == "__main__":

@@ -227,10 +227,12 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
 def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
-    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough.
+    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of candidates,
+    whose logs are compared, none are needed.
     """
-    of_many = is_trap(name) or is_compared(name) or has_memory(name) or is_candidate(name)
-    return seed == 0 or not of_many
+    if is_candidate(name):
+        return False
+    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:

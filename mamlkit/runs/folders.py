@@ -227,8 +227,8 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
 def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
-    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of candidates,
-    whose logs are compared, none are needed.
+    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of
+    candidates, whose logs are compared, none are needed.
     """
     if is_candidate(name):
         return False

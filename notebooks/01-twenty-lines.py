@@ -25,7 +25,7 @@
 # What it is about, in a picture after the paper's Fig. 1. Tasks pull in different directions, and no point is the solution of all of
 # them. But from one that is well chosen, a *single step* of gradient descent leads most of the way to the solution of each.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three tasks, quadratic losses in two parameters. Meta-learning moves the initialisation θ (line, from its start to the dot); from there one step on the loss of a task (arrow) leads towards the solution of that task (star).", "name": "fig-three-tasks"}, "image": {"alt": "A plane with three stars far apart. A grey line runs from the upper left to a black dot between them. From the dot three arrows in three colours lead to points close to the three stars.", "width": "440px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-three-tasks"}, "image": {"alt": "A plane with three stars far apart. A grey line runs from the upper left to a black dot between them. From the dot three arrows in three colours lead to points close to the three stars.", "width": "440px"}}
 import matplotlib.pyplot as plt
 import torch
 
@@ -64,6 +64,10 @@ ax.plot(*way[-1], "o", color=plots.COLOURS["black"], markersize=8, label="θ")
 ax.set(xlabel="first parameter", ylabel="second parameter", aspect="equal")
 ax.legend(loc="lower right")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Three tasks, quadratic losses in two parameters. Meta-learning moves the initialisation θ (line, from its start to the dot); from
+# there one step on the loss of a task (arrow) leads towards the solution of that task (star).
 
 # %% [markdown]
 # ## The claim
@@ -259,7 +263,7 @@ text = "on 200 new tasks one step leaves less than half of the error"
 notebook.check(text, error[1] / error[0], "<", 0.5)
 notebook.check("and ten leave less than a quarter", error[10] / error[0], "<", 0.25)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Live run of the twenty lines. Left: meta-loss of each meta-batch of ten tasks (light) and its running mean. Right: mean squared error on the query points of 200 new tasks after 0 to 10 inner steps; the band is the 95 % interval over tasks.", "name": "fig-twenty-lines"}, "image": {"alt": "Left, the meta-loss falls steeply and then levels off within 800 iterations. Right, the query error falls steeply at the first inner step and slowly at the nine that follow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-twenty-lines"}, "image": {"alt": "Left, the meta-loss falls steeply and then levels off within 800 iterations. Right, the query error falls steeply at the first inner step and slowly at the nine that follow."}}
 ci95 = 1.96 * np.array(statistics["sd"]) / math.sqrt(200)
 curve = pd.DataFrame({"value": error, "ci95": ci95})
 smooth = pd.Series(log).rolling(50, center=True).mean()
@@ -271,7 +275,11 @@ plots.adaptation_curve(right, "MAML", curve)
 right.set(ylabel="query error (mean squared error)", ylim=(0, None))
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three new tasks. The initialisation (dotted) is the same for all three; each is adapted to its own ten support points.", "name": "fig-before-after"}, "image": {"alt": "Three panels, each with a sine wave, ten support points on it and three curves of the network. The dotted curve before adaptation is the same in all panels. The dashed curve after one step lies near the wave, the solid one after ten steps nearer still."}}
+# %% [markdown] tags=["caption"]
+# Live run of the twenty lines. Left: meta-loss of each meta-batch of ten tasks (light) and its running mean. Right: mean squared
+# error on the query points of 200 new tasks after 0 to 10 inner steps; the band is the 95 % interval over tasks.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-before-after"}, "image": {"alt": "Three panels, each with a sine wave, ten support points on it and three curves of the network. The dotted curve before adaptation is the same in all panels. The dashed curve after one step lies near the wave, the solid one after ten steps nearer still."}}
 x = torch.linspace(-5, 5, 201)[:, None]
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
 for ax, amplitude, phase in zip(axes, (4.5, 3.0, 1.0), (0.4, 2.6, 1.5)):
@@ -285,6 +293,9 @@ axes[1].set_ylabel("")
 axes[2].set_ylabel("")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Three new tasks. The initialisation (dotted) is the same for all three; each is adapted to its own ten support points.
 
 # %% [markdown]
 # ## What is differentiated
@@ -378,7 +389,7 @@ for p, (name, objective) in enumerate(toys.items()):
     claim = f"{name} ends at {round(mean, 1) + 0.0}, its closed form"
     notebook.check(claim, abs(ends[name] - mean), "<", 1e-9)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two quadratic tasks, $a = 1, 4$, $c = -1, +1$, $\\alpha = 0.2$. Left: the loss of each task at $\\theta$ (dashed) and after an inner step from $\\theta$ (solid). Right: the meta-loss, with the point where each method ends and, at $\\theta = 0$, the slope that the first-order gradient reports (dashed: none) beside the true one (solid).", "name": "fig-second-order"}, "image": {"alt": "Left, two parabolas, one with its minimum at minus one and one, steeper, with its minimum at plus one. After an inner step the first is a little flatter, the second almost flat. Right, the meta-loss is a parabola with its minimum at minus 0.6, where MAML ends. First order ends at zero, pretraining at plus 0.6. At zero a horizontal dashed line is the first-order slope and a rising solid line the true one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-second-order"}, "image": {"alt": "Left, two parabolas, one with its minimum at minus one and one, steeper, with its minimum at plus one. After an inner step the first is a little flatter, the second almost flat. Right, the meta-loss is a parabola with its minimum at minus 0.6, where MAML ends. First order ends at zero, pretraining at plus 0.6. At zero a horizontal dashed line is the first-order slope and a rising solid line the true one."}}
 grid, at_zero = (
     torch.linspace(-2, 2, 201).double(),
     {"theta": torch.tensor(0.0).double()},
@@ -429,6 +440,11 @@ right.set(xlabel="initialisation θ", ylabel="meta-loss", ylim=(0, 1))
 for ax in (left, right):
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Two quadratic tasks, $a = 1, 4$, $c = -1, +1$, $\alpha = 0.2$. Left: the loss of each task at $\theta$ (dashed) and after an inner
+# step from $\theta$ (solid). Right: the meta-loss, with the point where each method ends and, at $\theta = 0$, the slope that the
+# first-order gradient reports (dashed: none) beside the true one (solid).
 
 # %% [markdown]
 # How much the term matters for real tasks is a question of $\alpha H_i$: for a small step on a nearly

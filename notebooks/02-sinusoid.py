@@ -110,7 +110,7 @@ for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
     text = f"phase to {end} pi: floor {floor:.3f}, sampled, in standard errors"
     notebook.check(text, far, "<", 4)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Twelve tasks of each family, and the best answer that does not know the task (thick): $f^*$ of {eq}`eq-task-blind` for the paper's phases, zero for those of the slides.", "name": "fig-sinusoid-family"}, "image": {"alt": "Two panels of twelve thin sine waves each. Left, with phases from zero to pi, the waves tend to be low at zero and their mean is a cosine upside down of amplitude 1.6. Right, with phases from zero to two pi, they cover the plane evenly and their mean is the zero line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-family"}, "image": {"alt": "Two panels of twelve thin sine waves each. Left, with phases from zero to pi, the waves tend to be low at zero and their mean is a cosine upside down of amplitude 1.6. Right, with phases from zero to two pi, they cover the plane evenly and their mean is the zero line."}}
 x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
@@ -133,6 +133,10 @@ for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the sli
     ax.set(xlabel="x (rad)", title=f"phase in {name}")
 axes[0].set_ylabel("y")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Twelve tasks of each family, and the best answer that does not know the task (thick): $f^*$ of {eq}`eq-task-blind` for the paper's
+# phases, zero for those of the slides.
 
 # %% [markdown]
 # ## A live run
@@ -199,7 +203,7 @@ for step in (1, 10):
         text = f"step {step}: from the mean of the committed seeds, in their spread"
         notebook.check(text, abs(found.value - kept.value) / spread, "<", 5)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run. Left: meta-loss in training, which for pretraining is the loss before any adaptation. Right: mean squared error on the query points of 1,000 test tasks with $K = 10$; bands are 95 % intervals over tasks.", "name": "fig-sinusoid-live"}, "image": {"alt": "Left, over iterations on a logarithmic axis: the pretraining loss falls to about three and stays, MAML's falls far below it. Right, both start near three; MAML's error falls to a small part at the first inner step and further after it, that of the pretrained network only a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-live"}, "image": {"alt": "Left, over iterations on a logarithmic axis: the pretraining loss falls to about three and stays, MAML's falls far below it. Right, both start near three; MAML's error falls to a small part at the first inner step and further after it, that of the pretrained network only a little."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))
 for method, fit in live.items():
     plots.learning_curve(
@@ -212,6 +216,10 @@ left.axhline(
 left.set(xscale="log", ylim=(0, None))
 right.set(ylabel="query error (mean squared error)", ylim=(0, None))
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The live run. Left: meta-loss in training, which for pretraining is the loss before any adaptation. Right: mean squared error on
+# the query points of 1,000 test tasks with $K = 10$; bands are 95 % intervals over tasks.
 
 # %% [markdown]
 # At first both learn the same thing, the mean over tasks. The dotted line is the floor {eq}`eq-floor`:
@@ -258,7 +266,7 @@ notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-table2")
 # that the oracle and the late steps of MAML can be told apart. The first-order variant is not in the
 # paper's figures; it is here because chapter 1 raises the question.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Query error after 0 to 10 inner steps, with $K = 5$, 10, 20 support points, all from the same trained initialisations. The oracle, told the task, is not adapted. Bands: 95 % interval over 6,000 test tasks; thin lines: single seeds; stars: the paper's Table 2; dotted line: the floor {eq}`eq-floor`.", "name": "fig-sinusoid-curves"}, "image": {"alt": "Three panels with a logarithmic error axis. In each, MAML loses most of its error at the first step, at some seeds overshoots a little, and ends lower still; the first-order variant starts higher, is behind at the first step, and its seeds lie around and above those of MAML at the last; the pretrained network stays of the order of its start, and its seeds lie far apart at the first steps; the random initialisation starts higher and hardly falls; the oracle lies flat at the bottom. More support points lower MAML's curve. The paper's stars for five points lie close to our curves."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-curves"}, "image": {"alt": "Three panels with a logarithmic error axis. In each, MAML loses most of its error at the first step, at some seeds overshoots a little, and ends lower still; the first-order variant starts higher, is behind at the first step, and its seeds lie around and above those of MAML at the last; the pretrained network stays of the order of its start, and its seeds lie far apart at the first steps; the random initialisation starts higher and hardly falls; the oracle lies flat at the bottom. More support points lower MAML's curve. The paper's stars for five points lie close to our curves."}}
 committed = {method: results.load(name) for method, name in ROWS.items()}
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 4.0), sharey=True)
 for ax, shots in zip(axes, (5, 10, 20)):
@@ -274,6 +282,11 @@ axes[0].plot(ours.step.astype(int), ours.paper, **star, label="paper, Table 2")
 axes[0].set_ylabel("query error (mean squared error)")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Query error after 0 to 10 inner steps, with $K = 5$, 10, 20 support points, all from the same trained initialisations. The oracle,
+# told the task, is not adapted. Bands: 95 % interval over 6,000 test tasks; thin lines: single seeds; stars: the paper's Table 2;
+# dotted line: the floor {eq}`eq-floor`.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 lines = []
@@ -400,7 +413,7 @@ if len(of_maml) >= 8:
             "probability of one as far from 0 by chance", rank.pvalue, "<", 0.01
         )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Meta-loss over the 70,000 iterations, running mean of 2,000, one line per seed. For pretraining it is the loss without adaptation, whose floor {eq}`eq-floor` is dotted.", "name": "fig-sinusoid-training"}, "image": {"alt": "The lines of pretraining reach three, one of them late, and stay. Those of MAML fall to below one within the first tenth, then slowly further, and end at different heights."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-training"}, "image": {"alt": "The lines of pretraining reach three, one of them late, and stay. Those of MAML fall to below one within the first tenth, then slowly further, and end at different heights."}}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for method in ("MAML", "pretrained"):
     for result in committed[method]:
@@ -415,6 +428,10 @@ ax.axhline(task_blind_mse(), color=plots.COLOURS["black"], linewidth=0.8, linest
 ax.set(xlabel="iteration", ylabel="meta-loss (mean squared error)", ylim=(0, None))
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Meta-loss over the 70,000 iterations, running mean of 2,000, one line per seed. For pretraining it is the loss without adaptation,
+# whose floor {eq}`eq-floor` is dotted.
 
 # %% [markdown]
 # ### Tasks on which adaptation diverges
@@ -520,7 +537,7 @@ def wave(points, amplitude=4.0, phase=1.2):
     return x, amplitude * torch.sin(x - phase)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One task, $A = 4$, $\\varphi = 1.2$ rad, from five (top) and ten points (bottom): MAML on the left, the pretrained network with its tuned step on the right.", "name": "fig-sinusoid-fits"}, "image": {"alt": "Four panels with the same sine wave. Left, MAML: the dotted curve before adaptation is far from the wave, one step brings it close, ten steps closer, with five as with ten points. Right, the pretrained network: one step and ten steps bend the curve towards the support points but it does not become the wave."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-fits"}, "image": {"alt": "Four panels with the same sine wave. Left, MAML: the dotted curve before adaptation is far from the wave, one step brings it close, ten steps closer, with five as with ten points. Right, the pretrained network: one step and ten steps bend the curve towards the support points but it does not become the wave."}}
 few, many = (
     [-4.2, -2.9, -0.3, 1.5, 3.6],
     [-4.8, -4.0, -3.1, -2.2, -1.0, 0.2, 1.1, 2.4, 3.3, 4.6],
@@ -536,6 +553,10 @@ for line, points in zip(axes, (few, many)):
         ax.label_outer()
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# One task, $A = 4$, $\varphi = 1.2$ rad, from five (top) and ten points (bottom): MAML on the left, the pretrained network with its
+# tuned step on the right.
 
 # %% [markdown]
 # The same task, step by step. On the site, move the sliders; elsewhere the picture shows the networks before their first step.
@@ -567,7 +588,7 @@ explore(
 # In {numref}`fig-sinusoid-half` all support points lie to the right of zero. What the network says on the left, it can
 # only have from meta-training.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same task from five (top) and ten points (bottom) in the right half of the range only.", "name": "fig-sinusoid-half"}, "image": {"alt": "Four panels with the same sine wave and support points to the right of zero. Left, MAML: after one and ten steps the curve follows the wave on the right and keeps its shape on the left, where there are no points. Right, the pretrained network fits some points on the right and is far from the wave on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-half"}, "image": {"alt": "Four panels with the same sine wave and support points to the right of zero. Left, MAML: after one and ten steps the curve follows the wave on the right and keeps its shape on the left, where there are no points. Right, the pretrained network fits some points on the right and is far from the wave on the left."}}
 few, many = (
     [0.4, 1.5, 2.6, 3.5, 4.7],
     [0.2, 0.6, 1.1, 1.7, 2.2, 2.9, 3.3, 3.9, 4.4, 4.8],
@@ -585,6 +606,8 @@ for line, points in zip(axes, (few, many)):
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()
 
+# %% [markdown] tags=["caption"]
+# The same task from five (top) and ten points (bottom) in the right half of the range only.
 
 # %% [markdown]
 # One task proves little. {numref}`fig-sinusoid-half-curve` is over 1,000 tasks, with support on the right
@@ -630,7 +653,7 @@ lost = max(
 )
 notebook.check("of 1,000 tasks fewer than 20 have diverged", lost, "<", 20)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error on query points in $[-5, 0]$ after adaptation to support points in $[0, 5]$; bands are 95 % intervals over 1,000 tasks, less the few that have diverged.", "name": "fig-sinusoid-half-curve"}, "image": {"alt": "Two panels, for five and ten support points. The error of MAML on the left half falls steeply at the first step and then stays low. That of the pretrained network rises."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-half-curve"}, "image": {"alt": "Two panels, for five and ten support points. The error of MAML on the left half falls steeply at the first step and then stays low. That of the pretrained network rises."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, shots in zip(axes, (5, 10)):
     for method in params:
@@ -639,6 +662,10 @@ for ax, shots in zip(axes, (5, 10)):
 axes[0].set_ylabel("error on the left (mean squared error)")
 axes[1].legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Error on query points in $[-5, 0]$ after adaptation to support points in $[0, 5]$; bands are 95 % intervals over 1,000 tasks, less
+# the few that have diverged.
 
 # %% [markdown]
 # Fine-tuning the pretrained network on one half makes it worse on the other. And MAML, on the half it does not

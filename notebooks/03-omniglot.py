@@ -50,7 +50,7 @@ real = tasks.omniglot.available()
 source = tasks.omniglot if real else tasks.glyphs
 row = paper.get("omniglot-5way-1shot" if real else "glyphs-5way-1shot")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One 5-way 1-shot task. Top row: the support, one drawing of each class, from which the network adapts. Below: three queries of each class, in other hands.", "name": "fig-omniglot-task"}, "image": {"alt": "Five columns of drawings, one character each, under the headings class 0 to class 4. The first row holds the support drawings, the three rows below it other drawings of the same characters, turned the same way.", "width": "480px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-task"}, "image": {"alt": "Five columns of drawings, one character each, under the headings class 0 to class 4. The first row holds the support drawings, the three rows below it other drawings of the same characters, turned the same way.", "width": "480px"}}
 family = tasks.make(row.family, "test", ways=5, shots=1, queries=3)
 task = family.sample(seeds.generator(1, "a picture"), 1)
 fig, ax = plt.subplots(figsize=(5.4, 4.3))
@@ -61,6 +61,10 @@ plots_images.drawings(ax, sheet, rows=rows, columns=[f"class {n}" for n in range
 ax.axhline(29.5 + 1.5, color=plots.COLOURS["blue"], linewidth=1.5)
 ax.xaxis.tick_top()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# One 5-way 1-shot task. Top row: the support, one drawing of each class, from which the network adapts. Below: three queries of
+# each class, in other hands.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_omniglot = """This page was built with **Omniglot**.
@@ -127,11 +131,14 @@ notebook.table(
     pd.DataFrame(lines), "The data of this page by split.", "tab-omniglot-splits"
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test characters (rows), each in eight hands.", "name": "fig-omniglot-drawings"}, "image": {"alt": "A sheet of black line drawings on white, four rows of eight. Each row is one character of a few pen strokes; the eight versions differ in size, slant, place and how the strokes bend.", "width": "560px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-drawings"}, "image": {"alt": "A sheet of black line drawings on white, four rows of eight. Each row is one character of a few pen strokes; the eight versions differ in size, slant, place and how the strokes bend.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.4, 3.3))
 sheet = banks["test"].images[[10, 150, 260, 330], :8, 0]
 plots_images.drawings(ax, sheet, rows=[f"character {i}" for i in range(1, 5)])
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Four test characters (rows), each in eight hands.
 
 # %% [markdown]
 # ## A task
@@ -386,7 +393,7 @@ start, first, last = curves["MAML, quick"][:, [0, 1, 10]].mean(0)
 share = (first - start) / (last - start)
 notebook.check("MAML: the first step brings 80 % of what ten bring", share, ">", 0.8)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run. Left: accuracy on 100 validation tasks in the course of training, after three inner steps. Right: accuracy on the test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.", "name": "fig-omniglot-quick"}, "image": {"alt": "Left, accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Right, both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-quick"}, "image": {"alt": "Left, accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Right, both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
 plots_images.accuracy_curves(
     left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20
@@ -397,6 +404,10 @@ left.set(ylim=(0, 100))
 right.set(ylabel="")
 right.legend(loc="lower right")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The live run. Left: accuracy on 100 validation tasks in the course of training, after three inner steps. Right: accuracy on the
+# test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.
 
 # %% [markdown]
 # Every curve on the right must start at 20 %, and no initialisation can do better: labels are assigned at random, so
@@ -440,7 +451,7 @@ probabilities = logits.softmax(-1)
 text = "the first step halves the support loss, or better"
 notebook.check(text, after / before, "<", 0.5)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A task before and after one, two and three inner steps. Left: the support. Then its five queries, one of each class, with the probabilities that the network gives to the five classes (columns); the right class is framed, the answer is bold.", "name": "fig-omniglot-steps"}, "image": {"alt": "Two columns of five drawings, support and queries, and four heat maps of five by five probabilities. Before adaptation the bright cells bear no relation to the framed diagonal. After one step most of the framed cells are bright, and further steps make the probabilities more extreme."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-steps"}, "image": {"alt": "Two columns of five drawings, support and queries, and four heat maps of five by five probabilities. Before adaptation the bright cells bear no relation to the framed diagonal. After one step most of the framed cells are bright, and further steps make the probabilities more extreme."}}
 fig, axes = plt.subplots(1, 5, figsize=(7.6, 2.4), width_ratios=[0.4, 1, 1, 1, 1])
 sheet = torch.stack([one.support[0], one.query[0]], 1)[:, :, 0]
 plots_images.drawings(
@@ -453,6 +464,10 @@ plots_images.drawings(
 axes[0].tick_params(axis="x", rotation=90)
 plots_images.class_probabilities(axes[1:], probabilities, one.query[1])
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# A task before and after one, two and three inner steps. Left: the support. Then its five queries, one of each class, with the
+# probabilities that the network gives to the five classes (columns); the right class is framed, the answer is bold.
 
 # %% [markdown]
 # The first twenty of these tasks, whether they succeed or not: what the network gives to the right class of each query. On the site, move the
@@ -556,7 +571,7 @@ else:
 `python -m mamlkit run {name} --keep` makes one."""
 notebook.box(text, title="5-way 1-shot at the paper's settings")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 % intervals over tasks); the star is the paper's number.", "name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
 log = results.training_log(name).dropna(subset=["validation"])
 validation = pd.DataFrame(
     {"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration
@@ -588,6 +603,11 @@ left.set_title("validation")
 right.set_title("test")
 fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of
+# iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 %
+# intervals over tasks); the star is the paper's number.
 
 # %% [markdown]
 # ### Evaluated again

@@ -47,7 +47,7 @@ real = tasks.mini_imagenet.available()
 row = paper.get("mini-imagenet-5way-1shot" if real else "textures-5way-1shot")
 released = paper.get("mini-imagenet-released")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A 5-way 1-shot task, of the stand-in *Textures* (pictures of ImageNet may not be handed on). Top row: the support, one picture of each class. Below: three queries of each class.", "name": "fig-mini-task"}, "image": {"alt": "Five columns of coloured pictures, one class each, under the headings class 0 to class 4. In each column the pattern is the same, while place, size, light and background differ from row to row.", "width": "480px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-task"}, "image": {"alt": "Five columns of coloured pictures, one class each, under the headings class 0 to class 4. In each column the pattern is the same, while place, size, light and background differ from row to row.", "width": "480px"}}
 pictures = tasks.make("textures", "test", ways=5, shots=1, queries=3)
 task = pictures.sample(seeds.generator(1, "a picture"), 1)
 columns = [task.support[0].view(5, 1, 3, 84, 84), task.query[0].view(5, 3, 3, 84, 84)]
@@ -61,6 +61,10 @@ for line, row_axes in enumerate(axes):
             ax.set_title(f"class {column}")
     row_axes[0].set_ylabel("support" if line == 0 else f"query {line}")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# A 5-way 1-shot task, of the stand-in *Textures* (pictures of ImageNet may not be handed on). Top row: the support, one picture of
+# each class. Below: three queries of each class.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_data = """This page was built with **Mini-ImageNet**.
@@ -203,7 +207,7 @@ notebook.table(
     "tab-mini-headline",
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. Left: by the number of queries per class that are normalised together. Right: by the reading of the inner step.", "name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. Left, three curves that lie on each other start at 20 percent and rise within four steps to about 46; the star of the paper is at 48.7. Right, the curve of the shorter step rises later and ends as high."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. Left, three curves that lie on each other start at 20 percent and rise within four steps to about 46; the star of the paper is at 48.7. Right, the curve of the shorter step rises later and ends as high."}}
 curves = {
     test: plots.mean_curve(results.load(released.name), test, "accuracy")
     for test in words
@@ -224,6 +228,10 @@ for ax in (left, right):
 left.set(ylim=(15, 55), xlim=(-0.4, 10.4))
 right.set(ylabel="", xlim=(-0.4, 10.4))
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. Left: by
+# the number of queries per class that are normalised together. Right: by the reading of the inner step.
 
 # %% [markdown]
 # What to take from it:
@@ -293,7 +301,7 @@ notebook.table(
     "tab-mini-rows",
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on 200 validation tasks in the course of our runs, up to the paper's number of iterations, as far as each has come. The tasks have one query per class (1-shot) or five (5-shot). Dashed: the paper's test accuracy.", "name": "fig-mini-training"}, "image": {"alt": "Curves of validation accuracy over iterations, on an axis that ends at 60,000, with dashed lines at 48.7 and 63.1 percent. A run that has not come far ends near the left edge."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-training"}, "image": {"alt": "Curves of validation accuracy over iterations, on an axis that ends at 60,000, with dashed lines at 48.7 and 63.1 percent. A run that has not come far ends near the left edge."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.1))
 for ax, shots, target in zip(axes, (1, 5), (48.70, 63.11)):
     logs = {}
@@ -311,6 +319,10 @@ for ax, shots, target in zip(axes, (1, 5), (48.70, 63.11)):
     ax.legend(loc="lower right", bbox_to_anchor=(1, 0.2))  # above "chance"
 axes[1].set(ylabel="")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Accuracy on 200 validation tasks in the course of our runs, up to the paper's number of iterations, as far as each has come. The
+# tasks have one query per class (1-shot) or five (5-shot). Dashed: the paper's test accuracy.
 
 # %% [markdown]
 # ## How well do simpler things do?

@@ -91,7 +91,7 @@ def ways(method, params):
 committed = {method: trained(method) for method in ("MAML", "pretrained")}
 shown = {m: ways(m, params) for m, params in committed.items() if params}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Ways of a point from the middle, in an episode of each of four test goals (stars, in the colour of the way), before adaptation and after one, two and three gradient steps. Above MAML, below a policy that was pretrained on all tasks; both trained at the paper's settings. Goals are drawn from the outlined square.", "name": "fig-navigation-trajectories"}, "image": {"alt": "Two rows of four square panels, each with four stars near the corners of an outlined square and four coloured ways from its centre. In the upper row, MAML, the ways before adaptation stay around the start; after one step each leads towards its star, after two and three it ends at it, or about it. In the lower row, the pretrained policy, the ways wander more, and get near their stars only after two and three steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-trajectories"}, "image": {"alt": "Two rows of four square panels, each with four stars near the corners of an outlined square and four coloured ways from its centre. In the upper row, MAML, the ways before adaptation stay around the start; after one step each leads towards its star, after two and three it ends at it, or about it. In the lower row, the pretrained policy, the ways wander more, and get near their stars only after two and three steps."}}
 columns = ("before", "1 step", "2 steps", "3 steps")
 fig, axes = plt.subplots(2, 4, figsize=(8.4, 4.6), sharex=True, sharey=True)
 for line, method in zip(axes, committed):
@@ -106,6 +106,11 @@ for line, method in zip(axes, committed):
             ax.set_title(columns[step])
     line[0].set_ylabel(f"{method}\n$y$")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Ways of a point from the middle, in an episode of each of four test goals (stars, in the colour of the way), before adaptation and
+# after one, two and three gradient steps. Above MAML, below a policy that was pretrained on all tasks; both trained at the paper's
+# settings. Goals are drawn from the outlined square.
 
 # %% [markdown]
 # The same with a slider (on the site; elsewhere the picture shows the ways before any step):
@@ -583,7 +588,7 @@ notebook.check(text, end.return_after - begin.return_after, ">", 20)
 text = "in the last five, the inner step itself gains 10 or more"
 notebook.check(text, end.return_after - end.return_before, ">", 10)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the best that a policy blind to the goal can have, {eq}`eq-navigation-blind`.", "name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 plots_rl.training_returns(ax, fit.log)
 ax.axhline(
@@ -596,6 +601,10 @@ ax.axhline(
 ax.legend(loc="lower right")
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The live run: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the best that a
+# policy blind to the goal can have, {eq}`eq-navigation-blind`.
 
 # %% [markdown]
 # Two things are learned, one after the other. First to stay in the middle, which every task rewards, and which pretraining learns too.
@@ -628,13 +637,18 @@ def measured(method):
 theirs = {method: printed(method) for method in METHODS}
 ours = {method: measured(method) for method in METHODS}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Return on the forty test goals after 0 to 3 gradient steps. Full lines: ours, with 95 % intervals over goals; dashed and hollow: the paper's. The oracle is not adapted. Dotted lines: the two bounds, the best blind policy (before adaptation) and going straight to the goal.", "name": "fig-navigation-curves"}, "image": {"alt": "Return over gradient steps 0 to 3. The paper's curves: MAML from minus forty steeply up to minus twelve at the first step and to minus three at the second and third; the pretrained policy from minus forty-one up to minus eight, more slowly; the random initialisation from minus eighty-three to minus forty-seven; the oracle a level line at minus two. Ours are drawn over them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-curves"}, "image": {"alt": "Return over gradient steps 0 to 3. The paper's curves: MAML from minus forty steeply up to minus twelve at the first step and to minus three at the second and third; the pretrained policy from minus forty-one up to minus eight, more slowly; the random initialisation from minus eighty-three to minus forty-seven; the oracle a level line at minus two. Ours are drawn over them."}}
 fig, ax = plt.subplots(figsize=(6.6, 4.2))
 plots_rl.return_curves(ax, ours, theirs)
 for level in (blind, straight):
     ax.axhline(level, color=plots.COLOURS["black"], linestyle=":", linewidth=0.9)
 fig.legend(*ax.get_legend_handles_labels(), loc="outside right center")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Return on the forty test goals after 0 to 3 gradient steps. Full lines: ours, with 95 % intervals over goals; dashed and hollow:
+# the paper's. The oracle is not adapted. Dotted lines: the two bounds, the best blind policy (before adaptation) and going straight
+# to the goal.
 
 # %% [markdown]
 # What the paper says about its figure, and whether it holds for the means of the two:
@@ -731,7 +745,7 @@ notebook.table(pd.DataFrame(lines), text, "tab-navigation-random", right=STATIST
 #
 # ### The learning curve
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The committed run of MAML: mean return over the tasks of each iteration. Dashed: the best that a policy blind to the goal can have.", "name": "fig-navigation-training"}, "image": {"alt": "Return over a hundred iterations. The curve before the inner step rises to about minus forty and stays there; the one after the inner step rises further.", "width": "560px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-training"}, "image": {"alt": "Return over a hundred iterations. The curve before the inner step rises to about minus forty and stays there; the one after the inner step rises further.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 path = results.checkpoint(row.name).with_suffix(".metrics.csv")
 if path.exists():
@@ -742,6 +756,10 @@ else:
 ax.axhline(-38.26, color=plots.COLOURS["black"], linestyle="--", linewidth=0.9)
 ax.set(xlabel="iteration", ylabel="return", xlim=(0, row.iterations))
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The committed run of MAML: mean return over the tasks of each iteration. Dashed: the best that a policy blind to the goal can
+# have.
 
 # %% [markdown]
 # ### Evaluated again

@@ -326,7 +326,7 @@ notebook.check("and stayed within the bound", fit.log.kl.max(), "<=", quick.max_
 text = "before the inner step, on average, it is below the bound of 0"
 notebook.check(text, fit.log.return_before.mean(), "<", 0)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The live run, HalfCheetah direction: mean return over the tasks of each iteration, before and after the inner step. The dashed line is the most that a policy blind to the direction can expect.", "name": "fig-locomotion-quick"}, "image": {"alt": "Two irregular curves over eight iterations, below the dashed line at zero, with no rise to be seen.", "width": "560px"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-quick"}, "image": {"alt": "Two irregular curves over eight iterations, below the dashed line at zero, with no rise to be seen.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.4))
 plots_rl.training_returns(ax, fit.log)
 ax.axhline(
@@ -339,6 +339,10 @@ ax.axhline(
 fig.legend(loc="outside lower center", ncols=3)
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The live run, HalfCheetah direction: mean return over the tasks of each iteration, before and after the inner step. The dashed
+# line is the most that a policy blind to the direction can expect.
 
 # %% [markdown]
 # It shows that the machinery runs, and next to nothing about learning: the curves are mostly noise, and the inner step moves nothing much yet.
@@ -375,7 +379,7 @@ theirs = {s: {m: printed(name, m) for m in METHODS} for s, name in SETTINGS.item
 ours = {s: {m: measured(name, m) for m in METHODS} for s, name in SETTINGS.items()}
 going = {s: {m: unfinished(name, m) for m in METHODS} for s, name in SETTINGS.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Return on the forty test goals after 0 to 3 gradient steps. Thick: ours, with 95 % intervals over goals; thin, dashed and hollow: the paper's. The oracle is not adapted.", "name": "fig-locomotion-curves"}, "image": {"alt": "Four panels of return over gradient steps 0 to 3. In the paper's dashed curves, MAML rises steeply at the first step and then little: HalfCheetah velocity from minus 130 to minus 79 and minus 61, HalfCheetah direction from minus 51 to 293 and 316, Ant velocity from 31 to 97 and 101, Ant direction from 9 to 499. The pretrained policy stays low in all panels, the random initialisation of the direction panels rises slowly, the oracle is a level line above all. Ours are drawn over them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-curves"}, "image": {"alt": "Four panels of return over gradient steps 0 to 3. In the paper's dashed curves, MAML rises steeply at the first step and then little: HalfCheetah velocity from minus 130 to minus 79 and minus 61, HalfCheetah direction from minus 51 to 293 and 316, Ant velocity from 31 to 97 and 101, Ant direction from 9 to 499. The pretrained policy stays low in all panels, the random initialisation of the direction panels rises slowly, the oracle is a level line above all. Ours are drawn over them."}}
 fig, axes = plt.subplots(2, 2, figsize=(8.2, 6.6), sharex=True)
 for ax, setting in zip(axes.flat, SETTINGS):
     plots_rl.return_curves(ax, ours[setting], theirs[setting], going[setting])
@@ -390,6 +394,10 @@ handles = {
 handles = {text: h for text, h in handles.items() if not text.endswith("(not run)")}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Return on the forty test goals after 0 to 3 gradient steps. Thick: ours, with 95 % intervals over goals; thin, dashed and hollow:
+# the paper's. The oracle is not adapted.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 absent = [f"{s}, {m}" for s in SETTINGS for m in METHODS if not len(ours[s][m])]
@@ -731,7 +739,7 @@ notebook.table(
 #
 # The four together, with the same seed, tasks and settings:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "HalfCheetah direction and velocity: mean return after the inner step, of single iterations (thin) and as a running mean of ten, with the authors' log-densities, the same with an unclipped baseline, with likelihood ratios in the inner loss, and in first order. Black star: the paper after one step, at the iteration of its snapshot. A curve that ends early is of a run that is not at its end.", "name": "fig-locomotion-curvature"}, "image": {"alt": "Two panels of return over iterations. In the direction panel the curve with log-densities soon turns level, far below the others, which go on climbing close to each other. In the velocity panel all climb, steeply at first and then slowly, close to each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-curvature"}, "image": {"alt": "Two panels of return over iterations. In the direction panel the curve with log-densities soon turns level, far below the others, which go on climbing close to each other. In the velocity panel all climb, steeply at first and then slowly, close to each other."}}
 SNAPSHOTS = {"HalfCheetah direction": 100, "HalfCheetah velocity": 475}  # of the paper
 log_of = lambda setting, word: results.checkpoint(
     f"{SETTINGS[setting]}-{word}"
@@ -769,6 +777,12 @@ for ax, (setting, iteration) in zip(axes, SNAPSHOTS.items()):
 handles = {text: h for ax in axes for h, text in zip(*ax.get_legend_handles_labels())}
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# HalfCheetah direction and velocity: mean return after the inner step, of single iterations (thin) and as a running mean of ten,
+# with the authors' log-densities, the same with an unclipped baseline, with likelihood ratios in the inner loss, and in first
+# order. Black star: the paper after one step, at the iteration of its snapshot. A curve that ends early is of a run that is not at
+# its end.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 AT = (25, 50, 100, 175, 300, 500)
@@ -876,7 +890,7 @@ notebook.check("ours at iteration 50, the best of them", best, "<", stars[50, 1]
 of_candidates = candidates.table("tab-locomotion-candidates")
 notebook.markdown(of_candidates)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "HalfCheetah direction: return after the inner step, running mean of five iterations. Thin: the authors' settings, a line for each seed. Others: one change each, mean over the seeds that were run; what was not run has no line. Stars: what the authors' two policies return after one step.", "name": "fig-locomotion-candidates"}, "image": {"alt": "One panel of return over iterations. Two black stars, at iterations 50 and 100, and lines of the trainings that were run."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-candidates"}, "image": {"alt": "One panel of return over iterations. Two black stars, at iterations 50 and 100, and lines of the trainings that were run."}}
 runs = {name: candidates.curves(name) for name in paper.ROWS if is_candidate(name)}
 unchanged = runs.pop(AUTHORS)
 changed_rows, changed = list(runs), {about(n).what: f for n, f in runs.items()}
@@ -884,6 +898,11 @@ fig, ax = plt.subplots(figsize=(7.2, 4.2))
 plots_rl.candidate_returns(ax, unchanged, changed, candidates.published())
 fig.legend(loc="outside lower center", ncols=3)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# HalfCheetah direction: return after the inner step, running mean of five iterations. Thin: the authors' settings, a line for each
+# seed. Others: one change each, mean over the seeds that were run; what was not run has no line. Stars: what the authors' two
+# policies return after one step.
 
 # %%
 last = {name: candidates.measured(name, 50).after for name in (AUTHORS, *changed_rows)}
@@ -903,7 +922,7 @@ notebook.check(text, found[best].max(), "<", stars[50, 1])
 # The committed runs, before and after the inner step, one of each setting: the one with the most iterations. When the two curves part, the policy has begun to learn to adapt.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean return over the tasks of each iteration of the committed runs: single iterations (thin) and running means of ten. Dashed: what a blind policy can expect at most.", "name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and rises above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and rises above it."}}
 def shown(name):
     """The method whose run the figures below show of a setting, if there is one."""
     runs = {
@@ -942,13 +961,17 @@ handles = {
 fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
 plt.show()
 
+# %% [markdown] tags=["caption"]
+# Mean return over the tasks of each iteration of the committed runs: single iterations (thin) and running means of ten. Dashed:
+# what a blind policy can expect at most.
+
 # %% [markdown]
 # ### Goal by goal
 #
 # An interval over goals is wide where goals are unlike. In the velocity tasks the return depends on the goal, through the time that it takes
 # to get there, for any policy; so much of the interval in {numref}`tab-locomotion` is the goals', not the method's.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Return of every test goal after 0 to 3 steps of the same runs.", "name": "fig-locomotion-goals"}, "image": {"alt": "Two panels, HalfCheetah and Ant, of return against goal velocity. Before adaptation the dotted points form a tent whose top is at the speed that the policy runs at by itself; after one, two and three steps the points lie above it on both sides, and for the HalfCheetah a little below it near its top."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-goals"}, "image": {"alt": "Two panels, HalfCheetah and Ant, of return against goal velocity. Before adaptation the dotted points form a tent whose top is at the speed that the policy runs at by itself; after one, two and three steps the points lie above it on both sides, and for the HalfCheetah a little below it near its top."}}
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.4))
 for ax, (setting, name) in zip(axes, list(SETTINGS.items())[::2]):
     if method := shown(name):
@@ -968,6 +991,9 @@ handles = {text: h for ax in axes for h, text in zip(*ax.get_legend_handles_labe
 if handles:
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Return of every test goal after 0 to 3 steps of the same runs.
 
 # %% [markdown]
 # Near the speed at which the policy runs anyway there is little to gain, and the first step costs our HalfCheetah something there, at a quarter of the goals.

@@ -465,7 +465,7 @@ notebook.check("with five steps the engine needs no more than the loop", share, 
 #
 # From Omniglot 5-way 1-shot with 32 tasks, one inner step and 64 filters, one quantity is varied at a time.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time and memory of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope one.", "name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right everywhere, with mamlkit lowest; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at ten, over filters the loop rises least. Of memory the loop needs least by far; mamlkit is level over shots and beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, but for four tasks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right everywhere, with mamlkit lowest; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at ten, over filters the loop rises least. Of memory the loop needs least by far; mamlkit is level over shots and beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, but for four tasks."}}
 scaling, memory = (
     pd.read_csv(folder / WIDE / f"{name}.csv") for name in ("scaling", "memory-scaling")
 )
@@ -478,6 +478,10 @@ axes[1, 0].set_ylabel("megabytes")
 handles, labels = axes[0, 0].get_legend_handles_labels()
 fig.legend(handles, labels, loc="outside lower center", ncols=4)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Time and memory of a meta-gradient against tasks, shots, inner steps and filters, on logarithmic axes. The dotted line has slope
+# one.
 
 # %%
 ours = scaling[scaling["way"] == "mamlkit"].set_index(["quantity", "value"])["ms"]

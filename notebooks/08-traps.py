@@ -43,7 +43,7 @@ devices.set_up("cpu", threads=1)  # batches are small: more threads would only w
 plots.use_style()
 real = tasks.omniglot.available()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What each trap in training does to the accuracy on Omniglot after a short training, in points (15 queries per class). Thick: 95 % interval over test tasks. Thin: 95 % interval over seeds, where there are several.", "name": "fig-traps-training"}, "image": {"alt": "One line per trap, with a mark at its effect and a horizontal bar for its interval, around a vertical line at zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-traps-training"}, "image": {"alt": "One line per trap, with a mark at its effect and a horizontal bar for its interval, around a vertical line at zero."}}
 fig, ax = plt.subplots(figsize=(6.4, 3.0))
 labels = []
 for place, row in enumerate(reversed(traps.rows())):
@@ -61,6 +61,10 @@ ax.axvline(0, color=plots.COLOURS["black"], linewidth=0.8)
 ax.set_yticks(range(len(labels)), labels)
 ax.set(xlabel="change of accuracy, points", ylim=(-0.6, len(labels) - 0.4))
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# What each trap in training does to the accuracy on Omniglot after a short training, in points (15 queries per class). Thick: 95 %
+# interval over test tasks. Thin: 95 % interval over seeds, where there are several.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_omniglot = """This page was built with **Omniglot**. What is live on it is measured

@@ -42,7 +42,7 @@ devices.set_up("cpu", threads=1)  # batches are small: more threads would only w
 plots.use_style()
 columns = [column for column in grid.COLUMNS if not compare.grid(column).empty]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on 600 test tasks after the same number of training tasks, with 15 queries per class. Mark and bar: mean over seeds and its 95 % interval, over tasks or over seeds, whichever is wider; ticks: single seeds; stars: what the method's own paper reports, under a protocol of its own; dotted: MAML.", "name": "fig-compare-grid"}, "image": {"alt": "A forest plot: one line per method, the most accurate at the top, with a mark for its accuracy, a bar for its interval, and for some a star farther to the right, the published number."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-grid"}, "image": {"alt": "A forest plot: one line per method, the most accurate at the top, with a mark for its accuracy, a bar for its interval, and for some a star farther to the right, the published number."}}
 sizes = [len(compare.grid(column)) + 1.5 for column in columns] or [1]
 fig, axes = plt.subplots(
     len(sizes),
@@ -54,6 +54,11 @@ for ax, column in zip(axes.flat, columns):
     compare.forest(ax, compare.grid(column))
     ax.set_title(f"{column.words}, {column.episodes:,} training tasks")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Accuracy on 600 test tasks after the same number of training tasks, with 15 queries per class. Mark and bar: mean over seeds and
+# its 95 % interval, over tasks or over seeds, whichever is wider; ticks: single seeds; stars: what the method's own paper reports,
+# under a protocol of its own; dotted: MAML.
 
 # %% [markdown]
 # ## Three ways to use a support set
@@ -71,7 +76,7 @@ plt.show()
 # {cite:t}`finn2017maml` give the reason for it: a gradient step is there for any model and any loss, so nothing has to be designed
 # for the task. The second needs classes. The third needs a network that can be trained to be a learning rule.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Where the support enters. Blue boxes hold what is meta-learned.", "name": "fig-compare-families"}, "image": {"alt": "Three rows of boxes joined by lines. By gradient steps: theta and the support give adapted parameters, which with the query give an answer. By distances: support and query both go through the same network, and their features are compared. By memory: the support is read into a state, and the query is answered from the state."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-families"}, "image": {"alt": "Three rows of boxes joined by lines. By gradient steps: theta and the support give adapted parameters, which with the query give an answer. By distances: support and query both go through the same network, and their features are compared. By memory: the support is read into a state, and the query is answered from the state."}}
 BOXES = {
     "by gradient steps": ["network θ", "loss on the support", "network θ′", "query"],
     "by distances": ["network θ", "features of support\nand query", "distances", ""],
@@ -93,6 +98,9 @@ for line, (kind, words) in enumerate(BOXES.items()):
 ax.set(xlim=(-1.4, 5.7), ylim=(-2.5, 0.7))
 ax.axis("off")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Where the support enters. Blue boxes hold what is meta-learned.
 
 # %% [markdown]
 # ## The methods, as they run
@@ -213,7 +221,7 @@ for column in columns:
         text = f"{column.words}: best by distances less best by gradient steps, points"
         notebook.check(text, ahead, ">", 5)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on validation tasks against training tasks, seed 0. The dotted curve is MAML's own row of chapter 3, 64 filters and 32 tasks per update.", "name": "fig-compare-curves"}, "image": {"alt": "Validation accuracy against the number of training tasks on a logarithmic axis. The metric methods are above 90 percent after ten thousand tasks, MAML is near 75; the dotted curve of the long training climbs on and reaches 98 percent after a million tasks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-curves"}, "image": {"alt": "Validation accuracy against the number of training tasks on a logarithmic axis. The metric methods are above 90 percent after ten thousand tasks, MAML is near 75; the dotted curve of the long training climbs on and reaches 98 percent after a million tasks."}}
 SHOWN = ("matching-scaled", "prototypical", "meta-sgd", "matching", "head-only", "maml")
 fig, ax = plt.subplots(figsize=(6.8, 3.6))
 first = grid.COLUMNS[0]
@@ -229,6 +237,10 @@ ax.set(xscale="log", xlabel="training tasks", ylabel="validation accuracy (%)")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
+# %% [markdown] tags=["caption"]
+# Accuracy on validation tasks against training tasks, seed 0. The dotted curve is MAML's own row of chapter 3, 64 filters and 32
+# tasks per update.
+
 # %% [markdown]
 # ## Puzzles
 #
@@ -243,7 +255,7 @@ plt.show()
 # still pulls, and pulls as hard as one that is not. A factor in front of the cosine removes the bound.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The least loss that cosine matching networks can reach, {eq}`eq-cosine-bound`, and the loss of guessing. With a factor of ten the bound is near zero.", "name": "fig-compare-bound"}, "image": {"alt": "Loss against the number of classes. Guessing rises like a logarithm. The bound for plain cosines rises close below it; the bound for cosines times ten stays near zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-bound"}, "image": {"alt": "Loss against the number of classes. Guessing rises like a logarithm. The bound for plain cosines rises close below it; the bound for cosines times ten stays near zero."}}
 ways = np.arange(2, 101)
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
 ax.plot(ways, np.log(ways), color=plots.COLOURS["grey"], label="guessing")
@@ -255,6 +267,10 @@ ax.set(xlabel="classes", ylabel="cross-entropy", xscale="log")
 ax.set_xticks([2, 5, 20, 100], ["2", "5", "20", "100"])
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The least loss that cosine matching networks can reach, {eq}`eq-cosine-bound`, and the loss of guessing. With a factor of ten the
+# bound is near zero.
 
 # %%
 for column in columns:

@@ -44,7 +44,7 @@ devices.set_up("cpu", threads=1)  # tensors are small: more threads would only w
 plots.use_style()
 plt.rcParams["figure.dpi"] = 96  # five figures of curves, which need no more
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Loss along a descent on problems that no rule has seen: median over test problems. Left: quadratics in ten dimensions. Right: small networks that learn ten drawn characters. The LSTM was trained on descents of 100 steps (vertical line); thin lines are its single trainings. The other rules have the rate that was best after 100 steps on validation problems. Bands: 95 % interval of the median.", "name": "fig-update-curves"}, "image": {"alt": "Two panels with one curve for each of five update rules over 200 steps, and a vertical line at step 100. On quadratics the LSTM falls fast at first, its trainings part, and momentum overtakes it before the line or near it and falls on beyond it. On networks the LSTM falls far below all others within fifty steps, and rises a little beyond the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-curves"}, "image": {"alt": "Two panels with one curve for each of five update rules over 200 steps, and a vertical line at step 100. On quadratics the LSTM falls fast at first, its trainings part, and momentum overtakes it before the line or near it and falls on beyond it. On networks the LSTM falls far below all others within fifty steps, and rises a little beyond the line."}}
 STYLES = {
     "SGD": {"color": plots.COLOURS["grey"], "linestyle": ":"},
     "momentum": {"color": plots.COLOURS["green"], "linestyle": "-."},
@@ -87,6 +87,12 @@ for ax, name in zip(axes, runs.SETTINGS):
 axes[0].set_ylabel("log₁₀ of the loss")
 axes[0].legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Loss along a descent on problems that no rule has seen: median over test problems. Left: quadratics in ten dimensions. Right:
+# small networks that learn ten drawn characters. The LSTM was trained on descents of 100 steps (vertical line); thin lines are its
+# single trainings. The other rules have the rate that was best after 100 steps on validation problems. Bands: 95 % interval of the
+# median.
 
 # %% [markdown]
 # ## One recursion
@@ -290,7 +296,7 @@ notebook.check("20 epochs: it descends, orders of magnitude", far, ">", 0.3)
 # Beside them stand four rules by hand. **Each has the rate that was best on 64 validation problems after 100 steps**, out of 21 from $10^{-4}$ to 10, and the usual
 # other settings. That is what {numref}`fig-update-rates` is of.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Loss after 100 steps on the validation problems against the rate, mean of the logarithm. Where a line ends, some problem diverged. The dot is the rate that was taken.", "name": "fig-update-rates"}, "image": {"alt": "Two panels with one curve for each of four rules; each falls with the rate to a minimum, marked with a dot, and rises or ends behind it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-rates"}, "image": {"alt": "Two panels with one curve for each of four rules; each falls with the rate to a minimum, marked with a dot, and rises or ends behind it."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
 for ax, name in zip(axes, runs.SETTINGS):
     scores = committed(name, "rates")
@@ -303,6 +309,10 @@ for ax, name in zip(axes, runs.SETTINGS):
 axes[0].set_ylabel("log₁₀ of the loss")
 axes[0].legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Loss after 100 steps on the validation problems against the rate, mean of the logarithm. Where a line ends, some problem diverged.
+# The dot is the rate that was taken.
 
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -338,7 +348,7 @@ notebook.table(
 # update. SGD would be a straight line through the origin, the same at every step; Adam makes a step of its rate, whatever the size of the gradient. The LSTM
 # is between them, linear for small gradients and bounded for large ones, and it becomes bolder with the steps while the sign stays the same.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Update against gradient, for a gradient that stays the same, at the first step and after twenty. Left: the LSTMs of the quadratics, one line for each training. Right: RMSProp and Adam with their tuned rates.", "name": "fig-update-probe"}, "image": {"alt": "Left, a curve that falls through the origin and flattens on both sides, several times as high after twenty steps as at the first. Right, steps from a constant to its negative at zero; RMSProp's is lower after twenty steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-probe"}, "image": {"alt": "Left, a curve that falls through the origin and flattens on both sides, several times as high after twenty steps as at the first. Right, steps from a constant to its negative at zero; RMSProp's is lower after twenty steps."}}
 gradient = torch.linspace(-8, 8, 161)[None]
 
 
@@ -368,6 +378,10 @@ for ax in (left, right):
     handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
     ax.legend(handles.values(), handles.keys())
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Update against gradient, for a gradient that stays the same, at the first step and after twenty. Left: the LSTMs of the
+# quadratics, one line for each training. Right: RMSProp and Adam with their tuned rates.
 
 # %% [markdown]
 # What of it can be said in a sentence, of the quadratics first:
@@ -448,7 +462,7 @@ notebook.check(text, max(far, default=0), "<", 2)
 # on one kind of problem, and the rules by hand lose more. On the other quadratics its trainings lie apart as on their own. The paper finds that its optimiser of MNIST networks fails
 # with ReLU; ours, made on these small networks, does not.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "As {numref}`fig-update-curves`, on problems that nothing was trained or tuned for: quadratics whose $W$ and $y$ are uniform between 0 and 1, networks with 40 hidden units instead of 20, and networks with ReLU instead of sigmoids. Without bands.", "name": "fig-update-others"}, "image": {"alt": "Three panels with one curve for each of five update rules over 200 steps; on the networks the LSTM's is the lowest at step 100; on the quadratics its single trainings lie on both sides of the others."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-others"}, "image": {"alt": "Three panels with one curve for each of five update rules over 200 steps; on the networks the LSTM's is the lowest at step 100; on the quadratics its single trainings lie on both sides of the others."}}
 others = [(n, kind) for n, s in runs.SETTINGS.items() for kind in s.others]
 fig, axes = plt.subplots(1, len(others), figsize=(8.4, 3.0))
 for ax, (name, kind) in zip(axes, others):
@@ -457,6 +471,10 @@ for ax, (name, kind) in zip(axes, others):
 axes[0].set_ylabel("log₁₀ of the loss")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# As {numref}`fig-update-curves`, on problems that nothing was trained or tuned for: quadratics whose $W$ and $y$ are uniform
+# between 0 and 1, networks with 40 hidden units instead of 20, and networks with ReLU instead of sigmoids. Without bands.
 
 # %%
 for name, kind in others:

@@ -49,7 +49,7 @@ NAMES = {"MANN": "omniglot-sequences-mann", "LSTM": "omniglot-sequences-lstm"}
 ours = {method: results.load(name) for method, name in NAMES.items()}
 published = pd.read_csv(places.repository() / "data" / "published_sequences.csv")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Five classes, ten drawings of each in random order, every image to be named before its label is shown. Accuracy at the first, second, ... drawing of a class. Thin: {cite:t}`santoro2016memory`; thick: ours, where it was run; circles: what Table 1 of MAML quotes as 1-shot and 5-shot; dotted: guessing, and the best that is possible at a first drawing.", "name": "fig-sequences-instances"}, "image": {"alt": "Accuracy against instance. The published memory network rises from 36 percent at the first instance to 83 at the second, 95 at the fifth and 98 at the tenth; people follow below; the plain LSTM stays near 60, the feedforward network at 20."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sequences-instances"}, "image": {"alt": "Accuracy against instance. The published memory network rises from 36 percent at the first instance to 83 at the second, 95 at the fifth and 98 at the tenth; people follow below; the plain LSTM stays near 60, the feedforward network at 20."}}
 STYLES = {
     "MANN": plots.COLOURS["blue"],
     "LSTM": plots.COLOURS["orange"],
@@ -75,6 +75,11 @@ ax.set(xlabel="instance: the k-th drawing of its class", ylabel="accuracy (%)")
 ax.set(xticks=range(1, 11), ylim=(0, 102))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Five classes, ten drawings of each in random order, every image to be named before its label is shown. Accuracy at the first,
+# second, ... drawing of a class. Thin: {cite:t}`santoro2016memory`; thick: ours, where it was run; circles: what Table 1 of MAML
+# quotes as 1-shot and 5-shot; dotted: guessing, and the best that is possible at a first drawing.
 
 # %% [markdown]
 # ## Another experiment

@@ -55,7 +55,7 @@ from mamlkit.runs import memory as of_memory
 devices.set_up("cpu", threads=1)  # networks are small: more threads would only wait
 plots.use_style()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two independent arms, 100 pulls: how much less than the better arm each pull pays on average, over 4,000 bandits. Who pulls at random stays at 1/6. Greedy play stops exploring too soon, Thompson sampling too late.", "name": "fig-bandits-regret"}, "image": {"alt": "Regret of a pull against the number of the pull, falling from one sixth: random stays, Thompson sampling falls slowly, greedy falls fast and levels off, UCB1 with a narrow bound and Gittins indices fall to almost nothing."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-bandits-regret"}, "image": {"alt": "Regret of a pull against the number of the pull, falling from one sixth: random stays, Thompson sampling falls slowly, greedy falls fast and levels off, UCB1 with a narrow bound and Gittins indices fall to almost nothing."}}
 PULLS, COUNT = 100, 4000
 WAYS = {
     "random": bandits.random,
@@ -75,6 +75,10 @@ for (name, missed), colour in zip(regrets.items(), plots.COLOURS.values()):
 ax.set(xlabel="pull", ylabel="regret of the pull", ylim=(0, 0.18))
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Two independent arms, 100 pulls: how much less than the better arm each pull pays on average, over 4,000 bandits. Who pulls at
+# random stays at 1/6. Greedy play stops exploring too soon, Thompson sampling too late.
 
 # %% [markdown]
 # ## The smallest task in which to explore
@@ -177,7 +181,7 @@ first = no_state.actions.numpy().reshape(SHORT, -1).T
 without = (first == better).mean(0)
 notebook.check("without its state it knows nothing", without.mean(), "<", 0.6)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The policy that was just trained: how likely it is to pull the better arm at each of ten pulls, with its state, and with the state set to zero before each pull; dotted: the best possible play.", "name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without, half of the time throughout."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without, half of the time throughout."}}
 totals = [bandit_values.optimal_known_pair(n, 0.9) for n in range(1, SHORT + 1)]
 # from the reward of each pull: how often it is the better arm
 best = (np.diff(totals, prepend=0.0) - 0.1) / 0.8
@@ -189,6 +193,10 @@ ax.plot(at, without, color=plots.COLOURS["grey"], label="state set to zero")
 ax.set(xlabel="pull", ylabel="share of the better arm", ylim=(0, 1.02))
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# The policy that was just trained: how likely it is to pull the better arm at each of ten pulls, with its state, and with the state
+# set to zero before each pull; dotted: the best possible play.
 
 # %% [markdown]
 # ## The published table
@@ -223,7 +231,7 @@ notebook.source(tabular.plan)
 # **PSRL** {cite:p}`osband2013psrl` with a process drawn from what is believed, which is Thompson sampling; **BEB** {cite:p}`kolter2009beb` adds a bonus to what was
 # tried rarely.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Small decision processes: mean return of each of 15 episodes over 500 processes. Dotted: the best play of someone who knows the process.", "name": "fig-tabular-episodes"}, "image": {"alt": "Return of an episode against its number. Random play stays at 10. PSRL, greedy play and BEB rise, and stay below the dotted line of the best play."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-tabular-episodes"}, "image": {"alt": "Return of an episode against its number. Random play stays at 10. PSRL, greedy play and BEB rise, and stay below the dotted line of the best play."}}
 EPISODES, COUNT = 15, 500
 WAYS = {
     "random": tabular_play.random,
@@ -246,6 +254,10 @@ for (name, each), colour in zip(found.items(), list(plots.COLOURS.values())[1:])
 ax.set(xlabel="episode", ylabel="return of the episode", ylim=(8, 26))
 ax.legend(ncols=3, loc="upper left")
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Small decision processes: mean return of each of 15 episodes over 500 processes. Dotted: the best play of someone who knows the
+# process.
 
 # %% [markdown]
 # Two things can be said exactly. Random play earns 1 a step on average, whatever the process. And nobody has less regret than who knows it, that is, none.
@@ -294,7 +306,7 @@ shares = {
     for name, each in trials_of.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two-step task: how often the first action is repeated, by what the round before brought, in the first 10 rounds. Who knows the model plays in the best possible way; RL² is drawn where its training is committed.", "name": "fig-two-step-stays"}, "image": {"alt": "Bars of the share of staying after rewarded common, rewarded rare, unrewarded common and unrewarded rare rounds, for each way to play."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-step-stays"}, "image": {"alt": "Bars of the share of staying after rewarded common, rewarded rare, unrewarded common and unrewarded rare rounds, for each way to play."}}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 colours = [plots.COLOURS[name] for name in ("black", "grey", "blue")]
 for index, (name, each) in enumerate(shares.items()):
@@ -305,6 +317,10 @@ ax.set_xticks(
 ax.set(ylabel="share of staying", ylim=(0, 1.3))
 ax.legend(ncols=3)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Two-step task: how often the first action is repeated, by what the round before brought, in the first 10 rounds. Who knows the
+# model plays in the best possible way; RL² is drawn where its training is committed.
 
 # %%
 for name, each in trials_of.items():
@@ -330,7 +346,7 @@ notebook.markdown(of_trials.two_step().replace("tab-two", "tab-chapter-two"))
 # What a memory needs in order to adapt is measured in **steps of the environment with the goal**. MAML collects 40 episodes for each gradient step.
 # RL² adapts while it walks: already in its first episode, since each reward tells how near the goal is.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "2D navigation: return of an episode against the steps of the environment that were seen with the goal before it; RL² by episode, MAML by gradient step. What has not been run is only named.", "name": "fig-memory-navigation"}, "image": {"alt": "Return against steps seen before, which begin at 0 and grow as powers of ten."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-navigation"}, "image": {"alt": "Return against steps seen before, which begin at 0 and grow as powers of ten."}}
 curves = of_trials.navigation_curves()
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for (name, label), colour in zip(
@@ -345,6 +361,10 @@ ax.set_xscale("symlog", linthresh=100)
 ax.set(xlabel="steps seen before", ylabel="return of an episode")
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# 2D navigation: return of an episode against the steps of the environment that were seen with the goal before it; RL² by episode,
+# MAML by gradient step. What has not been run is only named.
 
 # %% mystnb={"markdown_format": "myst"}
 table = of_trials.navigation().replace("tab-navigation", "tab-chapter-navigation")
@@ -427,7 +447,7 @@ notebook.source(parameter_noise.perturbed, parameter_noise.rescaled)
 # %% mystnb={"markdown_format": "myst"}
 notebook.markdown(chain_tables.solved().replace("tab-chains", "tab-chapter-chains"))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Episodes to solve a chain of N states, median of ten networks, where that was run; 2,000 is failed. The two axes are those of Figure 4 of Plappert et al.", "name": "fig-chains"}, "image": {"alt": "The median number of episodes against the number of states, a line for each way to explore that was run."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-chains"}, "image": {"alt": "The median number of episodes against the number of states, a line for each way to explore that was run."}}
 found = chain_tables.episodes()
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for (way, (words, _)), colour in zip(ways.WAYS.items(), plots.COLOURS.values()):
@@ -441,6 +461,10 @@ ax.minorticks_off()
 if len(found):
     ax.legend(fontsize=7)
 plt.show()
+
+# %% [markdown] tags=["caption"]
+# Episodes to solve a chain of N states, median of ten networks, where that was run; 2,000 is failed. The two axes are those of
+# Figure 4 of Plappert et al.
 
 # %%
 solved = (found.episodes < ways.FAILED).groupby(found.way).mean()

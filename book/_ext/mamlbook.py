@@ -14,6 +14,7 @@ from pathlib import Path
 
 import address
 import assets
+import captions
 import nbformat
 import surroundings
 from jupyter_cache import get_cache
@@ -166,8 +167,9 @@ def execute_ahead(app, env, docnames) -> None:
 
 
 def read(page: Path) -> NotebookNode:
-    """A notebook as MyST-NB sees it: with our kernel, whichever a reader's JupyterLab has saved."""
-    notebook = nbformat.read(page, as_version=4)
+    """A notebook as MyST-NB sees it: captions are their figures' own, and the kernel is ours, whichever a
+    reader's JupyterLab has saved."""
+    notebook = captions.taken_in(nbformat.read(page, as_version=4))
     if "kernelspec" in notebook.metadata:
         notebook.metadata.kernelspec["name"] = "python3"
     return notebook
@@ -231,6 +233,7 @@ def setup(app):
     app.connect("config-inited", address.show_repository)
     app.connect("html-page-context", address.add_preview)
     app.connect("env-before-read-docs", execute_ahead)
+    app.connect("source-read", captions.take_in)
     app.connect("build-finished", assets.finish)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-skip-member", skip_tuple_fields)

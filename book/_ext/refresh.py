@@ -14,6 +14,7 @@ import jupytext
 import nbformat
 import surroundings
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 # Twins show what every machine can show again: the CPU, and no data set.
@@ -75,13 +76,8 @@ def is_current(source: Path) -> bool:
     return essence(jupytext.read(source)) == essence(notebook) and folded and not faults(notebook)
 
 
-def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
-    """Execute the source, with the package of this clone and nobody's settings, and write its twin.
-
-    Raises:
-        ValueError: an output that does not belong in a twin; the old twin stays as it was.
-    """
-    surroundings.settle()
+def prepared(source: Path) -> NotebookNode:
+    """The twin before it is executed."""
     notebook = jupytext.read(source)
     seen = Counter()
     for cell in notebook.cells:
@@ -94,6 +90,17 @@ def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata["kernelspec"] = KERNEL
     notebook.metadata["jupytext"] = {"formats": "ipynb,py:percent"}
+    return notebook
+
+
+def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
+    """Execute the source, with the package of this clone and nobody's settings, and write its twin.
+
+    Raises:
+        ValueError: an output that does not belong in a twin; the old twin stays as it was.
+    """
+    surroundings.settle()
+    notebook = prepared(source)
     client = NotebookClient(
         notebook,
         timeout=timeout,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import captions
 import jupytext
 import nbformat
 import pytest
@@ -71,7 +72,7 @@ def test_twin_is_executed_and_clean(source):
     path = source.with_suffix(".ipynb")
     twin = nbformat.read(path, as_version=4)
     nbformat.validate(twin)
-    assert refresh.faults(twin) == []
+    assert refresh.faults(twin) == captions.faults(twin) == []
     assert len({cell["id"] for cell in twin.cells}) == len(twin.cells)
     assert path.stat().st_size < 1_000_000
     assert [cell.metadata.get("jupyter", {}) for cell in twin.cells] == refresh.folds(twin)

@@ -74,7 +74,7 @@ def rows(base: PolicyRow) -> list[PolicyRow]:
             title=f"{base.title}, {ITERATIONS} iterations: {each.what} changed"
             if name == AUTHORS
             else f"{base.title}, {ITERATIONS} iterations: {each.what}",
-            place="not in the paper: a candidate for what differs",
+            place=f"not in the paper: a candidate for what differs ({each.source})",
             iterations=ITERATIONS,
             **each.changes,
         )

@@ -11,12 +11,11 @@ episodes, 40 tasks as in training, and the directions that come out are compared
 import argparse
 
 import pandas as pd
-import problems  # noqa: F401  (which sees to the clone)
 import torch
+from kept import keep
 from torch import Tensor
 from torch.func import grad
 
-from mamlkit import files, places
 from mamlkit.engine.threads import one_blas_thread
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Params
@@ -108,11 +107,7 @@ def main() -> None:
     table = pd.DataFrame([line for iteration in POLICIES for line in measure(iteration, options.tasks)])
     print(table.to_string(index=False, float_format="%.3f"))
     if options.save:
-        folder = places.repository() / "data" / "benchmarks" / "differences"
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / "cosine.csv", table.to_csv(index=False, float_format="%.4g"))
-        files.write_json(folder / "origin.json", origin)
-        print(f"kept in {folder}")
+        keep("differences", "cosine", table, origin, "%.4g")
 
 
 if __name__ == "__main__":

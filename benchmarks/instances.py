@@ -9,9 +9,9 @@ import argparse
 
 import pandas as pd
 import torch
+from kept import keep
 from tqdm import tqdm
 
-from mamlkit import files, places
 from mamlkit.experiments.paper import get
 from mamlkit.measures import interval
 from mamlkit.report import results
@@ -52,11 +52,7 @@ def main() -> None:
     table = pd.DataFrame(lines).assign(tasks=options.tasks)
     print(table.to_string(index=False, float_format="%.2f"))
     if options.save:
-        folder = places.repository() / "data" / "benchmarks" / "instances"
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / "accuracy.csv", table.to_csv(index=False, float_format="%.3f"))
-        files.write_json(folder / "origin.json", origin)
-        print(f"kept in {folder}")
+        keep("instances", "accuracy", table, origin, "%.3f")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
+from kept import keep
 from tqdm import tqdm
 
-from mamlkit import files, places
 from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, BanditEvaluation, BanditRow, name_of
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, TrialEvaluation, TrialRow, tabular_name
@@ -130,11 +130,7 @@ def main() -> None:
         table = pd.DataFrame(found)
         print(table.to_string(index=False, float_format="%.3f"))
         if options.save:
-            folder = places.repository() / "data" / "benchmarks" / what
-            folder.mkdir(parents=True, exist_ok=True)
-            files.write_text(folder / "references.csv", table.to_csv(index=False, float_format="%.4f"))
-            files.write_json(folder / "origin.json", origin)
-            print(f"kept in {folder}")
+            keep(what, "references", table, origin, "%.4f")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from kept import keep
 from problems import CLOCK, MINI, in_turns, problem
 from torch import Tensor
 from winograd_loops import convolved, correlated
 from winograd_tiles import places
 
-from mamlkit import files, methods
-from mamlkit import places as folders_of
+from mamlkit import methods
 from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
 from mamlkit.engine.kernels_cpu.memory import LINE_BYTES, SMALL_BYTES, empty
 from mamlkit.engine.kernels_cpu.vectors import LANES
@@ -192,11 +192,7 @@ def main() -> None:
     table = pd.DataFrame([*lines, whole(options.repeats)])
     print(table.to_string(index=False, float_format="%.3g"))
     if options.save:
-        folder = folders_of.repository() / "data" / "benchmarks" / "winograd"
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / "time.csv", table.to_csv(index=False, float_format="%.4g"))
-        files.write_json(folder / "origin.json", origin)
-        print(f"kept in {folder}")
+        keep("winograd", "time", table, origin, "%.4g")
 
 
 if __name__ == "__main__":

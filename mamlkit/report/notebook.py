@@ -1,6 +1,6 @@
 """What the chapters show: real source code, tables and boxes, as Markdown for Jupyter and the built site."""
 
-__all__ = ["answer", "box", "check", "fixed", "markdown", "markdown_table", "source", "table"]
+__all__ = ["answer", "box", "captioned", "check", "fixed", "markdown", "markdown_table", "source", "table"]
 
 import inspect
 import operator
@@ -53,13 +53,26 @@ def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def captioned(table: str, caption: str, name: str) -> str:
+    """A Markdown table with a caption, to be referred to as ``{numref}`name```.
+
+    Raises:
+        ValueError: a backtick or a line's end in the caption, with which no table would be seen.
+    """
+    if "`" in caption or "\n" in caption:
+        raise ValueError(
+            f"the caption of {name} has a backtick or more than one line ({caption[:60]!r}...); use words alone"
+        )
+    return f"```{{table}} {caption}\n:name: {name}\n\n{table}\n```"
+
+
 def table(frame: pd.DataFrame, caption: str, name: str, right: Collection[str] = ("paper", "ours")) -> Any:
     """A numbered table with a caption, to be referred to as ``{numref}`name```.
 
     ``right`` is as in :func:`markdown_table`. The cell needs the metadata ``mystnb={"markdown_format":
     "myst"}``.
     """
-    return markdown(f"```{{table}} {caption}\n:name: {name}\n\n{markdown_table(frame, right)}\n```")
+    return markdown(captioned(markdown_table(frame, right), caption, name))
 
 
 def box(text: str, kind: str = "note", title: str = "") -> Any:

@@ -32,7 +32,7 @@ import pandas as pd
 from mamlkit import places
 from mamlkit.experiments.paper import HOURS
 from mamlkit.report import forest, results
-from mamlkit.report.notebook import fixed, markdown_table
+from mamlkit.report.notebook import captioned, fixed, markdown_table
 from mamlkit.report.origins import anchor
 from mamlkit.report.verdicts import css_class
 
@@ -130,7 +130,7 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
     frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
     right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
     text = markdown_table(frame, right).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
-    return f"```{{table}} {caption}\n:name: {name}\n\n{text}\n```\n"
+    return captioned(text, caption, name) + "\n"
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:

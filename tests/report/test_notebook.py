@@ -71,3 +71,10 @@ def test_measured_values_are_left_out_where_machines_are_compared():
     for wrong in (one.replace("> 5", "> 4"), one.replace("40", "39"), one.replace("holds: equal", "equal")):
         assert clean(wrong) != clean(one)
     assert clean("measured (27.3 > 5)\n") == "measured (27.3 > 5)\n"
+
+
+@pytest.mark.parametrize("caption", ["Run `x`.", "One.\nTwo."])
+def test_a_caption_that_would_hide_its_table_is_refused(caption):
+    with pytest.raises(ValueError, match="the caption of tab-x has a backtick or more than one line"):
+        notebook.captioned("| a |", caption, "tab-x")
+    assert notebook.captioned("| a |", "One.", "tab-x") == "```{table} One.\n:name: tab-x\n\n| a |\n```"

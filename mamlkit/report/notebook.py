@@ -61,7 +61,7 @@ def captioned(table: str, caption: str, name: str) -> str:
     """
     if "`" in caption or "\n" in caption:
         raise ValueError(
-            f"the caption of {name} has a backtick or more than one line ({caption[:60]!r}...); use words alone"
+            f"the caption of {name} has a backtick or more than one line ({caption[:50]!r}); use words alone"
         )
     return f"```{{table}} {caption}\n:name: {name}\n\n{table}\n```"
 

@@ -90,17 +90,17 @@ def _over_seeds(values: Iterable[float]) -> str:
 
 def table(name: str = "tab-results-candidates") -> str:
     """Every candidate and what it returns; a page beside this one needs another name."""
-    rows = {row: about(row).what for row in ROWS if is_candidate(row)} | LONG_ROWS
-    lines = [_line(row, f"{words}: `{row}`") for row, words in rows.items()]
+    rows = {row: f"{about(row).what}: `{row}`" for row in ROWS if is_candidate(row)} | LONG_ROWS
+    lines = [_line(row, words) for row, words in rows.items()]
     for (source, iteration, bound), steps in published().groupby(
         ["source", "iteration", "max_kl"], sort=False
     ):
         value = steps.set_index("step").value
-        cell = f"{fixed(value[0], 0)} → {fixed(value[1], 0)}"
+        cell = fixed(value[1], 0)
         what = f"published, {source}, KL bound {bound:g}"
         lines.append({"changed": what, f"iteration {iteration}": cell})
     caption = (
-        "HalfCheetah direction, one change at a time: return before → after the inner step, a mean of the "
+        "HalfCheetah direction, one change at a time: return after the inner step, a mean of the "
         f"{WINDOW} iterations up to one; of several seeds their mean, and in brackets their range. Beyond "
         "the clip: share of the steps before the inner step with an observation beyond ±10, up to iteration "
         f"{ITERATIONS}, where it was logged. What was published are tests of one policy. What is not run: "
@@ -121,8 +121,7 @@ def _line(name: str, what: str) -> dict[str, str]:
     line = {"changed": what, "seeds": "", "state": badge(state_of(name))}
     for iteration in AT:
         if len(found := measured(name, iteration)):
-            cell = f"{_over_seeds(found.before)} → {_over_seeds(found.after)}"
-            line |= {f"iteration {iteration}": cell}
+            line |= {f"iteration {iteration}": _over_seeds(found.after)}
             line["seeds"] = line["seeds"] or str(len(found))
             if iteration == ITERATIONS and found.beyond.notna().all():
                 line["beyond the clip"] = f"{100 * found.beyond.mean():.0f} %"

@@ -34,7 +34,7 @@ def shown(text):
 
 def test_what_nobody_has_run_says_so_with_its_name(repository):
     found = shown(candidates.table())
-    for name in (*ROWS, *candidates.LONG_ROWS):
+    for name in ROWS:
         assert sum(line["changed"].endswith(f": `{name}`") for line in found.values()) == 1
     assert sum("not run" in line["state"] for line in found.values()) == len(ROWS) + len(candidates.LONG_ROWS)
     assert all("not measured" in effect() for effect in (candidates.task_mix, candidates.solver))
@@ -43,8 +43,8 @@ def test_what_nobody_has_run_says_so_with_its_name(repository):
 
 def test_published_points_stand_beside(repository):
     found = shown(candidates.table())
-    assert found["published, Fig. 5, KL bound 0.02"]["iteration 100"] == "−51 → 293"
-    assert found["published, cbfinn/maml_rl `7fe27d7`, KL bound 0.01"]["iteration 50"] == "−34 → 172"
+    assert found["published, Fig. 5, KL bound 0.02"]["iteration 100"] == "293"
+    assert found["published, cbfinn/maml_rl `7fe27d7`, KL bound 0.01"]["iteration 50"] == "172"
     values = candidates.published().set_index(["iteration", "step"])
     assert values.value[100, 1] == 293.19 and set(values.max_kl[100]) == {0.02} and len(values) == 8
 
@@ -59,13 +59,13 @@ def test_the_table_is_what_a_hand_computes(repository):
     line = found["nothing"]
     assert line["seeds"] == "2" and line["beyond the clip"] == "60 %" and "complete" in line["state"]
     # after at 10: 8 - 42 = -34 and 12 - 22 = -10; at 25: -19 and 12.5; at 50: 6 and 50
-    assert line["iteration 10"] == "−30 (−40 to −20) → −22 (−34 to −10)"
-    assert line["iteration 50"] == "−30 (−40 to −20) → 28 (6 to 50)" and line["iteration 100"] == "–"
+    assert line["iteration 10"] == "−22 (−34 to −10)"
+    assert line["iteration 50"] == "28 (6 to 50)" and line["iteration 100"] == "–"
     line = found["solver PGS"]
-    assert (line["iteration 25"], line["iteration 50"]) == ("−23 → 46", "−48 → 96")
+    assert (line["iteration 25"], line["iteration 50"]) == ("46", "96")
     assert line["seeds"] == "1" and line["beyond the clip"] == "25 %"
     line = found["first order"]
-    assert (line["iteration 100"], line["beyond the clip"]) == ("0 → 196", "–")
+    assert (line["iteration 100"], line["beyond the clip"]) == ("196", "–")
     assert candidates.measured(AUTHORS, 25).after.tolist() == [-19, 12.5]
     text = candidates.solver()
     assert "−30 (−40 to −20) before and 28 (6 to 50) after with the authors' settings (2 seeds)" in text

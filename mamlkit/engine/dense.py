@@ -73,7 +73,8 @@ def updates(
     method: GradientMethod,
     params: Params,
     optimiser: torch.optim.Adam,
-    batches: Task,
+    tasks: Task,
+    count: int,
     clip: float | None,
 ) -> Tensor:
     """Outer updates one after another, in one call: theta and the moments of the optimiser are moved.
@@ -84,18 +85,18 @@ def updates(
         kernels: :mod:`mamlkit.engine.kernels_cpu`.
         method, params: as for :func:`meta_gradient`.
         optimiser: of the parameters, with its options as they are by default but for the rate.
-        batches: as many meta-batches, every tensor with leading axes ``[updates, tasks]``.
+        tasks: of all meta-batches, one batch after the other.
+        count: of the meta-batches, all of one size: of the updates.
         clip: bound of a derivative, or None.
 
     Returns:
         The losses, ``[updates, tasks]``.
     """
-    count, learner = len(batches.query[0]), method.learner
-    flat = Task(*((inputs.flatten(0, 1), targets.flatten(0, 1)) for inputs, targets in batches))
-    net, theta, support, query, scales, steps = _given(kernels.recursion, method, params, flat)
-    tasks = len(query[0]) // count
-    support, query = (tuple(a.reshape(count, tasks, *a.shape[1:]) for a in pair) for pair in (support, query))
-    size, groups = _groups(tasks, theta)
+    learner = method.learner
+    net, theta, support, query, scales, steps = _given(kernels.recursion, method, params, tasks)
+    support, query = (tuple(a.reshape(count, -1, *a.shape[1:]) for a in pair) for pair in (support, query))
+    of_batch = query[0].shape[1]
+    size, groups = _groups(of_batch, theta)
     places = dict(_matrices(learner, np.arange(len(theta)), net))
     order = np.concatenate([places[name].ravel() for name in params])
     states = [optimiser.state[value] for value in params.values()]
@@ -107,7 +108,7 @@ def updates(
     done = int(states[0]["step"]) if states[0] else 0
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
     memory = np.zeros(kernels.recursion.numbers(net, steps), theta.dtype)
-    sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, tasks), theta.dtype)
+    sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
     given = net, theta, order, moments, support, query, scales, steps, method.first_order, size, adam
     kernels.updates.updates(*given, memory, sums, losses)
     sizes = [value.numel() for value in params.values()]

@@ -117,16 +117,10 @@ def updates(
     if not isinstance(method, GradientMethod):
         raise ValueError(f"{method!r} came, but only gradients of a GradientMethod are taken in one call")
     with _undisturbed():
-        together = Task(
-            *((torch.stack(i), torch.stack(t)) for i, t in (zip(*pair) for pair in zip(*batches)))
-        )
-        checks.check(
-            method.learner,
-            params,
-            Task(*((inputs.flatten(0, 1), targets.flatten(0, 1)) for inputs, targets in together)),
-            method.shapes,
-        )
-        return dense.updates(_kernels(torch.device("cpu")), method, params, optimiser, together, clip)
+        together = Task(*((torch.cat(i), torch.cat(t)) for i, t in (zip(*pair) for pair in zip(*batches))))
+        checks.check(method.learner, params, together, method.shapes)
+        kernels = _kernels(torch.device("cpu"))
+        return dense.updates(kernels, method, params, optimiser, together, len(batches), clip)
 
 
 def predictions(method: Method, params: Params, tasks: Task) -> Tensor:

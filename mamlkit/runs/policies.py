@@ -139,7 +139,8 @@ class PolicyTraining(OneByOne):
         rollouts = sample(self.env, self.policy, params, self.row.rollouts, key, goals)
         self.found["sampling_seconds"] += time.perf_counter() - begin
         self.found[name] = float(mean_returns(rollouts).mean())
-        self.found.setdefault("beyond_clip", beyond(rollouts, self.row.baseline_clip or CLIP))
+        if "beyond_clip" not in self.found:  # of the first episodes, before the inner step
+            self.found["beyond_clip"] = beyond(rollouts, self.row.baseline_clip or CLIP)
         return to_steps(rollouts, self.row.discount, self.params["log_std"].device, self.row.baseline_clip)
 
     def _follow_gradient(self, optimiser: torch.optim.Optimizer, steps: Steps) -> None:

@@ -1,5 +1,6 @@
 """Twins, notebook tests and commands take this clone's package and their own settings, not a user's."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -113,16 +114,30 @@ def test_scripts_take_the_package_of_their_own_clone(clone, user, script):
     assert python(script, folder=clone, env=user) == "this clone\n"
 
 
-@pytest.mark.parametrize(
-    "script", ["finite_differences.py", "gpu.py", "growth.py", "meta_gradient.py", "meta_rl.py", "scaling.py"]
-)
-def test_benchmarks_import_the_package_after_their_problems(script):
-    """problems.py, which sees to the clone, comes first; growth.py and meta_gradient.py begin with it too."""
-    lines = (ROOT / "benchmarks" / script).read_text().splitlines()
-    first = [line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))]
-    assert min(
-        first.index(name) for name in ("problems", "growth", "meta_gradient") if name in first
-    ) < first.index("mamlkit")
+def imported(script: str) -> list[str]:
+    """The modules that a benchmark imports, in its order, with those that its own neighbours import."""
+    names = []
+    for line in ast.parse((ROOT / "benchmarks" / script).read_text()).body:
+        if isinstance(line, ast.Import):
+            names += [name.name.split(".")[0] for name in line.names]
+        elif isinstance(line, ast.ImportFrom):
+            names.append(str(line.module).split(".")[0])
+    found = []
+    for name in names:
+        if (ROOT / "benchmarks" / f"{name}.py").exists():
+            found += imported(f"{name}.py")
+        found.append(name)
+    return found
+
+
+SCRIPTS = [path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()]
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_benchmarks_take_the_package_of_their_clone(script):
+    """What is run imports surroundings.py, by way of problems.py or another, before the package."""
+    names = imported(script)
+    assert "mamlkit" not in names or names.index("surroundings") < names.index("mamlkit")
 
 
 def test_folders_in_the_environment_become_absolute(monkeypatch, tmp_path):

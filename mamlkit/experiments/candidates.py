@@ -31,6 +31,9 @@ class About(NamedTuple):
 
 _CANDIDATES = {
     AUTHORS: About("nothing", "luck of the seed, and the choice of the best run", {}),
+    "candidate-unclipped": About(
+        "baseline without a clip", "what learns fastest of our long runs", {"baseline_clip": None}
+    ),
     "candidate-bound": About("KL bound 0.01", "an earlier run of the authors", {"max_kl": 0.01}),
     "candidate-forward-57": About(
         "57 % of the goals forward", "the authors' code, until April 2017", {"forward": 0.57}

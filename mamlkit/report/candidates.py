@@ -25,9 +25,9 @@ COLUMNS = ["seed", "iteration", "before", "after", "beyond"]
 # Rows of the paper's length that have what else is asked for in their logs: what each changes.
 LONG = {
     "": "nothing, a longer run",
-    "-unclipped": "baseline without a clip",
-    "-first-order": "first order",
-    "-ratios": "likelihood ratios",
+    "-unclipped": "baseline without a clip, a longer run",
+    "-first-order": "first order, a longer run",
+    "-ratios": "likelihood ratios, a longer run",
 }
 LONG_ROWS = {f"half-cheetah-direction-maml{end}": words for end, words in LONG.items()}
 

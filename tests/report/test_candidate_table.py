@@ -64,7 +64,7 @@ def test_the_table_is_what_a_hand_computes(repository):
     line = found["solver PGS"]
     assert (line["iteration 25"], line["iteration 50"]) == ("46", "96")
     assert line["seeds"] == "1" and line["beyond the clip"] == "25 %"
-    line = found["first order"]
+    line = found["first order, a longer run"]
     assert (line["iteration 100"], line["beyond the clip"]) == ("196", "–")
     assert candidates.measured(AUTHORS, 25).after.tolist() == [-19, 12.5]
     text = candidates.solver()

@@ -7,10 +7,9 @@ __all__ = ["are_small", "meta_gradient", "predictions", "updates"]
 
 import functools
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
 from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
-from mamlkit.models import BATCH_NORM_EPS
+from mamlkit.models import BATCH_NORM_EPS, Layer
 
 SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
@@ -40,18 +39,18 @@ def meta_gradient(
         recursion: the loops, :mod:`mamlkit.engine.kernels_cpu.recursion`.
         method, params, tasks: as there.
     """
-    learner, count = method.learner, len(tasks.query[0])
-    net, theta, support, query, scales, steps = _given(recursion, method, params, tasks)
+    count = len(tasks.query[0])
+    plan, theta, support, query, scales, steps = _given(recursion, method, params, tasks)
     size, groups = _groups(count, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
-    given = net, theta, support, query, scales, steps, method.first_order
-    numbers = recursion.numbers(net, steps)
+    given = plan.net, theta, support, query, scales, steps, method.first_order
+    numbers = recursion.numbers(plan.net, steps)
 
     def work(part: tuple[int, int]) -> None:
         recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
 
-    spread(work, _parts(groups))
-    return _dictionary(learner, sums.sum(0) / count, params, net), torch.from_numpy(losses)
+    spread(work, _parts(groups, query[1].size // query[1].shape[-1] * len(plan.order)))
+    return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
 
 
 def are_small(learner: Learner, params: Params, points: int) -> bool:
@@ -92,28 +91,25 @@ def updates(
     Returns:
         The losses, ``[updates, tasks]``.
     """
-    learner = method.learner
-    net, theta, support, query, scales, steps = _given(kernels.recursion, method, params, tasks)
+    plan, theta, support, query, scales, steps = _given(kernels.recursion, method, params, tasks)
     support, query = (tuple(a.reshape(count, -1, *a.shape[1:]) for a in pair) for pair in (support, query))
     of_batch = query[0].shape[1]
     size, groups = _groups(of_batch, theta)
-    places = dict(_matrices(learner, np.arange(len(theta)), net))
-    order = np.concatenate([places[name].ravel() for name in params])
     states = [optimiser.state[value] for value in params.values()]
-    moments = np.zeros((2, len(order)), theta.dtype)
+    moments = np.zeros((2, len(plan.order)), theta.dtype)
     for i, name in enumerate(MOMENTS):
         if states[0]:
             moments[i] = torch.cat([state[name].flatten() for state in states]).numpy()
     (group,) = optimiser.param_groups
     done = int(states[0]["step"]) if states[0] else 0
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
-    memory = np.zeros(kernels.recursion.numbers(net, steps), theta.dtype)
+    memory = np.zeros(kernels.recursion.numbers(plan.net, steps), theta.dtype)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
-    given = net, theta, order, moments, support, query, scales, steps, method.first_order, size, adam
-    kernels.updates.updates(*given, memory, sums, losses)
+    given = plan.order, moments, support, query, scales, steps, method.first_order, size, adam
+    kernels.updates.updates(plan.net, theta, *given, memory, sums, losses)
     sizes = [value.numel() for value in params.values()]
     parts = zip(
-        params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta[order], *moments))
+        params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta[plan.order], *moments))
     )
     for value, state, moved, *changed in parts:
         value.copy_(moved.view_as(value))
@@ -129,27 +125,27 @@ def updates(
 def predictions(recursion: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
     """What :func:`mamlkit.engine.meta_batch.predictions` gives; arguments as for :func:`meta_gradient`."""
     (support, (inputs, _)), steps = tasks, learner.inner_steps
-    net = _network(recursion, learner, params, support[0].shape[1], inputs.shape[1])
-    theta, x = _record(learner, params, net), _array(inputs.flatten(2))
+    plan = _plan(recursion, learner, params, support[0].shape[1], inputs.shape[1])
+    theta, x = _record(plan, params), _array(inputs.flatten(2))
     outputs = np.empty((steps + 1, *x.shape[:2], _sizes(learner, params)[-1]), theta.dtype)
-    given = net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
-    numbers = recursion.numbers(net, 1)
+    given = plan.net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
+    numbers = recursion.numbers(plan.net, 1)
     spread(
         lambda part: recursion.predictions(*given, part, np.zeros(numbers, theta.dtype), outputs),
-        _parts(len(x)),
+        _parts(len(x), x.shape[0] * x.shape[1] * len(plan.order)),
     )
     return torch.from_numpy(outputs)
 
 
 def _given(recursion: ModuleType, method: GradientMethod, params: Params, tasks: Task) -> tuple[Any, ...]:
-    """What the loops of a meta-gradient begin with: the network, theta, the examples, scales and steps."""
+    """What the loops of a meta-gradient begin with: the plan, theta, the examples, scales and steps."""
     learner = method.learner
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
-    net = _network(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
-    theta = _record(learner, params, net)
+    plan = _plan(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
+    theta = _record(plan, params)
     scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     steps = learner.inner_steps if method.adapts else 0
-    return net, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
+    return plan, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
 
 
 def _groups(tasks: int, theta: Array) -> tuple[int, int]:
@@ -158,9 +154,9 @@ def _groups(tasks: int, theta: Array) -> tuple[int, int]:
     return size, math.ceil(tasks / size)
 
 
-def _parts(count: int) -> list[tuple[int, int]]:
-    """A range of so many for each thread."""
-    parts = min(count, torch.get_num_threads())
+def _parts(count: int, products: int) -> list[tuple[int, int]]:
+    """A range of so many for each thread; one where a pass has too few products for a second to gain."""
+    parts = min(count, torch.get_num_threads()) if products > SMALL else 1
     ends = [count * part // parts for part in range(parts + 1)]
     return list(pairwise(ends))
 
@@ -170,27 +166,66 @@ def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
     return params[layers[0].weight].shape[1], *(len(params[layer.weight]) for layer in layers)
 
 
-def _network(recursion: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Any:
-    """What the loops are told, of passes over so many points."""
-    layers, frozen = learner.model.layers, learner.model.frozen
-    names = lambda layer: (layer.weight, layer.shift or layer.bias)
-    flags = (
-        [layer.shift is not None for layer in layers],
-        [layer.relu for layer in layers],
-        *([names(layer)[part] not in frozen for layer in layers] for part in range(2)),
-    )
-    widths, itemsize = _sizes(learner, params), params[layers[0].weight].itemsize
-    return recursion.Network(
-        np.array(widths),
-        *(np.array(flag) for flag in flags),
-        labels=LOSSES[learner.loss] is not mse,
-        inner_lr=float(learner.inner_lr),
-        eps=BATCH_NORM_EPS,
-        **_layout(recursion, widths, support, query, itemsize),
-    )
+class Plan(NamedTuple):
+    """What is known of a network before its numbers.
+
+    Args:
+        net: what the loops are told.
+        names: of the parameters that have a place in a record, in their order.
+        order: where each of their numbers lies there, one parameter after the other.
+    """
+
+    net: Any
+    names: tuple[str, ...]
+    order: Array
+
+
+def _plan(recursion: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Plan:
+    """Of passes over so many points."""
+    layers, frozen = learner.model.layers, frozenset(learner.model.frozen)
+    given = recursion, layers, frozen, LOSSES[learner.loss] is not mse, float(learner.inner_lr)
+    itemsize = params[layers[0].weight].itemsize
+    return _planned(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
 
 
 @functools.lru_cache(64)
+def _planned(
+    recursion: ModuleType,
+    layers: tuple[Layer, ...],
+    frozen: frozenset[str],
+    labels: bool,
+    inner_lr: float,
+    names: tuple[str, ...],
+    widths: tuple[int, ...],
+    support: int,
+    query: int,
+    itemsize: int,
+) -> Plan:
+    kinds = [(layer.weight, layer.shift or layer.bias) for layer in layers]
+    flags = (
+        [layer.shift is not None for layer in layers],
+        [layer.relu for layer in layers],
+        *([pair[part] not in frozen for pair in kinds] for part in range(2)),
+    )
+    net = recursion.Network(
+        np.array(widths),
+        *(np.array(flag) for flag in flags),
+        labels=labels,
+        inner_lr=inner_lr,
+        eps=BATCH_NORM_EPS,
+        **_layout(recursion, widths, support, query, itemsize),
+    )
+    record, places = np.arange(net.sizes[0]), {}
+    weights, biases = net.parameters.tolist()
+    for layer, (weight, bias) in enumerate(kinds):
+        width, (start, rows, wide), (other, *_) = widths[layer + 1], weights[layer], biases[layer]
+        # as PyTorch has them, [outputs, inputs]
+        places[weight] = record[start : start + rows * wide].reshape(rows, wide)[:, :width].T
+        places[bias] = record[other : other + width]
+    names = tuple(name for name in names if name in places)
+    return Plan(net, names, np.concatenate([places[name].ravel() for name in names]))
+
+
 def _layout(
     recursion: ModuleType, widths: tuple[int, ...], support: int, query: int, itemsize: int
 ) -> dict[str, Any]:
@@ -231,27 +266,16 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
     return _array(inputs.flatten(2)), _array(targets).astype(theta.dtype, copy=False)
 
 
-def _matrices(learner: Learner, record: Array, net: Any) -> Iterator[tuple[str, Array]]:
-    """The parameters in a record, by their names and as PyTorch has them: ``[outputs, inputs]``."""
-    (weights, biases), widths = net.parameters.tolist(), net.widths.tolist()
-    for layer, spec in enumerate(learner.model.layers):
-        width, (start, rows, wide), (other, *_) = widths[layer + 1], weights[layer], biases[layer]
-        yield spec.weight, record[start : start + rows * wide].reshape(rows, wide)[:, :width].T
-        yield spec.shift or spec.bias, record[other : other + width]
-
-
-def _record(learner: Learner, params: Params, net: Any) -> Array:
-    """Parameters as the loops have them."""
-    record = np.zeros(net.sizes[0], _array(params[learner.model.layers[0].weight]).dtype)
-    for name, place in _matrices(learner, record, net):
-        place[...] = _array(params[name])
+def _record(plan: Plan, params: Params) -> Array:
+    """Parameters as the loops have them; between them a record has some room."""
+    numbers = torch.cat([params[name].flatten() for name in plan.names])
+    record = np.zeros(plan.net.sizes[0], _array(numbers).dtype)
+    record[plan.order] = _array(numbers)
     return record
 
 
-def _dictionary(learner: Learner, record: Array, params: Params, net: Any) -> Params:
-    """The inverse of :func:`_record`, for gradients."""
-    found = {
-        name: torch.from_numpy(np.ascontiguousarray(values))
-        for name, values in _matrices(learner, record, net)
-    }
-    return {k: found[k] if k in found else torch.zeros_like(value) for k, value in params.items()}
+def _dictionary(plan: Plan, record: Array, params: Params) -> Params:
+    """The inverse of :func:`_record`, for gradients; zeros for what has no place."""
+    parts = torch.from_numpy(record[plan.order]).split([params[name].numel() for name in plan.names])
+    found = dict(zip(plan.names, parts))
+    return {k: found[k].view_as(v) if k in found else torch.zeros_like(v) for k, v in params.items()}

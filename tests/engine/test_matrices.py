@@ -38,6 +38,17 @@ def test_a_product_of_rows_with_room_is_that_of_numpy(rows, inner, columns, turn
     assert np.allclose(out, wanted, rtol=0, atol=(1e-4 if single else 1e-11))
 
 
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40), single=st.booleans())
+def test_turning_moves_each_number_and_touches_nothing_else(rows, columns, single):
+    kind = np.float32 if single else np.float64
+    wide, high = (matrices.room(size, np.dtype(kind).itemsize) for size in (columns, rows))
+    w = np.arange(rows * wide, dtype=kind).reshape(rows, wide)
+    turned = np.full((columns, high), SENTINEL, kind)
+    matrices.turn(w, turned)
+    assert (turned[:, :rows] == w[:, :columns].T).all() and (turned[:, rows:] == SENTINEL).all()
+
+
 @pytest.mark.parametrize("shifts", [False, True])
 def test_a_call_uses_its_memory_to_the_last_number_and_no_more(shifts):
     draw = torch.Generator().manual_seed(0)

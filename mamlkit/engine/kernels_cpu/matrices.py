@@ -28,10 +28,12 @@ import numpy as np
 from mamlkit.engine.kernels_cpu.loops import loop
 from mamlkit.engine.kernels_cpu.vectors import (
     BYTES,
+    SQUARE,
     add_scaled,
     load,
     load_half,
     store,
+    turn_square,
     zero,
     zero_half,
 )
@@ -120,9 +122,15 @@ def add_sum(d, scale, out):
 
 @loop
 def turn(w, turned):
-    """Rows become columns, as many as turned has rows."""
+    """Rows become columns, as many as turned has rows: squares in registers, and what is left number by
+    number."""
+    side = SQUARE // w.itemsize
+    rows, columns = len(w) // side * side, len(turned) // side * side
+    for i in range(0, rows, side):
+        for o in range(0, columns, side):
+            turn_square(w, np.uint64(i * w.shape[1] + o), turned, np.uint64(o * turned.shape[1] + i))
     for i in range(len(w)):
-        for o in range(len(turned)):
+        for o in range(columns if i < rows else 0, len(turned)):
             turned[o, i] = w[i, o]
 
 

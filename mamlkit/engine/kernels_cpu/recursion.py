@@ -109,7 +109,13 @@ def _forward(net, weights, x, run):
 
 
 @loop
-def _backward(net, weights, turned, run, scale, everything, out):
+def _turn(net, weights, turned):
+    for layer in range(1, len(net.relus)):
+        turn(_at(weights, W, layer), _at(turned, W, layer))
+
+
+@loop
+def _backward(net, turned, run, scale, everything, out):
     """Add the scaled gradient to out: in everything, or in what the inner update moves."""
     for layer in range(len(net.relus) - 1, -1, -1):
         d = _at(run, D, layer)
@@ -122,7 +128,6 @@ def _backward(net, weights, turned, run, scale, everything, out):
         if layer:
             before, back = _at(run, D, layer - 1), _at(turned, W, layer)
             clear(before)
-            turn(_at(weights, W, layer), back)
             add_product(d, back, net.widths[layer + 1], d.dtype.type(1), before)
         if everything or net.weights_move[layer]:
             add_product(_at(run, Y, layer).T, d, len(d), scale, _at(out, W, layer))
@@ -272,12 +277,13 @@ def _memory(net, memory, steps):
 
 
 @loop
-def _inner_step(net, weights, turned, examples, scale, run, to):
-    """A pass over the support, and its gradient into the weights of the next step."""
+def _inner_step(net, weights, turned, examples, scale, run, to, to_turned):
+    """A pass over the support, and its gradient into the weights of the next step, which are turned too."""
     x, targets = examples
     _forward(net, weights, x, run)
     _loss(net, targets, scale, run)
-    _backward(net, weights, turned, run, run.numbers.dtype.type(-net.inner_lr), False, to)
+    _backward(net, turned, run, run.numbers.dtype.type(-net.inner_lr), False, to)
+    _turn(net, to, to_turned)
 
 
 @loop
@@ -303,20 +309,22 @@ def meta_gradients(
     inner, outer, step, one = type(scales[0]), type(scales[1]), type(-net.inner_lr), type(1)
     weights, turned, run, v, v_turned, dot, end = _memory(net, memory, steps)
     copy(theta, weights[0])
+    _turn(net, Record(weights[0], net.parameters), Record(turned[0], net.turned))
     for group in range(groups[0], groups[1]):
         sum_ = sums[group]
         clear(sum_)
         for t in range(group * size, min((group + 1) * size, len(losses))):
             for k in range(steps):
                 now, after = Record(weights[k], net.parameters), Record(weights[k + 1], net.parameters)
-                back, its_run = Record(turned[k], net.turned), Record(run[k], net.support)
+                back, after_back = Record(turned[k], net.turned), Record(turned[k + 1], net.turned)
                 copy(now.numbers, after.numbers)
-                _inner_step(net, now, back, (x[t], targets[t]), inner, its_run, after)
+                its_run = Record(run[k], net.support)
+                _inner_step(net, now, back, (x[t], targets[t]), inner, its_run, after, after_back)
             now = Record(weights[steps], net.parameters)
             _forward(net, now, query_x[t], end)
             losses[t] = _loss(net, query_targets[t], outer, end)
             clear(v.numbers)
-            _backward(net, now, Record(turned[steps], net.turned), end, one, True, v)
+            _backward(net, Record(turned[steps], net.turned), end, one, True, v)
             for k in range(-1 if first_order else steps - 1, -1, -1):
                 now, its_run = Record(weights[k], net.parameters), Record(run[k], net.support)
                 _tangent(net, now, its_run, v, dot)
@@ -341,10 +349,12 @@ def predictions(net, theta, support, x, scale, steps, tasks, memory, outputs):
     net, (inputs, targets), scale = _uncounted(net), support, theta.dtype.type(scale)
     weights, turned, run, _, _, _, end = _memory(net, memory, 1)
     now, back = Record(weights[0], net.parameters), Record(turned[0], net.turned)
+    its_run = Record(run[0], net.support)
     for t in range(tasks[0], tasks[1]):
         copy(theta, now.numbers)
+        _turn(net, now, back)
         for k in range(steps + 1):
             _forward(net, now, x[t], end)
             fill(_at(end, Y, len(net.relus)), outputs[k, t])
             if k < steps:
-                _inner_step(net, now, back, (inputs[t], targets[t]), scale, Record(run[0], net.support), now)
+                _inner_step(net, now, back, (inputs[t], targets[t]), scale, its_run, now, back)

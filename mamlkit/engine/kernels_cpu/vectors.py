@@ -8,6 +8,7 @@ vectors of booleans, for ``choose``.
 __all__ = [
     "BYTES",
     "LANES",
+    "SQUARE",
     "add_scaled",
     "bytes_like",
     "choose",
@@ -16,6 +17,7 @@ __all__ = [
     "load_half",
     "same",
     "store",
+    "turn_square",
     "zero",
     "zero_half",
 ]
@@ -33,6 +35,7 @@ from numba.extending import intrinsic, lower_builtin, register_model, type_calla
 
 # of a vector: two registers of AVX2 or of AVX-512, four of NEON
 BYTES = 128 if llvm.get_host_cpu_features().get("avx512f") else 64
+SQUARE = 32  # bytes of a row of a square that is turned in registers: no more than half a vector
 # numbers in a vector
 LANES = {np.dtype(name): BYTES // np.dtype(name).itemsize for name in ("float32", "float64")}
 
@@ -175,6 +178,49 @@ def same(_: Any, x: Vector, k: types.Integer) -> tuple[Any, Callable[..., Any]]:
 def choose(_: Any, which: Vector, x: Vector, y: Vector) -> tuple[Any, Callable[..., Any]]:
     """x where ``which`` holds, else y; both numbers or bytes."""
     return x(which, x, x), lambda context, builder, signature, arguments: builder.select(*arguments)
+
+
+@intrinsic
+def turn_square(
+    _: Any, source: types.Array, start: types.Integer, target: types.Array, place: types.Integer
+) -> tuple[Any, Callable[..., Any]]:
+    """A square of one contiguous matrix becomes one of another, with columns for rows.
+
+    It is SQUARE bytes wide. Its first number is the matrix's ``start``-th, and ``place``-th of the other;
+    whether it lies within is not checked. In each round two rows, whose indices differ in one bit, exchange
+    the numbers whose columns differ in the same bit.
+    """
+    side = 8 * SQUARE // source.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = Vector(source.dtype, side)
+        pointer, align = context.get_value_type(vector).as_pointer(), source.dtype.bitwidth // 8
+        size = context.get_constant(types.intp, align)
+
+        def rows(which: int) -> list[Any]:
+            array = context.make_array(signature.args[which])(context, builder, arguments[which])
+            first = builder.gep(array.data, [arguments[which + 1]])
+            wide = builder.udiv(builder.extract_value(array.strides, 0), size)
+            starts = [builder.mul(wide, context.get_constant(types.intp, row)) for row in range(side)]
+            return [builder.bitcast(builder.gep(first, [start]), pointer) for start in starts]
+
+        values = [builder.load(address, align=align) for address in rows(0)]
+        bit = 1
+        while bit < side:
+            low = [c if not c & bit else side + c - bit for c in range(side)]
+            high = [c + bit if not c & bit else side + c for c in range(side)]
+            for row in range(side):
+                if not row & bit:
+                    pair = values[row], values[row + bit]
+                    for at, columns in ((row, low), (row + bit, high)):
+                        mask = ir.Constant(ir.VectorType(ir.IntType(32), side), columns)
+                        values[at] = builder.shuffle_vector(*pair, mask)
+            bit *= 2
+        for value, address in zip(values, rows(2)):
+            builder.store(value, address, align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.uintp, target, types.uintp), generate
 
 
 def _sign(sign: Callable[..., Any], gives: Callable[[Vector], Vector], generate: Callable[..., Any]) -> None:

@@ -5,11 +5,10 @@ Tasks are small there, and a call of PyTorch takes longer than what it computes.
 
 __all__ = ["are_small", "meta_gradient", "predictions", "updates"]
 
-import functools
 import math
 from itertools import pairwise
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
 from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
-from mamlkit.models import BATCH_NORM_EPS, Layer
 
 SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
@@ -31,23 +29,23 @@ Array = NDArray[Any]
 
 
 def meta_gradient(
-    recursion: ModuleType, method: GradientMethod, params: Params, tasks: Task
+    kernels: ModuleType, method: GradientMethod, params: Params, tasks: Task
 ) -> tuple[Params, Tensor]:
     """What :func:`mamlkit.engine.meta_batch.meta_gradient` gives; it has checked everything.
 
     Args:
-        recursion: the loops, :mod:`mamlkit.engine.kernels_cpu.recursion`.
+        kernels: the loops, :mod:`mamlkit.engine.kernels_cpu`.
         method, params, tasks: as there.
     """
     count = len(tasks.query[0])
-    plan, theta, support, query, scales, steps = _given(recursion, method, params, tasks)
+    plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
     size, groups = _groups(count, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
     given = plan.net, theta, support, query, scales, steps, method.first_order
-    numbers = recursion.numbers(plan.net, steps)
+    numbers = kernels.records.numbers(plan.net, steps)
 
     def work(part: tuple[int, int]) -> None:
-        recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
+        kernels.recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
 
     spread(work, _parts(groups, query[1].size // query[1].shape[-1] * len(plan.order)))
     return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
@@ -91,7 +89,7 @@ def updates(
     Returns:
         The losses, ``[updates, tasks]``.
     """
-    plan, theta, support, query, scales, steps = _given(kernels.recursion, method, params, tasks)
+    plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
     support, query = (tuple(a.reshape(count, -1, *a.shape[1:]) for a in pair) for pair in (support, query))
     of_batch = query[0].shape[1]
     size, groups = _groups(of_batch, theta)
@@ -103,7 +101,7 @@ def updates(
     (group,) = optimiser.param_groups
     done = int(states[0]["step"]) if states[0] else 0
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
-    memory = np.zeros(kernels.recursion.numbers(plan.net, steps), theta.dtype)
+    memory = np.zeros(kernels.records.numbers(plan.net, steps), theta.dtype)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
     given = plan.order, moments, support, query, scales, steps, method.first_order, size, adam
     kernels.updates.updates(plan.net, theta, *given, memory, sums, losses)
@@ -122,26 +120,26 @@ def updates(
     return torch.from_numpy(losses)
 
 
-def predictions(recursion: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
+def predictions(kernels: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
     """What :func:`mamlkit.engine.meta_batch.predictions` gives; arguments as for :func:`meta_gradient`."""
     (support, (inputs, _)), steps = tasks, learner.inner_steps
-    plan = _plan(recursion, learner, params, support[0].shape[1], inputs.shape[1])
+    plan = _plan(kernels, learner, params, support[0].shape[1], inputs.shape[1])
     theta, x = _record(plan, params), _array(inputs.flatten(2))
     outputs = np.empty((steps + 1, *x.shape[:2], _sizes(learner, params)[-1]), theta.dtype)
     given = plan.net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
-    numbers = recursion.numbers(plan.net, 1)
+    numbers = kernels.records.numbers(plan.net, 1)
     spread(
-        lambda part: recursion.predictions(*given, part, np.zeros(numbers, theta.dtype), outputs),
+        lambda part: kernels.recursion.predictions(*given, part, np.zeros(numbers, theta.dtype), outputs),
         _parts(len(x), x.shape[0] * x.shape[1] * len(plan.order)),
     )
     return torch.from_numpy(outputs)
 
 
-def _given(recursion: ModuleType, method: GradientMethod, params: Params, tasks: Task) -> tuple[Any, ...]:
+def _given(kernels: ModuleType, method: GradientMethod, params: Params, tasks: Task) -> tuple[Any, ...]:
     """What the loops of a meta-gradient begin with: the plan, theta, the examples, scales and steps."""
     learner = method.learner
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
-    plan = _plan(recursion, learner, params, *(pair[0].shape[1] for pair in pairs))
+    plan = _plan(kernels, learner, params, *(pair[0].shape[1] for pair in pairs))
     theta = _record(plan, params)
     scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     steps = learner.inner_steps if method.adapts else 0
@@ -166,88 +164,12 @@ def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
     return params[layers[0].weight].shape[1], *(len(params[layer.weight]) for layer in layers)
 
 
-class Plan(NamedTuple):
-    """What is known of a network before its numbers.
-
-    Args:
-        net: what the loops are told.
-        names: of the parameters that have a place in a record, in their order.
-        order: where each of their numbers lies there, one parameter after the other.
-    """
-
-    net: Any
-    names: tuple[str, ...]
-    order: Array
-
-
-def _plan(recursion: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Plan:
+def _plan(kernels: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Any:
     """Of passes over so many points."""
     layers, frozen = learner.model.layers, frozenset(learner.model.frozen)
-    given = recursion, layers, frozen, LOSSES[learner.loss] is not mse, float(learner.inner_lr)
+    given = layers, frozen, LOSSES[learner.loss] is not mse, float(learner.inner_lr)
     itemsize = params[layers[0].weight].itemsize
-    return _planned(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
-
-
-@functools.lru_cache(64)
-def _planned(
-    recursion: ModuleType,
-    layers: tuple[Layer, ...],
-    frozen: frozenset[str],
-    labels: bool,
-    inner_lr: float,
-    names: tuple[str, ...],
-    widths: tuple[int, ...],
-    support: int,
-    query: int,
-    itemsize: int,
-) -> Plan:
-    kinds = [(layer.weight, layer.shift or layer.bias) for layer in layers]
-    flags = (
-        [layer.shift is not None for layer in layers],
-        [layer.relu for layer in layers],
-        *([pair[part] not in frozen for pair in kinds] for part in range(2)),
-    )
-    net = recursion.Network(
-        np.array(widths),
-        *(np.array(flag) for flag in flags),
-        labels=labels,
-        inner_lr=inner_lr,
-        eps=BATCH_NORM_EPS,
-        **_layout(recursion, widths, support, query, itemsize),
-    )
-    record, places = np.arange(net.sizes[0]), {}
-    weights, biases = net.parameters.tolist()
-    for layer, (weight, bias) in enumerate(kinds):
-        width, (start, rows, wide), (other, *_) = widths[layer + 1], weights[layer], biases[layer]
-        # as PyTorch has them, [outputs, inputs]
-        places[weight] = record[start : start + rows * wide].reshape(rows, wide)[:, :width].T
-        places[bias] = record[other : other + width]
-    names = tuple(name for name in names if name in places)
-    return Plan(net, names, np.concatenate([places[name].ravel() for name in names]))
-
-
-def _layout(
-    recursion: ModuleType, widths: tuple[int, ...], support: int, query: int, itemsize: int
-) -> dict[str, Any]:
-    """Where the matrices of each kind lie in a record, and how long a record is; rows have some room."""
-    pairs = list(pairwise(widths))
-    shapes = {
-        "parameters": [pairs, [(1, outputs) for _, outputs in pairs]],
-        "turned": [[(outputs, inputs if layer else 0) for layer, (inputs, outputs) in enumerate(pairs)]],
-    }
-    for name, points in (("support", support), ("query", query)):
-        rows = dict.fromkeys(recursion.KINDS, points) | dict.fromkeys(recursion.ROWS, 1)
-        shapes[name] = [[(rows[kind], width) for width in widths[kind != recursion.Y :]] for kind in rows]
-    places, sizes = {}, []
-    for name, kinds in shapes.items():
-        places[name], start = np.zeros((len(kinds), len(widths), 3), np.int64), 0
-        for kind, matrices in enumerate(kinds):
-            for layer, (high, columns) in enumerate(matrices):
-                wide = recursion.room(columns, itemsize)
-                places[name][kind, layer] = start, high, wide
-                start += high * wide
-        sizes.append(start)
-    return places | {"sizes": tuple(sizes)}
+    return kernels.plans.plan(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
 
 
 def _scale(learner: Learner, targets: Tensor) -> float:
@@ -266,7 +188,7 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
     return _array(inputs.flatten(2)), _array(targets).astype(theta.dtype, copy=False)
 
 
-def _record(plan: Plan, params: Params) -> Array:
+def _record(plan: Any, params: Params) -> Array:
     """Parameters as the loops have them; between them a record has some room."""
     numbers = torch.cat([params[name].flatten() for name in plan.names])
     record = np.zeros(plan.net.sizes[0], _array(numbers).dtype)
@@ -274,7 +196,7 @@ def _record(plan: Plan, params: Params) -> Array:
     return record
 
 
-def _dictionary(plan: Plan, record: Array, params: Params) -> Params:
+def _dictionary(plan: Any, record: Array, params: Params) -> Params:
     """The inverse of :func:`_record`, for gradients; zeros for what has no place."""
     parts = torch.from_numpy(record[plan.order]).split([params[name].numel() for name in plan.names])
     found = dict(zip(plan.names, parts))

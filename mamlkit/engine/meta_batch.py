@@ -61,7 +61,7 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
             return maml.meta_gradient(method.loss, params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         if _is_plain(plan, kernels):
-            return dense.meta_gradient(kernels.recursion, method, params, tasks)
+            return dense.meta_gradient(kernels, method, params, tasks)
         weights = passes.to_matrices(plan, params)
         way = head.gradient if method.adapts and head.is_for(method.learner) else _gradient
         work = functools.partial(way, method, kernels, weights)
@@ -146,7 +146,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         if _is_plain(plan, kernels):
-            return dense.predictions(kernels.recursion, method.learner, params, tasks)
+            return dense.predictions(kernels, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
         way = head.predictions if head.is_for(method.learner) else _predictions
         work = functools.partial(way, method.learner, kernels, weights)

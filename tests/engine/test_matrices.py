@@ -1,7 +1,5 @@
 """The loops over small matrices: products of every shape, and memory that ends where it should."""
 
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlkit import methods, models
-from mamlkit.engine import dense
-from mamlkit.engine.kernels_cpu import matrices, recursion
+from mamlkit.engine import dense, kernels_cpu
+from mamlkit.engine.kernels_cpu import matrices, records, recursion
 from mamlkit.engine.kernels_cpu.vectors import LANES
 from mamlkit.maml import Task
 
@@ -49,17 +47,19 @@ def test_turning_moves_each_number_and_touches_nothing_else(rows, columns, singl
     assert (turned[:, :rows] == w[:, :columns].T).all() and (turned[:, rows:] == SENTINEL).all()
 
 
+@pytest.mark.parametrize("features", [3, 40])  # fewer than a task has points, and more
 @pytest.mark.parametrize("shifts", [False, True])
-def test_a_call_uses_its_memory_to_the_last_number_and_no_more(shifts):
+def test_a_call_uses_its_memory_to_the_last_number_and_no_more(shifts, features, monkeypatch):
     draw = torch.Generator().manual_seed(0)
-    model = models.mlp(3, (5, 4), LANES[np.dtype("float64")], batch_norm_shifts=shifts, std=0.5)
+    wide = LANES[np.dtype("float64")]
+    model = models.mlp(features, (wide, 4), wide, batch_norm_shifts=shifts, std=0.5)
     learner = methods.Learner(model, "cross-entropy, mean", 0.1, 2, 1)
     params = {name: value.double() for name, value in model.init(draw).items()}
     part = lambda points: (
-        torch.randn(2, points, 3, generator=draw, dtype=torch.float64),
+        torch.randn(2, points, features, generator=draw, dtype=torch.float64),
         torch.randint(4, (2, points), generator=draw),
     )
-    tasks, seen = Task(part(6), part(7)), []
+    tasks, seen, numbers = Task(part(6), part(7)), [], records.numbers
 
     def guarded(loops, place):
         def call(*given):
@@ -69,14 +69,12 @@ def test_a_call_uses_its_memory_to_the_last_number_and_no_more(shifts):
 
         return call
 
-    watched = ModuleType("watched")
-    vars(watched).update(vars(recursion))
-    watched.numbers = lambda net, steps: recursion.numbers(net, steps) + TAIL
-    watched.meta_gradients = guarded(recursion.meta_gradients, -3)
-    watched.predictions = guarded(recursion.predictions, -2)
-    dense.meta_gradient(watched, methods.maml(learner), params, tasks)
-    dense.predictions(watched, learner, params, tasks)
+    monkeypatch.setattr(records, "numbers", lambda *given: numbers(*given) + TAIL)
+    for name, place in (("meta_gradients", -3), ("predictions", -2)):
+        monkeypatch.setattr(recursion, name, guarded(getattr(recursion, name), place))
+    dense.meta_gradient(kernels_cpu, methods.maml(learner), params, tasks)
+    dense.predictions(kernels_cpu, learner, params, tasks)
     for memory in seen:
         assert (memory[-TAIL:] == SENTINEL).all() and np.isfinite(memory).all()
-    # last lie the probabilities of the query's last example, of which each is above zero
-    assert (seen[0][-TAIL - LANES[np.dtype("float64")] : -TAIL] > 0).all() and len(seen) == 2
+    # last lie the probabilities of the query's last example, or what its inputs give: none is zero
+    assert seen[0][-TAIL - wide : -TAIL].all() and len(seen) == 2

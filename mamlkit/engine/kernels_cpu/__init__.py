@@ -9,13 +9,15 @@ __all__ = [
     "normalise_backward",
     "normalise_tangent",
     "normalise_tangent_backward",
+    "plans",
     "product",
+    "records",
     "recursion",
     "updates",
     "weight_gradient",
 ]
 
-from mamlkit.engine.kernels_cpu import recursion, updates
+from mamlkit.engine.kernels_cpu import plans, records, recursion, updates
 from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
 from mamlkit.engine.kernels_cpu.normalisation import (
     normalise,

@@ -6,7 +6,9 @@ numbers stays zero, or is never read.
 """
 
 __all__ = [
+    "add",
     "add_product",
+    "add_rows",
     "add_sum",
     "clear",
     "copy",
@@ -111,6 +113,22 @@ def clear(out):
     row = line(out)
     for o in range(len(row)):
         row[o] = 0
+
+
+@loop
+def add(a, out):
+    """Number by number, of a matrix of the same shape."""
+    row, sums = line(a), line(out)
+    for o in range(len(row)):
+        sums[o] += row[o]
+
+
+@loop
+def add_rows(d, scale, first, out):
+    """To the rows of out from the first on."""
+    for i in range(d.shape[0]):
+        for o in range(d.shape[1]):
+            out[first + i, o] += scale * d[i, o]
 
 
 @loop

@@ -77,6 +77,7 @@ proofs: $(STAMP)
 	$(PYTEST) -m slow tests
 
 lab: $(STAMP)
+	$(BIN)/python -m jupyter trust notebooks/*.ipynb
 	$(BIN)/python -m jupyterlab
 
 data: $(STAMP)

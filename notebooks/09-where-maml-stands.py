@@ -162,7 +162,7 @@ lines = [
         "method": method.words,
         "by": method.kind,
         "accuracy, %": pages.number(mean, ci95),
-        "numbers in θ": f"{size:,}",
+        "numbers in θ": f"{size:,}" if method.slug != "pixels" else "–",
         "ms per training task": f"{1e3 * seconds / (100 * grid.TASKS):.0f}"
         if method.slug not in ("random", "pixels")
         else "",

@@ -503,7 +503,7 @@ last = lambda rate, split: runs.log_losses(
 best = min(runs.RATES, key=lambda rate: last(rate, "val").mean())
 for words, rate in (("the usual default", 1e-3), ("tuned", best)):
     mean = np.log10((10 ** last(rate, "test")).mean())
-    print(f"Adam, {words}, rate {rate:.2g}: log10 of the mean loss {mean:.1f}")
+    print(f"Adam, {words}, rate {rate:.2g}: log10 of the mean loss {mean:.2f}")
 
 # %% [markdown]
 # Tuned, Adam ends at about a tenth of the loss that it has at the default rate, below what is reported for the learned optimiser. With default rates this chapter, too, would

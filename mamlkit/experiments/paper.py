@@ -110,7 +110,7 @@ def _context(row: Row) -> Row:
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _IN_PAPER = "Section 5.1; Fig. 3 and 6"  # and of some methods, with 5 points, a table
-_SLIDES = "not in the paper: the authors' slides"
+_SLIDES = "not in the paper: the slides of T. Azayev"
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
 
 _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [

@@ -137,7 +137,10 @@ def task_mix() -> str:
 
 def solver() -> str:
     """What the older solver and its cone do: item 21 of the deviations."""
-    words = {"candidate-pgs": "projected Gauss-Seidel", "candidate-elliptic": "it and elliptic cones"}
+    words = {
+        "candidate-pgs": "projected Gauss-Seidel",
+        "candidate-elliptic": "projected Gauss-Seidel and elliptic cones",
+    }
     return _effect(words)
 
 

@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 640, 320  # of the drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44  # margins around the axes
 KINDS = {"line": 3.0, "thin": 1.2, "dashed": 2.0, "points": 0.0}  # and the width of each
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
-GREY = "#9a9a9a"
+GREY = "#767676"  # told from a white page and from a dark one
 
 
 # said of each text, since JupyterLab does not have the book's style sheet

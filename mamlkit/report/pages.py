@@ -67,13 +67,14 @@ GROUPS = {
 
 
 def badge(verdict: str) -> str:
-    """A verdict as a badge; what stands in brackets follows it.
+    """A verdict as a badge, in the one form that the site and JupyterLab both show; what stands in brackets
+    follows it.
 
-    >>> badge("not run"), badge("partial (5,000 of 60,000)")
-    ('[not run]{.verdict-not-run}', '[partial]{.verdict-partial} 5,000 of 60,000')
+    >>> badge("partial (5,000 of 60,000)")
+    '<span class="verdict-partial">partial</span> 5,000 of 60,000'
     """
     word, _, detail = verdict.rstrip(")").partition(" (")
-    return f"[{word}]{{.{css_class(word)}}} {detail}".rstrip()
+    return f'<span class="{css_class(word)}">{word}</span> {detail}'.rstrip()
 
 
 def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:

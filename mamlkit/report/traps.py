@@ -144,7 +144,7 @@ def table(name: str = "tab-results-traps") -> str:
         )
     caption = (
         "Short trainings on Omniglot, 1-shot, without and with one trap: accuracy in % and its change in "
-        "points (± 95 % over test tasks; beside it ± 95 % over seeds)."
+        "points (± 95 % over test tasks; beside it ± 95 % over seeds), of the seeds that both have."
     )
     right = ["without", "with", "effect, Q=K", "Q=K, over seeds", "effect, Q=15", "Q=15, over seeds", "seeds"]
     return numbered(lines, caption, name, right)

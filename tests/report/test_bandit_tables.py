@@ -60,7 +60,7 @@ def test_verdicts_follow_the_rule(repository):
     line = bandits.compared().set_index("row").loc[name_of(10, 10)]
     assert line.verdict.startswith("partial")
     text = bandits.reached()
-    assert "[differs]{.verdict-differs}" in text and f"`{name_of(50, 500)}`" in text
+    assert '<span class="verdict-differs">differs</span>' in text and f"`{name_of(50, 500)}`" in text
 
 
 def test_regrets_stand_beside_the_best_possible(repository):

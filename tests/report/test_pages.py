@@ -118,7 +118,7 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):
             ), (state, name)
     row = paper.ROWS["sinusoid-maml"]
     monkeypatch.setitem(paper.ROWS, row.name, replace(row, inner_lr=0.5))
-    assert "[stale]{.verdict-stale}" in inventory.front_page()
+    assert '<span class="verdict-stale">stale</span>' in inventory.front_page()
     assert all(isinstance(function(name)(), str) for name in SHOWN)
 
 
@@ -151,9 +151,9 @@ def test_lines_follow_the_results(repository):
         if v.method == "MAML" and v.step == 10 and v.place == "Table 2"
     )
     assert line["verdict"] == pages.badge(wanted.verdict)
-    not_run = "[not run]{.verdict-not-run}", "4.19", "`sinusoid-average`"
+    not_run = '<span class="verdict-not-run">not run</span>', "4.19", "`sinusoid-average`"
     assert ["multi-task, no regularisation", "1", *not_run] in lines
-    assert "[partial]{.verdict-partial} 10,000 of 60,000" in pages.omniglot()
+    assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in pages.omniglot()
 
 
 def test_what_was_not_run_says_how_to_run_it_and_how_long_it_takes(repository):
@@ -168,7 +168,7 @@ def test_what_was_not_run_says_how_to_run_it_and_how_long_it_takes(repository):
         line = found[setting, method]
         assert line[head.index("name")] == f"`{name}`"
         assert line[head.index("takes about")] == paper.HOURS[name]
-        assert line[head.index("verdict")] == "[not run]{.verdict-not-run}"
+        assert line[head.index("verdict")] == '<span class="verdict-not-run">not run</span>'
 
 
 def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository):
@@ -182,7 +182,10 @@ def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository
     head, _, *lines = cells(beside)
     assert [line[head.index("steps")] for line in lines] == ["10", "10", "0", "0"]
     assert all("](#origin-mini-imagenet-pretrained)" in line[head.index("method")] for line in lines)
-    assert "[reproduced]{.verdict-reproduced}" in beside and "[differs]{.verdict-differs}" in beside
+    assert (
+        '<span class="verdict-reproduced">reproduced</span>' in beside
+        and '<span class="verdict-differs">differs</span>' in beside
+    )
 
 
 def test_a_test_without_steps_has_no_numbers_after_some(repository):
@@ -199,9 +202,9 @@ def test_the_front_page_has_every_experiment_of_the_paper(repository):
     assert settings == set(printed.setting)
     lines = cells(inventory.front_page())[2:]
     assert len(lines) == printed[printed.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
-    assert all(line[1] == "[not run]{.verdict-not-run}" for line in lines)
+    assert all(line[1] == '<span class="verdict-not-run">not run</span>' for line in lines)
     list(states(repository))
-    assert "[partial]{.verdict-partial} 10,000 of 60,000" in inventory.front_page()
+    assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in inventory.front_page()
 
 
 def test_the_front_page_says_what_a_number_rests_on(repository):
@@ -360,7 +363,7 @@ def test_numbers_that_vary_between_seeds_are_named(repository):
 
 
 def test_verdicts_are_worded_as_the_function_defines_them():
-    plain = lambda text: re.sub(r"\s+", " ", re.sub(r"\[([\w ]+)\]\{\.[\w-]+\}", r"\1", text))
+    plain = lambda text: re.sub(r"\s+", " ", re.sub(r"</?span[^>]*>", "", text))
     document, shown = plain(inspect.getdoc(verdicts.verdict)), plain(inventory.verdicts())
     defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
     assert tuple(defined) == verdicts.WORDS
@@ -538,7 +541,10 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
     found = effects.curvature()
     assert "Ant direction, return after one gradient step: 50" in found and "with log-densities, 90" in found
-    assert "with ratios ([partial]{.verdict-partial} 20 of 500)." in found and "first order" not in found
+    assert (
+        'with ratios (<span class="verdict-partial">partial</span> 20 of 500).' in found
+        and "first order" not in found
+    )
     assert effects.baseline_clip() == "Effect not measured yet.\n"
     commit(repository, "ant-direction-maml-unclipped", errors=np.tile([1.0, 80.0, 95.0, 99.0], (40, 1)))
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())

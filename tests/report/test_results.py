@@ -242,7 +242,7 @@ def test_a_test_that_has_come_later_or_has_more_steps_makes_a_result_stale_and_n
     for evaluations in ((*row.evaluations, more[0]), (more[1], *row.evaluations[1:])):
         monkeypatch.setitem(paper.ROWS, row.name, replace(row, evaluations=evaluations))
         assert results.summary(row.name, "K=5", 1, "mse") is None and line().verdict == "stale"
-        assert "[stale]" in inventory.beyond_evaluations() and "[stale]" in pages.table_2()
+        assert ">stale<" in inventory.beyond_evaluations() and ">stale<" in pages.table_2()
 
 
 def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(repository):

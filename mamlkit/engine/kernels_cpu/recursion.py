@@ -217,7 +217,7 @@ def meta_gradients(
     """Sums of the gradients of tasks in groups, and their losses.
 
     Args:
-        net: a :class:`Network`.
+        net: a :class:`mamlkit.engine.kernels_cpu.records.Network`.
         theta: a record.
         support, query: inputs ``[tasks, points, features]`` and targets ``[tasks, points, numbers]``.
         scales: what a sum over points is multiplied by, in the loss of the support and of the query.
@@ -225,7 +225,8 @@ def meta_gradients(
         first_order: whether its gradient counts as a constant.
         groups: the first and the last but one to be done.
         size: tasks of a group.
-        memory: zeros, as many as :func:`numbers` says, for this call alone.
+        memory: zeros for this call alone, as many as
+            :func:`mamlkit.engine.kernels_cpu.records.numbers` says.
         sums: ``[groups, numbers of theta]``, written.
         losses: ``[tasks]``, written.
     """
@@ -275,7 +276,8 @@ def predictions(net, theta, support, x, scale, steps, tasks, memory, outputs):
         x: the query's inputs.
         scale: of the support's loss.
         tasks: the first and the last but one to be done.
-        memory: zeros, as many as :func:`numbers` says for one step, for this call alone.
+        memory: zeros for this call alone, as many as
+            :func:`mamlkit.engine.kernels_cpu.records.numbers` says for one step.
         outputs: ``[steps + 1, tasks, points, outputs]``, written.
     """
     net, (inputs, targets), scale = uncounted_network(net), support, theta.dtype.type(scale)

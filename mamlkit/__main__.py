@@ -161,6 +161,10 @@ def _run(options: argparse.Namespace) -> None:
             for metric, values in evaluations[evaluation.name].items():
                 means = measures.statistics(metric, values, family)["mean"]
                 print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
+        if fit.iteration < row.iterations:
+            print(
+                f"stopped at {fit.iteration:,} of {row.iterations:,} iterations; without --until it goes on"
+            )
         print(f"result in {folder / 'result.json'}")
         if options.keep:
             print(*folders.keep(folder), sep="\n")

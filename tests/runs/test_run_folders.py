@@ -53,6 +53,14 @@ def test_a_run_ends_with_a_result_that_can_be_derived_again(short, tmp_path, cap
     assert "result in" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("until", [0, 1, 120, 249, 250, 300, None])
+def test_a_run_that_is_stopped_early_says_so(short, until, capsys, monkeypatch):
+    monkeypatch.setitem(paper.ROWS, ROW.name, dataclasses.replace(ROW, evaluations=ROW.evaluations[:1]))
+    assert __main__.main([*short, *([] if until is None else ["--until", str(until)])]) == 0
+    said = f"stopped at {until} of 250 iterations; without --until it goes on"
+    assert (said in capsys.readouterr().out) == (until in (0, 1, 120, 249))
+
+
 def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
     assert __main__.main([*short, "--until", "120", "--keep"]) == 0
     data = tmp_path / "repository" / "data"

@@ -442,7 +442,7 @@ def test_the_fingerprint_follows_settings_and_not_words():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "sinusoid"], "the names are sinusoid-maml"),
+        (["run", "sinusoid"], "no experiment is called 'sinusoid'; the names are "),
         (["run", "sinusoid-maml", "--device", "quantum"], "use 'cpu', or 'auto'"),
     ],
 )

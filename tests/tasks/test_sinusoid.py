@@ -10,7 +10,7 @@ import torch
 from mamlkit import tasks
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Row
-from mamlkit.tasks import glyphs
+from mamlkit.tasks import contract, glyphs
 from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
@@ -140,22 +140,23 @@ NEED_FILES = ("omniglot", "mini-imagenet")  # a data set; their own tests make a
 
 
 def least(family, **sizes):
-    """A family with the ways of its experiments; one without experiments with as few as it takes."""
+    """A family with the ways of its experiments, without any with as few as it takes; and the ways."""
     rows = [row for row in paper.ROWS.values() if isinstance(row, Row) and row.family == family]
     if rows:
-        return tasks.make(family, "val", ways=min(row.ways for row in rows), **sizes)
+        ways = min(row.ways for row in rows)
+        return tasks.make(family, "val", ways=ways, **sizes), ways
     try:
-        return tasks.make(family, "val", ways=1, **sizes)
+        return tasks.make(family, "val", ways=1, **sizes), 1
     except ValueError:
-        return tasks.make(family, "val", ways=2, **sizes)
+        return tasks.make(family, "val", ways=2, **sizes), 2
 
 
 @pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if not name.startswith(NEED_FILES)])
 def test_every_family_keeps_the_contract(family):
     shots = 2 if "sequences" in family else 1  # whose drawings are support and query at once
-    task = least(family, shots=shots, queries=2).sample(generator(), 3)
-    assert all(len(t) == 3 for part in task for t in part)
-    assert (task.support[0].shape[1] < task.query[0].shape[1]) == (shots == 1)
+    made, ways = least(family, shots=shots, queries=2)
+    points = getattr(made, "points", (ways * shots, ways * 2))
+    contract.check(family, made.sample, generator, tasks=3, points=points)
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["without experiments", "with one"])
@@ -169,7 +170,7 @@ def test_the_contract_takes_the_ways_of_the_experiments_or_as_few_as_a_family_ta
         asked.append(ways)
         if ways != {"square": 1, "letters": 2, "five": 5}[name]:
             raise ValueError(f"ways={ways}")
-        return Sinusoid(shots, queries)
+        return Sinusoid(ways * shots, ways * queries)
 
     monkeypatch.setitem(tasks.FAMILIES, name, make)
     if used:

@@ -505,3 +505,12 @@ print([main(words.split()) for words in commands])
     assert "Traceback" not in shown.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sinusoid-maml-quick"]
+
+
+@pytest.mark.parametrize("command", ["list", "table"])
+def test_a_reader_that_has_had_enough_ends_the_command_silently(command):
+    words = [sys.executable, "-m", "mamlkit", command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before anything is written
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

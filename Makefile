@@ -22,7 +22,7 @@ help:
 	@echo "             EXECUTE=data only where no data set changes them)"
 	@echo "make test    check the code, then test the package, the book and the notebooks"
 	@echo "make proofs  the proofs that make test leaves out, since they take long"
-	@echo "make check   format and lint of all Python, in seconds"
+	@echo "make check   format, lint and types of all Python: half a minute at first"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make data    fetch Omniglot"
 	@echo "make paper   train what the paper still lacks, run after run (ARGS='--hours 8', ARGS=--dry-run)"

@@ -12,6 +12,7 @@ from pathlib import Path
 from mamlkit import places
 from mamlkit.experiments import paper
 
+PIPE = 13  # the number of SIGPIPE, which not all systems have
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
@@ -161,6 +162,10 @@ def _run(options: argparse.Namespace) -> None:
             for metric, values in evaluations[evaluation.name].items():
                 means = measures.statistics(metric, values, family)["mean"]
                 print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
+        if fit.iteration < row.iterations:
+            print(
+                f"stopped at {fit.iteration:,} of {row.iterations:,} iterations; without --until it goes on"
+            )
         print(f"result in {folder / 'result.json'}")
         if options.keep:
             print(*folders.keep(folder), sep="\n")
@@ -210,9 +215,19 @@ def _data(options: argparse.Namespace) -> int:
     return 1 if report.wrong else 0
 
 
+def _show(text: str) -> int:
+    """The exit status: 141, without a word, if the reader has had enough, such as ``head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail
+        return 128 + PIPE
+    return 0
+
+
 def main(words: list[str] | None = None) -> int:
-    """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 1 after an error that a user
-    can mend)."""
+    """Entry point; returns the exit status (130 after Ctrl-C, 143 after SIGTERM, 141 where nobody reads on, 1
+    after an error that a user can mend)."""
     options = _parser().parse_args(words)
     try:
         if options.command == "run":
@@ -224,11 +239,11 @@ def main(words: list[str] | None = None) -> int:
         elif options.command == "list":
             from mamlkit.report import results
 
-            print(results.listing().to_string(index=False))
+            return _show(results.listing().to_string(index=False))
         else:
             from mamlkit.report import results
 
-            print(results.table_text())
+            return _show(results.table_text())
     except KeyboardInterrupt as stopped:
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)

@@ -46,6 +46,25 @@ def whole_package(folder):
     shutil.copytree(ROOT / "mamlkit", folder / "mamlkit", ignore=left_out)
 
 
+def tests(folder):
+    """Give a copy of the package the tests and what they need; not the page's, which make such copies."""
+    left_out = shutil.ignore_patterns("__pycache__", "test_page.py")
+    for part in ("tests", "book/_ext"):
+        shutil.copytree(ROOT / part, folder / part, ignore=left_out)
+    for part in (
+        "conftest.py",
+        "pyproject.toml",
+        "book/how-to.md",
+        "book/references.bib",
+        "data/published.csv",
+    ):
+        (folder / part).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / part, folder / part)
+    (folder / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        (folder / "notebooks" / path.name).touch()  # only their names are asked for
+
+
 def foreign(folder):
     """The environment of a user whose Python finds the package of another clone first."""
     other = clone(folder / "other", said="another clone")

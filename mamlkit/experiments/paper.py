@@ -3,7 +3,8 @@
 __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from mamlkit.experiments import (
     averages,
@@ -19,7 +20,9 @@ from mamlkit.experiments import (
 )
 from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
+from mamlkit.experiments.rows import Evaluation, Experiment, PolicyRow, Row
+
+Kind = TypeVar("Kind", bound=Experiment)
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
@@ -107,6 +110,19 @@ def _context(row: Row) -> Row:
     )
 
 
+def _by_name(rows: Iterable[Kind]) -> dict[str, Kind]:
+    """The rows by their names; ``ValueError`` if two have the same, of which one would be lost."""
+    found: dict[str, Kind] = {}
+    for row in rows:
+        if row.name in found:
+            raise ValueError(
+                f"two experiments are called {row.name!r}, {found[row.name].title!r} and {row.title!r}; give "
+                "one of them another name"
+            )
+        found[row.name] = row
+    return found
+
+
 _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained net: legends of Fig. 3 and 6
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _IN_PAPER = "Section 5.1; Fig. 3 and 6"  # and of some methods, with 5 points, a table
@@ -166,7 +182,7 @@ _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
 _rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})
 _rows += candidates.rows(policies.rows("half-cheetah-direction")[0])  # last in the queue
 
-ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = {row.name: row for row in _rows}
+ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = _by_name(_rows)
 
 
 def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:

@@ -99,6 +99,7 @@ def methods() -> str:
         compared = [name for name in rows if is_compared(name)]
         others = [name for name in rows if not is_compared(name)]
         groups = [[name for name in others if name.startswith(start)] for start in STARTS]
+        groups += [[name] for name in others if not name.startswith(STARTS)]  # each by its whole name
         shown = [pattern(group) for group in (*groups, compared) if group]
         lines.append(
             {

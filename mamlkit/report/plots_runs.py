@@ -3,12 +3,12 @@
 __all__ = ["plot_run"]
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mamlkit.report import plots
@@ -22,12 +22,27 @@ SHOWN = {
     "return_after": ("after adapting", "return"),
 }
 FEW = 20  # lines of a log, which are points as well: a single one would not be seen
+LISTED = 10  # runs in a message
+TRAINING, TESTS = "iteration", "inner steps"  # the two kinds of panel, by what is below them
+EMPTY = {TRAINING: "no line in the log yet", TESTS: "not tested yet"}
+Panel = tuple[str, str, str]  # the kind, the unit, and the metric of its runs, whose losses are not alike
+
+
+class Curve(NamedTuple):
+    """What is drawn of a run, in one panel."""
+
+    x: Any
+    y: Any
+    ci95: Any
+    label: str
+    look: dict[str, Any]
 
 
 def plot_run(*folders: str | Path) -> Figure:
-    """Training, and error or return after each inner step, of one run or of several in the same axes.
+    """Training, and error or return after each inner step, of one run or of several.
 
-    A run need not be finished: until it is tested, the right panel is empty.
+    Each unit has a panel of its own: a loss and an accuracy are not drawn on one axis. A run need not be
+    finished: until it is tested, the right panel is empty.
 
     Args:
         folders: of runs, such as ``runs/sinusoid-maml/seed0``.
@@ -43,57 +58,88 @@ def plot_run(*folders: str | Path) -> Figure:
         raise ValueError("plot_run() without a folder; give one such as 'runs/sinusoid-maml/seed0'")
     runs = [(Path(folder), _read(Path(folder), "run.json")) for folder in folders]
     plots.use_style()
-    figure, (training, tests) = plt.subplots(1, 2, figsize=(9.0, 3.6))
+    panels: dict[Panel, list[Curve]] = {}
     for number, (folder, run) in enumerate(runs):
-        name = f"{run['name']}, seed {run['seed']}"
+        name = f"{run['name']}, seed {run['seed']}: " if len(runs) > 1 else ""
         colour = list(plots.COLOURS.values())[number % len(plots.COLOURS)]
-        _training(training, folder, "" if len(runs) == 1 else f"{name}: ", colour)
-        _tests(tests, folder, name if len(runs) > 1 else "", colour)
-    if not training.lines:
-        training.text(0.5, 0.5, "no line in the log yet", ha="center", transform=training.transAxes)
-        training.set_axis_off()
-    if not tests.lines:
-        tests.text(0.5, 0.5, "not tested yet", ha="center", transform=tests.transAxes)
-        tests.set_axis_off()
-    else:
-        tests.set_xlabel("inner steps")
-        tests.locator_params(axis="x", integer=True)
-        tests.legend()
+        for panel, curve in (*_training(folder, run, colour), *_tests(folder, run, colour)):
+            panels.setdefault(panel, []).append(curve._replace(label=name + curve.label))
+    figure = _drawn(panels, outside=len(runs) > 1)
     if len(runs) == 1:
         figure.suptitle(f"{runs[0][1]['name']}, seed {runs[0][1]['seed']}", fontsize=10)
     plt.close(figure)  # a notebook would show it twice
     return figure
 
 
+def _drawn(panels: dict[Panel, list[Curve]], outside: bool) -> Figure:
+    """A panel beside the other; legends of several runs are long, and stand below."""
+    shown: list[tuple[str, Panel | None]] = []
+    for kind in (TRAINING, TESTS):
+        shown += [(kind, panel) for panel in panels if panel[0] == kind] or [(kind, None)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.5 * len(shown), 3.6), squeeze=False)
+    for ax, (kind, panel) in zip(axes[0], shown):
+        if panel is None:
+            ax.text(0.5, 0.5, EMPTY[kind], ha="center", transform=ax.transAxes)
+            ax.set_axis_off()
+            continue
+        for x, y, ci95, label, look in panels[panel]:
+            ax.plot(x, y, **look, label=label)
+            if ci95 is not None:
+                ax.fill_between(x, y - ci95, y + ci95, color=look["color"], alpha=0.15, linewidth=0)
+        ax.set_xlabel(kind)
+        ax.set_ylabel(panel[1])
+        if kind == TESTS:
+            ax.locator_params(axis="x", integer=True)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}  # lines down
+        ax.legend(**(below if outside else {}))
+    height = 0.22 * max(map(len, panels.values()), default=0) if outside else 0
+    figure.set_figheight(3.6 + height)  # the panels keep theirs
+    return figure
+
+
+def _metric(run: dict[str, Any]) -> str:
+    """What a run reports; its record has the settings, of which a policy's have no loss."""
+    loss = run.get("settings", {}).get("loss")
+    return "return" if loss is None else "mse" if loss == "mse" else "accuracy"
+
+
 def _read(folder: Path, name: str) -> dict[str, Any]:
     """A record of a run."""
     try:
         record: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{folder} holds no {name}, so it is no run; give a folder such as 'runs/sinusoid-maml/seed0', "
-            "or 'runs/sinusoid-maml-quick/seed0' of the quick scale"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{folder} holds no {name}, so it is no run; {_near(folder)}") from None
     return record
 
 
-def _training(ax: Axes, folder: Path, whose: str, colour: str) -> None:
+def _near(folder: Path) -> str:
+    """Words for the runs in the nearest folder that has some."""
+    for place in (folder, *folder.parents[:3]):
+        runs = sorted({path.parent for deep in ("*", "*/*") for path in place.glob(f"{deep}/run.json")})
+        if runs:
+            more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
+            return f"{place} has the runs {', '.join(map(str, runs[:LISTED]))}{more}"
+    return (
+        "give a folder such as 'runs/sinusoid-maml/seed0', or 'runs/sinusoid-maml-quick/seed0' of the quick "
+        "scale; in a notebook it begins with '../runs/'"
+    )
+
+
+def _training(folder: Path, run: dict[str, Any], colour: str) -> Iterator[tuple[Panel, Curve]]:
     """The log: full lines for the last of the columns that it has, dashed ones for others."""
-    path = folder / "metrics.csv"
+    path, metric = folder / "metrics.csv", _metric(run)
     log = pd.read_csv(path) if path.exists() else pd.DataFrame({"iteration": []})
     columns = [column for column in SHOWN if column in log and log[column].notna().any()]
     for column in columns:
-        shown, (words, axis) = log[log[column].notna()], SHOWN[column]
+        shown, (words, unit) = log[log[column].notna()], SHOWN[column]
+        if column == "validation" and metric != "mse":
+            unit = UNITS[metric]
         line = "-" if column == columns[-1] else (0, (2, 1))
-        look: dict[str, Any] = {"linestyle": line, "color": colour, "marker": "o" if len(shown) < FEW else ""}
-        ax.plot(shown["iteration"], shown[column], **look, label=whose + words)
-        ax.set_ylabel(axis)
-    ax.set_xlabel("iteration")
-    if ax.lines:
-        ax.legend()
+        look = {"linestyle": line, "color": colour, "marker": "o" if len(shown) < FEW else ""}
+        yield (TRAINING, unit, metric), Curve(shown["iteration"], shown[column], None, words, look)
 
 
-def _tests(ax: Axes, folder: Path, whose: str, colour: str) -> None:
+def _tests(folder: Path, run: dict[str, Any], colour: str) -> Iterator[tuple[Panel, Curve]]:
     """A curve with its interval for each test."""
     if not (folder / "result.json").exists():
         return
@@ -102,8 +148,6 @@ def _tests(ax: Axes, folder: Path, whose: str, colour: str) -> None:
     for number, (test, found) in enumerate(result["evaluations"].items()):
         metric = next(metric for metric in UNITS if metric in found)
         curve = plots.mean_curve([result], test, metric)
-        at, value, ci95 = curve.index, curve["value"], curve["ci95"]
-        style: dict[str, Any] = {"color": colour, "linestyle": lines[number % len(lines)], "marker": "o"}
-        ax.plot(at, value, **style, label=f"{whose}, {test}".removeprefix(", "))
-        ax.fill_between(at, value - ci95, value + ci95, color=colour, alpha=0.15, linewidth=0)
-        ax.set_ylabel(UNITS[metric])
+        look = {"color": colour, "linestyle": lines[number % len(lines)], "marker": "o"}
+        of_test = Curve(curve.index, curve["value"], curve["ci95"], test, look)
+        yield (TESTS, UNITS[metric], _metric(run)), of_test

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mamlkit import measures, methods, models, tasks
-from mamlkit.engine import meta_batch
+from mamlkit.engine import checks, meta_batch
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.rows import Evaluation, Row
@@ -21,7 +21,7 @@ from mamlkit.methods import GradientMethod, Learner, Method, losses
 from mamlkit.runs import logs
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
-from mamlkit.tasks import Family
+from mamlkit.tasks import Family, contract
 
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
 AT_ONCE = 100  # iterations of a small network in one call, in which a run cannot be stopped; some 50 ms
@@ -93,6 +93,7 @@ class SupervisedTraining(OneByOne):
         begun = self.method.init(generator(seed, "init"))
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
+        self._check_family()
         self.optimiser = self._adam = torch.optim.Adam(
             list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
         )
@@ -102,6 +103,27 @@ class SupervisedTraining(OneByOne):
         self.validation = self._validation() if validate and row.evaluations else None
         if type(self.method) is not GradientMethod and row.iterations:
             self._try()
+
+    def _check_family(self) -> None:
+        """What is wrong with the tasks; generators of their own, so the run's tasks stay what they are."""
+        row = self.row
+        draw = lambda: generator(self.seed, "try family")
+
+        def check(family: Family, tasks: int, queries: int) -> Task:
+            points = getattr(family, "points", (row.ways * row.shots, row.ways * queries))
+            with one_thread():
+                return contract.check(row.family, family.sample, draw, tasks=tasks, points=points)
+
+        batch = check(self.family, row.meta_batch_size, row.queries)
+        if row.iterations:  # one meta-batch, before many are joined for one call
+            checks.check(self.method.learner, self.params, batch, self.method.shapes)
+        if row.shots == row.queries > 1:  # inputs of the query taken for targets show only at another number
+            fewer = dataclasses.replace(row, queries=row.queries - 1)
+            try:
+                family = _family(fewer, "train", "cpu")
+            except ValueError:  # a family may ask for as many queries as shots
+                return
+            check(family, 1, fewer.queries)
 
     def _try(self) -> None:
         """What is wrong with a method's own loss and predictions, before hours of training and not after."""

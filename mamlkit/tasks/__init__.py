@@ -2,6 +2,7 @@
 
 __all__ = ["FAMILIES", "Family", "make"]
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,11 @@ SPLITS = ("train", "val", "test")
 
 
 class Family(Protocol):
-    """Whatever draws tasks: p(T)."""
+    """Whatever draws tasks: p(T).
+
+    A task has ``ways * shots`` support points and ``ways * queries`` query points. A family with other
+    numbers says both: ``points``.
+    """
 
     def sample(self, generator: Generator, tasks: int) -> Task:
         """A meta-batch of ``tasks`` tasks, drawn with ``generator`` alone.
@@ -101,4 +106,18 @@ def make(
         raise ValueError(f"family={family!r}, but the families are {', '.join(map(repr, FAMILIES))}")
     if split not in SPLITS:
         raise ValueError(f"split={split!r}, but the splits are {', '.join(map(repr, SPLITS))}")
-    return FAMILIES[family](split, torch.device(device), ways=ways, shots=shots, queries=queries)
+    wanted = (split, torch.device(device)), {"ways": ways, "shots": shots, "queries": queries}
+    try:
+        inspect.signature(FAMILIES[family]).bind(*wanted[0], **wanted[1])
+    except TypeError as error:
+        raise ValueError(
+            f"the entry of FAMILIES for {family!r} cannot be called ({error}); it must take "
+            "(split, device, *, ways, shots, queries)"
+        ) from None
+    made = FAMILIES[family](*wanted[0], **wanted[1])
+    if not callable(getattr(made, "sample", None)):
+        raise ValueError(
+            f"the entry of FAMILIES for {family!r} makes {made!r}, but a family must have "
+            "sample(generator, tasks)"
+        )
+    return made

@@ -116,6 +116,11 @@ class AllClasses(ImageTasks):
     def __init__(self, bank: Bank, shots: int, split: str = "this") -> None:
         super().__init__(bank, ways=bank.shape[0], shots=shots, queries=shots, split=split)
 
+    @property
+    def points(self) -> tuple[int, int]:
+        """Support and query points of a task: of all classes, whatever the ways of a row."""
+        return self.ways * self.shots, self.ways * self.queries
+
     def draw(self, generator: Generator, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`ImageTasks.draw`, with the classes in the bank's order."""
         _, drawn, turns = super().draw(generator, tasks)

@@ -27,6 +27,11 @@ class Sequences:
 
     images: ImageTasks
 
+    @property
+    def points(self) -> tuple[int, int]:
+        """Support and query points of a task: the length of the sequence, and the classes asked for."""
+        return self.images.ways * (self.images.shots + self.images.queries), self.images.ways
+
     def sample(self, generator: Generator, tasks: int) -> Task:
         """Sequences, and where to look in them.
 

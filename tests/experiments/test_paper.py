@@ -1,13 +1,15 @@
 """Every row is one that can be run, and holds the paper's settings."""
 
 import dataclasses
+import re
+import runpy
 
 import pytest
 import torch
 
 from mamlkit import tasks
 from mamlkit.engine import meta_batch
-from mamlkit.experiments import compare, paper, rows
+from mamlkit.experiments import chains, compare, paper, rows
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 from mamlkit.runs import policies as rl_train
@@ -143,6 +145,17 @@ def test_names_are_unique_and_the_first_order_row_differs_in_the_method_alone():
     assert all(name == row.name for name, row in ROWS.items())
     exact, first = (paper.get(name).settings for name in ("sinusoid-maml", "sinusoid-first-order"))
     assert {k for k in exact if exact[k] != first[k]} == {"method"}
+
+
+def test_a_name_that_is_taken_is_refused(monkeypatch):
+    for name, row in ROWS.items():
+        words = f"two experiments are called {name!r}, {row.title!r} and 'Mine'; give one of them another"
+        with pytest.raises(ValueError, match=re.escape(words)):
+            paper._by_name([*ROWS.values(), dataclasses.replace(row, title="Mine")])
+    taken = ROWS["sinusoid-maml"]
+    monkeypatch.setattr(chains, "rows", lambda: [taken])  # a table that repeats a name is not made
+    with pytest.raises(ValueError, match="two experiments are called 'sinusoid-maml'"):
+        runpy.run_path(paper.__file__)
 
 
 def test_published_numbers_point_at_rows_that_are_there():

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ PAGE = (ROOT / "book" / "how-to.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```\{code-block\} python\n:caption: ([^\n]+)\n\n(.*?)```", PAGE, re.S)
 BLOCKS = [(caption.replace("`", ""), text) for caption, text in BLOCKS]
 RUNS = ["square-anil", "sinusoid-reptile", "glyphs-prototypes"]
+# what stands in the page's commands for words in capitals
+NAMES = {"EXPERIMENT": RUNS, "METHOD": ["anil", "reptile", "prototypes"], "FAMILY": ["square"]}
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=2, meta_batch_size=4, network=NETWORK)
 
@@ -66,9 +69,11 @@ def test_the_page_says_its_types_as_make_check_wants_them():
         assert node.returns is not None and untyped == [], node.name
 
 
-def test_what_the_page_adds_trains_and_is_tested_at_the_quick_scale(tmp_path):
+def test_what_the_page_adds_trains_and_passes_the_contract_tests(tmp_path):
     made_clone.whole_package(tmp_path)
     write(tmp_path / "mamlkit")
+    settings = {"PYTHONPATH": str(tmp_path), "MAMLKIT_DATA": "none", "MAMLKIT_CACHE": str(places.cache_dir())}
+    in_the_copy = {"cwd": tmp_path, "env": os.environ | settings, "capture_output": True, "text": True}
     code = f"""
 from mamlkit.__main__ import main
 from mamlkit.rl import envs
@@ -76,16 +81,31 @@ for name in {RUNS}:
     assert main(["run", name, "--scale", "quick", "--until", "30", "--threads", "1"]) == 0
 envs.make("half-cheetah-slow", goals=[0.3]).close()
 """
-    settings = {"PYTHONPATH": str(tmp_path), "MAMLKIT_DATA": "none", "MAMLKIT_CACHE": str(places.cache_dir())}
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], **in_the_copy)
     assert shown.returncode == 0, shown.stderr
     assert all((tmp_path / "runs" / f"{name}-quick" / "seed0" / "result.json").exists() for name in RUNS)
     curves = dict(line.split(": ") for line in shown.stdout.splitlines() if ": " in line)
     anil = [float(word) for word in curves["square-anil K=10 mse"].split()]
     assert len(anil) == 11 and anil[-1] < anil[0]  # adaptation helps
     assert float(curves["glyphs-prototypes Q=15 accuracy"]) > 40  # of five classes
+    made_clone.tests(tmp_path)
+    (command,) = re.findall("^python (-m pytest .*)$", PAGE, re.M)
+    for word, names in NAMES.items():
+        command = command.replace(word, " or ".join(names))
+    tested = subprocess.run([sys.executable, *shlex.split(command), "-v"], **in_the_copy)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    passed = set(re.findall(r"::(\S+) PASSED", tested.stdout))
+    wanted = {f"test_every_row_gives_a_finite_meta_gradient[{name}-paper]" for name in RUNS}
+    of_kinds = {"anil": ("mlp", "conv-stride"), "reptile": ("mlp",), "prototypes": ("conv-stride",)}
+    wanted |= {
+        f"test_every_method_gives_a_scalar_and_a_gradient[{kind}-{method}]"
+        for method, kinds in of_kinds.items()
+        for kind in kinds
+    }
+    wanted |= {"test_without_transduction_no_query_matters_to_another[prototypes]"}
+    wanted |= {"test_every_family_keeps_the_contract[square]"}
+    wanted |= {"test_patterns_find_all_experiments_of_a_method"}
+    assert wanted <= passed, wanted - passed
 
 
 @pytest.fixture

@@ -4,6 +4,10 @@ import dataclasses
 import re
 from fnmatch import fnmatch
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS
 from mamlkit.experiments.rows import POLICY_METHODS
@@ -38,4 +42,19 @@ def test_patterns_find_all_experiments_of_a_method():
     for line in lines:
         method, *_, patterns = line.strip("| ").replace("\\|", "").split(" | ")
         rows = [name for name, row in ROWS.items() if getattr(row, "method", "") == method.strip("`")]
-        assert all(any(fnmatch(name, p) for p in re.findall("`(.*?)`", patterns)) for name in rows)
+        shown = re.findall("`(.*?)`", patterns)
+        missing = [name for name in rows if not any(fnmatch(name, pattern) for pattern in shown)]
+        assert missing == [], f"the line of {method} shows {shown}"
+
+
+@pytest.mark.parametrize("method", ["maml", "a new one"])
+@given(names=st.sets(st.from_regex(r"[a-z0-9]+(-[a-z0-9]+){0,3}", fullmatch=True), min_size=1, max_size=4))
+def test_an_experiment_of_any_name_is_found_in_the_line_of_its_method(method, names):
+    new = {n: dataclasses.replace(ROWS["sinusoid-maml"], name=n, method=method) for n in names - ROWS.keys()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, row in new.items():
+            patch.setitem(ROWS, name, row)
+        (line,) = (line for line in methods_table.methods().split("\n") if line.startswith(f"| `{method}` |"))
+    shown = re.findall("`(.*?)`", line.rpartition(" | ")[2])
+    assert [name for name in new if not any(fnmatch(name, pattern) for pattern in shown)] == []
+    assert {name for name in new if not name.startswith(methods_table.STARTS)} <= set(shown)

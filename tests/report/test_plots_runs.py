@@ -1,7 +1,10 @@
 """A run of one's own in one line: its log, its tests, and what it says where there is none."""
 
+import re
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from made_results import commit, repository
 from mamlkit.experiments import paper
@@ -50,7 +53,62 @@ def test_a_policy_that_is_not_tested_yet_has_its_returns(place):
 
 
 def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere holds no run.json, so it is no run; give"):
+    with pytest.raises(ValueError, match=r"nowhere holds no run.json, so it is no run; give .*'\.\./runs/'"):
         plot_run(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="without a folder"):
         plot_run()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["sinusoid-mml/seed0", "sinusoid-maml", "sinusoid-maml/seed7", "", "sinusoid-maml/seed0/run.json"],
+)
+def test_a_folder_that_is_no_run_is_answered_with_the_runs_that_are_there(place, wrong):
+    commit(place, "sinusoid-maml")
+    commit(place, "sinusoid-maml", seed=1)
+    runs = ", ".join(str(place / "runs" / "sinusoid-maml" / f"seed{k}") for k in (0, 1))
+    with pytest.raises(ValueError, match=f"so it is no run; .* has the runs {re.escape(runs)}$"):
+        plot_run(place / "runs" / wrong)
+
+
+def validated(place, name, value):
+    """A tested run whose log has a validation."""
+    commit(place, name)
+    folder = place / "runs" / name / "seed0"
+    line = {"iteration": 1000, "seconds": 1.0, "meta_loss": 1.0, "validation": value}
+    logs.write(folder / "metrics.csv", [line])
+    return folder
+
+
+IMAGES, POINTS = "glyphs-5way-1shot", "sinusoid-maml"
+
+
+def test_an_accuracy_is_not_drawn_on_an_axis_of_losses(place):
+    loss, accuracy, tests = plot_run(validated(place, IMAGES, 90.0)).axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel(), tests.get_ylabel()) == ("loss", *["accuracy, %"] * 2)
+    assert (labels(loss), labels(accuracy)) == (["meta-loss"], ["validation"])
+    loss, _ = plot_run(validated(place, POINTS, 2.0)).axes  # an error is of the unit of its loss
+    assert labels(loss) == ["meta-loss", "validation"] and loss.get_ylabel() == "loss"
+
+
+@pytest.mark.parametrize("order", [(IMAGES, POINTS), (POINTS, IMAGES)])
+def test_runs_of_several_metrics_have_a_panel_for_each(place, order):
+    values = {IMAGES: 90.0, POINTS: 2.0}
+    axes = plot_run(*(validated(place, name, values[name]) for name in order)).axes
+    found = {(ax.get_ylabel(), label.partition(",")[0]) for ax in axes for label in labels(ax)}
+    units = {IMAGES: ("loss", "accuracy, %"), POINTS: ("loss", "mean squared error")}
+    assert found == {(unit, name) for name, of_run in units.items() for unit in of_run}
+    assert all(len({label.partition(",")[0] for label in labels(ax)}) == 1 for ax in axes)
+    assert [ax.get_xlabel() for ax in axes] == ["iteration"] * 3 + ["inner steps"] * 2
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_the_legend_of_several_runs_does_not_lie_on_their_curves(place, seeds):
+    for seed in range(seeds):
+        commit(place, POINTS, seed=seed)
+    figure = plot_run(*(place / "runs" / POINTS / f"seed{seed}" for seed in range(seeds)))
+    FigureCanvasAgg(figure).draw()
+    for ax in figure.axes:
+        legend, panel = ax.get_legend().get_window_extent(), ax.get_window_extent()
+        assert panel.height > 150 and figure.bbox.y0 <= legend.y0
+        assert seeds == 1 or legend.y1 < panel.y0

@@ -53,6 +53,14 @@ def test_a_run_ends_with_a_result_that_can_be_derived_again(short, tmp_path, cap
     assert "result in" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("until", [0, 1, 120, 249, 250, 300, None])
+def test_a_run_that_is_stopped_early_says_so(short, until, capsys, monkeypatch):
+    monkeypatch.setitem(paper.ROWS, ROW.name, dataclasses.replace(ROW, evaluations=ROW.evaluations[:1]))
+    assert __main__.main([*short, *([] if until is None else ["--until", str(until)])]) == 0
+    said = f"stopped at {until} of 250 iterations; without --until it goes on"
+    assert (said in capsys.readouterr().out) == (until in (0, 1, 120, 249))
+
+
 def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
     assert __main__.main([*short, "--until", "120", "--keep"]) == 0
     data = tmp_path / "repository" / "data"
@@ -412,7 +420,8 @@ def test_the_rule_for_diverged_tasks_is_that_of_sinusoids_alone(repository):
     assert measures.statistics("mse", values, "square")["mean"] == [2.0, 35.0]
     assert measures.statistics("mse", values, "square")["diverged"] == [0, 1]
     assert set(measures.DIVERGES) == {name for name in tasks.FAMILIES if name.startswith("sinusoid")}
-    assert {row.family for row in paper.ROWS.values() if row.metric == "mse"} <= measures.DIVERGES.keys()
+    ours = [row for name, row in paper.ROWS.items() if name.startswith("sinusoid")]
+    assert {row.family for row in ours} <= measures.DIVERGES.keys()
 
 
 def test_the_fingerprint_follows_settings_and_not_words():
@@ -433,7 +442,7 @@ def test_the_fingerprint_follows_settings_and_not_words():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "sinusoid"], "the names are sinusoid-maml"),
+        (["run", "sinusoid"], "no experiment is called 'sinusoid'; the names are "),
         (["run", "sinusoid-maml", "--device", "quantum"], "use 'cpu', or 'auto'"),
     ],
 )
@@ -496,3 +505,12 @@ print([main(words.split()) for words in commands])
     assert "Traceback" not in shown.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["sinusoid-maml-quick"]
+
+
+@pytest.mark.parametrize("command", ["list", "table"])
+def test_a_reader_that_has_had_enough_ends_the_command_silently(command):
+    words = [sys.executable, "-m", "mamlkit", command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before anything is written
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

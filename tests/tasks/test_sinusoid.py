@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from mamlkit import tasks
-from mamlkit.tasks import glyphs
+from mamlkit.experiments import paper
+from mamlkit.experiments.rows import Row
+from mamlkit.tasks import contract, glyphs
 from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
@@ -137,10 +139,43 @@ def test_a_regression_has_no_ways():
 NEED_FILES = ("omniglot", "mini-imagenet")  # a data set; their own tests make a small one
 
 
+def least(family, **sizes):
+    """A family with the ways of its experiments, without any with as few as it takes; and the ways."""
+    rows = [row for row in paper.ROWS.values() if isinstance(row, Row) and row.family == family]
+    if rows:
+        ways = min(row.ways for row in rows)
+        return tasks.make(family, "val", ways=ways, **sizes), ways
+    try:
+        return tasks.make(family, "val", ways=1, **sizes), 1
+    except ValueError:
+        return tasks.make(family, "val", ways=2, **sizes), 2
+
+
 @pytest.mark.parametrize("family", [name for name in tasks.FAMILIES if not name.startswith(NEED_FILES)])
 def test_every_family_keeps_the_contract(family):
     shots = 2 if "sequences" in family else 1  # whose drawings are support and query at once
-    made = tasks.make(family, "val", ways=1 if "sinusoid" in family else 2, shots=shots, queries=2)
-    task = made.sample(generator(), 3)
-    assert all(len(t) == 3 for part in task for t in part)
-    assert (task.support[0].shape[1] < task.query[0].shape[1]) == (shots == 1)
+    made, ways = least(family, shots=shots, queries=2)
+    points = getattr(made, "points", (ways * shots, ways * 2))
+    contract.check(family, made.sample, generator, tasks=3, points=points)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["without experiments", "with one"])
+@pytest.mark.parametrize(("name", "ways"), [("square", 1), ("letters", 2), ("five", 5)])
+def test_the_contract_takes_the_ways_of_the_experiments_or_as_few_as_a_family_takes(
+    name, ways, used, monkeypatch
+):
+    asked = []
+
+    def make(split, device, *, ways, shots, queries):
+        asked.append(ways)
+        if ways != {"square": 1, "letters": 2, "five": 5}[name]:
+            raise ValueError(f"ways={ways}")
+        return Sinusoid(ways * shots, ways * queries)
+
+    monkeypatch.setitem(tasks.FAMILIES, name, make)
+    if used:
+        row = replace(paper.ROWS["sinusoid-maml"], name="new", family=name, ways=ways)
+        monkeypatch.setitem(paper.ROWS, "new", row)
+    if used or ways < 5:
+        test_every_family_keeps_the_contract(name)
+        assert asked[-1] == ways and (not used or len(asked) == 1)

@@ -381,7 +381,7 @@ ours = {s: {m: measured(name, m) for m in METHODS} for s, name in SETTINGS.items
 going = {s: {m: unfinished(name, m) for m in METHODS} for s, name in SETTINGS.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-curves"}, "image": {"alt": "Four panels of return over gradient steps 0 to 3. In the paper's dashed curves, MAML rises steeply at the first step and then little: HalfCheetah velocity from minus 130 to minus 79 and minus 61, HalfCheetah direction from minus 51 to 293 and 316, Ant velocity from 31 to 97 and 101, Ant direction from 9 to 499. The pretrained policy stays low in all panels, the random initialisation of the direction panels rises slowly, the oracle is a level line above all. Ours are drawn over them."}}
-fig, axes = plt.subplots(2, 2, figsize=(8.2, 6.6), sharex=True)
+fig, axes = plt.subplots(2, 2, figsize=(7.6, 6.0), sharex=True)
 for ax, setting in zip(axes.flat, SETTINGS):
     plots_rl.return_curves(ax, ours[setting], theirs[setting], going[setting])
     ax.set_title(setting)

@@ -312,7 +312,7 @@ for column in columns:
 
 # %%
 if tasks.omniglot.available():
-    for slug in ("maml", "prototypical", "matching-scaled"):
+    for slug in grid.MEASURED_AGAIN:
         name = grid.name_of(
             grid.COLUMNS[0], next(m for m in grid.COMPARED if m.slug == slug)
         )

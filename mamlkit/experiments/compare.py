@@ -7,10 +7,12 @@ protocols differ. So no setting is tuned: what a method's authors give is taken,
 __all__ = [
     "COLUMNS",
     "COMPARED",
+    "MEASURED_AGAIN",
     "Column",
     "Compared",
     "column_of",
     "is_compared",
+    "is_measured_again",
     "methods_of",
     "name_of",
     "rows",
@@ -24,6 +26,7 @@ from mamlkit.experiments.rows import Evaluation, Row
 
 MORE_QUERIES = 5  # per class, in training
 LR_OF_MANY = 0.1  # of several steps, as the paper has for 20-way Omniglot; of one step it is 0.4 there
+MEASURED_AGAIN = ("maml", "prototypical", "matching-scaled")  # by the chapter, so their parameters are kept
 FILTERS = 32  # of every network, so that three seeds of all methods take days and not weeks
 
 
@@ -148,6 +151,11 @@ COLUMNS: tuple[Column, ...] = (
 def is_compared(name: str) -> bool:
     """Whether a row of that name belongs to the grid."""
     return name.startswith("compare-")
+
+
+def is_measured_again(name: str) -> bool:
+    """Whether the chapter tests the committed network of a row of the grid on new tasks."""
+    return name in [name_of(c, m) for c in COLUMNS for m in COMPARED if m.slug in MEASURED_AGAIN]
 
 
 def name_of(column: Column, method: Compared) -> str:

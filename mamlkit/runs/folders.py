@@ -21,7 +21,7 @@ import numpy as np
 
 from mamlkit import files, places
 from mamlkit.experiments.candidates import is_candidate
-from mamlkit.experiments.compare import is_compared
+from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
 from mamlkit.experiments.traps import is_trap
@@ -227,10 +227,10 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
 def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
-    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of
-    candidates, whose logs are compared, none are needed.
+    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
+    compared, those which are measured again; of candidates, whose logs are compared, none.
     """
-    if is_candidate(name):
+    if is_candidate(name) or (is_compared(name) and not is_measured_again(name)):
         return False
     return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
 

@@ -190,9 +190,9 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
 
 def _record(plan: Any, params: Params) -> Array:
     """Parameters as the loops have them; between them a record has some room."""
-    numbers = torch.cat([params[name].flatten() for name in plan.names])
-    record = np.zeros(plan.net.sizes[0], _array(numbers).dtype)
-    record[plan.order] = _array(numbers)
+    numbers = _array(torch.cat([params[name].flatten() for name in plan.names]))
+    record = np.zeros(plan.net.sizes[0], numbers.dtype)
+    record[plan.order] = numbers
     return record
 
 

@@ -106,15 +106,17 @@ def make(
         raise ValueError(f"family={family!r}, but the families are {', '.join(map(repr, FAMILIES))}")
     if split not in SPLITS:
         raise ValueError(f"split={split!r}, but the splits are {', '.join(map(repr, SPLITS))}")
-    wanted = (split, torch.device(device)), {"ways": ways, "shots": shots, "queries": queries}
+    entry = FAMILIES[family]
     try:
-        inspect.signature(FAMILIES[family]).bind(*wanted[0], **wanted[1])
+        wanted = inspect.signature(entry).bind(
+            split, torch.device(device), ways=ways, shots=shots, queries=queries
+        )
     except TypeError as error:
         raise ValueError(
             f"the entry of FAMILIES for {family!r} cannot be called ({error}); it must take "
             "(split, device, *, ways, shots, queries)"
         ) from None
-    made = FAMILIES[family](*wanted[0], **wanted[1])
+    made = entry(*wanted.args, **wanted.kwargs)
     if not callable(getattr(made, "sample", None)):
         raise ValueError(
             f"the entry of FAMILIES for {family!r} makes {made!r}, but a family must have "

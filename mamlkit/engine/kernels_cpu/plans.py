@@ -64,7 +64,7 @@ def plan(
         labels=labels,
         inner_lr=inner_lr,
         eps=BATCH_NORM_EPS,
-        **_layout(widths, working, support, query, itemsize),
+        **_layout(widths, working, combined, support, query, itemsize),
     )
     record, places = np.arange(net.sizes[0]), {}
     weights, biases = net.whole.tolist()
@@ -80,26 +80,28 @@ def plan(
 def _layout(
     widths: tuple[int, ...],
     working: tuple[int, ...],
+    combined: bool,
     support: int,
     query: int,
     itemsize: int,
 ) -> dict[str, Any]:
     """Where the matrices of each kind lie in a record, and how long a record is; rows have some room."""
     parameters = lambda pairs: [pairs, [(1, outputs) for _, outputs in pairs]]
-    pairs, points = list(pairwise(working)), support + query
-    inputs = widths[0] if widths != working else 0
+    pairs, inputs, together = list(pairwise(working)), widths[0], support + query
     shapes = {
         "whole": parameters(list(pairwise(widths))),
         "parameters": parameters(pairs),
         "turned": [[(outputs, before if layer else 0) for layer, (before, outputs) in enumerate(pairs)]],
-        "products": [[(points, inputs), (inputs, points), (points, points), (points, widths[1])]]
-        if inputs
-        else [[(0, 0)] * 4],
+        "products": [
+            [(together, inputs), (inputs, together), (together, together), (together, widths[1])]
+            if combined
+            else [(0, 0)] * 4
+        ],
     }
     for name, points in (("support", support), ("query", query)):
         rows = dict.fromkeys(KINDS, points) | dict.fromkeys(ROWS, 1)
         shapes[name] = [[(rows[kind], width) for width in working[kind != Y :]] for kind in rows]
-        shapes[name][START] = shapes[name][D][: bool(inputs)]
+        shapes[name][START] = shapes[name][D][:combined]
     places, sizes = {}, {}
     for name, kinds in shapes.items():
         places[name], start = np.zeros((len(kinds), max(len(widths), 4), 3), np.int64), 0

@@ -54,7 +54,7 @@ def test_a_policy_that_is_not_tested_yet_has_its_returns(place):
 
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere holds no run.json, so it is no run; give .*'\.\./runs/'"):
-        plot_run(tmp_path / "nowhere")
+        plot_run(tmp_path / "a" / "b" / "c" / "nowhere")  # Three folders up, so not other tests' runs.
     with pytest.raises(ValueError, match="without a folder"):
         plot_run()
 

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
     options = parser.parse_args()
     devices.set_up("cpu", threads=1)
-    origin = provenance("cpu, 1 thread(s)")
+    origin = provenance("cpu, 1 thread")
     lines = []
     for name in tqdm((FLOOR, *TRAINED)):
         of_pixels = {"scale": torch.ones(1)}

@@ -123,7 +123,7 @@ def main() -> None:
     if unknown := set(options.what) - NAMES.keys():
         parser.error(f"{', '.join(unknown)}: there are {', '.join(NAMES)}")
     devices.set_up("cpu", threads=1)
-    origin = provenance("cpu, 1 thread(s)")
+    origin = provenance("cpu, 1 thread")
     for what in options.what:
         tasks = options.tasks or (5000 if what == "bandits" else 1000)
         found = [line for name in tqdm(NAMES[what]) for line in MADE[what](get(name), tasks)]

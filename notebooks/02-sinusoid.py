@@ -565,13 +565,13 @@ plt.show()
 xs, true = grid[::2, 0].tolist(), wave(grid[:, 0])[1][:, 0]
 controls = {"gradient step": [*range(11)], "K": [5, 10], "method": [*params]}
 frames = {}
-for points, (colour, method) in product((few, many), enumerate(params)):
+for points, method in product((few, many), params):
     fitted = fits(method, wave(points), range(11))
-    support = Curve(points, wave(points)[1][:, 0].tolist(), "", 3, "points")
+    support = Curve(points, wave(points)[1][:, 0].tolist(), "support", 3, "points")
     for step, outputs in fitted.items():
         error = float((outputs[:, 0] - true).square().mean())
         says = f"{method}, K = {len(points)}, step {step}: error {error:.2f}"
-        fit = Curve(xs, outputs[::2, 0].tolist(), "", colour)
+        fit = Curve(xs, outputs[::2, 0].tolist(), "the network", 0)
         frames[step, len(points), method] = [fit, support], says
 explore(
     controls,

@@ -482,7 +482,7 @@ given = given.gather(-1, of_right)[..., 0]
 frames = {}
 for (task, step), correct in np.ndenumerate((answers[:20] == wanted).sum(-1)):
     says = f"task {task + 1}, step {step}: {correct} of 5 queries right"
-    dots = Curve(range(5), given[task, step].tolist(), "", 0, "points")
+    dots = Curve(range(5), given[task, step].tolist(), "a query", 0, "points")
     frames[step, task + 1] = [dots], says
 explore(
     {"gradient step": [0, 1, 2, 3], "task": [*range(1, 21)]},
@@ -501,28 +501,8 @@ explore(
 # run is *partial*, a row without a committed result *not run*.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-table = results.table()
-table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-shown = table[(table.place == "Table 1") & table.setting.str.startswith("Omniglot")]
-frame = pd.DataFrame(
-    {
-        "tasks": shown.setting.str.removeprefix("Omniglot "),
-        "method": shown.method,
-        "paper": [
-            f"{v:.1f}" + ("" if math.isnan(ci) else f" ± {ci:.1f}")
-            for v, ci in zip(shown.paper, shown.paper_ci95)
-        ],
-        "ours": [pages.number(v, ci95) for v, ci95 in zip(shown.ours, shown.ours_ci95)],
-        "difference": [
-            pages.number(v, ci95, signed=True)
-            for v, ci95 in zip(shown.difference, shown.difference_ci95)
-        ],
-        "verdict": shown.verdict.where(~shown.note.str.startswith("quoted"), "quoted"),
-    }
-)
-frame = frame.sort_values("tasks", kind="stable", key=lambda t: t.str.zfill(13))
 notebook.table(
-    frame,
+    pages.chapter_table("omniglot"),
     "Table 1 of the paper, Omniglot: accuracy in %, ± 95 % over test tasks.",
     "tab-omniglot-5way",
 )

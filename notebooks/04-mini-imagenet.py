@@ -274,29 +274,8 @@ notebook.box(text, title="Re-evaluation")
 # an unfinished one is *partial*: its difference says how far it is from the paper yet, and decides nothing.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-table = results.table()
-table = table.reindex(columns=[*dict.fromkeys([*table.columns, *pages.OURS])])
-shown = table[
-    (table.place == "Table 1") & table.setting.str.startswith("Mini-ImageNet")
-].sort_values("setting", kind="stable")
-quoted = shown.note.str.startswith("quoted")
-frame = pd.DataFrame(
-    {
-        "tasks": shown.setting.str.removeprefix("Mini-ImageNet "),
-        "method": shown.method,
-        "paper": [
-            pages.number(v, ci95) for v, ci95 in zip(shown.paper, shown.paper_ci95)
-        ],
-        "ours": [pages.number(v, ci95) for v, ci95 in zip(shown.ours, shown.ours_ci95)],
-        "difference": [
-            pages.number(v, ci95, signed=True)
-            for v, ci95 in zip(shown.difference, shown.difference_ci95)
-        ],
-        "verdict": shown.verdict.mask(quoted & (shown.verdict == "not run"), "quoted"),
-    }
-)
 notebook.table(
-    frame,
+    pages.chapter_table("mini-imagenet"),
     "Table 1 of the paper, Mini-ImageNet: accuracy in %, ± 95 % over test tasks.",
     "tab-mini-rows",
 )

@@ -127,7 +127,7 @@ for method, by_step in shown.items():
         frames[step, method] = curves, says
 goals = [Curve([x], [y], "", i, "points") for i, (x, y) in enumerate(test_goals[FOUR])]
 square = Curve(
-    [-0.5, 0.5, 0.5, -0.5, -0.5], [-0.5, -0.5, 0.5, 0.5, -0.5], "", -1, "thin"
+    [-0.5, 0.5, 0.5, -0.5, -0.5], [-0.5, -0.5, 0.5, 0.5, -0.5], "goals", -1, "thin"
 )
 explore(
     {"gradient step": [0, 1, 2, 3], "method": [*shown]},
@@ -279,9 +279,11 @@ notebook.check("blind, over all goals: -38.26, in standard errors", far, "<", 4)
 # expected (the *advantage*), the inner loss is that of REINFORCE and the outer one compares the policy with the one that
 # sampled:
 #
-# $$\hat{\mathcal{L}}(\theta) = -\frac1T \sum_t \hat A_t \log f_\theta(\mathbf{a}_t \mid \mathbf{x}_t) , \qquad
-#   \hat{\mathcal{L}}'_i(\theta) = -\frac1T \sum_t \hat A'_t\,
-#   \frac{f_{\theta'_i(\theta)}(\mathbf{a}'_t \mid \mathbf{x}'_t)}{f_{\theta'_i, \text{sampled}}(\mathbf{a}'_t \mid \mathbf{x}'_t)} .$$ (eq-rl-surrogates)
+# $$\begin{aligned}
+#   \hat{\mathcal{L}}(\theta) &= -\frac1T \sum_t \hat A_t \log f_\theta(\mathbf{a}_t \mid \mathbf{x}_t) , \\
+#   \hat{\mathcal{L}}'_i(\theta) &= -\frac1T \sum_t \hat A'_t\,
+#   \frac{f_{\theta'_i(\theta)}(\mathbf{a}'_t \mid \mathbf{x}'_t)}{f_{\theta'_i, \text{sampled}}(\mathbf{a}'_t \mid \mathbf{x}'_t)} .
+#   \end{aligned}$$ (eq-rl-surrogates)
 #
 # The mean is over all $T$ steps of all trajectories of a task. Advantages are the discounted return less a linear baseline
 # {cite:p}`duan2016benchmarking` fitted to the same trajectories, standardised within the task (the authors'

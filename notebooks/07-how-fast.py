@@ -364,7 +364,7 @@ notebook.check("no time is below the limit", limit.min(), ">", 1)
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 gpu = (folder / "cuda" / "time.csv").exists()
 comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown(
-    "On a GPU: not run. `benchmarks/gpu.py` is ready for one."
+    "On a GPU: not run. [How to](on-a-gpu) has what measures it there."
 )
 
 # %% [markdown]

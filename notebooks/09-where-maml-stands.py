@@ -204,6 +204,9 @@ protocol = {
 frame = pd.DataFrame({"setting": protocol.keys(), "value": protocol.values()})
 notebook.table(frame, "What all methods share.", "tab-compare-protocol")
 
+# %% [markdown]
+# A table follows for each setting of which something was run.
+
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 notebook.markdown("\n".join(compare.column_table(column.name) for column in columns))
 

@@ -235,7 +235,7 @@ far = by_steps.mean() / (by_steps.std() / math.sqrt(len(by_steps)))
 notebook.check("the learned steps help, in standard errors", far, ">", 4)
 
 # %% [markdown]
-# What the paper of 2017 reports, and the MAML paper quotes, is on Mini-ImageNet. We did not run that:
+# What Ravi and Larochelle report, and the MAML paper quotes, is on Mini-ImageNet. We did not run that:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 published = results.published()
@@ -376,7 +376,7 @@ left.set(xlabel="gradient", ylabel="update")
 right.set(xlabel="gradient")
 for ax in (left, right):
     handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
-    ax.legend(handles.values(), handles.keys())
+    ax.legend(handles.values(), handles.keys(), loc="upper right")
 plt.show()
 
 # %% [markdown] tags=["caption"]
@@ -515,7 +515,7 @@ for words, rate in (("the usual default", 1e-3), ("tuned", best)):
 #   learner is not transductive, of the support); the authors collect running statistics in each task. Theirs is one task per update
 #   with the norm of the gradient bounded. Where their text leaves a choice, their code decided: the gradient of the mean loss is divided by the
 #   number of points once more, and gates see the previous gates before the sigmoid.
-# - **Quadratics.** Normal $W$ and $y$, as in the paper; their public code has them uniform. There the mean over 128 problems comes before the gradient, so that
+# - **Quadratics.** Normal $W$ and $y$, as in their paper; their public code has them uniform. There the mean over 128 problems comes before the gradient, so that
 #   the LSTM sees gradients 128 times smaller; here every problem has its own.
 # - **The network** learns ten drawn characters of 7 × 7 pixels instead of MNIST's digits, other ones each time, so it is small, and nothing is
 #   downloaded. The paper's preprocessing ($p = 10$) and output scale (0.1) are kept; their public code has 5 and 0.01.

@@ -147,7 +147,7 @@ for method, accuracy in live.items():
 # %% [markdown]
 # ## At full length
 #
-# The published numbers are those that summaries of the paper give; 82.8 and 94.9 are in MAML's too. Ours are committed runs of 320,000
+# The published numbers are those that summaries of Santoro et al. give; 82.8 and 94.9 are in MAML's too. Ours are committed runs of 320,000
 # sequences (20,000 updates of 16). {cite:t}`santoro2016memory` speak of 100,000 episodes and do not say of how many
 # sequences; code that claims their settings takes 16 at a time.
 
@@ -242,11 +242,11 @@ text = "with convolutions: above it by more than the interval"
 notebook.check(text, deep.value - deep.ci95, ">", 82.8)
 
 # %% [markdown]
-# ## Where this differs from the paper
+# ## Where this differs from Santoro et al.
 #
 # - **Images** are 28 × 28 as everywhere in this book, not 20 × 20, and are not shifted or turned by small angles.
-# - **Optimiser.** Adam, 0.001, where ports of the paper have RMSProp.
-# - **What is written** is the key, as the paper prints it; T. Deleu's code, which we follow in how reads share the free rows, writes a vector of its own.
+# - **Optimiser.** Adam, 0.001, where ports of theirs have RMSProp.
+# - **What is written** is the key, as they print it; T. Deleu's code, which we follow in how reads share the free rows, writes a vector of its own.
 # - **Only one-hot labels of five classes** are here. The paper also has labels of five letters, for up to fifteen classes.
 #
 # ## Exercises

@@ -340,7 +340,7 @@ notebook.markdown(of_trials.two_step().replace("tab-two", "tab-chapter-two"))
 #
 # ## MAML's own task, by memory
 #
-# Now the [2D navigation](05-navigation.ipynb) of the paper. A trial is four episodes with one goal. Actions are moves, Gaussian about what the network gives out; an episode may end
+# Now the [2D navigation](05-navigation.ipynb) of the MAML paper. A trial is four episodes with one goal. Actions are moves, Gaussian about what the network gives out; an episode may end
 # early, at the goal, and the next begins at the origin with the flag set. The weights are trained for as many steps of the environment as MAML's.
 #
 # What a memory needs in order to adapt is measured in **steps of the environment with the goal**. MAML collects 40 episodes for each gradient step.
@@ -440,7 +440,7 @@ notebook.check("nor does new noise at each step", ends["each step"], "<", 0.001)
 notebook.source(parameter_noise.perturbed, parameter_noise.rescaled)
 
 # %% [markdown]
-# Trained are small Q-networks {cite:p}`mnih2015human` with two hidden layers of 16. As in the paper, beside Q there is a policy head that learns to name the best
+# Trained are small Q-networks {cite:p}`mnih2015human` with two hidden layers of 16. As with Plappert et al., beside Q there is a policy head that learns to name the best
 # action of Q; it acts, and it has the noise. After each episode there is one without noise. A chain is solved after 100 optimal ones in a row, and who has
 # not solved it after 2,000 episodes has failed.
 

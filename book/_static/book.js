@@ -82,7 +82,14 @@ function enlarge(image) {
   image.addEventListener("keydown", (event) => event.key === "Enter" && open());
 }
 
+/* A table wider than its box is set smaller (book.css). */
+function tighten(table) {
+  const box = table.parentElement;
+  table.classList.toggle("tight", box.scrollWidth > box.clientWidth);
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".bd-article .pst-scrollable-table-container > table").forEach(tighten);
   document.querySelectorAll("figure.explore").forEach(explore);
   document.querySelectorAll(".bd-article img").forEach((image) => {
     image.src.endsWith(".film.webp") ? film(image) : enlarge(image);

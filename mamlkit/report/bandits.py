@@ -14,7 +14,7 @@ import pandas as pd
 from mamlkit import places
 from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, name_of
 from mamlkit.report import results
-from mamlkit.report.inventory import state_of
+from mamlkit.report.inventory import state_cells, state_of
 from mamlkit.report.pages import badge, number, numbered
 from mamlkit.report.verdicts import RETURN_MARGIN, verdict
 
@@ -107,6 +107,7 @@ def shown(at: Any) -> dict[str, str]:
         "difference": "",
         "seeds": "",
         "verdict": badge(at.verdict),
+        "name": f"`{at.row}`" if at.verdict == "not run" else "",
     }
     if not pd.isna(at.ours):
         line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
@@ -122,8 +123,6 @@ def reached() -> str:
         line = {"pulls": str(at.pulls), "arms": str(at.arms), **shown(at), "Gittins, ours": ""}
         for reference in indices.itertuples():
             line["Gittins, ours"] = number(reference.value, reference.ci95)
-        if at.verdict == "not run":
-            line["name"] = f"`{at.row}`"
         lines.append(line)
     caption = (
         "RL² on bandits: total reward of a trial, published (Duan et al. 2016, Table 1) and ours, ± 95 % "
@@ -159,15 +158,13 @@ def pairs() -> str:
     found, lines = measured(), []
     for kind in PAIRS:
         name = name_of(2, PAIR_PULLS, kind)
-        line = {"arms": kind, OURS: "", "state": badge(state_of(name))}
+        line = {"arms": kind, OURS: ""}
         if ours := results.summary(name, TEST, 0, "regret"):
             line[OURS] = number(ours.value, ours.deciding_ci95)
         part = found[(found.kind == kind) & (found.arms == 2)]
         for at in part.itertuples():
             line[at.strategy] = number(at.regret, at.regret_ci95)
-        if state_of(name) == "not run":
-            line["name"] = f"`{name}`"
-        lines.append(line)
+        lines.append(line | state_cells(name))
     caption = (
         f"Two arms, {PAIR_PULLS} pulls (Wang et al. 2016 have figures of these): expected regret against the "
         "better arm, ± 95 % over bandits or over seeds. No play has less on average than the best possible."

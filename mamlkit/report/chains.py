@@ -16,8 +16,8 @@ import pandas as pd
 from mamlkit.experiments import chains
 from mamlkit.measures import seeds_kept
 from mamlkit.report import results
-from mamlkit.report.inventory import state_of
-from mamlkit.report.pages import badge, numbered
+from mamlkit.report.inventory import state_cells, state_of
+from mamlkit.report.pages import numbered
 
 BASE = "epsilon-greedy"  # that others are held against
 
@@ -71,9 +71,7 @@ def solved() -> str:
         for length in chains.LENGTHS:
             part = found[(found.way == way) & (found.length == length)].episodes
             line[chains.label(length)] = _cell(part) if len(part) else ""
-        state = state_of(chains.name_of(way))
-        line |= {"state": badge(state), "name": f"`{chains.name_of(way)}`" if state == "not run" else ""}
-        lines.append(line)
+        lines.append(line | state_cells(chains.name_of(way)))
     caption = (
         "Episodes until a chain of N states is solved: median over networks (95 % interval by ranks), and "
         f"how many networks had failed after {chains.FAILED:,} episodes. Plappert et al. 2018 have a figure "

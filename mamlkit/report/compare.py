@@ -92,11 +92,12 @@ def column_table(column: str, name: str = "") -> str:
     missing = [method for method in methods_of(chosen) if method not in ranked]
     printed = published().set_index(["method", "column"])
     lines = [_line(chosen, method, found, printed) for method in [*ranked, *missing]]
-    caption = (
-        f"{chosen.words}, {chosen.episodes:,} training episodes each: accuracy in % on 600 test tasks "
-        "(± 95 % over tasks or over seeds, whichever is wider), the difference from MAML on the same tasks "
-        "with 15 queries per class, and what other papers report under protocols of their own."
-    )
+    parts = ["accuracy in % on 600 test tasks (± 95 % over tasks or over seeds, whichever is wider)"]
+    if found.gap.notna().any():
+        parts.append("the difference from MAML on the same tasks with 15 queries per class")
+    if any(line["elsewhere"] for line in lines):
+        parts.append("what other papers report under protocols of their own")
+    caption = f"{chosen.words}, {chosen.episodes:,} training episodes each: {'; '.join(parts)}."
     right = [*TESTS.values(), "from MAML", "seeds", "elsewhere"]
     return numbered(lines, caption, name or f"tab-compare-{column}", right)
 

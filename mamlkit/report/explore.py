@@ -83,7 +83,7 @@ def explore(
     first = frames[next(product(*controls.values()))]
     listed = [{"name": name, "values": list(values)} for name, values in controls.items()]
     legend = "".join(
-        f'<span style="color:{_colour(c)}">\N{BLACK CIRCLE} {escape(c.label)}</span> '
+        f'<span style="color:{_colour(c)}">\N{BLACK CIRCLE}&nbsp;{escape(c.label)}</span> '
         for c in [*always, *first[0]]
         if c.label
     )

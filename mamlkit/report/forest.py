@@ -40,7 +40,10 @@ def plot(found: pd.DataFrame) -> str:
         return ""
     lines = [_line(line, found.setting.nunique() > 1) for _, line in found.iterrows()]
     ticks = "".join(f'<i style="left:{position(tick)}%">{fixed(tick, 0, signed=True)}</i>' for tick in TICKS)
-    axis = f'<li class="axis" aria-hidden="true"><span></span><b>{ticks}</b><span></span></li>'
+    axis = (
+        '<li class="axis" aria-hidden="true"><span>difference in margins</span>'
+        f"<b>{ticks}</b><span></span></li>"
+    )
     return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>')
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "beyond_rows",
     "experiment_list",
     "front_page",
+    "state_cells",
     "state_of",
     "tally",
     "verdict_bar",
@@ -74,6 +75,12 @@ def state_of(name: str) -> str:
         found[-1]["settings"]["iterations"],
     )
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
+
+
+def state_cells(name: str) -> dict[str, str]:
+    """The last cells of an experiment's line in a table: its state, and what runs it where nothing did."""
+    state = state_of(name)
+    return {"state": badge(state), "name": f"`{name}`" if state == "not run" else ""}
 
 
 def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> str:

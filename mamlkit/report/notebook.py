@@ -4,6 +4,7 @@ __all__ = ["answer", "box", "captioned", "check", "fixed", "markdown", "markdown
 
 import inspect
 import operator
+import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -43,14 +44,23 @@ def source(*objects: Any) -> Any:
 def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
     """A data frame as a Markdown table.
 
-    Numbers and the columns ``right`` are set to the right; a missing value is a dash.
+    Numbers and the columns ``right`` are set to the right; a missing value is a dash. A value is never parted
+    from its interval, nor the two ends of an interval from each other.
     """
     align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in right else ":--" for c in frame]
-    cell = lambda v: (
-        "–" if v is None or v is pd.NA or v != v or v == "" else str(v).replace("|", "\\|").replace("\n", " ")
-    )
+    cell = lambda v: "–" if v is None or v is pd.NA or v != v or v == "" else _joined(str(v))
     lines = [map(str, frame.columns), align, *(map(cell, line) for line in frame.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _joined(cell: str) -> str:
+    """A cell of a Markdown table, with spaces that do not break where a number would be parted."""
+    cell = re.sub(r" ± |(?<=[(\d]) to (?=[\d−])|(?<=\d) (?=%)", _unbroken, cell)
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    return found.group().replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def captioned(table: str, caption: str, name: str) -> str:

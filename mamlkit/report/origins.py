@@ -64,7 +64,7 @@ def _origin(result: dict[str, Any], known: dict[tuple[str, str, str], str]) -> t
     parts = result["origin"]
     commits = (part["commit"] for part in parts)
     return (
-        f"{result['iterations_done']:,} iterations",
+        f"{result['iterations_done']:,} iterations, " if result["iterations_done"] else "",
         _then(f"`{c[:7]}`" + ("+" if c.endswith("+changes") else "") for c in commits),
         _then(part["date"] for part in parts),
         "on " + _then(known[_machine(part)] for part in parts),
@@ -76,7 +76,7 @@ def _part(where: tuple[str, ...], found: list[dict[str, Any]]) -> str:
     seeds = ", ".join(str(result["seed"]) for result in found)
     time = ", ".join(results.duration(result["seconds"]) for result in found)
     iterations, commit, date, machine = where
-    return f"seed{'s' if len(found) > 1 else ''} {seeds}, {iterations}, {time}, {commit}, {date}, {machine}"
+    return f"seed{'s' if len(found) > 1 else ''} {seeds}, {iterations}{time}, {commit}, {date}, {machine}"
 
 
 def _then(values: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ mamlkit.report.pages:NAME``.
 __all__ = [
     "appendix",
     "badge",
+    "chapter_table",
     "decimals",
     "figure_4",
     "figure_5",
@@ -106,7 +107,7 @@ def measured_effect(parts: Iterable[str | None]) -> str:
     """The paragraph about what a deviation does to the numbers, from those sentences that there are."""
     sentences = [part for part in parts if part]
     return (
-        " ".join(["**Measured effect.**", *sentences]) if sentences else "Effect not measured yet."
+        " ".join(["**Measured effect.**", *sentences]) if sentences else "The effect was not measured."
     ) + "\n"
 
 
@@ -123,15 +124,17 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
     """A captioned table that pages can refer to.
 
     Args:
-        lines: column to cell, line by line; columns without any content are left out.
+        lines: column to cell, line by line; columns without any content are left out, and a ``state`` that is
+            complete throughout.
         caption: of the table.
         name: its label.
         right: columns of numbers, set to the right; those of steps and ways always are.
     """
     frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
+    if "state" in frame and (frame.state == badge("complete")).all():
+        frame = frame.drop(columns="state")
     right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
-    text = markdown_table(frame, right).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
-    return captioned(text, caption, name) + "\n"
+    return captioned(markdown_table(frame, right), caption, name) + "\n"
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -213,7 +216,7 @@ def _which(line: pd.Series) -> dict[str, str]:
         "setting": line.setting,
         "method": line.method,
         "steps": str(line.step),
-        "verdict": badge(line.verdict),
+        "verdict": "quoted" if line.quoted else badge(line.verdict),
     }
 
 
@@ -270,8 +273,18 @@ def side_by_side(
         other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
         others.append(other[[bool(results.load(row)) for row in other.row]])
     part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
-    lines = _beside(printed_table(part), linked=False)
-    return pd.DataFrame(lines).drop(columns=["interval over", "median", "diverged"])
+    return _for_a_chapter(printed_table(part))
+
+
+def chapter_table(name: str) -> pd.DataFrame:
+    """The paper's numbers of one of GROUPS beside ours, for a chapter: a line each, all as text."""
+    part = group(printed_table(), name)
+    return _for_a_chapter(part.sort_values("setting", kind="stable", key=lambda s: s.str.zfill(13)))
+
+
+def _for_a_chapter(part: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.DataFrame(_beside(part, linked=False))
+    return frame.drop(columns=["interval over", "median", "diverged"])
 
 
 def omniglot() -> str:
@@ -296,7 +309,7 @@ def table_2_intervals() -> str:
     ranges = would_be.groupby(found.method, sort=False).agg(["min", "max"])
     parts = [f"± {low:.2f} to ± {high:.2f} for {method}" for method, low, high in ranges.itertuples()]
     if not parts:
-        return "Our own spread over tasks is not measured yet.\n"
+        return "Our own spread over tasks was not measured.\n"
     return (
         "By the spread over tasks that we measure, an interval over 600 tasks would be about "
         + " and ".join(parts)

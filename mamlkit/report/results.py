@@ -233,11 +233,13 @@ def _over_tasks(
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
+    """What a training took, for people.
 
-    >>> duration(50), duration(600), duration(9000)
-    ('50 s', '10 min', '2.5 h')
+    >>> duration(50), duration(600), duration(9000), duration(0)
+    ('50 s', '10 min', '2.5 h', 'no training')
     """
+    if seconds == 0:
+        return "no training"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -86,7 +86,7 @@ def gathers() -> str:
     caption = f"Two processes of one machine give each other their sums (gloo). {_origin('gather')}."
     says = (
         f"\nThe line that fits best has λ = {1e3 * link.latency:.2f} ms and "
-        f"β = {link.rate / 1e9:.2f} GB/s. The model takes these.\n"
+        f"ρ = {link.rate / 1e9:.2f} GB/s. The model takes these.\n"
     )
     return numbered(lines, caption, "tab-gather", lines[0]) + says
 

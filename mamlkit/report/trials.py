@@ -22,8 +22,8 @@ from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown
-from mamlkit.report.inventory import state_of
-from mamlkit.report.pages import badge, number, numbered
+from mamlkit.report.inventory import state_cells
+from mamlkit.report.pages import number, numbered
 
 TEST, GOALS = "processes", "40 goals"
 NAVIGATION = "2d-navigation-rl2", "2d-navigation-maml"
@@ -80,8 +80,6 @@ def tabular() -> str:
         for way in ("greedy", "BEB"):
             for one in found[(found.episodes == at.episodes) & (found.strategy == way)].itertuples():
                 line[f"{way}, ours"] = number(one.value, one.ci95)
-        if at.verdict == "not run":
-            line["name"] = f"`{at.row}`"
         lines.append(line)
     caption = (
         "RL² in small Markov decision processes: total reward of a trial, published (Duan et al. 2016, Table "
@@ -134,16 +132,14 @@ def navigation() -> str:
     """RL^2 in 2D navigation by episode, MAML by gradient step, and the steps that each had seen before."""
     found, lines = navigation_curves(), []
     for name, what in zip(NAVIGATION, ("RL², by episode", "MAML, by gradient step")):
-        line = {"": what, "state": badge(state_of(name))}
+        line = {"": what}
         for at in found[found.row == name].itertuples():
             line[f"{at.step}"] = f"{number(at.value, at.ci95)} ({at.seen:,})"
-        if state_of(name) == "not run":
-            line["name"] = f"`{name}`"
-        lines.append(line)
+        lines.append(line | state_cells(name))
     caption = (
-        "2D navigation: return of an episode on the paper's 40 test goals, ± 95 % over goals or over seeds; "
-        "in brackets the most steps of the environment that were seen with the goal before. In column $k$ "
-        "RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
+        "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals or over "
+        "seeds; in brackets the most steps of the environment that were seen with the goal before. In column "
+        "$k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
         "Both were trained for 8 million steps."
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
@@ -155,11 +151,10 @@ def two_step() -> str:
     if ours := results.summary(TWO_STEP, "tasks", 0, "return"):
         line[OURS] = number(ours.value, ours.deciding_ci95)
     line |= {at.strategy: number(at.value) for at in measured("two-step").itertuples()}
-    line["state"] = badge(state_of(TWO_STEP))
-    if state_of(TWO_STEP) == "not run":
-        line["name"] = f"`{TWO_STEP}`"
     caption = (
         "The two-step task (Wang et al. 2016, section 3.2.1): total reward of a trial, ± 95 % over tasks or "
-        "over seeds. Random play and the best possible are exact; the paper has a figure, no number."
+        "over seeds. Random play and the best possible are exact; Wang et al. have a figure, no number."
     )
-    return numbered([line], caption, "tab-two-step", ["random", OURS, "best possible"])
+    return numbered(
+        [line | state_cells(TWO_STEP)], caption, "tab-two-step", ["random", OURS, "best possible"]
+    )

@@ -38,8 +38,7 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
 
 def described(device: torch.device) -> str:
     """A device as the record of a run names it."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device}, {torch.get_num_threads()} thread(s)"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

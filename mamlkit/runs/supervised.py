@@ -17,11 +17,12 @@ from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.rows import Evaluation, Row
 from mamlkit.maml import Params, Task
-from mamlkit.methods import GradientMethod, Learner, Method, losses
+from mamlkit.methods import GradientMethod, Learner, Method, contract, losses
 from mamlkit.runs import logs
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
-from mamlkit.tasks import Family, contract
+from mamlkit.tasks import Family
+from mamlkit.tasks import contract as tasks_contract
 
 LOG_EVERY = 100  # iterations averaged into one line of metrics.csv
 AT_ONCE = 100  # iterations of a small network in one call, in which a run cannot be stopped; some 50 ms
@@ -48,12 +49,7 @@ def method(row: Row, evaluation: Evaluation | None = None) -> Method:
     if row.method not in methods.METHODS:
         known = ", ".join(map(repr, methods.METHODS))
         raise ValueError(f"{row.name}: method={row.method!r}, but it must be one of {known}")
-    made = methods.METHODS[row.method](build(row, evaluation))
-    if not isinstance(made, Method):
-        raise ValueError(
-            f"{row.name}: method {row.method!r} makes {made!r}, but a mamlkit.methods.Method is due"
-        )
-    return made
+    return contract.check_made(row.method, methods.METHODS[row.method](build(row, evaluation)))
 
 
 def _family(row: Row, split: str, device: str | torch.device, evaluation: Evaluation | None = None) -> Family:
@@ -90,7 +86,7 @@ class SupervisedTraining(OneByOne):
         self.every = LOG_EVERY
         self.family = _family(row, "train", self.device)
         self.method = method(row)
-        begun = self.method.init(generator(seed, "init"))
+        begun = contract.check_parameters(row.method, self.method.init(generator(seed, "init")))
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self._check_family()
@@ -112,7 +108,7 @@ class SupervisedTraining(OneByOne):
         def check(family: Family, tasks: int, queries: int) -> Task:
             points = getattr(family, "points", (row.ways * row.shots, row.ways * queries))
             with one_thread():
-                return contract.check(row.family, family.sample, draw, tasks=tasks, points=points)
+                return tasks_contract.check(row.family, family.sample, draw, tasks=tasks, points=points)
 
         batch = check(self.family, row.meta_batch_size, row.queries)
         if row.iterations:  # one meta-batch, before many are joined for one call
@@ -128,7 +124,9 @@ class SupervisedTraining(OneByOne):
     def _try(self) -> None:
         """What is wrong with a method's own loss and predictions, before hours of training and not after."""
         row, draw = self.row, generator(self.seed, "try")
-        gradient, values = meta_batch.meta_gradient(self.method, self.params, self.family.sample(draw, 1))
+        batch = self.family.sample(draw, 1)
+        with contract.explained(row.method, "loss", self.method, self.params, batch):
+            gradient, values = meta_batch.meta_gradient(self.method, self.params, batch)
         if values.dim() != 1:
             raise ValueError(
                 f"{row.name}: the loss of method {row.method!r} is {tuple(values.shape[1:])} for a task, but "
@@ -141,7 +139,9 @@ class SupervisedTraining(OneByOne):
             )
         for evaluation in row.evaluations:
             batch = _family(row, "val", self.device, evaluation).sample(draw, 1)
-            _tested(row, evaluation, method(row, evaluation), self.params, batch)
+            made = method(row, evaluation)
+            with contract.explained(row.method, "predict", made, self.params, batch):
+                _tested(row, evaluation, made, self.params, batch)
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update, or several of a small network in one call, up to the next line of the log."""

@@ -134,8 +134,9 @@ def test_a_figure_enlarges_and_closes(tmp_path):
     image.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
     const dialog = document.querySelector("dialog");
     found.push(dialog.open, dialog.querySelector("img").alt);
+    const closed = new Promise((done) => dialog.addEventListener("close", done));
     dialog.click();
-    await new Promise((done) => setTimeout(done, 100));
+    await closed;
     return found.concat(document.querySelectorAll("dialog").length);"""
     assert run(tmp_path, f'<img src="{picture}" alt="a dot">', script) == [0, True, "a dot", 0]
 

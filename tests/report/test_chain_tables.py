@@ -49,7 +49,7 @@ def test_medians_and_failures_are_those_of_the_networks():
     made("parameter-noise", [*range(201, 210), 2000])
     made("epsilon-greedy", [300] * 4 + [2000] * 6)
     text = chains.solved()
-    assert text.count("206 (202 to 209); 1 of 10 failed") == len(ways.LENGTHS)
+    assert text.count("206 (202\u00a0to\u00a0209); 1 of 10 failed") == len(ways.LENGTHS)
     found = chains.episodes()
     assert len(found) == 2 * 10 * len(ways.LENGTHS)
     assert set(found[found.way == "parameter-noise"].groupby("length").episodes.median()) == {205.5}

@@ -42,7 +42,16 @@ MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliog
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"column_table", "compared", "forest", "grid", "measured", "published"}
-HELPERS |= {"anchor", "over", "printed_table", "side_by_side", "state_of", "step_words"}
+HELPERS |= {
+    "anchor",
+    "over",
+    "printed_table",
+    "side_by_side",
+    "chapter_table",
+    "state_cells",
+    "state_of",
+    "step_words",
+}
 HELPERS |= {"ABOUT", "About", "pattern", "episodes", "median_interval"}
 HELPERS |= {"navigation_curves", "set_beside", "shown", "curves", "LONG_ROWS"}
 MODULES = (
@@ -336,14 +345,14 @@ def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():
 
 def test_effects_speak_only_of_what_was_run(repository):
     every = [getattr(effects, name) for name in effects.__all__]
-    assert all("not measured yet" in effect() for effect in every)
+    assert all("not measured" in effect() for effect in every)
     list(states(repository))
-    assert all("not measured yet" not in effect() for effect in every)
+    assert all("not measured" not in effect() for effect in every)
     assert "1e+09" not in effects.divergence() and "2.5e+06" in effects.divergence()
 
 
 def test_the_numbers_behind_the_intervals_over_600_tasks(repository):
-    assert "not measured yet" in pages.table_2_intervals()
+    assert "not measured" in pages.table_2_intervals()
     commit(repository, "sinusoid-maml", errors=np.tile(np.array([0.0, 1.0] * 200)[:, None], (1, 11)))
     half = 1.96 * 0.5 / 600**0.5
     assert f"± {half:.2f} to ± {half:.2f} for MAML" in pages.table_2_intervals()
@@ -537,7 +546,7 @@ def test_pages_stay_within_their_language():
 
 def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     commit(repository, "ant-direction-maml", errors=np.tile([1.0, 50.0, 60.0, 70.0], (40, 1)))
-    assert effects.curvature() == "Effect not measured yet.\n"
+    assert effects.curvature() == "The effect was not measured.\n"
     commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
     found = effects.curvature()
     assert "Ant direction, return after one gradient step: 50" in found and "with log-densities, 90" in found
@@ -545,13 +554,13 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
         'with ratios (<span class="verdict-partial">partial</span> 20 of 500).' in found
         and "first order" not in found
     )
-    assert effects.baseline_clip() == "Effect not measured yet.\n"
+    assert effects.baseline_clip() == "The effect was not measured.\n"
     commit(repository, "ant-direction-maml-unclipped", errors=np.tile([1.0, 80.0, 95.0, 99.0], (40, 1)))
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
 
 
 def test_the_effect_of_physics_is_what_random_policies_gain(repository):
-    assert effects.physics() == "Effect not measured yet.\n"
+    assert effects.physics() == "The effect was not measured.\n"
     commit(repository, "ant-direction-random", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     assert "Ant direction: 7.0, in the paper 23.0." in effects.physics()
     assert "HalfCheetah" not in effects.physics() and "racles" not in effects.physics()

@@ -81,7 +81,7 @@ def test_what_is_measured_lies_by_the_line(repository):
     target = kept(repository)
     (target / "gather.csv").write_text("bytes,ms\n0,0.1\n1000000,1.1\n2000000,2.1\n")
     assert scaling._link() == pytest.approx((1e-4, 1e9))
-    assert "β = 1.00 GB/s" in scaling.gathers() and "| 1,000,000 | 1.10 | 1.10 |" in scaling.gathers()
+    assert "ρ = 1.00 GB/s" in scaling.gathers() and "| 1,000,000 | 1.10 | 1.10 |" in scaling.gathers()
 
 
 def test_a_model_stands_beside_what_it_was_not_fitted_to(repository):

@@ -73,7 +73,7 @@ def test_every_trap_differs_from_its_base_in_one_thing():
 def test_pages_say_only_what_was_run(repository):
     pages = traps.inner_loss, traps.network, traps.alphabets, traps.normalisation, traps.characters
     pages = (*pages, traps.split_of_mini_imagenet)
-    assert {page() for page in pages} == {"Effect not measured yet.\n"}
+    assert {page() for page in pages} == {"The effect was not measured.\n"}
     assert traps.table().count(">not run<") == len(traps.rows())
     rng = np.random.default_rng(0)
     names = [row.name for row in traps.rows()] + [BASE, "trap-20way"]
@@ -84,7 +84,7 @@ def test_pages_say_only_what_was_run(repository):
     shown = [page() for page in pages[:4]] + [traps.split_of_mini_imagenet()]
     assert all(text.startswith("**Measured effect.** ") and " points (± over" in text for text in shown)
     assert "over 2 seeds" in shown[0] and "20-way" in shown[0] and "Mini-ImageNet" in shown[0]
-    assert "complete" in traps.table() and ">not run<" not in traps.table()
+    assert "state" not in traps.table() and ">not run<" not in traps.table()
 
 
 def test_traps_have_a_table_of_their_own_and_no_other(two_seeds):
@@ -94,7 +94,7 @@ def test_traps_have_a_table_of_their_own_and_no_other(two_seeds):
 
 def test_the_validation_characters_come_from_the_log(repository):
     commit(repository, "omniglot-5way-1shot", errors=made(np.tile([90.0, 100.0], 300)), tasks=600)
-    assert traps.characters() == "Effect not measured yet.\n"
+    assert traps.characters() == "The effect was not measured.\n"
     log = repository / "data" / "results" / "omniglot-5way-1shot" / "seed0.metrics.csv"
     log.write_text("iteration,seconds,meta_loss,validation\n59900,1,0.1,\n60000,2,0.1,97.5\n")
     text = traps.characters()

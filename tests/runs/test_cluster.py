@@ -151,7 +151,7 @@ def test_ctrl_c_keeps_the_states_and_what_fails_stops_nothing_else(place, machin
         assert folders.iterations_done(partial) == done
         assert sum(line.startswith(f"{SECOND.name}, seed 0: failed, ") for line in said) == 1
     (origin,) = json.loads((partial / "run.json").read_text())["origin"]  # not this process, which only asks
-    assert origin["device"] == "cpu, 1 thread(s)"
+    assert origin["device"] == "cpu, 1 thread"
 
 
 def test_what_is_lost_with_a_process_or_a_machine_is_done_again_elsewhere(

@@ -89,7 +89,7 @@ def test_a_run_that_one_process_began_is_finished_by_two_bit_for_bit(straight, t
     done, folder = launched(tmp_path, "", 0, "--threads", "2")  # threads of each change nothing
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("result in") == 1 and same_as(straight, folder)
-    assert '"cpu, 2 thread(s), 2 processes"' in (folder / "run.json").read_text()
+    assert '"cpu, 2 threads, 2 processes"' in (folder / "run.json").read_text()
 
 
 def test_a_process_that_dies_ends_all_and_one_goes_on_from_the_last_iteration(

@@ -123,7 +123,7 @@ def test_a_setting_that_is_gone_counts_as_changed(tmp_path):
 
 def test_two_processes_do_not_share_a_run_folder_and_the_refused_one_writes_nothing(short, tmp_path, capsys):
     assert __main__.main([*short, "--until", "100"]) == 0
-    with folders.open_run(ROW, 0, "cpu, 1 thread(s)", base=tmp_path / "runs"):
+    with folders.open_run(ROW, 0, "cpu, 1 thread", base=tmp_path / "runs"):
         before = contents(tmp_path)
         assert __main__.main([*short, "--threads", "2"]) == 1
         assert contents(tmp_path) == before

@@ -1,0 +1,81 @@
+"""What a method gives, looked at once, before anything is trained by it."""
+
+__all__ = ["check_made", "check_parameters", "explained"]
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Method
+
+
+def check_made(name: str, made: Any) -> Method:
+    """What an entry of :data:`mamlkit.methods.METHODS` makes of a learner.
+
+    Raises:
+        ValueError: it is no :class:`mamlkit.methods.Method`, or one without its learner.
+    """
+    if not isinstance(made, Method):
+        raise ValueError(f"method {name!r} makes {made!r}, but a mamlkit.methods.Method is due")
+    if not hasattr(made, "learner"):
+        raise ValueError(
+            f"method {name!r} makes a {type(made).__name__} without a learner; begin its __init__ with "
+            "super().__init__(learner), or make it a dataclass, which needs no __init__"
+        )
+    return made
+
+
+def check_parameters(name: str, begun: Any) -> Params:
+    """What ``init`` of a method returns.
+
+    Raises:
+        ValueError: it is no mapping of names to tensors.
+    """
+    if not isinstance(begun, Mapping) or not all(isinstance(value, Tensor) for value in begun.values()):
+        raise ValueError(
+            f"init of method {name!r} must return a dict of names to tensors, but it returned {_named(begun)}"
+        )
+    return dict(begun)
+
+
+@contextmanager
+def explained(
+    name: str, part: Literal["loss", "predict"], method: Method, params: Params, batch: Task
+) -> Iterator[None]:
+    """Within it the engine calls the loss or the predictions of a method, for many tasks at a time.
+
+    Where that ends with an error, the part is called for the first task as it is written, which says more.
+
+    Raises:
+        ValueError: it returns no tensor, or differentiates in a way that no engine can follow.
+    """
+    try:
+        yield
+    except Exception:
+        _check(name, part, method, params, batch)
+        raise
+
+
+@torch.no_grad()
+def _check(name: str, part: str, method: Method, params: Params, batch: Task) -> None:
+    support, query = (tuple(value[0] for value in pair) for pair in batch)
+    try:
+        given = getattr(method, part)(params, Task(support, query))
+    except Exception as error:
+        if "does not require grad" not in str(error):
+            return  # the engine's words are as good
+        raise ValueError(
+            f"{part} of method {name!r} calls torch.autograd.grad or backward() ({error}); take "
+            "torch.func.grad, or learner.adapt for steps of gradient descent"
+        ) from error
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{part} of method {name!r} must return a tensor, but it returned {_named(given)}")
+
+
+def _named(value: Any) -> str:
+    """What came, in a word or two."""
+    return "None; does it lack a return?" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,87 @@
+"""What a new method forgets is said before training, in words about the method."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+
+from mamlkit import methods
+from mamlkit.experiments import paper
+from mamlkit.runs import supervised
+
+ROW = dataclasses.replace(paper.get("sinusoid-maml"), method="new", iterations=1)
+
+
+class Whole(methods.Method):
+    """One that lacks nothing."""
+
+    def loss(self, params, task):
+        return self.learner.loss_fn(self.learner.adapt(params, task.support), task.query)
+
+    def predict(self, params, task):
+        outputs = [self.learner.outputs(p, task) for p in self.learner.adaptation_path(params, task.support)]
+        return torch.stack(outputs)
+
+
+def without(part, returned=None):
+    """The same, but for a part that returns something else."""
+    parts = {"loss": Whole.loss, "predict": Whole.predict} | {part: lambda self, *_: returned}
+    return type("Lacking", (Whole,), parts)
+
+
+def own_init(self, learner):
+    self.kept = learner
+
+
+def autograd(self, params, task):
+    moved = self.learner.loss_fn(params, task.support)
+    return torch.autograd.grad(moved, list(params.values()), create_graph=True)[0].sum()
+
+
+WRONG = {
+    "no loss": (without("loss"), "loss of method 'new' must return a tensor, but it returned None; does it"),
+    "no predictions": (without("predict"), "predict of method 'new' must return a tensor, but .* None"),
+    "a list": (without("predict", [torch.zeros(10, 1)] * 2), "must return a tensor, but it returned a list"),
+    "no parameters": (without("init"), "init of method 'new' must return a dict of .* returned None"),
+    "no learner": (type("Own", (Whole,), {"__init__": own_init}), r"a Own without a learner; .*super\(\)"),
+    "autograd": (
+        type("Own", (Whole,), {"loss": autograd, "predict": Whole.predict}),
+        "loss of method 'new' calls torch.autograd.grad .*; take torch.func.grad",
+    ),
+    "a list of names": (lambda learner: methods.maml(learner.adapting(["weight0"])), r"\(\['weight0'\]\)"),
+    "no name": (lambda learner: methods.maml(learner.adapting()), r"adapting\(\) needs one or more names"),
+}
+
+
+@pytest.mark.parametrize(("made", "words"), WRONG.values(), ids=WRONG)
+def test_what_a_method_lacks_is_said_before_training(monkeypatch, made, words):
+    monkeypatch.setitem(methods.METHODS, "new", made)
+    with pytest.raises(ValueError, match=words):
+        supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+
+
+def test_what_lacks_nothing_is_trained(monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "new", Whole)
+    training = supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+    training.step(0)
+    assert torch.isfinite(training.window[0])
+
+
+def test_an_error_of_a_method_that_is_none_of_these_is_its_own(monkeypatch):
+    def loss(self, params, task):
+        raise RuntimeError("another")
+
+    monkeypatch.setitem(
+        methods.METHODS, "new", type("Own", (Whole,), {"loss": loss, "predict": Whole.predict})
+    )
+    with pytest.raises(RuntimeError, match=re.escape("another")):
+        supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+
+
+def test_a_list_of_predictions_is_refused_in_a_test_as_well(monkeypatch):
+    parts = {"loss": Whole.loss, "predict": lambda *given: list(Whole.predict(*given))}
+    monkeypatch.setitem(methods.METHODS, "new", type("Lister", (Whole,), parts))
+    params = supervised.build(ROW).model.init(torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="'new' predicts list for a task"):
+        supervised.evaluate(ROW, params, ROW.evaluations[0], n_tasks=1)

@@ -84,18 +84,21 @@ def state_cells(name: str) -> dict[str, str]:
 
 
 def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> str:
-    """Tables of our own curves, one per metric, of the evaluations that are wanted."""
-    tables = []
+    """Tables of our own curves, one per metric, of the evaluations that are wanted; and what is not run."""
+    tables, missing = [], dict[str, None]()
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
-        lines = [
-            _curve(row, evaluation, steps)
-            for row in ROWS.values()
-            for evaluation in row.evaluations
-            if row.metric == metric and wanted(row, evaluation)
-        ]
+        lines = []
+        for row in (row for row in ROWS.values() if row.metric == metric):
+            tests = [evaluation for evaluation in row.evaluations if wanted(row, evaluation)]
+            if results.load(row.name):
+                lines += [_curve(row, evaluation, steps) for evaluation in tests]
+            elif tests:
+                missing[f"`{row.name}`"] = None
         if lines:
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
             tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
+    if missing:
+        tables.append(f"Not run (`python -m mamlkit run NAME` does): {', '.join(missing)}.\n")
     return "\n".join(tables)
 
 

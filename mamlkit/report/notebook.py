@@ -55,7 +55,7 @@ def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours
 
 def _joined(cell: str) -> str:
     """A cell of a Markdown table, with spaces that do not break where a number would be parted."""
-    cell = re.sub(r" ± |(?<=[(\d]) to (?=[\d−])|(?<=\d) (?=%)", _unbroken, cell)
+    cell = re.sub(r"(?<![^ ])± | ± |(?<=[(\d]) to (?=[\d−])|(?<=\d) (?=%)", _unbroken, cell)
     return cell.replace("|", "\\|").replace("\n", " ")
 
 

@@ -44,10 +44,13 @@ plots.use_style()
 real = tasks.omniglot.available()
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-traps-training"}, "image": {"alt": "One line per trap, with a mark at its effect and a horizontal bar for its interval, around a vertical line at zero."}}
-fig, ax = plt.subplots(figsize=(6.4, 3.0))
-labels = []
-for place, row in enumerate(reversed(traps.rows())):
-    labels.append(f"{row.title.partition('short: ')[2]}, {row.ways}-way")
+rows = {
+    f"{row.title.partition('short: ')[2]}, {row.ways}-way": row
+    for row in reversed(traps.rows())
+}
+fig, ax = plt.subplots(figsize=(5, 0.4 * len(rows) + 0.7))
+for place, (words, row) in enumerate(rows.items()):
+    ax.text(0.01, place + 0.4, words, va="center", transform=ax.get_yaxis_transform())
     if found := traps.effect(row.name, base_of(row.name), "Q=15"):
         colour = plots.COLOURS["blue"]
         ax.errorbar(
@@ -58,8 +61,7 @@ for place, row in enumerate(reversed(traps.rows())):
     else:
         ax.text(0.3, place, "not run", va="center", color=plots.COLOURS["grey"])
 ax.axvline(0, color=plots.COLOURS["black"], linewidth=0.8)
-ax.set_yticks(range(len(labels)), labels)
-ax.set(xlabel="change of accuracy, points", ylim=(-0.6, len(labels) - 0.4))
+ax.set(xlabel="change of accuracy, points", yticks=[], ylim=(-0.5, len(rows) - 0.2))
 plt.show()
 
 # %% [markdown] tags=["caption"]
@@ -123,7 +125,7 @@ notebook.markdown(traps.table("tab-traps-training"))
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 sides = {"ahead of": [], "behind": [], "not to be told from": []}
-for label, row in zip(labels, reversed(traps.rows())):
+for label, row in rows.items():
     if found := traps.effect(row.name, base_of(row.name), "Q=15"):
         side = "ahead of" if found.value > 0 else "behind"
         sure = found.deciding_ci95 < abs(found.value)

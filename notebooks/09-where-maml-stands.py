@@ -46,7 +46,7 @@ columns = [column for column in grid.COLUMNS if not compare.grid(column).empty]
 sizes = [len(compare.grid(column)) + 1.5 for column in columns] or [1]
 fig, axes = plt.subplots(
     len(sizes),
-    figsize=(7.2, 0.38 * sum(sizes) + 0.5),
+    figsize=(5, 0.4 * sum(sizes) + 0.5),
     height_ratios=sizes,
     squeeze=False,
 )
@@ -57,8 +57,8 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # Accuracy on 600 test tasks after the same number of training tasks, with 15 queries per class. Mark and bar: mean over seeds and
-# its 95 % interval, over tasks or over seeds, whichever is wider; ticks: single seeds; stars: what the method's own paper reports,
-# under a protocol of its own; dotted: MAML.
+# its 95 % interval, over tasks or over seeds, whichever is wider (circles: by gradient steps; squares: by distances; crosses: nothing
+# learned); ticks: single seeds; stars: what the method's own paper reports, under a protocol of its own; dotted: MAML.
 
 # %% [markdown]
 # ## Three ways to use a support set

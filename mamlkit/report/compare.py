@@ -131,6 +131,8 @@ def tables() -> str:
 def forest(ax: Axes, found: pd.DataFrame) -> None:
     """Accuracies of a column as a forest plot: mean with interval, single seeds, other papers' numbers.
 
+    Name and mean stand above each line, so that the plot needs no more room beside it than a phone has.
+
     Args:
         ax: where to draw.
         found: of :func:`grid`; the first line comes to the top.
@@ -142,16 +144,9 @@ def forest(ax: Axes, found: pd.DataFrame) -> None:
         ax.errorbar(line.value, height, xerr=line.ci95, **look)
         ax.plot(line.of_seeds, [height] * len(line.of_seeds), "|", color=COLOURS[colour], markersize=9)
         ax.plot(line.published, height, "*", color=COLOURS["black"], markersize=9)
-        ax.annotate(
-            fixed(line.value, 1),
-            (line.value, height),
-            (0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        words: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        ax.text(0.01, height + 0.42, line.method, **words)
+        ax.text(0.99, height + 0.42, fixed(line.value, 1), ha="right", **words)
     for base in found[found.slug == BASE.slug].value:
         ax.axvline(base, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
-    ax.set(xlabel="accuracy (%)", yticks=heights, ylim=(-0.7, len(found) - 0.3))
-    ax.set_yticklabels(found.method)
-    ax.grid(axis="y", visible=False)
+    ax.set(xlabel="accuracy (%)", yticks=[], ylim=(-0.5, len(found) - 0.2))

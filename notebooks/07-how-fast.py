@@ -62,7 +62,7 @@ import torch.nn.functional as F
 from torch.func import grad, jvp, vmap
 
 from mamlkit import maml, methods, models, places, tasks
-from mamlkit.engine import kernels_torch, meta_batch
+from mamlkit.engine import adjoint, kernels_torch, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.report import notebook, plots
 from mamlkit.runs import seeds
@@ -196,7 +196,7 @@ for task in range(2):
 # and the meta-gradient; threads take chunks of tasks.
 
 # %% mystnb={"markdown_format": "myst"}
-notebook.source(meta_batch._gradient)
+notebook.source(adjoint.gradient)
 
 # %% [markdown]
 # ## Live, on a small shape
@@ -469,7 +469,7 @@ notebook.check("with five steps the engine needs no more than the loop", share, 
 
 # %% [markdown]
 # On small shapes the engine needs more than the loop ({numref}`fig-scaling`): its chunks hold many tasks, and the loop holds one. And
-# memory would grow less with the steps if time did not count: `meta_batch.KEPT_BYTES = 0` keeps nothing but the last pass.
+# memory would grow less with the steps if time did not count: `adjoint.KEPT_BYTES = 0` keeps nothing but the last pass.
 #
 # ## Scaling
 #

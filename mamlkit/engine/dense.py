@@ -23,7 +23,9 @@ from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
 
 SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
-SMALL = 4 << 20  # products of a pass over a meta-batch, below which a second thread gains nothing
+SMALL = (
+    4 << 20
+)  # products of a meta-batch (points times parameters), below which a second thread gains nothing
 
 Array = NDArray[Any]
 
@@ -47,7 +49,8 @@ def meta_gradient(
     def work(part: tuple[int, int]) -> None:
         kernels.recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
 
-    spread(work, _parts(groups, query[1].size // query[1].shape[-1] * len(plan.order)))
+    points = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query))
+    spread(work, _parts(groups, points * len(plan.order)))
     return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
 
 

@@ -60,14 +60,12 @@ class Learner:
         """A learner whose inner update moves these parameters and no others; all are meta-learned.
 
         Raises:
-            ValueError: no name, or one that is none of the network's.
+            ValueError: a name that is none of the network's.
         """
         own = self.model.shapes.keys()
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(
-                f"adapting({', '.join(map(repr, names))}) needs one or more names, as in "
-                f"adapting({', '.join(map(repr, own))})"
-            )
+        if not all(isinstance(name, str) for name in names):
+            came, known = (", ".join(map(repr, given)) for given in (names, own))
+            raise ValueError(f"adapting({came}) came, but it takes names, one by one: adapting({known})")
         if unknown := set(names) - own:
             raise ValueError(f"{sorted(unknown)} are no parameters of this network: it has {', '.join(own)}")
         return dataclasses.replace(self, model=self.model._replace(frozen=frozenset(own - set(names))))

@@ -17,7 +17,7 @@ from conftest import (
     small_problem,
 )
 from mamlkit import maml, methods, models
-from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch, passes
+from mamlkit.engine import adjoint, kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.runs import seeds, supervised
@@ -133,9 +133,9 @@ def test_the_network_without_convolution_too(kernels):
     assert relative_error(gradient, loop_gradient(objective.loss, params, tasks)[0]) < 1e-9
 
 
-@pytest.mark.parametrize("limit", ["CHUNK_BYTES", "KEPT_BYTES"])
-def test_chunks_and_kept_passes_change_nothing(kind, limit, monkeypatch):
-    unchanged_by_a_limit_of_1(meta_batch, limit, kind, monkeypatch)
+@pytest.mark.parametrize(("module", "limit"), [(meta_batch, "CHUNK_BYTES"), (adjoint, "KEPT_BYTES")])
+def test_chunks_and_kept_passes_change_nothing(kind, module, limit, monkeypatch):
+    unchanged_by_a_limit_of_1(module, limit, kind, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -93,33 +93,24 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if recorded and (isinstance(row, PolicyRow | MemoryRow | ChainRow) or ranks.count > 1):
+    alone = isinstance(row, PolicyRow | MemoryRow | ChainRow)
+    if alone and ranks.count > 1:
+        raise ValueError(
+            f"{row.name} is reinforcement learning, which is not dealt to {ranks.count} processes; run it "
+            "without torchrun, or many runs at a time: paper --on ray"
+        )
+    if recorded and (alone or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments in one process can be recorded, but this is a "
             "policy, or one of several processes; leave recorded out"
         )
     if isinstance(row, PolicyRow):
-        if ranks.count > 1:
-            raise ValueError(
-                f"{row.name} trains a policy, which is not dealt to {ranks.count} processes; run it without "
-                "torchrun, where its simulation takes all cores, or many runs at a time: paper --on ray"
-            )
         from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
         return policies.PolicyTraining(row, seed, device, threads)
     if isinstance(row, MemoryRow):
-        if ranks.count > 1:
-            raise ValueError(
-                f"{row.name} trains a policy with a memory, which is not dealt to {ranks.count} processes; "
-                "run it without torchrun"
-            )
         return memory.MemoryTraining(row, seed, device)
     if isinstance(row, ChainRow):
-        if ranks.count > 1:
-            raise ValueError(
-                f"{row.name} trains networks on chains, which are not dealt to {ranks.count} processes; run "
-                "it without torchrun"
-            )
         return chains.ChainTraining(row, seed, device)
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")

@@ -112,7 +112,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(tmp_path):
 
 
 def test_a_policy_is_refused():
-    with pytest.raises(ValueError, match="2d-navigation-maml trains a policy, which is not dealt to 2 proc"):
+    with pytest.raises(ValueError, match="2d-navigation-maml is reinforcement .* not dealt to 2 processes"):
         train.fit(paper.get("2d-navigation-maml"), ranks=ranks.Ranks(0, 2))
 
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from mamlkit import places
-from mamlkit.experiments.compare import is_compared
+from mamlkit.experiments.compare import COMPARED, is_compared
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report.pages import numbered
 
@@ -92,6 +92,9 @@ def methods() -> str:
     """Each method by its name in the package, with its paper, its kind, chapters and experiments."""
     files = {int(p.stem[:2]): p for p in (places.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")}
     lines = []
+    spoken = {
+        compared.method: compared.words for compared in reversed(COMPARED) if compared.test_steps is None
+    }
     named = [str(getattr(row, "method", "")) for row in ROWS.values()]
     for method in dict.fromkeys([*ABOUT, *filter(None, named)]):
         about = ABOUT.get(method, About("", "", ()))  # one that is new to the book
@@ -104,6 +107,7 @@ def methods() -> str:
         lines.append(
             {
                 "method": f"`{method}`",
+                "chapter 9 says": spoken.get(method, ""),
                 "paper": f"{{cite:t}}`{about.paper}`" if about.paper else "ours",
                 "kind": about.family,
                 "chapters": ", ".join(

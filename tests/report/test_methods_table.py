@@ -26,7 +26,7 @@ def test_every_method_has_a_line():
 def test_a_method_that_is_new_is_there_by_its_experiments(monkeypatch):
     row = dataclasses.replace(ROWS["sinusoid-maml"], name="sinusoid-new", method="a new one")
     monkeypatch.setitem(ROWS, row.name, row)
-    assert "| `a new one` | ours | – | – | `sinusoid-new` |" in methods_table.methods()
+    assert "| `a new one` | – | ours | – | – | `sinusoid-new` |" in methods_table.methods()
 
 
 def test_papers_and_chapters_are_there():

@@ -148,7 +148,7 @@ explore(
 # - **MAML**, trained for a single gradient step;
 # - **pretrained**: one policy trained on all tasks at once, then adapted in the same way;
 # - **random initialisation**: not trained at all, adapted in the same way;
-# - **oracle**: a policy that is told the goal and is not adapted, a bound for the others.
+# - **oracle**: a policy that is told the goal and is not adapted, to compare with.
 #
 # The paper finds that MAML adapts much faster in one step, and that further steps, for which it was not trained, improve
 # it still.
@@ -653,7 +653,7 @@ plt.show()
 # to the goal.
 
 # %% [markdown]
-# What the paper says about its figure, and whether it holds for the means of the two:
+# What can be said of the paper's figure, in its words or in ours, and whether it holds for the means of the two:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 behind = lambda r: r["random initialisation"][3] < r["MAML"][0]

@@ -15,10 +15,10 @@
 # # Locomotion
 #
 # ```{admonition} This chapter
-# - **claims** that Algorithm 3, unchanged, makes two simulated robots run at another *speed* after one policy-gradient step, about as
-#   well as in the paper (Fig. 5); and that for the *direction* of the HalfCheetah the same code stays below the paper, for a reason that can be named, and
-#   comes to its return once the curvature of the inner step is left out. It puts our runs at the paper's settings, in the paper's physics, beside the
-#   published curves;
+# - **claims** that Algorithm 3, unchanged, makes two simulated robots run at another *speed* after one policy-gradient step, with three
+#   quarters of the paper's gain or more (Fig. 5); and that for the *direction* of the HalfCheetah the same code stays below the paper. One reason can be
+#   named: without the curvature of the inner step one run comes to the paper's return, though in 500 iterations, where the paper's has 100. What made theirs so
+#   fast was not found. Our runs at the paper's settings, in the paper's physics, stand beside the published curves;
 # - **takes** about a minute on two CPU cores; the runs at the paper's scale take from minutes (an oracle of the HalfCheetah) to hours
 #   (MAML on the Ant) and are committed results, evaluated again here;
 # - **assumes** [chapter 5](05-navigation.ipynb): Algorithm 3, its outer step, and how to read the curves.
@@ -27,7 +27,6 @@
 # %% tags=["hide-input"]
 import json
 import math
-import statistics
 
 import gymnasium
 import matplotlib.pyplot as plt
@@ -107,7 +106,7 @@ notebook.markdown("\n\n".join(parts))
 # %% [markdown]
 # Two policies of the committed runs, the HalfCheetah's trained for directions in first order and the Ant's for velocities with the authors' loss,
 # adapt to a task with the gradient of their own episodes: left the robot before, right after that one step, in the same task, from the same start and
-# with the same random numbers. (Before the step the HalfCheetah runs to either side, as chance has it.) Returns are means over all the episodes;
+# with the same random numbers. (Before the step the HalfCheetah runs mostly backward, where the published one has no side: {numref}`tab-locomotion-by-direction`.) Returns are means over all the episodes;
 # on the ruler the dot is where the robot is, and the arrow where it should be by then, or at the end that it should run to.
 #
 # ## What the paper claims
@@ -508,12 +507,25 @@ notebook.check("in first order three quarters, or more", ratio, ">", 0.75)
 # curve spans, if that is less. It is explained on the
 # [results page](../book/results.md), which also has the differences, the steps 2 and 3 and the origin of our numbers.
 #
+# In the two direction tasks the forty goals are two:
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+frame = candidates.by_direction()
+frame = frame[
+    frame.step.isin([0, 1]) | ((frame.method == "random") & (frame.step == 3))
+]
+for column in frame.columns[2:]:
+    frame[column] = ["" if v != v else notebook.fixed(v, 0) for v in frame[column]]
+text = "HalfCheetah direction: mean return on the forward and the backward goals."
+notebook.table(frame, text, "tab-locomotion-by-direction", frame.columns[2:])
+
+# %% [markdown]
 # (locomotion-curvature)=
 # ### The curvature of the inner step
 #
 # With the authors' loss and their baseline our HalfCheetah direction stays far below the paper's return in all its 500 iterations ({numref}`fig-locomotion-curvature`).
-# Simulator and TRPO do not seem to blame: our oracles, made with the same of both, return
-# what the paper's do ({numref}`tab-locomotion`). What MAML has and they have not is the way from $\theta'$ back to $\theta$,
+# Our oracles, made with the same simulator and TRPO, return on average what the paper's do ({numref}`tab-locomotion`). But in {numref}`tab-locomotion-by-direction` they
+# are better backward and the paper's forward, and an untrained network of ours gains less by its steps; so neither is cleared. What MAML has and the oracles have not is the way from $\theta'$ back to $\theta$,
 # $\partial \theta' / \partial \theta = I - \alpha H$, with $H$ the Hessian of the inner loss. In the sinusoids the loss is a
 # function of $\theta$ and no more need be said. Here it is the mean of a reward $R$ over actions $\mathbf{a}$ that are drawn with $\theta$. For one decision:
 #
@@ -826,7 +838,7 @@ notebook.table(frame, text, "tab-locomotion-iterations", right=frame.columns[2:]
 # ours at that iteration, even above our oracle, which is told its task.
 #
 # (locomotion-differences)=
-# #### Finite differences do not explain it either
+# #### Finite differences hardly explain it
 #
 # The outer step needs products with the Hessian of the divergence. Ours are exact; the authors' are differences of gradients, over a distance that
 # a slip has made long, $\epsilon = 1 / \lVert \theta \rVert$ instead of $10^{-8} / \lVert \theta \rVert$ ([item 13](deviation-13)). Do they lead elsewhere? At the policies of our HalfCheetah
@@ -858,8 +870,8 @@ notebook.check(
 )
 
 # %% [markdown]
-# The authors' step points nearly where the exact one does. So differences in place of products are not what keeps us from the paper's return.
-# What is left does not vanish at a hundredth of the distance. Kinks of the rectified units would leave just that, since a difference sees them and a derivative at a point does not; whether it is them was not tested.
+# At these two policies the authors' step points nearly where the exact one does. They are of one run of ours, which has learned little, and a training with differences
+# was not run; so it is unlikely, and not excluded, that these decide. What is left does not vanish at a hundredth of the distance. Kinks of the rectified units would leave just that, since a difference sees them and a derivative at a point does not; whether it is them was not tested.
 #
 # (locomotion-candidates)=
 # #### What else it could be
@@ -914,31 +926,47 @@ print(f"{runs} trainings of {len(found)} kinds, of {len(last)} that are listed")
 print(f"the best one has this changed: {about(best).what}")
 text = "its return after the step at iteration 50, the published one"
 notebook.check(text, found[best].max(), "<", stars[50, 1])
+tested = [
+    result["evaluations"]["40 goals"]["return"]["mean"][1]
+    for name in found
+    for result in results.load(name)
+]
+text = "tests of the trained policies after one step, the best, the published one"
+notebook.check(text, max(tested), "<", stars[50, 1])
 
 # %% [markdown]
 # None of what was run comes to the published return. That is a bound, not an explanation: it holds for these seeds, and what differed in 2017 may be
-# none of these, or several together. And luck reaches far. Here are the authors' settings beside the same without the clip, the long
-# runs among them:
+# none of these, or several together. And luck reaches far. Here are the authors' settings beside the same without the clip, seed by seed, and the
+# first fifty iterations of the long runs, which are seed 0 once more:
 
 # %%
 direction = "half-cheetah-direction-maml"
-(long,) = candidates.measured(direction, 50).after
-clipped = sorted([*last[AUTHORS], long])
-without = candidates.measured(f"{direction}-unclipped", 50).after
-free = sorted([*last["candidate-unclipped"], *without])
-for words, values in (("with", clipped), ("without", free)):
-    print(f"{words} the clip, run by run:", ", ".join(f"{each:.0f}" for each in values))
-apart = max(clipped) - min(clipped)
-notebook.check("with the clip, from the worst to the best", apart, ">", 100)
-medians = statistics.median(clipped), statistics.median(free)
-notebook.check("the medians, with and without", medians[0], "<", medians[1])
-notebook.check(
-    "the worst without, the best with the clip", min(free), "<", max(clipped)
-)
+kinds = {
+    "with the clip": (AUTHORS, direction),
+    "without": ("candidate-unclipped", f"{direction}-unclipped"),
+}
+runs = {}
+for words, names in kinds.items():
+    for name, again in zip(names, ("", ", once more")):
+        for run in candidates.measured(name, 50).itertuples():
+            runs[words, run.seed, again] = run.after
+            print(f"{words}, seed {run.seed}{again}: {run.after:.0f}")
+apart = abs(runs["with the clip", 0, ""] - runs["with the clip", 0, ", once more"])
+notebook.check("one seed with the clip, run twice: apart by", apart, ">", 100)
+pairs = {
+    seed: runs["without", seed, ""] - runs["with the clip", seed, ""]
+    for words, seed, again in runs
+    if words == "without" and not again and ("with the clip", seed, "") in runs
+}
+for seed, gain_of_clip in pairs.items():
+    text = f"seed {seed}: without the clip more than with it, by"
+    notebook.check(text, gain_of_clip, ">", 0)
 
 # %% [markdown]
-# So one run of each kind, as in {numref}`fig-locomotion-curvature`, says less than it seems to. With the clip some runs learn nothing in 50 iterations and one learns as fast as
-# those without; without it all of them learn. The clip makes learning uncertain rather than impossible, as far as these few runs can say.
+# Seed 0 with the clip was run twice, with the same settings on two kinds of processor, whose sums are rounded in another order. Fifty iterations later one has
+# learned and the other has not. So what looks like luck of the seed is as much luck of the last digit, and one run of each kind, as in
+# {numref}`fig-locomotion-curvature`, says less than it seems to. Without the clip each seed has learned more than the same seed with it. The clip makes
+# learning uncertain rather than impossible, as far as so few runs can say.
 #
 # ### The learning curves
 #
@@ -956,7 +984,7 @@ def shown(name):
     return max(runs, key=runs.get, default=None)
 
 
-fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.6))
+fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.0))
 for ax, (setting, name) in zip(axes.flat, SETTINGS.items()):
     if method := shown(name):
         log = pd.read_csv(
@@ -1106,7 +1134,8 @@ for (setting, method), far in again.items():
 # - The algorithm is that of chapter 5, line for line; only the simulator is another.
 # - In Gymnasium's default environments the returns are other quantities than in the paper's physics.
 # - Differentiating through a policy-gradient step takes a curvature that one can trust. The authors' loss turns an error of the baseline into
-#   curvature, which in HalfCheetah direction leads the outer update astray; no curvature at all does better.
+#   curvature, which in HalfCheetah direction can lead the outer update astray: with the clip some runs learn in fifty iterations and some do not. A baseline
+#   without the clip, and no curvature at all, did better.
 # - A bound for policies that do not know their task separates what is adaptation from what is not, without training anything.
 # - Ours beside the paper's: {numref}`tab-locomotion`.
 #

@@ -57,6 +57,7 @@ def tests(folder):
         "book/how-to.md",
         "book/references.bib",
         "data/published.csv",
+        "data/published_goals.csv",
     ):
         (folder / part).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / part, folder / part)

@@ -14,6 +14,7 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     for name in (
         "data/published.csv",
+        "data/published_goals.csv",
         "data/published_methods.csv",
         "data/published_bandits.csv",
         "data/published_tabular.csv",

@@ -4,10 +4,12 @@ Returns are those of training, from the committed logs. Pages show the functions
 directive ``{from-package} mamlkit.report.candidates:NAME``.
 """
 
-__all__ = ["LONG_ROWS", "curves", "measured", "published", "solver", "table", "task_mix"]
+__all__ = ["LONG_ROWS", "by_direction", "curves", "measured", "published", "solver", "table", "task_mix"]
 
+import math
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from mamlkit import places
@@ -88,6 +90,34 @@ def _over_seeds(values: Iterable[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({fixed(min(values), 0)} to {fixed(max(values), 0)})"
 
 
+def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
+    """Returns on the test goals of each direction, the paper's and ours of the first seed.
+
+    Returns:
+        Columns: ``method``, ``step``, and for ``paper`` and ``ours`` each ``forward`` and ``backward``, a
+        number or NaN; a line for each published number of the setting, and for MAML in first order.
+    """
+    goals = pd.read_csv(
+        places.repository() / "data" / "published_goals.csv", index_col=["setting", "method", "step"]
+    )
+    forward = goals.loc[(setting, "goal", 0)].to_numpy() > 0
+    found = results.published()
+    found = found[(found.setting == setting) & (found.place == "Fig. 5")]
+    own = found[found.method == "MAML"]
+    others = own.assign(method="MAML, first order", row=own.row + "-first-order")
+    lines = []
+    for at in pd.concat([found, others[[bool(results.load(row)) for row in others.row]]]).itertuples():
+        line = {"method": at.method, "step": at.step}
+        ours = np.full(len(forward), math.nan)
+        if results.load(at.row):
+            ours = results.per_task_errors(at.row, 0, at.evaluation, at.metric)[:, at.step]
+        for side, values in (("paper", at.by_goal), ("ours", ours)):
+            ahead, back = np.array(values)[forward], np.array(values)[~forward]
+            line |= {f"{side}, forward": ahead.mean(), f"{side}, backward": back.mean()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def table(name: str = "tab-results-candidates") -> str:
     """Every candidate and what it returns; a page beside this one needs another name."""
     rows = {row: f"{about(row).what}: `{row}`" for row in ROWS if is_candidate(row)} | LONG_ROWS
@@ -101,10 +131,10 @@ def table(name: str = "tab-results-candidates") -> str:
         lines.append({"changed": what, f"iteration {iteration}": cell})
     caption = (
         "HalfCheetah direction, one change at a time: return after the inner step, a mean of the "
-        f"{WINDOW} iterations up to one; of several seeds their mean, and in brackets their range. Beyond "
-        "the clip: share of the steps before the inner step with an observation beyond ±10, up to iteration "
-        f"{ITERATIONS}, where it was logged. What was published are tests of one policy. What is not run: "
-        "python -m mamlkit run NAME, with the name that stands there."
+        f"{WINDOW} iterations up to one; of several seeds (0, 1, ...) their mean, and in brackets their "
+        "range. Beyond the clip: share of the steps before the inner step with an observation beyond ±10, up "
+        f"to iteration {ITERATIONS}, where it was logged. What was published are tests of one policy. What "
+        "is not run: python -m mamlkit run NAME, with the name that stands there."
     )
     columns = [
         "changed",
@@ -146,15 +176,16 @@ def solver() -> str:
 
 def _effect(changes: dict[str, str]) -> str:
     """Returns of changed rows beside the authors', at the last iteration; where both sides were run."""
-    sides = {name: measured(name, ITERATIONS) for name in (AUTHORS, *changes)}
-    words = {AUTHORS: "the authors' settings"} | changes
-    parts = [
-        f"{_over_seeds(found.before)} before and {_over_seeds(found.after)} after with {words[name]} "
-        f"({len(found)} seed{'s' if len(found) > 1 else ''})"
-        for name, found in sides.items()
-        if len(found)
-    ]
-    if len(sides[AUTHORS]) == 0 or len(parts) < 2:
+    authors, parts = measured(AUTHORS, ITERATIONS), []
+    for name, words in changes.items():
+        found = measured(name, ITERATIONS)
+        seeds = sorted({*found.seed} & {*authors.seed})
+        sides = [side[side.seed.isin(seeds)] for side in (found, authors)]
+        if seeds:
+            of_each = [f"{_over_seeds(s.before)} before and {_over_seeds(s.after)} after" for s in sides]
+            which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+            parts.append(f"{of_each[0]} with {words}, {of_each[1]} with the authors' settings ({which})")
+    if not parts:
         return measured_effect([])
     where = f"HalfCheetah direction, return of training around the inner step, up to iteration {ITERATIONS}"
     return measured_effect([f"{where}: {'; '.join(parts)}.", "See {numref}`tab-results-candidates`."])

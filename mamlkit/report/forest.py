@@ -31,7 +31,8 @@ def position(margins: float) -> float:
 
 
 def plot(found: pd.DataFrame) -> str:
-    """One line per published number that we have one of: the paper's, ours, their intervals and the margin.
+    """One line per published number that we have one of: the margin, the paper's interval about zero, and the
+    difference of ours with its own, by which the verdict goes.
 
     Args:
         found: lines of :func:`mamlkit.report.pages.printed_table` with ``ours``; empty gives no plot.
@@ -65,7 +66,7 @@ def bar(verdicts: pd.Series) -> str:
 
 def _line(line: pd.Series, with_setting: bool) -> str:
     scaled = lambda value: 0.0 if pd.isna(value) else value / line.margin
-    difference, paper, ours = map(scaled, (line.difference, line.paper_ci95, line.deciding_ci95))
+    difference, paper, ours = map(scaled, (line.difference, line.paper_ci95, line.difference_ci95))
     marks = (
         _span("margin", -1, 1)
         + (_span("paper", -paper, paper) if paper else "")

@@ -20,7 +20,6 @@ __all__ = [
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
 
-import numpy as np
 import pandas as pd
 
 from mamlkit import places
@@ -277,8 +276,7 @@ def where_seeds_matter() -> str:
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    ci95 = np.hypot(found.ours_ci95, found.paper_ci95.fillna(0))
-    by_tasks = list(map(verdict, found.difference, ci95, found.margin))
+    by_tasks = list(map(verdict, found.difference, found.difference_task_ci95, found.margin))
     found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):

@@ -48,6 +48,7 @@ OURS = (
     "seeds",
     "difference",
     "difference_ci95",
+    "difference_task_ci95",
     "diverged",
     "tasks",
 )

@@ -140,7 +140,7 @@ def navigation() -> str:
         "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals or over "
         "seeds; in brackets the most steps of the environment that were seen with the goal before. In column "
         "$k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
-        "Both were trained for 8 million steps."
+        "MAML was trained for 8 million steps, RL² for at most as many."
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
 

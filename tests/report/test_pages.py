@@ -53,7 +53,7 @@ HELPERS |= {
     "step_words",
 }
 HELPERS |= {"ABOUT", "About", "pattern", "episodes", "median_interval"}
-HELPERS |= {"navigation_curves", "set_beside", "shown", "curves", "LONG_ROWS"}
+HELPERS |= {"navigation_curves", "set_beside", "shown", "curves", "by_direction", "LONG_ROWS"}
 MODULES = (
     bandits,
     candidates,
@@ -288,7 +288,7 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
         assert f'aria-label="{scaled} margins, {line.verdict}"' in text
         assert f"<span>{line.method}, step {line.step}</span>" in text
     ours = part.iloc[-1]
-    ends = [(ours.difference + s * ours.deciding_ci95) / ours.margin for s in (-1, 1)]
+    ends = [(ours.difference + s * ours.difference_ci95) / ours.margin for s in (-1, 1)]
     left, right = map(forest.position, ends)
     assert f'<i class="ours" style="left:{left}%;width:{right - left:.2f}%"></i>' in text
 

@@ -375,7 +375,8 @@ if results.load("sinusoid-oracle"):
 # of $[-5, 5]$. With initial weights of standard deviation 0.01 many units of the second layer die early; how
 # many depends on the seed, and what is left of the 40 is the network that MAML really has. The more units live,
 # the smaller the error: the rank correlation over seeds is strong. The seeds with most units come nearest to
-# the paper's numbers after five and ten steps, from which the mean over seeds differs. That fewer units *cause* the
+# the paper's numbers after five and ten steps. The mean over seeds differs from these; a single run like the paper's is not unusual among ours (the
+# [results page](../book/results.md) has the distances, between half a standard deviation over seeds and one and a half). That fewer units *cause* the
 # larger error is still a conjecture, since nobody has held them alive; it fits the remark in the authors' README
 # that a larger network does better. For the pretrained network another cause is plain: its fine-tuning
 # step was tuned on the authors' network, and on that of another seed it can be too long.

@@ -17,7 +17,7 @@
 # ```{admonition} This chapter
 # - **claims** that the weights which the authors published come to within two points of the paper's number on the test
 #   classes, about what two draws of 600 tasks differ by, and shows what other ways of testing them give; puts our
-#   runs and the simple baselines beside the lower half of Table 1; and shows that the first-order gradient, which does as
+#   runs and the simple baselines beside the lower half of Table 1; and shows that the first-order gradient, which in the paper does about as
 #   well, points in another direction;
 # - **takes** about a minute on two CPU cores; a run at the paper's scale takes a day or two, and its results are
 #   committed;
@@ -239,11 +239,11 @@ plt.show()
 # - **The protocol is right.** The weights are the authors'; network, engine, tasks and decoded images are ours, and on 3,000 tasks
 #   the interval of the difference from the paper holds zero; on one draw of 600 it just fails to. That this very snapshot made the printed number, nobody says.
 # - **600 tasks are few.** On 3,000 tasks the number is known to less than a point, and it lies just below the paper's interval.
-#   Those who trained with the authors' code and tested as it does report 46.9 ([cbfinn/maml #7](https://github.com/cbfinn/maml/issues/7))
-#   and 46.4 % ([#32](https://github.com/cbfinn/maml/issues/32)), about what the authors' weights get here. So the two
-#   points that many miss may never have been there: two draws of 600 tasks can differ by as much with the same
-#   weights ([chapter 8](08-traps.ipynb)).
-# - **The number of queries** per class that are normalised together is no large matter for *these* weights, which were trained with 15.
+#   Two trials before this book had 48.5 and 48.6 %, on other draws of 600 tasks with the same weights; they cannot be made again here. Two draws can differ
+#   by as much ([chapter 8](08-traps.ipynb)). Somebody who trained with the authors' code reports 46.4 % ([cbfinn/maml #32](https://github.com/cbfinn/maml/issues/32)).
+#   So of the two points that many miss, some may be the luck of a draw.
+# - **The number of queries** per class that are normalised together changes nothing that 600 tasks could tell, with *these* weights, which were trained with 15. So an effect
+#   of one or two points is not excluded.
 # - **The step is 0.01 on the sum.** On the mean, as most libraries have it, the network adapts visibly more slowly, but ten steps
 #   make up for it: a test alone does not find this mistake. What it does to *training* is another matter.
 #
@@ -394,8 +394,8 @@ notebook.check(text, least, ">", 5)
 # %% [markdown]
 # ## What the second derivatives are worth
 #
-# The paper's first-order approximation is as good as MAML here (48.07 and 48.70 %). It is tempting to conclude that the
-# second-order term is small. It is not. Below are both meta-gradients of *one* meta-batch, with the authors' five inner steps:
+# In the paper the first-order approximation is as good as MAML on Mini-ImageNet (48.07 and 48.70 %, one run each, ± 2.5 on the difference; ours is not run yet). It is tempting to conclude that the
+# second-order term is small. It is not. Below are both meta-gradients of *one* meta-batch of two tasks, of the data that this page was built with, with the authors' five inner steps:
 # the cosine of the angle between them, and how long the whole one is in units of the first-order one.
 
 # %%
@@ -439,10 +439,9 @@ shorter = min(
 notebook.check("with a tenth of the step: both cosines", shorter, ">", 0.75)
 
 # %% [markdown]
-# At the beginning of training the two have next to nothing in common, and the whole gradient is so long that the authors'
-# cut to [−10, 10] makes of it little more than its signs. At the authors' own weights they still point in clearly
+# At the beginning of training the two have next to nothing in common, and the whole gradient is several times as long. At the authors' own weights they still point in clearly
 # different directions. Only with a tenth of the step do they agree. So the first-order method is no *approximation*
-# of MAML's gradient at these settings. It is another way that leads to as good a place, and the paper's words, that most of
+# of MAML's gradient at these settings. In the paper it is another way that leads to as good a place, and its words, that most of
 # the improvement comes from the gradients at the updated parameters, are about where it leads. On Omniglot the angle is as wide
 # ([an exercise](03-omniglot.ipynb)), and what it costs there is measured in [chapter 8](08-traps.ipynb).
 
@@ -452,7 +451,7 @@ notebook.check("with a tenth of the step: both cosines", shorter, ">", 0.75)
 # - The published weights come to the lower end of the paper's interval, within two points of its number ({numref}`tab-mini-headline`), with one query per class, ten
 #   steps and α on the summed loss, none of which the paper's text says of the test.
 # - Our own runs at the paper's settings: {numref}`tab-mini-rows`, as far as they have come.
-# - First-order MAML is as good here although its gradient points elsewhere ({numref}`tab-mini-angles`).
+# - In the paper first-order MAML is as good, within ± 2.5 points, although its gradient points elsewhere ({numref}`tab-mini-angles`); ours is not run yet.
 #
 # What each trap costs, here and on Omniglot, is measured in [chapter 8](08-traps.ipynb).
 #

@@ -141,6 +141,8 @@ def forest(ax: Axes, found: pd.DataFrame) -> None:
     for height, (_, line) in zip(heights, found.iterrows()):
         colour, marker = KINDS[line.kind]
         look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 6, "capsize": 3}
+        if len(line.of_seeds) == 1:
+            look["markerfacecolor"] = "white"
         ax.errorbar(line.value, height, xerr=line.ci95, **look)
         ax.plot(line.of_seeds, [height] * len(line.of_seeds), "|", color=COLOURS[colour], markersize=9)
         ax.plot(line.published, height, "*", color=COLOURS["black"], markersize=9)

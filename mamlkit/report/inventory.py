@@ -188,7 +188,9 @@ def front_page() -> str:
                 "experiment": line.setting[0].upper() + line.setting[1:] + variant,
                 "verdict": badge(line.verdict),
                 "paper": line.printed,
-                "ours": f"{number(line.ours, line.deciding_ci95)} {notes.marks(line)}".strip(),
+                "ours": "\N{NO-BREAK SPACE}".join(
+                    filter(None, (number(line.ours, line.deciding_ci95), notes.marks(line)))
+                ),
                 "more": f"{line.place}, {_chapter(line.setting)}".rstrip(", "),
             }
         )
@@ -233,7 +235,9 @@ class _Notes:
         lines = [f"[{letter}]{{.note}} {words}" for words, letter in self.sentences.items()]
         settled = (
             "The margins are older than most results; *inconclusive* was told apart from *consistent* after "
-            "they were known, and took from the latter."
+            "they were known, and took from the latter. Policies of both sides were tested on the same "
+            "goals, so their difference is taken goal by goal and has an interval of its own; that, too, was "
+            "settled after results were known."
         )
         return "\n\n".join([*lines, settled]) + "\n"
 

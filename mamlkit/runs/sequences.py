@@ -82,7 +82,7 @@ def _right(made: Method, params: Params, batch: Task, places: Tensor) -> Tensor:
     right = torch.zeros(places.shape, device=places.device)
     for place in places.unique().tolist():  # supports of one length at a time
         which, ways = (places == place).nonzero(as_tuple=True)
-        # one image twice is as good as once, and has the variance that a normalisation asks for
+        # a normalisation asks for two values of a channel; without convolutions their variance is 0
         before = [0, 0] if place == 1 else list(range(place))
         support = images[which][:, before], labels[which][:, before]
         outputs = meta_batch.predictions(

@@ -34,6 +34,9 @@ _CANDIDATES = {
     "candidate-unclipped": About(
         "baseline without a clip", "what learns fastest of our long runs", {"baseline_clip": None}
     ),
+    "candidate-first-order": About(
+        "first order", "what has no curvature to go wrong", {"method": "maml, first order"}
+    ),
     "candidate-bound": About("KL bound 0.01", "an earlier run of the authors", {"max_kl": 0.01}),
     "candidate-forward-57": About(
         "57 % of the goals forward", "the authors' code, until April 2017", {"forward": 0.57}

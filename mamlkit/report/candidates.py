@@ -188,4 +188,7 @@ def _effect(changes: dict[str, str]) -> str:
     if not parts:
         return measured_effect([])
     where = f"HalfCheetah direction, return of training around the inner step, up to iteration {ITERATIONS}"
-    return measured_effect([f"{where}: {'; '.join(parts)}.", "See {numref}`tab-results-candidates`."])
+    alike = (
+        "Runs of one seed on two processors lie as far apart ([chapter 6](../notebooks/06-locomotion.ipynb))."
+    )
+    return measured_effect([f"{where}: {'; '.join(parts)}.", alike, "See {numref}`tab-results-candidates`."])

@@ -23,9 +23,7 @@ from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
 
 SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
-SMALL = (
-    4 << 20
-)  # products of a meta-batch (points times parameters), below which a second thread gains nothing
+SMALL = 4 << 20  # points of a meta-batch times parameters, up to which a second thread gains nothing
 
 Array = NDArray[Any]
 

@@ -97,10 +97,7 @@ def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
         Columns: ``method``, ``step``, and for ``paper`` and ``ours`` each ``forward`` and ``backward``, a
         number or NaN; a line for each published number of the setting, and for MAML in first order.
     """
-    goals = pd.read_csv(
-        places.repository() / "data" / "published_goals.csv", index_col=["setting", "method", "step"]
-    )
-    forward = goals.loc[(setting, "goal", 0)].to_numpy() > 0
+    forward = results.published_goals().loc[(setting, "goal", 0)].to_numpy() > 0
     found = results.published()
     found = found[(found.setting == setting) & (found.place == "Fig. 5")]
     own = found[found.method == "MAML"]

@@ -8,6 +8,7 @@ __all__ = [
     "load",
     "per_task_errors",
     "published",
+    "published_goals",
     "stale",
     "summary",
     "table",
@@ -46,14 +47,20 @@ def published() -> pd.DataFrame:
     """
     data = places.repository() / "data"
     text = pd.read_csv(data / "published.csv", dtype=str, keep_default_na=False)
-    goals = pd.read_csv(data / "published_goals.csv", index_col=["setting", "method", "step"])
-    by_goal = {(s, m, str(k)): list(map(float, values)) for (s, m, k), *values in goals.itertuples()}
+    by_goal = {(s, m, str(k)): list(map(float, v)) for (s, m, k), *v in published_goals().itertuples()}
     return text.assign(
         by_goal=list(map(by_goal.get, zip(text.setting, text.method, text.step))),
         value=text.value.astype(float),
         ci95=pd.to_numeric(text.ci95),
         step=pd.to_numeric(text.step).astype("Int64"),
     )
+
+
+def published_goals() -> pd.DataFrame:
+    """The paper's returns on each of the 40 test goals, and the goals: a column for each, a line by setting,
+    method (``"goal"``, ``"goal x"`` and ``"goal y"`` are the goals themselves) and step."""
+    path = places.repository() / "data" / "published_goals.csv"
+    return pd.read_csv(path, index_col=["setting", "method", "step"])
 
 
 def load(name: str) -> list[dict[str, Any]]:

@@ -1,17 +1,13 @@
 """Returns of the paper's policies goal by goal: those of its curves, on our goals, taken pair by pair."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from made_results import commit
-from mamlkit import places
 from mamlkit.report import results
 from mamlkit.runs import policies
 
-GOALS = pd.read_csv(
-    places.repository() / "data" / "published_goals.csv", index_col=["setting", "method", "step"]
-)
+GOALS = results.published_goals()
 PRINTED = results.published()
 OF_POLICIES = PRINTED[PRINTED.place.isin(["Fig. 4", "Fig. 5"])]
 

@@ -4,18 +4,14 @@ python book/_ext/widths.py _build/html
 """
 
 import json
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from html import unescape
 from pathlib import Path
+from urllib.parse import quote
 
+import browser
 from check_site import pages_of
 
 WIDTHS = (390, 768, 1280)  # pixels: a phone, a tablet, a laptop
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # Each page in a frame of each width; the widest thing that sticks out is named with the page.
 SCRIPT = """
@@ -26,7 +22,13 @@ async function measured(page, width) {
   const loaded = new Promise((done) => frame.addEventListener("load", done));
   document.body.append(frame);
   await loaded;
-  await new Promise((done) => setTimeout(done, 1000));
+  if (frame.contentDocument.querySelector("meta[http-equiv=refresh]")) {
+    frame.remove();
+    return []; // the page sends its reader on to another, which is among the pages
+  }
+  await frame.contentWindow.MathJax?.startup?.promise;
+  await frame.contentDocument.fonts.ready;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   const root = frame.contentDocument.documentElement;
   const over = root.scrollWidth - width;
   const out = (element) => element.getBoundingClientRect().right > width + 1;
@@ -42,53 +44,32 @@ async function measured(page, width) {
   frame.remove();
   return over > 1 ? [[page, width, over, text]] : [];
 }
-addEventListener("load", async () => {
-  const found = [];
-  for (const page of PAGES) for (const width of WIDTHS) found.push(...(await measured(page, width)));
-  document.title = JSON.stringify(found);
-});
+const found = [];
+for (const page of PAGES) for (const width of WIDTHS) found.push(...(await measured(page, width)));
+return found;
 """
 
 
-def browser() -> str | None:
-    """Where a browser is that needs no window."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def sideways(pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
-    """The pages that are wider than their window: page, window and what is too much, in pixels, and
-    how the text of the widest thing begins.
+def sideways(site: Path, pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
+    """The pages of a site that are wider than their window: page, window and what is too much, in pixels,
+    and how the text of the widest thing begins.
 
     None where there is no browser.
     """
-    if (program := browser()) is None:
+    if browser.program() is None:
         return None
-    if not pages:
-        return []  # the browser would wait for ever
-    listed = [page.resolve().as_uri() for page in pages]
-    settings = f"const PAGES = {json.dumps(listed)}, WIDTHS = {json.dumps(WIDTHS)};"
-    with tempfile.TemporaryDirectory() as folder:
-        frame = Path(folder, "widths.html")
-        frame.write_text(f"<!doctype html><title></title><body><script>{settings}{SCRIPT}</script>")
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
-        budget = f"--virtual-time-budget={5000 * len(listed) * len(WIDTHS)}"
-        options = [f"--user-data-dir={folder}/profile", budget, "--window-size=1400,1000", "--dump-dom"]
-        done = subprocess.run(
-            [*command, *options, frame.as_uri()], capture_output=True, encoding="utf-8", timeout=1200
-        )
-    title = re.search("<title>(.*?)</title>", done.stdout)
-    if not title or not title.group(1):
-        raise RuntimeError(f"{program} did not measure the pages: {done.stderr[-500:]}")
-    by_address = dict(zip(listed, pages))
-    return [(by_address[page], *rest) for page, *rest in json.loads(unescape(title.group(1)))]
+    by_address = {f"/{quote(page.relative_to(site).as_posix())}": page for page in pages}
+    settings = f"const PAGES = {json.dumps(list(by_address))}, WIDTHS = {json.dumps(WIDTHS)};"
+    found = browser.ask(site, settings + SCRIPT, "--window-size=1400,1000", limit=1200)
+    return [(by_address[page], *rest) for page, *rest in found]
 
 
 def main(site: Path) -> int:
     """Print the pages that are too wide; the exit status tells whether there are any."""
     pages = pages_of(site)
-    found = sideways(pages)
+    found = sideways(site, pages)
     if found is None:
-        print(f"no browser ({', '.join(BROWSERS)}), so widths are not checked")
+        print(f"no browser ({', '.join(browser.BROWSERS)}), so widths are not checked")
         return 0
     for page, width, over, text in found:
         name = page.relative_to(site)

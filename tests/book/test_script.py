@@ -3,19 +3,17 @@
 import json
 import re
 import shutil
-import subprocess
 from html import unescape
 from itertools import product
 from pathlib import Path
 
+import browser
 import pictures
 import pytest
-import widths
 
 from mamlkit.report import explore
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-BROWSER = widths.browser()
 CONTROLS = {"step": [0, 1, 2], "method": ["MAML", "pretrained"]}
 FRAMES = {
     (step, method): ([explore.Curve([0, 1], [0, step])], f"{method} after {step}")
@@ -56,23 +54,16 @@ def test_an_unknown_kind_of_curve_is_refused():
 
 
 def run(tmp_path, body, script, *options):
-    """What a script writes into the page's title, in a browser without a window."""
-    page = tmp_path / "page.html"
-    page.write_text(
-        f'<!doctype html><title></title><link rel="stylesheet" href="{(STATIC / "book.css").as_uri()}">'
-        f'<script src="{(STATIC / "book.js").as_uri()}"></script><article class="bd-article">{body}</article>'
-        f"<script>addEventListener('load', async () => {{ document.title = JSON.stringify(await (async () => "
-        f"{{ {script} }})()) }})</script>",
-        encoding="utf-8",
+    """What a script finds on a page that has the book's style and script."""
+    for name in ("book.css", "book.js"):
+        shutil.copy(STATIC / name, tmp_path)
+    head = '<link rel="stylesheet" href="/book.css"><script src="/book.js"></script>'
+    return browser.ask(
+        tmp_path, script, *options, head=head, body=f'<article class="bd-article">{body}</article>'
     )
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", *options]
-    done = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, encoding="utf-8", timeout=300
-    )
-    return json.loads(unescape(re.search("<title>(.*?)</title>", done.stdout).group(1)))
 
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+needs_browser = pytest.mark.skipif(browser.program() is None, reason="no Chromium here")
 SHOWN = """
 const shown = () => [...document.querySelectorAll("[data-frame]")]
   .filter((group) => getComputedStyle(group).display !== "none").map((group) => group.dataset.frame)
@@ -111,7 +102,6 @@ def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, option
     pictures.shrink(tmp_path / "sinusoid.gif")
     film = tmp_path / "sinusoid.film.webp"
     script = """
-    await new Promise((done) => setTimeout(done, 500));
     const button = document.querySelector(".film button"), found = [];
     for (let i = 0; i < 3; i++) {
       const image = document.querySelector(".film img");
@@ -120,7 +110,7 @@ def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, option
     }
     const still = document.querySelector(".film canvas");
     return found.concat([[still.getAttribute("aria-label"), still.width]]);"""
-    found = run(tmp_path, f'<img src="{film.as_uri()}" alt="waves">', script, *options)
+    found = run(tmp_path, f'<img src="/{film.name}" alt="waves">', script, *options)
     other = {"Pause": "Play", "Play": "Pause"}
     words = [first, other[first], first]
     assert found == [*([word, word == "Pause"] for word in words), ["waves", 720]]

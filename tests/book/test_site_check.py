@@ -2,6 +2,7 @@
 
 import re
 
+import browser
 import check_site
 import numpy as np
 import pictures
@@ -121,7 +122,7 @@ def test_an_empty_or_missing_folder_is_no_success(tmp_path):
     assert check_site.main([str(tmp_path / "gone")]) == 2
 
 
-@pytest.mark.skipif(widths.browser() is None, reason="no Chromium here")
+@pytest.mark.skipif(browser.program() is None, reason="no Chromium here")
 def test_a_page_that_scrolls_sideways_is_found_and_one_whose_box_scrolls_is_not(tmp_path, capsys):
     box = '<main><div style="overflow-x: auto"><div style="width: 2000px">wide</div></div>{}</main>'
     for name, more in ("good", ""), ("bad", '<p style="width: 900px">too wide</p>'):
@@ -129,11 +130,11 @@ def test_a_page_that_scrolls_sideways_is_found_and_one_whose_box_scrolls_is_not(
         (tmp_path / f"{name}.html").write_text(page)
     pages = [tmp_path / "good.html", tmp_path / "bad.html"]
     found = [(pages[1], width, 900 - width, "too wide") for width in widths.WIDTHS if width < 900]
-    assert widths.sideways(pages) == found and widths.sideways([]) == []
+    assert widths.sideways(tmp_path, pages) == found and widths.sideways(tmp_path, []) == []
     assert widths.main(tmp_path) == 1
     assert "bad.html: 510 px too wide for a window of 390, at 'too wide'" in capsys.readouterr().err
 
 
 def test_without_a_browser_widths_are_not_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(widths.shutil, "which", lambda name: None)
-    assert widths.sideways([tmp_path]) is None
+    monkeypatch.setattr(browser, "program", lambda: None)
+    assert widths.sideways(tmp_path, [tmp_path]) is None

@@ -42,6 +42,7 @@ class Compared:
         method: a key of ``mamlkit.methods.METHODS``.
         test_steps: gradient steps in tests; None for as many as MAML takes.
         changes: what its rows have otherwise than MAML's.
+        head: initialiser of the network's last layer, if another than MAML's.
         but_for: columns that it is left out of.
     """
 
@@ -51,6 +52,7 @@ class Compared:
     method: str
     test_steps: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
+    head: str | None = None
     but_for: tuple[str, ...] = ()
 
 
@@ -85,6 +87,9 @@ _MINI = ("mini-imagenet-5way-1shot", "mini-imagenet-5way-5shot")
 _FIVE_STEPS = ("omniglot-20way-1shot", *_MINI)
 # Steps of MAML++, at the paper's rate for so many; on Mini-ImageNet that is MAML's own.
 _MANY: dict[str, Any] = {"test_steps": 5, "changes": {"inner_steps": 5}}
+# What most code has where the authors' sums the losses and draws the last layer from N(0, 1): chapter 8
+# measures each of the two. The methods by distances have no last layer, so MAML is compared with and without.
+_USUAL: dict[str, Any] = {"loss": "cross-entropy, mean"}
 # Rajeswaran et al.'s code for Omniglot
 _IMPLICIT: dict[str, Any] = {"inner_steps": 16, "inner_lr": 0.1, "loss": "cross-entropy, mean"}
 # Nichol et al.'s for Omniglot 5-way: they train on more shots than they test, and test with more steps.
@@ -103,6 +108,16 @@ COMPARED: tuple[Compared, ...] = (
     _gradient("maml", "MAML", "maml"),
     _gradient("first-order", "MAML, first order", "first-order maml"),
     _gradient("maml-5-steps", "MAML, 5 steps", "maml", but_for=_FIVE_STEPS, **_MANY),
+    _gradient("maml-usual", "MAML, usual head and loss", "maml", changes=_USUAL, head="xavier"),
+    _gradient(
+        "maml-usual-5-steps",
+        "MAML, 5 steps, usual head and loss",
+        "maml",
+        test_steps=5,
+        changes=_USUAL | {"inner_steps": 5},
+        head="xavier",
+        but_for=_FIVE_STEPS,
+    ),
     _gradient("learned-rates", "MAML, learned rates", "maml, learned rates", **_MANY),
     _gradient("multi-step", "MAML, loss of every step", "maml, multi-step loss", **_MANY),
     _gradient("maml-plus-plus", "both of these (of MAML++)", "maml++ without its schedules", **_MANY),
@@ -110,8 +125,15 @@ COMPARED: tuple[Compared, ...] = (
     _gradient("head-only", "ANIL: head only", "head only"),
     _gradient("body-only", "BOIL: body only", "body only"),
     _gradient("implicit", "implicit MAML", "implicit maml", test_steps=16, changes=_IMPLICIT, but_for=_MINI),
+    # its code's last layer is drawn as most are
     _gradient(
-        "reptile", "Reptile", "reptile, inner adam", test_steps=50, changes=_REPTILE, but_for=_FIVE_STEPS
+        "reptile",
+        "Reptile",
+        "reptile, inner adam",
+        test_steps=50,
+        changes=_REPTILE,
+        head="xavier",
+        but_for=_FIVE_STEPS,
     ),
     _gradient(
         "meta-lstm", "meta-learner LSTM", "meta-learner lstm", test_steps=12, changes={"inner_steps": 12}
@@ -186,17 +208,21 @@ def methods_of(column: Column) -> list[Compared]:
 
 
 def _row(paper: Row, column: Column, method: Compared) -> Row:
+    head = {"head": method.head} if method.head else {}
+    quick = column.quick.copy()
+    if "network" in quick:
+        quick["network"] = (quick["network"][0], quick["network"][1] | head)
     changes: dict[str, Any] = {
         "name": name_of(column, method),
         "title": f"{column.words}, {column.episodes:,} episodes: {method.words}",
         "place": "not in the paper: methods compared on one protocol",
-        "network": (paper.network[0], paper.network[1] | {"filters": FILTERS}),
+        "network": (paper.network[0], paper.network[1] | {"filters": FILTERS} | head),
         "method": method.method,
         "queries": MORE_QUERIES,
         "meta_batch_size": TASKS,
         "iterations": column.updates,
         "outer_lr": 0.001,
-        "quick": column.quick,
+        "quick": quick,
     }
     steps = paper.evaluations[0].headline_step if method.test_steps is None else method.test_steps
     if not steps:
@@ -206,7 +232,7 @@ def _row(paper: Row, column: Column, method: Compared) -> Row:
         changes["inner_lr"] = min(paper.inner_lr, LR_OF_MANY)
     row = dataclasses.replace(paper, **changes)
     if not row.iterations:
-        quick = {name: value for name, value in column.quick.items() if name == "network"}
+        quick = {name: value for name, value in quick.items() if name == "network"}
         row = dataclasses.replace(row, quick=quick)
     lr = row.inner_lr if steps else 0.0
     test = Evaluation("Q=15", paper.shots, 15, lr, inner_steps=steps, headline_step=steps)

@@ -1,5 +1,7 @@
 """The grid of methods: equal settings, paired gaps, and tables that say what was not run."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -38,6 +40,11 @@ def test_a_column_is_one_protocol(column):
         assert [test.name for test in row.evaluations] == list(compare.TESTS)
         assert not row.evaluations[2].transductive and row.evaluations[1].transductive
         assert row.iterations in (0, column.updates) and row.meta_batch_size == grid_rows.TASKS
+    heads = [row.network[1].get("head") for row in rows]
+    assert heads == [method.head for method in grid_rows.methods_of(column)]
+    rows = [
+        dataclasses.replace(row, network=(row.network[0], row.network[1] | {"head": None})) for row in rows
+    ]
     same = ("family", "network", "ways", "outer_lr", "place")
     assert len({repr([getattr(row, name) for name in same]) for row in rows}) == 1
     sizes = {tuple((e.shots, e.queries, e.tasks) for e in row.evaluations) for row in rows}

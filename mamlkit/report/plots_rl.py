@@ -40,6 +40,9 @@ CANDIDATE_STYLES: tuple[tuple[str, str], ...] = (
     ("sky", "--"),
     ("black", "-."),
     ("grey", "-."),
+    ("vermillion", ":"),
+    ("green", ":"),
+    ("purple", "-"),
 )
 
 # One colour per goal.

@@ -90,6 +90,14 @@ def test_stale_runs_do_not_count(repository):
     assert len(candidates.curves(AUTHORS)) == 0 and "stale" in shown(candidates.table())["nothing"]["state"]
 
 
+def test_every_candidate_has_a_look_of_its_own():
+    from mamlkit.report import plots_rl
+
+    looks = plots_rl.CANDIDATE_STYLES
+    changed = [name for name in ROWS if name != AUTHORS]
+    assert len(set(looks)) == len(looks) >= len(changed)
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_figure_has_a_line_for_each_seed_and_each_candidate(repository, seeds):
     import matplotlib.pyplot as plt

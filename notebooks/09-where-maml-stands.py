@@ -242,7 +242,7 @@ for column in columns:
             notebook.check(text("least"), gap.value - gap.deciding_ci95, ">", 0)
             notebook.check(text("most"), gap.value + gap.deciding_ci95, "<", 7)
     if gap := traps.effect(name["maml-usual"], name["matching"], "Q=15"):
-        text = "this MAML, ahead of matching networks with a plain cosine by at least, points"
+        text = "ahead of matching networks with a plain cosine by at least, points"
         notebook.check(text, gap.value - gap.deciding_ci95, ">", 0)
 
 # %% [markdown]

@@ -93,7 +93,9 @@ _USUAL: dict[str, Any] = {"loss": "cross-entropy, mean"}
 # Rajeswaran et al.'s code for Omniglot
 _IMPLICIT: dict[str, Any] = {"inner_steps": 16, "inner_lr": 0.1, "loss": "cross-entropy, mean"}
 # Nichol et al.'s for Omniglot 5-way: they train on more shots than they test, and test with more steps.
+# Its outer update is theirs, too: by all of theta' - theta at first.
 _REPTILE: dict[str, Any] = {"inner_steps": 5, "inner_lr": 0.001, "shots": 10}
+_REPTILE |= {"outer": "descent, falling", "outer_lr": 1.0}
 
 
 def _gradient(slug: str, words: str, method: str, **more: Any) -> Compared:

@@ -215,8 +215,10 @@ class Row(Experiment):
         loss: a key of ``mamlkit.methods.LOSSES``.
         inner_lr, inner_steps: alpha and the steps of the inner update in meta-training.
         ways, shots, queries: classes of a task; support and query examples per class (or points).
-        outer_lr: beta, Adam's step.
+        outer_lr: beta, the step of the outer update.
         clip: bound of each component of the meta-gradient, or None.
+        outer: the outer update: ``"adam"``; or ``"descent, falling"``, a step along the meta-gradient whose
+            rate falls from ``outer_lr`` to 0 in equal parts, as Reptile has it (Nichol et al. 2018).
 
     Raises:
         ValueError: a number that no run can have.
@@ -233,6 +235,7 @@ class Row(Experiment):
     queries: int
     outer_lr: float = 0.001
     clip: float | None = None
+    outer: str = field(default="adam", metadata={"later": True})
     evaluations: tuple[Evaluation, ...] = ()
 
     def __post_init__(self) -> None:
@@ -244,7 +247,8 @@ class Row(Experiment):
             ("inner_lr", "inner_steps", "iterations"),
         )
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
-        _check(self, at_least=at_least, positive=("outer_lr", "clip"))
+        names: dict[str, tuple[str, ...]] = {"outer": ("adam", "descent, falling")}
+        _check(self, at_least=at_least, positive=("outer_lr", "clip"), names=names)
 
     @property
     def metric(self) -> str:

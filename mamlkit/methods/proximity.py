@@ -30,7 +30,7 @@ class ReptileAdam(Method):
 
     Deviation: every inner step takes all support examples where Reptile takes mini-batches. Adam's memory
     begins anew in each task, so its first step has the length alpha in every coordinate. The outer update is
-    that of all runs, Adam, where Reptile adds a fraction of theta' - theta which falls to 0.
+    the row's, where Reptile adds a fraction of theta' - theta which falls to 0: ``outer="descent, falling"``.
 
     Args:
         learner: network, loss, and Adam's inner steps and rate.

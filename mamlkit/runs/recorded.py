@@ -27,7 +27,13 @@ class RecordedTraining(SupervisedTraining):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.small = False  # an iteration is a recording
-        for group in self._adam.param_groups:
+        if self._adam is None:
+            raise ValueError(
+                f"{self.row.name}: outer={self.row.outer!r}, but of the outer updates only Adam can be "
+                "recorded; leave recorded out"
+            )
+        self._moved = self._adam
+        for group in self._moved.param_groups:
             group["capturable"] = self.device.type == "cuda"
         self.images: ImageTasks | None = None
         if isinstance(self.family, ImageTasks) and isinstance(self.family.bank, ClassBank):
@@ -58,7 +64,7 @@ class RecordedTraining(SupervisedTraining):
     def _changed(self) -> list[Tensor]:
         """Parameters and moments, which Adam would else make at its first step, within the recording."""
         for value in self.params.values():
-            if not self._adam.state[value]:
+            if not self._moved.state[value]:
                 moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
-                self._adam.state[value] = {"step": torch.zeros((), device=self.device), **moments}
-        return [*self.params.values(), *(t for s in self._adam.state.values() for t in s.values())]
+                self._moved.state[value] = {"step": torch.zeros((), device=self.device), **moments}
+        return [*self.params.values(), *(t for s in self._moved.state.values() for t in s.values())]

@@ -61,7 +61,8 @@ def _family(row: Row, split: str, device: str | torch.device, evaluation: Evalua
 
 
 class SupervisedTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam outside.
+    """A :class:`mamlkit.runs.train.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam outside
+    (or what the row's ``outer`` says).
 
     Args:
         row: the experiment, at either scale.
@@ -90,9 +91,13 @@ class SupervisedTraining(OneByOne):
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self._check_family()
-        self.optimiser = self._adam = torch.optim.Adam(
-            list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
-        )
+        self._adam: torch.optim.Adam | None = None
+        if row.outer == "adam":
+            self._adam = torch.optim.Adam(
+                list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
+            )
+        self.optimiser = self._adam
+        self._rate = row.outer_lr  # of a falling descent
         self.window: list[Tensor] = []
         points = row.meta_batch_size * row.ways * (row.shots + row.queries)
         self.small = meta_batch.are_small(self.method, self.params, self.optimiser, points)
@@ -145,7 +150,7 @@ class SupervisedTraining(OneByOne):
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update, or several of a small network in one call, up to the next line of the log."""
-        if not self.small:
+        if not self.small or self._adam is None:
             return super().advance(iteration, last)
         last = min(last, iteration - iteration % self.every + self.every, iteration + AT_ONCE)
         batches = [self._batch(each) for each in range(iteration, last)]
@@ -155,6 +160,7 @@ class SupervisedTraining(OneByOne):
 
     def step(self, iteration: int) -> None:
         """One outer update."""
+        self._rate = self.row.outer_lr * (1 - iteration / self.row.iterations)
         self.window.append(self.update(self._batch(iteration)))
 
     def _batch(self, iteration: int) -> Task:
@@ -162,13 +168,16 @@ class SupervisedTraining(OneByOne):
             return self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
 
     def update(self, batch: Task) -> Tensor:
-        """Gradient, clip and Adam; the mean loss."""
+        """Gradient, clip and the outer step; the mean loss."""
         gradient, values = meta_batch.meta_gradient(self.method, self.params, batch, self.ranks)
         clip = self.row.clip
-        for name, value in self.params.items():
-            value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
         with one_thread():
-            self._adam.step()
+            for name, value in self.params.items():
+                value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
+                if self._adam is None:
+                    value -= self._rate * value.grad
+            if self._adam is not None:
+                self._adam.step()
         return values.mean()
 
     def check(self, iteration: int) -> None:

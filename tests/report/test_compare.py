@@ -45,7 +45,8 @@ def test_a_column_is_one_protocol(column):
     rows = [
         dataclasses.replace(row, network=(row.network[0], row.network[1] | {"head": None})) for row in rows
     ]
-    same = ("family", "network", "ways", "outer_lr", "place")
+    assert {row.outer_lr for row in rows if row.outer == "adam"} == {0.001}
+    same = ("family", "network", "ways", "place")
     assert len({repr([getattr(row, name) for name in same]) for row in rows}) == 1
     sizes = {tuple((e.shots, e.queries, e.tasks) for e in row.evaluations) for row in rows}
     assert len(sizes) == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import methods, tasks
+from mamlkit import maml, methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, seeds, supervised, terminal, train
@@ -24,6 +24,7 @@ GLYPHS = dataclasses.replace(
     meta_batch_size=2,
     network=("conv4", {"ways": 5, "filters": 4}),
 )
+FALLING = dataclasses.replace(ROW, outer="descent, falling", outer_lr=0.5, iterations=4)
 
 
 def equal(one, other):
@@ -36,7 +37,7 @@ def opened(row, seed=0, **options):
         return folder
 
 
-@pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
+@pytest.mark.parametrize("row", [ROW, GLYPHS, FALLING], ids=["sinusoid", "glyphs", "falling"])
 def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "LOG_EVERY", 3)  # the halves end inside a window of the log
     half = row.iterations // 2
@@ -68,6 +69,41 @@ def test_training_is_adam_on_the_meta_gradient():
     found = train.fit(ROW, seed=3, until=3).params
     for name, value in leaves.items():  # training takes the fused step, which rounds in another order
         torch.testing.assert_close(found[name], value.detach(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_falling_descent_goes_along_the_meta_gradient_by_less_and_less():
+    learner = supervised.build(ROW)
+    params = learner.model.init(seeds.generator(3, "init"))
+    family = tasks.make(ROW.family, "train", shots=10, queries=10)
+    for iteration, rate in enumerate((0.5, 0.375, 0.25, 0.125)):
+        batch = family.sample(seeds.generator(3, "train", iteration), ROW.meta_batch_size)
+        gradient, _ = meta_batch.meta_gradient(methods.maml(learner), params, batch)
+        params = {name: value - rate * gradient[name] for name, value in params.items()}
+    found = train.fit(FALLING, seed=3).params
+    for name, value in params.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_step_of_reptile_at_rate_one_goes_to_the_mean_of_what_its_tasks_find():
+    row = dataclasses.replace(
+        FALLING, method="reptile, inner adam", outer_lr=1.0, iterations=1, inner_steps=3
+    )
+    made = supervised.method(row)
+    begun = made.init(seeds.generator(2, "init"))
+    family = tasks.make(row.family, "train", shots=row.shots, queries=row.queries)
+    batch = family.sample(seeds.generator(2, "train", 0), row.meta_batch_size)
+    tasks_of = [maml.Task(*(tuple(t[i] for t in part) for part in batch)) for i in range(len(batch.query[0]))]
+    ends = [made._path(begun, task)[-1] for task in tasks_of]
+    found = train.fit(row, seed=2).params
+    for name in begun:
+        torch.testing.assert_close(found[name], torch.stack([end[name] for end in ends]).mean(0))
+
+
+def test_what_is_not_adam_is_not_recorded_and_unknown_outer_updates_are_refused():
+    with pytest.raises(ValueError, match="only Adam can be recorded; leave recorded out"):
+        train.fit(FALLING, recorded=True)
+    with pytest.raises(ValueError, match="outer='sgd', but it must be one of 'adam', 'descent, falling'"):
+        dataclasses.replace(ROW, outer="sgd")
 
 
 def test_the_seed_decides_the_run():

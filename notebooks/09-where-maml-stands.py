@@ -188,7 +188,7 @@ for method, mean, *_ in live.values():
 #
 # The committed runs: one row per method and setting, with the sizes of {numref}`tab-compare-protocol`. Nothing is tuned: what a method's authors
 # give is taken, and MAML's settings where they give nothing. (Exceptions: Meta-SGD's rates begin at MAML's, the meta-learner LSTM takes twelve steps whatever the
-# shots, and the outer update is Adam for all. Methods that take five steps in training have a quarter of MAML's $\alpha$, as "MAML, 5 steps" has.) So a method that needs its rates searched is at a disadvantage here, as it
+# shots, and the outer update is Adam for all but Reptile. Methods that take five steps in training have a quarter of MAML's $\alpha$, as "MAML, 5 steps" has.) So a method that needs its rates searched is at a disadvantage here, as it
 # would be in the hands of somebody who has a new problem and one try.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -250,19 +250,20 @@ for column in columns:
 # not have that advantage. Which of the two matters here is not told; the mean also makes a step five times smaller. And no method by distances was trained longer; of MAML there
 # is one long run, the dotted curve of {numref}`fig-compare-curves`, which climbs on with the authors' head and loss. So this is about how fast a method learns in so few tasks.
 #
-# **Reptile learns next to nothing here**:
+# **Reptile has hardly begun to learn after so few tasks**:
 
 # %%
 for column in columns:
     found = compare.grid(column).set_index("slug").value
     if {"reptile", "random"} <= set(found.index):
         text = f"{column.words}: trained by Reptile less untrained, points"
-        notebook.check(text, found["reptile"] - found["random"], "<", 2)
+        notebook.check(text, found["reptile"] - found["random"], "<", 10)
 
 # %% [markdown]
-# Its inner steps, rate, shots and head are those of its authors' code. Its outer update is not: Adam, as in all rows here, where theirs adds a fraction of
-# $\theta' - \theta$ that falls from 1 to 0, and they train fifty times longer. The untrained network is MAML's, with MAML's steps. So the check says that
-# this row has not learned yet, and nothing of Reptile as its authors run it.
+# Steps, rates, shots, head and the outer update (a fraction of $\theta' - \theta$ that falls from 1 to 0; all other rows have Adam there) are those of its authors' code. They train fifty times
+# longer, take mini-batches of the support, and Adam's memory goes on from task to task. The untrained network is MAML's, with MAML's steps. With
+# Adam outside, as the other rows, the same row ended below the untrained one. So this is where one seed stands after a fiftieth of its authors' training, and says nothing of where
+# Reptile comes to.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-curves"}, "image": {"alt": "Validation accuracy against the number of training tasks on a logarithmic axis. The metric methods are above 90 percent after ten thousand tasks, MAML with the usual head and loss comes near them, MAML itself is near 75; the dotted curve of the long training climbs on and reaches 98 percent after a million tasks."}}
 SHOWN = (

@@ -261,8 +261,8 @@ for column in columns:
 
 # %% [markdown]
 # Steps, rates, shots, head and the outer update (a fraction of $\theta' - \theta$ that falls from 1 to 0; all other rows have Adam there) are those of its authors' code. They train fifty times
-# longer, take mini-batches of the support, and Adam's memory goes on from task to task. The untrained network is MAML's, with MAML's steps. With
-# Adam outside, as the other rows, the same row ended below the untrained one. So this is where one seed stands after a fiftieth of its authors' training, and says nothing of where
+# longer, take mini-batches of the support, and Adam's memory goes on from task to task. The untrained network is MAML's, with MAML's steps.
+# So this is where one seed stands after a fiftieth of its authors' training, and says nothing of where
 # Reptile comes to.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-curves"}, "image": {"alt": "Validation accuracy against the number of training tasks on a logarithmic axis. The metric methods are above 90 percent after ten thousand tasks, MAML with the usual head and loss comes near them, MAML itself is near 75; the dotted curve of the long training climbs on and reaches 98 percent after a million tasks."}}

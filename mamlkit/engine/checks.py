@@ -158,20 +158,24 @@ def _check_counts(examples: Examples) -> None:
             )
 
 
-def check_images(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], tasks: Task) -> None:
+def check_images(
+    layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], tasks: Task, transductive: bool
+) -> None:
     """Whether layers without a head can take these examples; what :func:`check` does of a whole network.
 
     Args:
         layers: of the network.
         shapes: of its parameters, by name.
         tasks: a meta-batch that :func:`check` has taken.
+        transductive: of the learner.
 
     Raises:
         ValueError: inputs of another size, or too few for the statistics of a normalisation.
     """
     for name, (inputs, _) in zip(Task._fields, tasks):
         _check_inputs(layers, shapes, name, inputs)
-        _check_statistics(layers, name, inputs.shape[1])
+        if name == "support" or transductive:
+            _check_statistics(layers, name, inputs.shape[1])
 
 
 def _check_inputs(

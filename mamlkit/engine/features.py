@@ -31,7 +31,8 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
     own = type(method).loss is Metric.loss and type(method).predict is Metric.predict
     if not own:
         return False
-    checks.check_images(method.layers, method.learner.model.shapes, tasks)
+    learner = method.learner
+    checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
     return True
 
 

@@ -197,7 +197,7 @@ protocol = {
     "network": f"MAML's, with {grid.FILTERS} filters (the paper's has 64 on Omniglot)",
     "training tasks": ", ".join(f"{c.episodes:,} ({c.words})" for c in grid.COLUMNS),
     "per update": f"{grid.TASKS} tasks, {row.queries} queries per class; Adam, "
-    f"{row.outer_lr}",
+    f"{row.outer_lr} (all but Reptile)",
     "tests": "600 tasks: 1 and 15 queries per class, and 15 without transduction",
     "without transduction": "queries are normalised by the support's mean and variance",
     "classes": "chapter 3's and 4's splits, rotations as in chapter 3",
@@ -369,7 +369,11 @@ for column in columns:
 #
 # Each line moves the number. [Chapter 8](08-traps.ipynb) measures some: characters at random or whole alphabets apart, one query or fifteen, whose
 # statistics. And "Siamese networks, 97.3 %" of MAML's Table 1 is not from the paper it cites: {cite:t}`vinyals2016matching` made it, with a network of their own.
-#
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+notebook.markdown(compare.elsewhere())
+
+# %% [markdown]
 # ## The committed numbers, measured again
 #
 # The networks of seed 0, on 100 tasks that are new to them. The means must agree within four standard errors of their difference.

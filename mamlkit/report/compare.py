@@ -3,7 +3,7 @@
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
 """
 
-__all__ = ["column_table", "forest", "grid", "published", "tables"]
+__all__ = ["column_table", "elsewhere", "forest", "grid", "published", "tables"]
 
 from typing import Any
 
@@ -117,9 +117,28 @@ def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.Dat
             line["from MAML"] = number(at.gap, at.gap_ci95, signed=True)
     if (method.slug, column.name) in printed.index:
         of_others = printed.loc[(method.slug, column.name)]
-        ci95 = "" if pd.isna(of_others.ci95) else f" ± {of_others.ci95:g}"
-        line["elsewhere"] = f"{of_others.value:g}{ci95} {{cite:p}}`{of_others.source}`"
+        line["elsewhere"] = f"{_printed(of_others)} {{cite:p}}`{of_others.source}`"
     return line
+
+
+def _printed(line: Any) -> str:
+    """A number of :func:`published`, with its interval if it has one."""
+    return f"{line.value:g}" + ("" if pd.isna(line.ci95) else f" ± {line.ci95:g}")
+
+
+def elsewhere() -> str:
+    """What other papers report, a line per method, with how their protocols differ from ours."""
+    words = {method.slug: method.words for method in COMPARED}
+    settings = {column.name: column.words for column in COLUMNS if column.name in set(published().column)}
+    lines = []
+    for slug, of_method in published().groupby("method", sort=False):
+        line = {"method": f"{words[slug]} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
+        for name, setting in settings.items():
+            found = of_method[of_method.column == name]
+            line[setting] = "".join(_printed(one) for one in found.itertuples())
+        lines.append(line | {"their protocol": "; ".join(filter(None, of_method.note.unique()))})
+    caption = "Accuracy in % that other papers report. Empty: not reported, or nothing known."
+    return numbered(lines, caption, "tab-compare-elsewhere", list(settings.values()))
 
 
 def tables() -> str:

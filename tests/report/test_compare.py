@@ -91,6 +91,22 @@ def test_published_numbers_belong_to_the_grid():
     assert found.value.between(20, 100).all()
 
 
+def test_what_others_report_is_a_line_per_method_with_its_protocol():
+    found = compare.published()
+    text = compare.elsewhere()
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == found.method.nunique() == found.drop_duplicates(["method", "source"]).shape[0]
+    for printed, line in zip(found.drop_duplicates("method").itertuples(), lines):
+        assert (
+            f"`{printed.source}`" in line
+            and f"{printed.value:g}" in line
+            and line.endswith(f"| {printed.note or '–'} |")
+        )
+    assert found.groupby("method").note.nunique().max() == 1  # else a line would say one thing twice
+    values = [cell for line in lines for cell in line.split(" | ")[1:-1] if cell != "–"]
+    assert len(values) == len(found)
+
+
 def test_the_forest_plot_has_a_line_for_each_method(three):
     figure, axes = plt.subplots()
     found = compare.grid(COLUMN)

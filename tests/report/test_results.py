@@ -331,14 +331,15 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     if committed.exists():
         params = checkpoints.load_params(committed, like=untrained(result["name"]))
         assert all(value.isfinite().all() for value in params.values())
-    # of an interrupted run any number, while the log has a line per LOG_EVERY
+    # of an interrupted run any number, while the log has a line per LOG_EVERY, and one at the end
     done = result["iterations_done"]
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
     kind = {MemoryRow: memory, ChainRow: chains}.get(type(paper.get(result["name"])), supervised)
     often = kind.LOG_EVERY
     every = math.ceil(done / logs.ROWS_KEPT) if policies else often
-    assert done == 0 or log.iloc[-1] == done - done % every
+    last = done if done == result["settings"]["iterations"] else done - done % every
+    assert done == 0 or log.iloc[-1] == last
 
 
 def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():

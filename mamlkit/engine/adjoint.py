@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from mamlkit.engine import passes
+from mamlkit.engine import passes, queries
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
@@ -23,14 +23,14 @@ KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; o
 @torch.no_grad()
 def predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: Task) -> Tensor:
     plan = learner.model.layers
-    support, query = (passes.to_images(plan, inputs) for inputs, _ in tasks)
-    outputs = [passes.Pass(plan, kernels, weights, query, keep=False).outputs]
+    support, of_queries = passes.to_images(plan, tasks.support[0]), queries.outputs(learner, kernels, tasks)
+    outputs = [of_queries(weights)]
     for _ in range(learner.inner_steps):
         run = passes.Pass(plan, kernels, weights, support, keep=False)
         weights = _step(
             learner, weights, run.gradient(passes.loss_gradient(learner, run.outputs, tasks.support[1])[1])
         )
-        outputs.append(passes.Pass(plan, kernels, weights, query, keep=False).outputs)
+        outputs.append(of_queries(weights))
     return torch.stack(outputs)
 
 

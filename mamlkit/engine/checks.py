@@ -4,7 +4,7 @@ The compiled loops read and write where the shapes of a network tell them, witho
 them that was not looked at here. That takes some microseconds for each tensor.
 """
 
-__all__ = ["check"]
+__all__ = ["check", "check_apart"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from mamlkit import models
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass, to_images, to_matrices
+from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
 from mamlkit.methods.base import Learner
@@ -64,6 +65,16 @@ def check(
             if name == "support" or learner.transductive:
                 _check_statistics(model.layers, name, inputs.shape[1])
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
+
+
+def check_apart(model: Model) -> None:
+    """Whether a network's layers and its ``apply`` agree where the first points normalise all.
+
+    Raises:
+        ValueError: they do not.
+        TypeError: its ``apply`` takes no ``reference``.
+    """
+    _check_apply(tuple(model.shapes.items()), tuple(model.layers), model.apply, reference=TRIED // 2)
 
 
 def _examples(tasks: Task) -> Examples:
@@ -147,20 +158,24 @@ def _check_counts(examples: Examples) -> None:
             )
 
 
-def check_images(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], tasks: Task) -> None:
+def check_images(
+    layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], tasks: Task, transductive: bool
+) -> None:
     """Whether layers without a head can take these examples; what :func:`check` does of a whole network.
 
     Args:
         layers: of the network.
         shapes: of its parameters, by name.
         tasks: a meta-batch that :func:`check` has taken.
+        transductive: of the learner.
 
     Raises:
         ValueError: inputs of another size, or too few for the statistics of a normalisation.
     """
     for name, (inputs, _) in zip(Task._fields, tasks):
         _check_inputs(layers, shapes, name, inputs)
-        _check_statistics(layers, name, inputs.shape[1])
+        if name == "support" or transductive:
+            _check_statistics(layers, name, inputs.shape[1])
 
 
 def _check_inputs(
@@ -251,17 +266,25 @@ def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
 
 @lru_cache
 def _check_apply(
-    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[[Params, Tensor], Tensor]
+    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[..., Tensor], reference: int | None = None
 ) -> None:
-    """Whether ``layers`` and ``apply`` are the same network: both are run once, on random numbers."""
+    """Whether ``layers`` and ``apply`` are the same network: both are run once, on random numbers.
+
+    With ``reference`` they are normalised by the statistics of so many first points.
+    """
     generator = Generator().manual_seed(0)
     params = {name: torch.randn(shape, generator=generator) for name, shape in shapes}
     window = layers[0].window
     point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
     inputs = torch.randn(TRIED, *point, generator=generator)
-    weights, images = to_matrices(layers, params), to_images(layers, inputs[None])
-    found = Pass(layers, kernels_torch, weights, images, keep=False).outputs[0]
-    wanted = apply(params, inputs)
+    weights = to_matrices(layers, params)
+    if reference is None:
+        found = Pass(layers, kernels_torch, weights, to_images(layers, inputs[None]), keep=False).outputs[0]
+        wanted = apply(params, inputs)
+    else:
+        parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
+        found = torch.cat(with_support(layers, kernels_torch, weights, parts), 1)[0]
+        wanted = apply(params, inputs, reference=reference)
     if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-3 * wanted.norm():
         raise ValueError(
             "the model's layers give other outputs than its apply; change both alike, or leave out the layers"

@@ -13,6 +13,7 @@ from torch.func import grad_and_value, vmap
 
 from mamlkit.engine import checks
 from mamlkit.engine.passes import Pass, from_matrices, to_images, to_matrices
+from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.metric import Metric
@@ -28,9 +29,10 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
     if not (isinstance(method, Metric) and method.layers and type(method.learner) is Learner):
         return False
     own = type(method).loss is Metric.loss and type(method).predict is Metric.predict
-    if not (own and method.learner.transductive):
+    if not own:
         return False
-    checks.check_images(method.layers, method.learner.model.shapes, tasks)
+    learner = method.learner
+    checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
     return True
 
 
@@ -64,8 +66,13 @@ def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -
 
 def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
     """Outputs ``[1, tasks, points, ways]``; arguments as for :func:`gradient`."""
-    runs, more = _runs(method, kernels, params, tasks)
-    near, far = (_in_order(method, run.outputs) for run in runs)
+    if method.learner.transductive:
+        runs, more = _runs(method, kernels, params, tasks)
+        found = tuple(run.outputs for run in runs)
+    else:
+        more = _others(method, params)
+        found = with_support(method.layers, kernels, to_matrices(method.layers, params), tasks)
+    near, far = (_in_order(method, outputs) for outputs in found)
     compare = vmap(method.outputs_of_features, in_dims=(None, 0, 0, 0))
     return compare(more, near, far, tasks.support[1])[None]
 
@@ -77,8 +84,13 @@ def _runs(
     weights = to_matrices(method.layers, params)
     images = (to_images(method.layers, inputs) for inputs, _ in tasks)
     runs = tuple(Pass(method.layers, kernels, weights, x, keep=False) for x in images)
+    return runs, _others(method, params)
+
+
+def _others(method: Metric, params: Params) -> Params:
+    """The parameters that are not the body's."""
     body = {name for layer in method.layers for name in (layer.weight, layer.bias, layer.shift)}
-    return runs, {name: value for name, value in params.items() if name not in body}
+    return {name: value for name, value in params.items() if name not in body}
 
 
 def _in_order(method: Metric, outputs: Tensor) -> Tensor:

@@ -53,8 +53,9 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
             :func:`mamlkit.engine.checks.check`), and something that is no method.
     """
     with _undisturbed():
-        if not _is_fast(method, params, tasks):
-            if (other := _other_way(method, tasks)) is not None:
+        # the passes have no derivative through another set's statistics
+        if not _is_fast(method, params, tasks) or not method.learner.transductive:
+            if method.learner.transductive and (other := _other_way(method, tasks)) is not None:
                 return _mean(_in_parts(other.gradient, other, method, params, tasks))
             return maml.meta_gradient(method.loss, params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
@@ -78,7 +79,7 @@ def are_small(method: Method, params: Params, optimiser: Optimizer | None, point
     if (
         type(method) is not GradientMethod
         or type(optimiser) is not Adam
-        or not passes.are_for(method.learner)
+        or not (method.learner.transductive and passes.are_for(method.learner))
     ):
         return False
     device = next(iter(params.values())).device
@@ -138,17 +139,26 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
     with _undisturbed():
         if not _is_fast(method, params, tasks):
             if (other := _other_way(method, tasks)) is not None:
+                _are_apart(method)
                 return torch.cat(_in_parts(other.predictions, other, method, params, tasks), dim=1)
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
-        if _is_plain(plan, kernels):
+        apart = _are_apart(method)
+        if not apart and _is_plain(plan, kernels):
             return dense.predictions(kernels, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
-        way = head.predictions if head.is_for(method.learner) else adjoint.predictions
+        way = head.predictions if not apart and head.is_for(method.learner) else adjoint.predictions
         work = functools.partial(way, method.learner, kernels, weights)
         return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
+
+
+def _are_apart(method: Method) -> bool:
+    """Whether queries are normalised by the support's statistics; as layers and apply must do alike."""
+    if not method.learner.transductive and method.learner.model.layers:
+        checks.check_apart(method.learner.model)
+    return not method.learner.transductive
 
 
 def _other_way(method: Method, tasks: Task) -> ModuleType | None:

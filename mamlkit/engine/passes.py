@@ -61,7 +61,7 @@ def are_for(learner: Learner) -> bool:
     """Whether the passes know a learner's network, loss and update; others go the general way."""
     shifts = {layer.shift for layer in learner.model.layers} - {None}  # of which no pass has a tangent
     # Another class may have another update, and a loss of one's own may know one task only.
-    same = type(learner) is Learner and learner.transductive and LOSSES[learner.loss] in LOSSES_OF_MANY
+    same = type(learner) is Learner and LOSSES[learner.loss] in LOSSES_OF_MANY
     return same and bool(learner.model.layers) and shifts <= set(learner.model.frozen)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from mamlkit.engine import passes
+from mamlkit.engine import passes, queries
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Method
 from mamlkit.methods.steps import RATE, StepwiseMethod
@@ -147,5 +147,6 @@ def gradient(
 def predictions(method: StepwiseMethod, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
     """Outputs ``[inner_steps + 1, tasks, points, outputs]``; arguments as for :func:`gradient`."""
     path = _Path(method, kernels, params, tasks, keep=False)
-    outputs = [path.outputs(step).outputs for step in range(len(path.weights))]
+    of_queries = queries.outputs(method.learner, kernels, tasks)
+    outputs = [of_queries(weights) for weights in path.weights]
     return torch.stack([part.expand(len(tasks.query[1]), -1, -1) for part in outputs])

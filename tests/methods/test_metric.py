@@ -83,11 +83,7 @@ def test_the_engine_takes_dense_networks_and_no_method_that_it_does_not_know():
     wanted, _ = maml.meta_gradient(made.loss, params, batch)
     gradient, _ = meta_batch.meta_gradient(made, params, batch)
     assert all(torch.allclose(gradient[name], wanted[name], rtol=1e-9, atol=1e-12) for name in wanted)
-    others = (
-        Other.of(learner),
-        dataclasses.replace(made, layers=()),
-        metric.PrototypicalNetworks.of(dataclasses.replace(learner, transductive=False)),
-    )
+    others = Other.of(learner), dataclasses.replace(made, layers=())
     assert not any(engine.features.is_for(other, batch) for other in others)
     doubled, _ = meta_batch.meta_gradient(others[0], params, batch)
     assert all(torch.allclose(doubled[name], 2 * wanted[name]) for name in wanted)

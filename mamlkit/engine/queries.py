@@ -1,0 +1,48 @@
+"""A network's outputs for the queries of some tasks, normalised together or by the support's statistics."""
+
+__all__ = ["outputs", "with_support"]
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mamlkit.engine import kernels_torch
+from mamlkit.engine.passes import Pass, to_images
+from mamlkit.maml import Params, Task
+from mamlkit.methods.base import Learner
+from mamlkit.models import Layer
+
+
+def outputs(learner: Learner, kernels: ModuleType, tasks: Task) -> Callable[[Params], Tensor]:
+    """Outputs for the queries, ``[tasks, points, outputs]``, as a function of the weights.
+
+    Args:
+        learner: whose ``transductive`` says whose statistics are taken.
+        kernels: as for :class:`mamlkit.engine.passes.Pass`.
+        tasks: some tasks.
+    """
+    plan = learner.model.layers
+    if not learner.transductive:
+        return lambda weights: with_support(plan, kernels, weights, tasks)[1]
+    images = to_images(plan, tasks.query[0])
+    return lambda weights: Pass(plan, kernels, weights, images, keep=False).outputs
+
+
+def with_support(
+    layers: tuple[Layer, ...], kernels: ModuleType, weights: Params, tasks: Task
+) -> tuple[Tensor, Tensor]:
+    """Outputs for support and queries, both normalised by the mean and the variance of the support.
+
+    The support goes through the network again, beside the queries; it is the smaller part.
+    """
+    count = tasks.support[0].shape[1]
+    images = to_images(layers, torch.cat([tasks.support[0], tasks.query[0]], 1))
+    loops: Any = SimpleNamespace(
+        product=kernels.product, normalise=partial(kernels_torch.normalise_by_first, count=count)
+    )
+    both = Pass(layers, loops, weights, images, keep=False).outputs
+    return both[:, :count], both[:, count:]

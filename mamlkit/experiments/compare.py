@@ -111,6 +111,8 @@ COMPARED: tuple[Compared, ...] = (
     _gradient("first-order", "MAML, first order", "first-order maml"),
     _gradient("maml-5-steps", "MAML, 5 steps", "maml", but_for=_FIVE_STEPS, **_MANY),
     _gradient("maml-usual", "MAML, usual head and loss", "maml", changes=_USUAL, head="xavier"),
+    _gradient("maml-usual-head", "MAML, usual head", "maml", head="xavier"),
+    _gradient("maml-usual-loss", "MAML, usual loss", "maml", changes=_USUAL),
     _gradient(
         "maml-usual-5-steps",
         "MAML, 5 steps, usual head and loss",

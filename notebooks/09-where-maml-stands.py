@@ -253,8 +253,22 @@ for column in omniglot:
         notebook.check(text, gap.value - gap.deciding_ci95, ">", 0)
 
 # %% [markdown]
+# **Each of the two is enough.** With 5 classes the head alone brings nearly all of the gain, and the mean loss alone most of it, so
+# these are not two gains that add up:
+
+# %%
+name = {method.slug: grid.name_of(grid.COLUMNS[0], method) for method in grid.COMPARED}
+for slug, words in (("maml-usual-head", "head"), ("maml-usual-loss", "loss")):
+    if gap := traps.effect(name[slug], name["maml"], "Q=15"):
+        text = f"the usual {words} alone gains at least, points"
+        notebook.check(text, gap.value - gap.deciding_ci95, ">", 10)
+    if gap := traps.effect(name["maml-usual"], name[slug], "Q=15"):
+        text = f"both together gain over the {words} alone at most, points"
+        notebook.check(text, gap.value + gap.deciding_ci95, "<", 6)
+
+# %% [markdown]
 # Three things bound what this says. These rows were added after [chapter 8](08-traps.ipynb) had measured each of the two alone, on the same test classes, so the grid's other rows do
-# not have that advantage. Which of the two matters here is not told; the mean also makes a step as many times smaller as there are classes. And no method by distances was trained longer; of MAML there
+# not have that advantage. The mean also makes a step as many times smaller as there are classes, so what it gains may be the rate's. And no method by distances was trained longer; of MAML there
 # is one long run, the dotted curve of {numref}`fig-compare-curves`, which climbs on with the authors' head and loss. So this is about how fast a method learns in so few tasks.
 #
 # **Reptile has hardly begun to learn after so few tasks**:

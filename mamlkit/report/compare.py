@@ -27,7 +27,7 @@ KINDS = {
     "distances": ("vermillion", "s"),
     "nothing learned": ("grey", "x"),
 }
-BASE = COMPARED[0]
+BASE = next(method for method in COMPARED if method.slug == "maml")
 
 
 def published() -> pd.DataFrame:
@@ -82,6 +82,8 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
 def column_table(column: str, name: str = "") -> str:
     """A column of the grid: three tests, the gap to MAML, and what the method's own paper reports.
 
+    Methods that were not run are named in the caption.
+
     Args:
         column: its name.
         name: the table's label; ``tab-compare-`` and the column if empty.
@@ -89,15 +91,16 @@ def column_table(column: str, name: str = "") -> str:
     chosen = column_of(column)
     found = grid(chosen)
     ranked = [next(m for m in COMPARED if m.slug == slug) for slug in found.slug]
-    missing = [method for method in methods_of(chosen) if method not in ranked]
+    missing = [method.words for method in methods_of(chosen) if method not in ranked]
     printed = published().set_index(["method", "column"])
-    lines = [_line(chosen, method, found, printed) for method in [*ranked, *missing]]
+    lines = [_line(chosen, method, found, printed) for method in ranked]
     parts = ["accuracy in % on 600 test tasks (± 95 % over tasks or over seeds, whichever is wider)"]
     if found.gap.notna().any():
         parts.append("the difference from MAML on the same tasks with 15 queries per class")
     if any(line["elsewhere"] for line in lines):
         parts.append("what other papers report under protocols of their own")
     caption = f"{chosen.words}, {chosen.episodes:,} training episodes each: {'; '.join(parts)}."
+    caption += f" Not run: {'; '.join(missing)}." if missing else ""
     right = [*TESTS.values(), "from MAML", "seeds", "elsewhere"]
     return numbered(lines, caption, name or f"tab-compare-{column}", right)
 
@@ -133,11 +136,12 @@ def elsewhere() -> str:
     lines = []
     for slug, of_method in published().groupby("method", sort=False):
         line = {"method": f"{words[slug]} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
+        line["their protocol"] = "; ".join(filter(None, of_method.note.unique()))
         for name, setting in settings.items():
             found = of_method[of_method.column == name]
             line[setting] = "".join(_printed(one) for one in found.itertuples())
-        lines.append(line | {"their protocol": "; ".join(filter(None, of_method.note.unique()))})
-    caption = "Accuracy in % that other papers report. Empty: not reported, or nothing known."
+        lines.append(line)
+    caption = "Accuracy in % that other papers report (a dash: not reported, or nothing known)."
     return numbered(lines, caption, "tab-compare-elsewhere", list(settings.values()))
 
 

@@ -51,7 +51,7 @@ def write(package: Path) -> None:
 
 def test_the_page_says_what_is_tested():
     captions = [caption for caption, _ in BLOCKS]
-    assert len(captions) == PAGE.count("{code-block} python") == 10
+    assert len(captions) == PAGE.count("{code-block} python") == 11
     assert all(f'"{name}"' in PAGE for name in RUNS)
 
 
@@ -76,10 +76,14 @@ def test_what_the_page_adds_trains_and_passes_the_contract_tests(tmp_path):
     in_the_copy = {"cwd": tmp_path, "env": os.environ | settings, "capture_output": True, "text": True}
     code = f"""
 from mamlkit.__main__ import main
+from mamlkit.experiments import paper
+from mamlkit.report import compare
 from mamlkit.rl import envs
 for name in {RUNS}:
     assert main(["run", name, "--scale", "quick", "--until", "30", "--threads", "1"]) == 0
 envs.make("half-cheetah-slow", goals=[0.3]).close()
+assert paper.get("compare-glyphs-5way-1shot-anil").method == "anil"
+assert compare.BASE.words == "MAML"
 """
     shown = subprocess.run([sys.executable, "-c", code], **in_the_copy)
     assert shown.returncode == 0, shown.stderr

@@ -58,12 +58,9 @@ def check(
         _check_layers(*network)
         _check_apply(*network, model.apply)
         outputs = model.shapes[model.layers[-1].bias][0]
+        check_images(model.layers, model.shapes, tasks, learner.transductive)
     dtype = (*params.values(), tasks.support[0])[0].dtype
     for name, (inputs, targets) in zip(Task._fields, tasks):
-        if model.layers:
-            _check_inputs(model.layers, model.shapes, name, inputs)
-            if name == "support" or learner.transductive:
-                _check_statistics(model.layers, name, inputs.shape[1])
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
 
 
@@ -161,12 +158,12 @@ def _check_counts(examples: Examples) -> None:
 def check_images(
     layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], tasks: Task, transductive: bool
 ) -> None:
-    """Whether layers without a head can take these examples; what :func:`check` does of a whole network.
+    """Whether layers, with a head or without, can take these examples.
 
     Args:
         layers: of the network.
         shapes: of its parameters, by name.
-        tasks: a meta-batch that :func:`check` has taken.
+        tasks: a meta-batch whose tensors were looked at.
         transductive: of the learner.
 
     Raises:
@@ -283,7 +280,7 @@ def _check_apply(
         wanted = apply(params, inputs)
     else:
         parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
-        found = torch.cat(with_support(layers, kernels_torch, weights, parts), 1)[0]
+        found = torch.cat(with_support(layers, kernels_torch, parts)(weights), 1)[0]
         wanted = apply(params, inputs, reference=reference)
     if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-3 * wanted.norm():
         raise ValueError(

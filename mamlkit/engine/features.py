@@ -71,7 +71,7 @@ def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task
         found = tuple(run.outputs for run in runs)
     else:
         more = _others(method, params)
-        found = with_support(method.layers, kernels, to_matrices(method.layers, params), tasks)
+        found = with_support(method.layers, kernels, tasks)(to_matrices(method.layers, params))
     near, far = (_in_order(method, outputs) for outputs in found)
     compare = vmap(method.outputs_of_features, in_dims=(None, 0, 0, 0))
     return compare(more, near, far, tasks.support[1])[None]

@@ -27,15 +27,16 @@ def outputs(learner: Learner, kernels: ModuleType, tasks: Task) -> Callable[[Par
     """
     plan = learner.model.layers
     if not learner.transductive:
-        return lambda weights: with_support(plan, kernels, weights, tasks)[1]
+        both = with_support(plan, kernels, tasks)
+        return lambda weights: both(weights)[1]
     images = to_images(plan, tasks.query[0])
     return lambda weights: Pass(plan, kernels, weights, images, keep=False).outputs
 
 
 def with_support(
-    layers: tuple[Layer, ...], kernels: ModuleType, weights: Params, tasks: Task
-) -> tuple[Tensor, Tensor]:
-    """Outputs for support and queries, both normalised by the mean and the variance of the support.
+    layers: tuple[Layer, ...], kernels: ModuleType, tasks: Task
+) -> Callable[[Params], tuple[Tensor, Tensor]]:
+    """A function of the weights: outputs for support and queries, all normalised by the support's statistics.
 
     The support goes through the network again, beside the queries; it is the smaller part.
     """
@@ -44,5 +45,9 @@ def with_support(
     loops: Any = SimpleNamespace(
         product=kernels.product, normalise=partial(kernels_torch.normalise_by_first, count=count)
     )
-    both = Pass(layers, loops, weights, images, keep=False).outputs
-    return both[:, :count], both[:, count:]
+
+    def both(weights: Params) -> tuple[Tensor, Tensor]:
+        found = Pass(layers, loops, weights, images, keep=False).outputs
+        return found[:, :count], found[:, count:]
+
+    return both

@@ -61,7 +61,6 @@ class _Path:
             self.weights.append(moved)
             if keep:
                 self.runs.append((run, found, d_dot))
-        self.query = passes.to_images(self.plan, tasks.query[0])
 
     def _of_step(self, params: Params, step: int) -> Params:
         """The rate of each matrix that moves: a number, or a matrix of the same layout."""
@@ -79,20 +78,17 @@ class _Path:
         """Of the matrices; a bias before a normalisation has none."""
         return [name for layer in self.plan for name in (layer.weight, layer.shift or layer.bias)]
 
-    def outputs(self, step: int) -> passes.Pass:
-        """The pass over the query after so many steps."""
-        return passes.Pass(self.plan, self.kernels, self.weights[step], self.query, keep=False)
-
     def gradient(self) -> tuple[Params, list[Params], Tensor]:
         """The gradient in the matrices, task by task; those in the rates of each step; and the losses."""
         steps, learner = len(self.rates), self.method.learner
+        query_images = passes.to_images(self.plan, self.tasks.query[0])
         counted = range(1, steps + 1) if self.method.every_step else [steps]
         losses: Any = 0
         v: Params = {}
         of_rates: list[Params] = []
         for step in range(steps, -1, -1):
             if step in counted:
-                run = self.outputs(step)
+                run = passes.Pass(self.plan, self.kernels, self.weights[step], query_images, keep=False)
                 of_step, d, _ = passes.loss_gradient(learner, run.outputs, self.tasks.query[1])
                 losses = losses + of_step / len(counted)
                 query = run.gradient(d / len(counted))

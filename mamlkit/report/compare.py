@@ -132,14 +132,15 @@ def _printed(line: Any) -> str:
 def elsewhere() -> str:
     """What other papers report, a line per method, with how their protocols differ from ours."""
     words = {method.slug: method.words for method in COMPARED}
-    settings = {column.name: column.words for column in COLUMNS if column.name in set(published().column)}
+    found = published()
+    settings = {column.name: column.words for column in COLUMNS if (found.column == column.name).any()}
     lines = []
-    for slug, of_method in published().groupby("method", sort=False):
+    for slug, of_method in found.groupby("method", sort=False):
         line = {"method": f"{words[slug]} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
         line["their protocol"] = "; ".join(filter(None, of_method.note.unique()))
         for name, setting in settings.items():
-            found = of_method[of_method.column == name]
-            line[setting] = "".join(_printed(one) for one in found.itertuples())
+            of_setting = of_method[of_method.column == name]
+            line[setting] = "".join(_printed(one) for one in of_setting.itertuples())
         lines.append(line)
     caption = "Accuracy in % that other papers report (a dash: not reported, or nothing known)."
     return numbered(lines, caption, "tab-compare-elsewhere", list(settings.values()))

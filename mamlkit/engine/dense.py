@@ -39,15 +39,15 @@ def meta_gradient(
     """
     count = len(tasks.query[0])
     plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
-    size, groups = _groups(count, theta)
+    points = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query))
+    size, groups = _groups(count, theta, points * len(plan.order))
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
     given = plan.net, theta, support, query, scales, steps, method.first_order
-    numbers = kernels.records.numbers(plan.net, steps)
 
     def work(part: tuple[int, int]) -> None:
-        kernels.recursion.meta_gradients(*given, part, size, np.zeros(numbers, theta.dtype), sums, losses)
+        memory = _memory(kernels, plan, steps, theta)
+        kernels.recursion.meta_gradients(*given, part, size, memory, sums, losses)
 
-    points = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query))
     spread(work, _parts(groups, points * len(plan.order)))
     return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
 
@@ -93,7 +93,7 @@ def updates(
     plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
     support, query = (tuple(a.reshape(count, -1, *a.shape[1:]) for a in pair) for pair in (support, query))
     of_batch = query[0].shape[1]
-    size, groups = _groups(of_batch, theta)
+    size, groups = _groups(of_batch, theta, products=0)
     states = [optimiser.state[value] for value in params.values()]
     moments = np.zeros((2, len(plan.order)), theta.dtype)
     for i, name in enumerate(MOMENTS):
@@ -102,7 +102,7 @@ def updates(
     (group,) = optimiser.param_groups
     done = int(states[0]["step"]) if states[0] else 0
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
-    memory = np.zeros(kernels.records.numbers(plan.net, steps), theta.dtype)
+    memory = _memory(kernels, plan, steps, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
     given = plan.order, moments, support, query, scales, steps, method.first_order, size, adam
     kernels.updates.updates(plan.net, theta, *given, memory, sums, losses)
@@ -125,12 +125,11 @@ def predictions(kernels: ModuleType, learner: Learner, params: Params, tasks: Ta
     """What :func:`mamlkit.engine.meta_batch.predictions` gives; arguments as for :func:`meta_gradient`."""
     (support, (inputs, _)), steps = tasks, learner.inner_steps
     plan = _plan(kernels, learner, params, support[0].shape[1], inputs.shape[1])
-    theta, x = _record(plan, params), _array(inputs.flatten(2))
+    theta, x = _record(kernels, plan, params), _array(inputs.flatten(2))
     outputs = np.empty((steps + 1, *x.shape[:2], _sizes(learner, params)[-1]), theta.dtype)
     given = plan.net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
-    numbers = kernels.records.numbers(plan.net, 1)
     spread(
-        lambda part: kernels.recursion.predictions(*given, part, np.zeros(numbers, theta.dtype), outputs),
+        lambda part: kernels.recursion.predictions(*given, part, _memory(kernels, plan, 1, theta), outputs),
         _parts(len(x), x.shape[0] * x.shape[1] * len(plan.order)),
     )
     return torch.from_numpy(outputs)
@@ -141,15 +140,21 @@ def _given(kernels: ModuleType, method: GradientMethod, params: Params, tasks: T
     learner = method.learner
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
     plan = _plan(kernels, learner, params, *(pair[0].shape[1] for pair in pairs))
-    theta = _record(plan, params)
+    theta = _record(kernels, plan, params)
     scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     steps = learner.inner_steps if method.adapts else 0
     return plan, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
 
 
-def _groups(tasks: int, theta: Array) -> tuple[int, int]:
-    """Tasks of a group, and groups; whatever the number of threads, so that sums stay the same."""
-    size = math.ceil(tasks * theta.nbytes / SUMS_BYTES)
+def _memory(kernels: ModuleType, plan: Any, steps: int, theta: Array) -> Array:
+    """Zeros for one thread's call."""
+    return kernels.memory.zeros(theta.dtype, kernels.records.numbers(plan.net, steps))
+
+
+def _groups(tasks: int, theta: Array, products: int) -> tuple[int, int]:
+    """Tasks of a group, and groups; whatever the number of threads, so that sums stay the same. One thread's
+    tasks are one group."""
+    size = math.ceil(tasks * theta.nbytes / SUMS_BYTES) if products > SMALL else tasks
     return size, math.ceil(tasks / size)
 
 
@@ -189,10 +194,10 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
     return _array(inputs.flatten(2)), _array(targets).astype(theta.dtype, copy=False)
 
 
-def _record(plan: Any, params: Params) -> Array:
+def _record(kernels: ModuleType, plan: Any, params: Params) -> Array:
     """Parameters as the loops have them; between them a record has some room."""
     numbers = _array(torch.cat([params[name].flatten() for name in plan.names]))
-    record = np.zeros(plan.net.sizes[0], numbers.dtype)
+    record = kernels.memory.zeros(numbers.dtype, plan.net.sizes[0])
     record[plan.order] = numbers
     return record
 

@@ -5,6 +5,7 @@ Same functions as :mod:`mamlkit.engine.kernels_torch`, and the whole recursion f
 
 __all__ = [
     "input_gradient",
+    "memory",
     "normalise",
     "normalise_backward",
     "normalise_tangent",
@@ -17,7 +18,7 @@ __all__ = [
     "weight_gradient",
 ]
 
-from mamlkit.engine.kernels_cpu import plans, records, recursion, updates
+from mamlkit.engine.kernels_cpu import memory, plans, records, recursion, updates
 from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
 from mamlkit.engine.kernels_cpu.normalisation import (
     normalise,

@@ -1,12 +1,30 @@
-"""Pictures of the built pages: as small files, loaded when they are looked at, readable on a phone."""
+"""Pictures of twins and pages: as small files, loaded when they are looked at, readable on a phone."""
 
+import io
 import re
 from pathlib import Path
 
-from PIL import Image, ImageSequence
+from PIL import Image, ImageChops, ImageSequence, ImageStat
 
+COLOURS = 256  # what one byte for a pixel can tell apart
+OFF = (
+    0.5  # of 255, the mean of all pixels and channels: what nobody sees, since it lies at the edges of lines
+)
 WIDE = 600  # pixels: a picture that is wider gets a box of its own, in which it scrolls on a phone
 TAG = re.compile(r'<img (?:[^>]*? )?src="([^"]*_images/([^"/]+)\.(?:png|gif))"[^>]*>')
+
+
+def in_few_colours(png: bytes) -> bytes:
+    """A drawing in a third of its bytes, one for each pixel; as it came, if it has more colours than that."""
+    with Image.open(io.BytesIO(png)) as picture:
+        whole = picture.convert("RGB")
+        if picture.has_transparency_data and picture.convert("RGBA").getextrema()[3][0] < 255:
+            return png
+    few = whole.quantize(COLOURS, dither=Image.Dither.NONE)
+    off = ImageStat.Stat(ImageChops.difference(whole, few.convert("RGB"))).mean
+    smaller = io.BytesIO()
+    few.save(smaller, "png", optimize=True)
+    return min(png, smaller.getvalue(), key=len) if max(off) < OFF else png
 
 
 def finish(site: Path) -> None:

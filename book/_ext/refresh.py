@@ -4,6 +4,7 @@ python book/_ext/refresh.py [--force] notebooks/*.py
 """
 
 import argparse
+import base64
 import hashlib
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import pictures
 import surroundings
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -93,6 +95,15 @@ def prepared(source: Path) -> NotebookNode:
     return notebook
 
 
+def thin(notebook: NotebookNode) -> None:
+    """Make the figures of an executed notebook small files."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                fewer = pictures.in_few_colours(base64.b64decode(png))
+                output["data"]["image/png"] = base64.b64encode(fewer).decode()
+
+
 def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
     """Execute the source, with the package of this clone and nobody's settings, and write its twin.
 
@@ -115,6 +126,7 @@ def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:
     notebook.metadata["language_info"].pop("version", None)
     if found := faults(notebook):
         raise ValueError(f"{source.name}: " + "; ".join(found))
+    thin(notebook)
     twin = source.with_suffix(".ipynb")
     nbformat.write(notebook, twin)
     return twin

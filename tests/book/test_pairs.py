@@ -1,12 +1,18 @@
 """Every notebook is a pair: percent source and executed twin, equal and clean."""
 
+import base64
+import io
 from pathlib import Path
 
 import captions
 import jupytext
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import pictures
 import pytest
 import refresh
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SOURCES = sorted(NOTEBOOKS.glob("[!.]*.py"))
@@ -89,6 +95,36 @@ def test_refreshing_twice_gives_the_same_bytes(small):
     assert refresh.is_current(small)
     refresh.main([str(small), "--force"])
     assert twin.read_bytes() == first
+
+
+def png_of(mode, values):
+    """The bytes of a picture."""
+    file = io.BytesIO()
+    Image.fromarray(values, mode).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_drawing_becomes_a_third_and_looks_the_same(small):
+    twin = nbformat.read(refresh.refresh(small), as_version=4)
+    thin = base64.b64decode(twin.cells[1].outputs[0].data["image/png"])
+    figure, axes = plt.subplots(figsize=(4, 3))
+    axes.plot(np.random.default_rng(0).normal(size=50).cumsum(), color="#0072B2")
+    file = io.BytesIO()
+    figure.savefig(file)
+    few = pictures.in_few_colours(file.getvalue())
+    assert len(few) < len(file.getvalue()) / 2
+    assert Image.open(io.BytesIO(thin)).mode == "P"  # a byte for each pixel
+    one, other = (np.array(Image.open(io.BytesIO(b)).convert("RGB"), int) for b in (few, file.getvalue()))
+    assert abs(one - other).mean() < pictures.OFF and abs(one - other).max() < 64
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_photograph_and_what_lets_the_ground_through_stay_as_they_are(mode):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, len(mode)), np.uint8)
+    if mode == "RGBA":
+        noise[..., :3] = 0  # one colour, but seen through
+    png = png_of(mode, noise)
+    assert pictures.in_few_colours(png) == png
 
 
 def test_a_changed_source_is_out_of_date(small):

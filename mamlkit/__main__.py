@@ -241,9 +241,9 @@ def main(words: list[str] | None = None) -> int:
 
             return _show(results.listing().to_string(index=False))
         else:
-            from mamlkit.report import results
+            from mamlkit.report import beside
 
-            return _show(results.table_text())
+            return _show(beside.table_text())
     except KeyboardInterrupt as stopped:
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)

@@ -59,7 +59,7 @@ from scipy import stats
 
 from mamlkit import maml, measures
 from mamlkit.experiments import paper
-from mamlkit.report import notebook, pages, plots, results
+from mamlkit.report import beside, notebook, plots, results, texts
 from mamlkit.report.explore import Curve, explore
 from mamlkit.runs import checkpoints, devices, rederive, seeds, supervised, train
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
@@ -234,7 +234,7 @@ plt.show()
 # a verdict means.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-ours = results.table()
+ours = beside.table()
 ours = ours[
     (ours.place == "Table 2") & ours.method.isin(["MAML", "pretrained on all tasks"])
 ]
@@ -247,11 +247,11 @@ for line in ours.itertuples():
         entry["paper"] += (
             f" (± {line.ours_ci95 * math.sqrt(line.tasks / line.seeds / 600):.2f})"
         )
-        entry["ours"] = pages.number(line.ours, line.ours_ci95)
+        entry["ours"] = texts.number(line.ours, line.ours_ci95)
         entry["difference"] = (
             f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
         )
-    lines.append(entry | {"verdict": pages.badge(line.verdict)})
+    lines.append(entry | {"verdict": texts.badge(line.verdict)})
 caption = (
     "Table 2 of the paper, $K = 5$: mean squared error after 1, 5 and 10 inner steps."
 )
@@ -296,7 +296,7 @@ for method, name in ROWS.items():
         for step in (0, 1, 5, 10):
             number = results.summary(name, f"K={shots}", step, "mse")
             line[f"step {step}"] = (
-                pages.number(number.value, number.ci95) if number else "not run"
+                texts.number(number.value, number.ci95) if number else "not run"
             )
         lines.append(line)
 caption = "The same curves in numbers: mean squared error on query points."
@@ -484,7 +484,7 @@ for family, end, infix in (("[0, π]", 1, ""), ("[0, 2π]", 2, "2pi-")):
         for step in (0, 1, 10):
             number = results.summary(f"sinusoid-{infix}{method}", "K=10", step, "mse")
             line[f"step {step}"] = (
-                pages.number(number.value, number.ci95) if number else "not run"
+                texts.number(number.value, number.ci95) if number else "not run"
             )
         lines.append(line)
 caption = (

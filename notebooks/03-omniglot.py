@@ -39,7 +39,7 @@ from torch.func import vmap
 from mamlkit import maml, measures, methods, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.methods import losses
-from mamlkit.report import notebook, pages, plots, plots_images, results
+from mamlkit.report import notebook, pages, plots, plots_images, results, texts
 from mamlkit.report.explore import Curve, explore
 from mamlkit.runs import devices, rederive, seeds, supervised, train
 from mamlkit.tasks.images import ImageTasks, nearest_neighbour_accuracy
@@ -368,7 +368,7 @@ def curve_of(columns):
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": pages.number(*measures.interval(values))}
+    {"5-way 1-shot": name, "accuracy, %": texts.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
@@ -518,7 +518,7 @@ lines = []
 for each in (r for r in paper.ROWS.values() if r.name.startswith("omniglot-")):
     found = {k: results.summary(each.name, "Q=K", k, "accuracy") for k in (1, 3, 5, 10)}
     if all(found.values()):
-        numbers = {str(k): pages.number(o.value, o.ci95) for k, o in found.items()}
+        numbers = {str(k): texts.number(o.value, o.ci95) for k, o in found.items()}
         reported = {"paper reports": str(each.evaluations[0].headline_step)}
         lines.append({"experiment": each.title} | numbers | reported)
 notebook.table(
@@ -540,7 +540,7 @@ committed = results.load(name)
 found = {key: results.summary(name, key, 3, "accuracy") for key in ("Q=K", "Q=15")}
 if committed:
     done, total = found["Q=K"].done, found["Q=K"].total
-    shown = {key: pages.number(ours.value, ours.ci95) for key, ours in found.items()}
+    shown = {key: texts.number(ours.value, ours.ci95) for key, ours in found.items()}
     text = f"""After {done:,} of {total:,} iterations and three inner steps,
 the network gets {shown["Q=K"]} % of the queries of {found["Q=K"].tasks} test tasks
 right with one query per class, and {shown["Q=15"]} % with fifteen.
@@ -645,7 +645,7 @@ in_company = dict(zip(companies, vmap(accuracies)(batch).T.numpy()))
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 numbers = {
-    words: pages.number(*measures.interval(values))
+    words: texts.number(*measures.interval(values))
     for words, values in in_company.items()
 }
 lines = [
@@ -719,7 +719,7 @@ steps["0.4, mean loss"] = errors["accuracy"]
 frame = {}
 for k in (1, 3, 10):
     frame[f"after {k}"] = {
-        words: pages.number(*measures.interval(v[:, k])) for words, v in steps.items()
+        words: texts.number(*measures.interval(v[:, k])) for words, v in steps.items()
     }
 frame = pd.DataFrame(frame).rename_axis("inner step").reset_index()
 notebook.table(frame, "Accuracy in % after so many inner steps.", "tab-omniglot-alpha")
@@ -774,7 +774,7 @@ def with_support(task):
 
 
 inductive = vmap(with_support)(batch).numpy()
-print(f"with the support: {pages.number(*measures.interval(inductive))} %")
+print(f"with the support: {texts.number(*measures.interval(inductive))} %")
 
 # %%
 share = (inductive.mean() - alone) / (balanced.mean() - alone)

@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from mamlkit import measures, methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
-from mamlkit.report import notebook, pages, plots, plots_images, results
+from mamlkit.report import notebook, pages, plots, plots_images, results, texts
 from mamlkit.runs import devices, rederive, seeds, supervised, train
 from mamlkit.tasks.images import nearest_neighbour_accuracy
 
@@ -171,7 +171,7 @@ found = {
 lines = []
 for test, of_step in found.items():
     numbers = {
-        f"after {k}": pages.number(ours.value, ours.ci95) if ours else "not run"
+        f"after {k}": texts.number(ours.value, ours.ci95) if ours else "not run"
         for k, ours in of_step.items()
     }
     lines.append({"test": words[test]} | numbers)
@@ -195,9 +195,9 @@ for words_of_line, place in {
     ours = results.summary(*place)
     line = {"test": words_of_line, "accuracy, %": "not run", "less the paper's": ""}
     if ours:
-        line["accuracy, %"] = pages.number(ours.value, ours.ci95)
+        line["accuracy, %"] = texts.number(ours.value, ours.ci95)
         ci95 = math.hypot(ours.ci95, 1.84)
-        line["less the paper's"] = pages.number(ours.value - 48.70, ci95, signed=True)
+        line["less the paper's"] = texts.number(ours.value - 48.70, ci95, signed=True)
         line["origin"] = ours.origin
     lines.append(line)
 lines.append({"test": "the paper, 600 tasks", "accuracy, %": "48.70 ± 1.84"})
@@ -340,7 +340,7 @@ for words, places in baselines.items():
     for shots, place in zip((1, 5), places):
         ours = results.summary(*place, "accuracy") if place else None
         missing = "not run" if place else ""
-        line[f"{shots}-shot"] = pages.number(ours.value, ours.ci95) if ours else missing
+        line[f"{shots}-shot"] = texts.number(ours.value, ours.ci95) if ours else missing
     lines.append(line)
 notebook.table(
     pd.DataFrame(lines),
@@ -374,7 +374,7 @@ accuracy["nearest neighbour on pixels"] = (
 # %%
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": pages.number(*measures.interval(values))}
+    {"5-way 1-shot": name, "accuracy, %": texts.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
 lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})

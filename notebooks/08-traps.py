@@ -36,7 +36,7 @@ from torch.func import vmap
 from mamlkit import measures, models, tasks
 from mamlkit.experiments import paper
 from mamlkit.experiments.traps import base_of, is_trap
-from mamlkit.report import notebook, pages, plots, results, traps
+from mamlkit.report import notebook, plots, results, texts, traps
 from mamlkit.runs import checkpoints, devices, rederive, seeds, supervised, train
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
@@ -369,7 +369,7 @@ for kind, columns in {
     "the support": (of_support,) * 3,
     "running averages": (of_running,) * 3,
 }.items():
-    numbers = [pages.number(*measures.interval(accuracy)) for accuracy in columns]
+    numbers = [texts.number(*measures.interval(accuracy)) for accuracy in columns]
     per_class = dict(zip(("1 per class", "5 per class", "15 per class"), numbers))
     lines.append({"statistics of": kind} | per_class)
 where = "Omniglot, committed network" if real else "Glyphs, quick network"
@@ -426,7 +426,7 @@ def after_three(test, count, split="test"):
 
 right_step = after_three(test, 600)
 wrong_step = after_three(short, 600) - right_step
-first = pages.number(*measures.interval(wrong_step), signed=True)
+first = texts.number(*measures.interval(wrong_step), signed=True)
 mean, ci95 = measures.interval(wrong_step)
 text = "a fifth of the step: worse, at the upper end of the interval"
 notebook.check(text, mean + ci95, "<", 0)
@@ -476,7 +476,7 @@ gap_ci95 = math.hypot(
 notebook.check("validation and test are within 5 points", abs(gap), "<", 5)
 
 # %% tags=["nbval-ignore-output"]
-print(f"validation less test: {pages.number(gap, gap_ci95, signed=True)} points")
+print(f"validation less test: {texts.number(gap, gap_ci95, signed=True)} points")
 
 # %% [markdown]
 # These are other classes, so tasks cannot be paired, and the interval does not hold that a split has only so many classes.
@@ -502,7 +502,7 @@ for words, (name, test_name) in tests.items():
     ours = results.summary(name, test_name, 10, "accuracy")
     line = {
         "test": words,
-        "accuracy, %": pages.number(ours.value, ours.ci95) if ours else "not run",
+        "accuracy, %": texts.number(ours.value, ours.ci95) if ours else "not run",
     }
     if (name, test_name) != (released, "Q=1"):
         mini[words] = traps.effect(name, released, test_name, "Q=1")
@@ -541,7 +541,7 @@ def committed_line(trap, found, says, training=False):
     if found:
         over_seeds = training and len(found.seeds) > 1
         ci95 = found.seed_ci95 if over_seeds else found.ci95
-        line["effect"] = pages.number(found.value, ci95, signed=True)
+        line["effect"] = texts.number(found.value, ci95, signed=True)
         over = "tasks" if found.paired else "tasks, other ones"
         over = f"{len(found.seeds)} seeds" if over_seeds else over
         line["interval over"] = over + (
@@ -552,7 +552,7 @@ def committed_line(trap, found, says, training=False):
 
 def live_line(trap, values, says):
     """A line from what was measured on this page."""
-    number = pages.number(*values, signed=True)
+    number = texts.number(*values, signed=True)
     over = f"tasks, live on {'Omniglot' if real else 'Glyphs'}"
     return {"trap": trap, "effect": number, "interval over": over, "otherwise": says}
 

@@ -35,7 +35,7 @@ from mamlkit import measures, methods, tasks
 from mamlkit.experiments import compare as grid
 from mamlkit.experiments import paper
 from mamlkit.methods.metric import least_cosine_loss
-from mamlkit.report import compare, notebook, pages, plots, results, traps
+from mamlkit.report import compare, notebook, plots, results, texts, traps
 from mamlkit.runs import devices, rederive, seeds, supervised, train
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
@@ -161,7 +161,7 @@ lines = [
     {
         "method": method.words,
         "by": method.kind,
-        "accuracy, %": pages.number(mean, ci95),
+        "accuracy, %": texts.number(mean, ci95),
         "numbers in θ": f"{size:,}" if method.slug != "pixels" else "–",
         "ms per training task": f"{1e3 * seconds / (100 * grid.TASKS):.0f}"
         if method.slug not in ("random", "pixels")

@@ -33,7 +33,7 @@ from mamlkit import measures, models, places, tasks
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.methods import SequenceReader
-from mamlkit.report import notebook, pages, plots, results
+from mamlkit.report import notebook, plots, results, texts
 from mamlkit.runs import (
     devices,
     seeds,
@@ -130,7 +130,7 @@ for method, name in NAMES.items():
 lines = []
 for method, accuracy in live.items():
     curve = [measures.interval(column) for column in accuracy.T]
-    numbers = {f"instance {k}": pages.number(*pair) for k, pair in enumerate(curve, 1)}
+    numbers = {f"instance {k}": texts.number(*pair) for k, pair in enumerate(curve, 1)}
     lines.append({"method": method} | numbers)
 caption = "The live run: accuracy in % by instance, 400 sequences of two classes."
 right = [column for column in lines[0] if column != "method"]
@@ -170,7 +170,7 @@ for method, name in NAMES.items():
             r["evaluations"]["by instance"]["accuracy"]["mean"][k - 1]
             for r in ours[method]
         ]
-        line["ours"] = pages.number(found.value, found.ci95) if found else ""
+        line["ours"] = texts.number(found.value, found.ci95) if found else ""
         if means and not found:
             line["ours"] = f"{np.mean(means):.1f}"
         lines.append(line)
@@ -203,13 +203,13 @@ measured = pd.read_csv(folder / "accuracy.csv")
 lines = []
 for name, of_row in measured.groupby("row", sort=False):
     pairs = of_row.set_index("instance")[["value", "ci95"]].to_numpy()
-    second, fifth = (pages.number(*pair) for pair in pairs)
+    second, fifth = (texts.number(*pair) for pair in pairs)
     own = paper.get(name)
     balanced = results.summary(
         name, own.evaluations[0].name, own.evaluations[0].headline_step, "accuracy"
     )
     line = {"method": WORDS[name], "instance 2": second, "instance 5": fifth}
-    of_table = pages.number(balanced.value, balanced.ci95) if balanced else ""
+    of_table = texts.number(balanced.value, balanced.ci95) if balanced else ""
     lines.append(line | {"balanced": of_table})
 printed = {k: f"{v}" for k, v in zip(quoted.instance, quoted.value)}
 lines.append(

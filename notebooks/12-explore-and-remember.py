@@ -34,7 +34,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, name_of
 from mamlkit.report import bandits as tables
 from mamlkit.report import chains as chain_tables
-from mamlkit.report import notebook, pages, plots, results
+from mamlkit.report import notebook, plots, results, texts
 from mamlkit.report import trials as of_trials
 from mamlkit.rl import (
     bandit_values,
@@ -220,8 +220,8 @@ known = tables.measured().set_index(["arms", "pulls", "strategy", "kind"])
 at = known.loc[(5, 100, "Gittins", "independent")]
 ours = results.summary(name_of(5, 100), "bandits", 0, "regret")
 if ours:
-    print(f"RL², regret of 100 pulls of 5 arms: {pages.number(ours.value, ours.ci95)}")
-    print(f"Gittins indices: {pages.number(at.regret, at.regret_ci95)}")
+    print(f"RL², regret of 100 pulls of 5 arms: {texts.number(ours.value, ours.ci95)}")
+    print(f"Gittins indices: {texts.number(at.regret, at.regret_ci95)}")
     apart = (ours.value - at.regret) / np.hypot(ours.ci95, at.regret_ci95)
     text = "RL² regrets more than the indices, in 95 % intervals"
     notebook.check(text, apart, ">", 1)

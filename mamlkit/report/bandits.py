@@ -17,7 +17,7 @@ from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, name_of
 from mamlkit.measures import Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
-from mamlkit.report.pages import badge, number, numbered
+from mamlkit.report.texts import badge, number, numbered
 from mamlkit.report.verdicts import RETURN_MARGIN, verdict
 
 TEST = "bandits"

@@ -18,7 +18,7 @@ from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.notebook import fixed
-from mamlkit.report.pages import badge, measured_effect, numbered
+from mamlkit.report.texts import badge, measured_effect, numbered
 
 WINDOW = 5  # iterations of a mean, the last of which is named
 SNAPSHOT = 100  # the iteration of the plotted policy, by its script

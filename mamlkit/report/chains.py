@@ -17,7 +17,7 @@ from mamlkit.experiments import chains
 from mamlkit.measures import seeds_kept
 from mamlkit.report import results
 from mamlkit.report.inventory import state_cells, state_of
-from mamlkit.report.pages import numbered
+from mamlkit.report.texts import numbered
 
 BASE = "epsilon-greedy"  # that others are held against
 

@@ -17,8 +17,8 @@ from mamlkit.experiments.paper import get
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.notebook import fixed
-from mamlkit.report.pages import badge, number, numbered
 from mamlkit.report.plots import COLOURS
+from mamlkit.report.texts import badge, number, numbered
 from mamlkit.report.traps import effect
 
 TESTS = {"Q=1": "1 query", "Q=15": "15 queries", "Q=15, support statistics": "not transductive"}

@@ -22,7 +22,8 @@ from mamlkit.experiments.rows import Experiment, Row
 from mamlkit.experiments.traps import is_trap
 from mamlkit.report import results
 from mamlkit.report.inventory import MSE_STEPS, state_of
-from mamlkit.report.pages import badge, measured_effect, number, numbered, printed_table
+from mamlkit.report.pages import printed_table
+from mamlkit.report.texts import badge, measured_effect, number, numbered
 
 
 def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:

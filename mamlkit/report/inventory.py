@@ -33,16 +33,8 @@ from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Ro
 from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT
 from mamlkit.report import forest, results
-from mamlkit.report.pages import (
-    GROUPS,
-    badge,
-    decimals,
-    group,
-    number,
-    numbered,
-    printed_table,
-    step_words,
-)
+from mamlkit.report.pages import GROUPS, group, printed_table
+from mamlkit.report.texts import badge, decimals, number, numbered, step_words
 from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, WIDE, WORDS, verdict
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps

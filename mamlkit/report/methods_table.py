@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mamlkit import places
 from mamlkit.experiments.compare import COMPARED, is_compared
 from mamlkit.experiments.paper import ROWS
-from mamlkit.report.pages import numbered
+from mamlkit.report.texts import numbered
 
 
 class About(NamedTuple):

@@ -11,8 +11,6 @@ __all__ = [
     "published_goals",
     "stale",
     "summary",
-    "table",
-    "table_text",
     "training_log",
 ]
 
@@ -32,7 +30,6 @@ from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import as_stored
 from mamlkit.measures import STEPS_KEPT, Z95, left_out, seeds_kept
-from mamlkit.report.verdicts import margin, paper_curves, verdict
 
 # of a result
 PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
@@ -256,57 +253,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
-
-    Args:
-        lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if
-            None.
-
-    Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
-    seeds, that over seeds. The interval of the difference is this one together with the paper's where it
-    gives one. Where both sides were tested on the same goals, that over tasks is of the difference goal by
-    goal, since what makes a goal hard is no chance there. ``difference_task_ci95`` leaves seeds out.
-    """
-    paper, found = published(), []
-    drawn = paper_curves(paper)
-    for _, line in (paper if lines is None else lines).iterrows():
-        ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
-        entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
-        entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
-        entry["verdict"] = "not run"
-        if ours:
-            difference = ours.value - line.value
-            ci95, over_tasks = _of_difference(line, ours)
-            entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "deciding_ci95": ours.deciding_ci95}
-            entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
-            entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
-            entry |= {"difference_task_ci95": over_tasks}
-            entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
-            entry |= {"median": ours.median}
-            entry["verdict"] = (
-                verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
-            )
-            if ours.done < ours.total:
-                entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
-        elif line.row and load(line.row):
-            entry["verdict"] = "stale"
-        found.append(entry)
-    return pd.DataFrame(found)
-
-
-def _of_difference(line: pd.Series, ours: Summary) -> tuple[float, float]:
-    """Half-widths of the difference from a published number: the one that decides, and over tasks alone."""
-    kept = [seed for seed in ours.seeds if seed < seeds_kept(line.row)]
-    if line.by_goal is None or not kept or ours.tasks != len(line.by_goal):
-        paper = 0.0 if math.isnan(line.ci95) else line.ci95
-        return math.hypot(ours.deciding_ci95, paper), math.hypot(ours.ci95, paper)
-    found = [per_task_errors(line.row, seed, line.evaluation, line.metric)[:, line.step] for seed in kept]
-    away = np.mean(found, axis=0) - line.by_goal
-    over_goals = Z95 * float(away.std()) / math.sqrt(len(away))
-    return float(np.fmax(over_goals, ours.seed_ci95)), over_goals
-
-
 def listing() -> pd.DataFrame:
     """The experiments of the package and how far each has come."""
     lines = []
@@ -316,19 +262,3 @@ def listing() -> pd.DataFrame:
         line = {"name": row.name, "title": row.title, "place": row.place}
         lines.append(line | {"iterations": f"{row.iterations:,}", "done": done})
     return pd.DataFrame(lines)
-
-
-def table_text() -> str:
-    """:func:`table` as plain text for a terminal, followed by the origins of our numbers."""
-    found = table()
-    number = lambda value, ci95: (
-        "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
-    )
-    column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
-    shown = found[["place", "setting", "method", "step", "metric"]].copy()
-    shown["step"] = found.step.map(lambda s: "" if pd.isna(s) else str(s))
-    for name in ("paper", "ours", "difference"):
-        shown[name] = [number(v, c) for v, c in zip(column(name), column(f"{name}_ci95"))]
-    shown["verdict"] = found.verdict
-    origins = column("origin").dropna().unique()
-    return "\n".join([shown.to_string(index=False), "", "Origins:", *(f"  {origin}" for origin in origins)])

@@ -19,7 +19,7 @@ from mamlkit.report import results
 from mamlkit.report.costs import Link, Work, best_ranks, makespan, seconds
 from mamlkit.report.explore import Curve, explore
 from mamlkit.report.notebook import fixed
-from mamlkit.report.pages import numbered
+from mamlkit.report.texts import numbered
 
 SEEDS = 3  # of each row in the plan
 CORES = 16  # of a node in the plan

@@ -30,7 +30,7 @@ from mamlkit.experiments.traps import base_of, is_trap
 from mamlkit.measures import STEPS_KEPT, Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
-from mamlkit.report.pages import badge, decimals, measured_effect, number, numbered
+from mamlkit.report.texts import badge, decimals, measured_effect, number, numbered
 
 RELEASED = "mini-imagenet-released"
 VALIDATION_TASKS = 200  # of mamlkit.runs.supervised, which needs torch

@@ -23,7 +23,7 @@ from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown
 from mamlkit.report.inventory import state_cells
-from mamlkit.report.pages import number, numbered
+from mamlkit.report.texts import number, numbered
 
 TEST, GOALS = "processes", "40 goals"
 NAVIGATION = "2d-navigation-rl2", "2d-navigation-maml"

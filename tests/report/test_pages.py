@@ -19,6 +19,7 @@ from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import (
     bandits,
+    beside,
     candidates,
     chains,
     compare,
@@ -31,6 +32,7 @@ from mamlkit.report import (
     pages,
     results,
     scaling,
+    texts,
     traps,
     trials,
     verdicts,
@@ -112,7 +114,7 @@ def cells(text: str) -> list[list[str]]:
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-4, 1e2))
 def test_a_number_is_printed_to_within_its_interval(value, ci95):
-    text = pages.number(value, ci95).replace("−", "-")
+    text = texts.number(value, ci95).replace("−", "-")
     shown, interval = map(float, text.split(" ± "))
     assert abs(shown - value) <= 0.5 * ci95 + 1e-9 and abs(interval - ci95) <= 0.2 * ci95
 
@@ -151,15 +153,15 @@ def test_lines_follow_the_results(repository):
     line = dict(zip(head, next(line for line in lines if line[:2] == [link, "10"])))
     ours = results.summary("sinusoid-maml", "K=5", 10, "mse")
     assert ours.seed_ci95 > ours.ci95  # of two seeds, so it decides
-    assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == pages.number(ours.value, ours.seed_ci95)
+    assert line["ours"].replace("\N{NO-BREAK SPACE}", " ") == texts.number(ours.value, ours.seed_ci95)
     assert line["interval over"] == "seeds, 2 seeds" and line["diverged"] == "2 of 800"
-    assert line["median"] == f"{ours.median:.{pages.decimals(ours.ci95)}f}"
+    assert line["median"] == f"{ours.median:.{texts.decimals(ours.ci95)}f}"
     wanted = next(
         v
-        for _, v in results.table().iterrows()
+        for _, v in beside.table().iterrows()
         if v.method == "MAML" and v.step == 10 and v.place == "Table 2"
     )
-    assert line["verdict"] == pages.badge(wanted.verdict)
+    assert line["verdict"] == texts.badge(wanted.verdict)
     not_run = '<span class="verdict-not-run">not run</span>', "4.19", "`sinusoid-average`"
     assert ["multi-task, no regularisation", "1", *not_run] in lines
     assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in pages.omniglot()
@@ -402,7 +404,7 @@ def test_margins_are_stated_from_the_code(monkeypatch):
 
 @pytest.mark.parametrize("word", inventory.OWN_VERDICTS)
 def test_every_verdict_is_defined_once_and_has_a_badge(word):
-    assert inventory.verdicts().count(f"| {pages.badge(word)} |") == 1
+    assert inventory.verdicts().count(f"| {texts.badge(word)} |") == 1
     assert sum("from-package} mamlkit.report.inventory:verdicts" in text for text in BOOK.values()) == 1
     sheet = (ROOT / "book" / "_static" / "book.css").read_text()
     assert f".verdict-{word.replace(' ', '-')}" in sheet or '[class*="verdict-"]' in sheet

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from made_results import commit
-from mamlkit.report import results
+from mamlkit.report import beside, results
 from mamlkit.runs import policies
 
 GOALS = results.published_goals()
@@ -34,14 +34,14 @@ def test_a_difference_is_taken_goal_by_goal(repository):
     theirs = np.stack(list(by_step), -1)  # [goals, steps]
     away = rng.normal(3, 2, theirs.shape)
     commit(repository, "ant-velocity-maml", errors=theirs + away)
-    found = results.table()
+    found = beside.table()
     for line in found[(found.setting == "Ant velocity") & (found.method == "MAML")].itertuples():
         of_step = away[:, line.step]
         assert line.difference == pytest.approx(of_step.mean(), abs=0.02)
         assert line.difference_ci95 == pytest.approx(1.96 * of_step.std() / np.sqrt(40), rel=1e-3)
         assert line.difference_task_ci95 == line.difference_ci95 < line.ours_ci95 / 5
     commit(repository, "ant-velocity-maml", seed=1, errors=theirs - 30)  # seeds apart: they decide
-    found = results.table()
+    found = beside.table()
     line = found[(found.setting == "Ant velocity") & (found.method == "MAML")].iloc[1]
     assert (
         line.difference_ci95 == pytest.approx(line.seed_ci95) and line.difference_task_ci95 < line.seed_ci95

@@ -15,7 +15,7 @@ from mamlkit.experiments import paper, rows
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.report import inventory, pages, results, verdicts
+from mamlkit.report import beside, inventory, pages, results, verdicts
 from mamlkit.rl.memory import policy_of
 from mamlkit.runs import chains, checkpoints, folders, logs, memory, seeds, supervised, train
 from mamlkit.runs import policies as rl_train
@@ -51,7 +51,7 @@ def test_classification_is_compared_at_the_headline_step():
 
 
 def line(place="Table 2", method="MAML", step=10, **keys):
-    found = results.table()
+    found = beside.table()
     mask = (found.place == place) & (found.method == method) & (found.step == step)
     for key, value in keys.items():
         mask &= found[key] == value
@@ -60,9 +60,9 @@ def line(place="Table 2", method="MAML", step=10, **keys):
 
 
 def test_without_results_everything_is_not_run(repository):
-    assert set(results.table().verdict) == {"not run"}
+    assert set(beside.table().verdict) == {"not run"}
     assert results.summary("sinusoid-maml", "K=5", 10, "mse") is None
-    assert "not run" in results.table_text()
+    assert "not run" in beside.table_text()
 
 
 def test_one_seed_by_hand(repository):
@@ -250,7 +250,7 @@ def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(reposit
         commit(repository, "sinusoid-maml", errors=np.full((400, 11), 1e9))
     found = line()
     assert math.isnan(found.ours) and found.verdict == "differs" and found.diverged == 400
-    assert "sinusoid" in results.table_text() and "differs" in pages.table_2()
+    assert "sinusoid" in beside.table_text() and "differs" in pages.table_2()
 
 
 def test_the_listing_has_every_experiment(repository):

@@ -51,11 +51,17 @@ def explained(
     Where that ends with an error, the part is called for the first task as it is written, which says more.
 
     Raises:
-        ValueError: it returns no tensor, or differentiates in a way that no engine can follow.
+        ValueError: it returns no tensor, changes what it was given, or differentiates in a way that no engine
+            can follow.
     """
     try:
         yield
-    except Exception:
+    except Exception as error:
+        if "inplace" in str(error):
+            raise ValueError(
+                f"{part} of method {name!r} changes a tensor in place, but all tasks begin with the same "
+                "parameters; make new ones, such as {k: v - step[k] for k, v in params.items()}"
+            ) from error
         _check(name, part, method, params, batch)
         raise
 

@@ -4,6 +4,7 @@ __all__ = ["SupervisedTraining", "build", "evaluate", "method"]
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 
@@ -256,6 +257,9 @@ def evaluate(
     Raises:
         ValueError: parameters of another network, no tasks, or a method whose predictions are of another
             shape, or after more or fewer steps, than the evaluation asks for.
+
+    Warns:
+        RuntimeWarning: the network is dead.
     """
     n_tasks = evaluation.tasks if n_tasks is None else n_tasks
     if not isinstance(n_tasks, Integral) or n_tasks < 1:
@@ -287,6 +291,13 @@ def _tested(row: Row, evaluation: Evaluation, made: Method, params: Params, batc
             f"{row.name}: method {row.method!r} predicts after {len(outputs) - 1} steps, but the evaluation "
             f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; use "
             f"inner_steps={len(outputs) - 1}"
+        )
+    if outputs.shape[2] > 1 and bool((outputs == outputs[:, :, :1]).all()):
+        warnings.warn(
+            f"{row.name}: after every step the outputs are the same for all queries of a task; the network "
+            "may be dead, with ReLUs that are zero for every input: try a smaller outer_lr or inner_lr",
+            RuntimeWarning,
+            stacklevel=3,
         )
     return _errors(row.loss, outputs, targets.expand(len(outputs), *targets.shape))
 

@@ -39,6 +39,17 @@ def autograd(self, params, task):
     return torch.autograd.grad(moved, list(params.values()), create_graph=True)[0].sum()
 
 
+def in_place(self, params, task):
+    for name, slope in torch.func.grad(self.learner.loss_fn)(params, task.support).items():
+        params[name] -= 0.01 * slope
+    return self.learner.loss_fn(params, task.query)
+
+
+def in_place_at_a_test(self, params, task):
+    in_place(self, params, task)
+    return self.learner.outputs(params, task)[None]
+
+
 WRONG = {
     "no loss": (without("loss"), "loss of method 'new' must return a tensor, but it returned None; does it"),
     "no predictions": (without("predict"), "predict of method 'new' must return a tensor, but .* None"),
@@ -48,6 +59,14 @@ WRONG = {
     "autograd": (
         type("Own", (Whole,), {"loss": autograd, "predict": Whole.predict}),
         "loss of method 'new' calls torch.autograd.grad .*; take torch.func.grad",
+    ),
+    "in place": (
+        type("Own", (Whole,), {"loss": in_place, "predict": Whole.predict}),
+        r"loss of method 'new' changes a tensor in place, .*; make new ones, such as {k: v - step\[k\]",
+    ),
+    "in place at a test": (
+        type("Own", (Whole,), {"predict": in_place_at_a_test}),
+        "predict of method 'new' changes a tensor in place",
     ),
     "a list of names": (lambda learner: methods.maml(learner.adapting(["weight0"])), r"\(\['weight0'\]\)"),
 }

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -399,3 +400,14 @@ def test_a_device_that_is_not_there_is_refused():
             devices.set_up("cpu", threads=threads)
     assert devices.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(("row", "last"), [(ROW, "bias1"), (GLYPHS, "shift3")], ids=["sinusoid", "glyphs"])
+def test_a_dead_network_is_said(row, last):
+    params = supervised.build(row).model.init(torch.Generator().manual_seed(0))
+    test = row.evaluations[-1]  # with several queries of a class
+    with warnings.catch_warnings(action="error"):
+        supervised.evaluate(row, params, test, n_tasks=3)
+    dead = params | {last: torch.full_like(params[last], -1e3)}
+    with pytest.warns(RuntimeWarning, match=f"{row.name}: after every step .* the network may be dead"):
+        supervised.evaluate(row, dead, test, n_tasks=3)

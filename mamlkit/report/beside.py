@@ -16,8 +16,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
 
     Args:
-        lines: of :func:`published`, perhaps with another ``row`` of ours to compare with; all as they are if
-            None.
+        lines: of :func:`mamlkit.report.results.published`, perhaps with another ``row`` of ours to compare
+            with; all as they are if None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's where it

@@ -49,6 +49,7 @@
 # %%
 import dataclasses
 import math
+import warnings
 from itertools import product
 
 import matplotlib.pyplot as plt
@@ -244,9 +245,8 @@ for line in ours.itertuples():
     found = results.load(ROWS[method])
     entry = {"method": method, "steps": str(line.step), "paper": f"{line.paper:.2f}"}
     if found:
-        entry["paper"] += (
-            f" (± {line.ours_ci95 * math.sqrt(line.tasks / line.seeds / 600):.2f})"
-        )
+        half = results.of_one_run(ROWS[method], "K=5", line.step, "mse", tasks=600)
+        entry["paper"] += f" (± {half:.2f})"
         entry["ours"] = texts.number(line.ours, line.ours_ci95)
         entry["difference"] = (
             f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
@@ -258,8 +258,8 @@ caption = (
 notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-table2")
 
 # %% [markdown]
-# The paper gives no interval. The one in brackets is what the authors' 600 test tasks leave open if their
-# errors spread like ours. It is not in the verdict, which goes by what was published.
+# The paper gives no interval. The one in brackets is what 600 test tasks, as the authors took, leave open for *one* trained network like ours: a mean over our
+# seeds, of which some have more than twice as much. It is not in the verdict, which goes by what was published.
 #
 # Table 2 has other rows, of networks trained on single tasks and averaged; the [results page](../book/results.md) lists them all.
 # {numref}`fig-sinusoid-curves` is our Fig. 6 (whose middle panel is Fig. 3), with a logarithmic axis so
@@ -332,24 +332,28 @@ for shots in (5, 10, 20):
 
 # %% [markdown]
 # The first-order variant drops the term that says how $\theta$ shapes the step. After the one step that both were trained
-# for it is behind. After five and ten steps it is behind on the mean over seeds, but by less than the interval of the
-# difference: there these seeds do not tell the two apart. (A single seed of each had said that first order is
-# ahead there.) The difference of their errors, in half-widths of its 95 % interval:
+# for it is behind. After five steps these seeds do not tell the two apart. After ten it is behind from 5, 10 and 20 points alike, at the border of what so
+# many seeds can show. (A single seed of each had said that first order is ahead there.) How likely as large a difference would be between two sets of
+# seeds of one method (Welch's test of the seeds' means):
+
 
 # %%
+def of_seeds(method, shots, step):
+    """Mean error of each committed seed."""
+    found = results.load(ROWS[method])
+    return [r["evaluations"][f"K={shots}"]["mse"]["mean"][step] for r in found]
+
+
 for shots in (5, 10, 20):
-    for step, relation in ((1, ">"), (5, "<"), (10, "<")):
-        pair = [
-            results.summary(ROWS[method], f"K={shots}", step, "mse")
-            for method in ("MAML, first order", "MAML")
-        ]
-        if None in pair:
+    for step, relation, bound in ((1, "<", 0.01), (5, ">", 0.2), (10, "<", 0.2)):
+        pair = [of_seeds(m, shots, step) for m in ("MAML, first order", "MAML")]
+        if min(map(len, pair)) < 2:
             continue
-        half = math.hypot(*(found.deciding_ci95 for found in pair))
-        apart = (pair[0].value - pair[1].value) / half
-        words = "first order is behind" if step == 1 else "no difference can be told"
-        text = f"K = {shots}, step {step}: {words}"
-        notebook.check(text, apart if step == 1 else abs(apart), relation, 1)
+        found = stats.ttest_ind(*pair, equal_var=False)
+        text = f"K = {shots}, step {step}: p of the difference"
+        notebook.check(text, found.pvalue, relation, bound)
+        text = f"K = {shots}, step {step}: error of first order less MAML's"
+        notebook.check(text, np.mean(pair[0]) - np.mean(pair[1]), ">", 0)
 
 # %% [markdown]
 # The oracle is not adapted: it has nothing to learn from the points, and adapting it all the same does harm.
@@ -381,8 +385,18 @@ if results.load("sinusoid-oracle"):
 # that a larger network does better. For the pretrained network another cause is plain: its fine-tuning
 # step was tuned on the authors' network, and on that of another seed it can be too long.
 
+
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-points = torch.linspace(-5, 5, 1001)[:, None]
+def count_live(name, seed):
+    """Of a committed network: hidden units of each layer that some point makes positive."""
+    p = checkpoints.load_params(results.checkpoint(name, seed))
+    layer, counts = torch.linspace(-5, 5, 1001)[:, None], []
+    for k in range(2):
+        layer = torch.relu(layer @ p[f"weight{k}"].T + p[f"bias{k}"])
+        counts.append(int((layer > 0).any(0).sum()))
+    return counts
+
+
 lines = []
 for method in ("MAML", "pretrained"):
     for result in committed[method]:
@@ -390,11 +404,8 @@ for method in ("MAML", "pretrained"):
         line = {"method": method, "seed": str(seed)} | {
             f"step {k}": f"{curve[k]:.3f}" for k in (1, 5, 10)
         }
-        p = checkpoints.load_params(results.checkpoint(ROWS[method], seed))
-        first = torch.relu(points @ p["weight0"].T + p["bias0"])
-        second = torch.relu(first @ p["weight1"].T + p["bias1"])
-        for name, units in (("first", first), ("second", second)):
-            line[f"live units, {name} layer"] = f"{int((units > 0).any(0).sum())} of 40"
+        for layer, count in zip(("first", "second"), count_live(ROWS[method], seed)):
+            line[f"live units, {layer} layer"] = f"{count} of 40"
         lines.append(line)
 lines = lines or [{"method": "MAML", "seed": "not run"}]
 caption = (
@@ -501,6 +512,20 @@ off = abs(error("2 pi, pretrained", 10, 0) - 4.252)
 claim("with phases to 2 pi, pretraining starts at 4.252, within 0.1", off, "<", 0.1)
 ratio = error("2 pi, MAML", 10, 1) / error("MAML", 10, 1)
 claim("MAML's error after one step, over that with phases to pi", ratio, ">", 1)
+
+# %% [markdown]
+# The flat line of pretraining needs an explanation. Without a task to know, the best answer to these phases is zero everywhere. In every seed
+# pretraining has got there by the death of the whole second hidden layer: the output is a constant, and all that a step can still move is its bias.
+# So this line is about dead networks. How well fine-tuning does from a living one that answers zero, it does not say.
+
+# %%
+for name in ("sinusoid-2pi-pretrained", "sinusoid-2pi-maml"):
+    found = [count_live(name, result["seed"])[1] for result in results.load(name)]
+    print(f"{name}: live units of the second layer in each seed: {found}")
+    if name.endswith("pretrained"):
+        notebook.check("the most live units of a seed", max(found, default=0), "<=", 0)
+# the tests below would say so each time
+warnings.filterwarnings("ignore", message=".*the network may be dead")
 
 # %% [markdown]
 # ## What adaptation looks like
@@ -699,7 +724,7 @@ for method, name in ROWS.items():
 # - **Inner step.** $\alpha = 0.01$ as the paper says. The default of the authors' program is 0.001, and
 #   their usage note does not change it.
 # - **Test tasks.** 6,000 instead of 600. The squared error grows with $A^2$, so its distribution over
-#   tasks is long-tailed, and 600 leave an interval of a tenth to a third of the error itself.
+#   tasks is long-tailed, and 600 leave an interval of a tenth of the error itself and more, for some networks after five steps more than half.
 # - **Diverged tasks** are counted apart (above).
 # - **The same** as in the authors' program, though not in the paper: initial weights of standard deviation
 #   0.01, as many query as support points, tested on $K$ random points rather than a grid.

@@ -524,7 +524,7 @@ notebook.table(frame, text, "tab-locomotion-by-direction", frame.columns[2:])
 # ### The curvature of the inner step
 #
 # With the authors' loss and their baseline our HalfCheetah direction stays far below the paper's return in all its 500 iterations ({numref}`fig-locomotion-curvature`).
-# Our oracles, made with the same simulator and TRPO, return on average what the paper's do ({numref}`tab-locomotion`). But in {numref}`tab-locomotion-by-direction` they
+# Our two oracles of the HalfCheetah, made with the same simulator and TRPO, return on average what the paper's do ({numref}`tab-locomotion`). But in {numref}`tab-locomotion-by-direction` they
 # are better backward and the paper's forward, and an untrained network of ours gains less by its steps; so neither is cleared. What MAML has and the oracles have not is the way from $\theta'$ back to $\theta$,
 # $\partial \theta' / \partial \theta = I - \alpha H$, with $H$ the Hessian of the inner loss. In the sinusoids the loss is a
 # function of $\theta$ and no more need be said. Here it is the mean of a reward $R$ over actions $\mathbf{a}$ that are drawn with $\theta$. For one decision:
@@ -1141,7 +1141,7 @@ for (setting, method), far in again.items():
 # - In Gymnasium's default environments the returns are other quantities than in the paper's physics.
 # - Differentiating through a policy-gradient step takes a curvature that one can trust. The authors' loss turns an error of the baseline into
 #   curvature, which in HalfCheetah direction can lead the outer update astray. Runs without the clip, and without any curvature, did better on the same seed. But seeds, and
-#   even processors, differ as much: one seed of three learns in none of these ways in fifty iterations.
+#   even processors, differ as much: one seed of three has not learned after fifty iterations, in any of these ways.
 # - A bound for policies that do not know their task separates what is adaptation from what is not, without training anything.
 # - Ours beside the paper's: {numref}`tab-locomotion`.
 #

@@ -355,7 +355,7 @@ notebook.check("no time is below the limit", limit.min(), ">", 1)
 #
 # And what is not:
 #
-# - **Few large images** (Mini-ImageNet) gain least. There the loop's convolutions are large enough to run well, and what is left to be
+# - **Few large images** (Mini-ImageNet). There the loop's convolutions are large enough to run well, and what is left to be
 #   won is the second differentiation, and the memory that it goes through.
 # - **Normalisation**, and the traffic between cache and memory that goes with it, takes most of what lies above the limit on images.
 #

@@ -89,8 +89,8 @@ notebook.box(
 # ([#32](https://github.com/cbfinn/maml/issues/32)); a port to PyTorch gave 43 to 46 %
 # ([dragen1860/MAML-Pytorch #16](https://github.com/dragen1860/MAML-Pytorch/issues/16)); and the author of another says that he
 # could not reproduce the numbers in a month
-# ([AntreasAntoniou/HowToTrainYourMAMLPytorch #7](https://github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch/issues/7)). What differs
-# between these programs is known. What each difference is *worth* is guessed in such threads, and measured here.
+# ([AntreasAntoniou/HowToTrainYourMAMLPytorch #7](https://github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch/issues/7)). Some of what
+# differs between these programs is known. What each difference is *worth* is guessed in such threads, and measured here.
 #
 # ## How an effect is measured
 #

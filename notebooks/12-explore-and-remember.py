@@ -87,7 +87,7 @@ plt.show()
 # each tells something. To pull what looked best so far is to **exploit**; to pull what you know little of is to **explore**. The distribution
 # $p(\mathcal{T})$ over tasks is a distribution over bandits: here each $p_i$ is uniform between 0 and 1.
 #
-# {numref}`fig-bandits-regret` has five classical ways to play. They are formulas of the wins and losses of each arm so far:
+# {numref}`fig-bandits-regret` has random play and four classical ways, which are formulas of the wins and losses of each arm so far:
 #
 # - **greedy**: the best mean, each arm having won and lost once before it begins;
 # - **Thompson sampling**: draw each $p_i$ from what is believed of it, and pull the largest draw;
@@ -223,11 +223,11 @@ if ours:
     print(f"RL², regret of 100 pulls of 5 arms: {texts.number(ours.value, ours.ci95)}")
     print(f"Gittins indices: {texts.number(at.regret, at.regret_ci95)}")
     apart = (ours.value - at.regret) / np.hypot(ours.ci95, at.regret_ci95)
-    text = "RL² regrets more than the indices, in 95 % intervals"
+    text = "this training regrets more than the indices, in 95 % intervals"
     notebook.check(text, apart, ">", 1)
 
 # %% [markdown]
-# In the published table it is the other way round, 78.7 to 78.3.
+# In the published table they have 78.7 and 78.3, which differ by no more than chance.
 
 # %% [markdown]
 # ## With something to see
@@ -277,7 +277,7 @@ plt.show()
 # process.
 
 # %% [markdown]
-# Two things can be said exactly. Random play earns 1 a step on average, whatever the process. And nobody has less regret than who knows it, that is, none.
+# Two things can be said exactly. Random play earns 1 a step on average over processes, though not in each. And nobody has less regret than who knows it, that is, none.
 
 # %%
 regrets = {name: some.measured(each)["regret"][:, 0] for name, each in found.items()}

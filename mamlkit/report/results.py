@@ -6,6 +6,7 @@ __all__ = [
     "counted",
     "listing",
     "load",
+    "of_one_run",
     "per_task_errors",
     "published",
     "published_goals",
@@ -218,6 +219,16 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         total=last["settings"]["iterations"],
         origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
+
+
+def of_one_run(name: str, evaluation: str, step: int, metric: str, tasks: int = 600) -> float | None:
+    """Half-width of the 95 % interval that so many test tasks leave for one training: a mean over its seeds.
+
+    That of a mean over seeds is narrower, since what is hard for one network is not always so for another.
+    None where nothing was run.
+    """
+    sds = [result["evaluations"][evaluation][metric]["sd"][step] for result in counted(load(name))]
+    return Z95 * float(np.mean(sds)) / math.sqrt(tasks) if sds else None
 
 
 def _over_tasks(

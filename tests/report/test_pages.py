@@ -364,6 +364,13 @@ def test_the_numbers_behind_the_intervals_over_600_tasks(repository):
     commit(repository, "sinusoid-maml", errors=np.tile(np.array([0.0, 1.0] * 200)[:, None], (1, 11)))
     half = 1.96 * 0.5 / 600**0.5
     assert f"± {half:.2f} to ± {half:.2f} for MAML" in pages.table_2_intervals()
+    # another seed whose tasks are all alike: its interval is zero, and that of one training half in the mean
+    commit(repository, "sinusoid-maml", seed=1, errors=np.ones((400, 11)))
+    assert results.of_one_run("sinusoid-maml", "K=5", 1, "mse") == pytest.approx(half / 2)
+    assert results.of_one_run("sinusoid-maml", "K=5", 1, "mse", tasks=6000) == pytest.approx(
+        half / 2 / 10**0.5
+    )
+    assert results.of_one_run("sinusoid-first-order", "K=5", 1, "mse") is None
 
 
 def test_numbers_that_vary_between_seeds_are_named(repository):

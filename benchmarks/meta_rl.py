@@ -136,7 +136,8 @@ def main() -> None:
     if options.save and options.robot:
         parser.error("--save keeps a table of both robots; leave --robot out")
     torch.set_num_threads(options.threads)
-    origin = folders.provenance(f"{options.threads} threads") | {"repeats": options.repeats}
+    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
+    origin = folders.provenance(threads) | {"repeats": options.repeats}
     with threadpool_limits(1, "blas"):
         lines = [measure(name, options.repeats, options.threads) for name in options.robot or ROBOTS]
     table = pd.DataFrame(lines).set_index("environment").T

@@ -131,7 +131,7 @@ plt.show()
 # ```
 #
 # Algorithm 2 of the paper is the same for supervised tasks. It adds that the $K$ examples of line 5,
-# the **support** set, and those on which line 8 measures the loss, the **query** set, are drawn
+# the {term}`support <support, query>` set, and those on which line 8 measures the loss, the **query** set, are drawn
 # separately from the task.
 #
 # ## The task family
@@ -324,7 +324,7 @@ plt.show()
 # not make $H_i$ vanish: the network is piecewise linear in $x$, not in $\theta$, whose layers multiply
 # each other.
 #
-# The **first-order** variant (section 5.2) replaces $I - \alpha H_i$ by $I$. It evaluates the gradient at
+# The {term}`first-order <first order>` variant (section 5.2) replaces $I - \alpha H_i$ by $I$. It evaluates the gradient at
 # the adapted parameters and applies it to the initial ones. What it leaves out shows best where
 # everything can be written down.
 #
@@ -525,7 +525,7 @@ notebook.check("the first-order gradient is off by over 1 %", wrong_by, ">", 0.0
 # ```
 #
 # Then $\theta'_i = \theta$, and {eq}`eq-meta-update` descends the loss on the query points of all tasks
-# pooled. That is the paper's baseline *pretrained on all of the tasks* (section 5.1).
+# pooled. That is the paper's baseline {term}`pretrained on all of the tasks <pretrained, oracle, random>` (section 5.1).
 
 # %%
 pooled = sum(loss(theta, query) for _, query in batch) / len(batch)

@@ -42,7 +42,7 @@
 # 3. **Structure is learned** (Fig. 2 and 7). From points in one half of the range, the adapted network
 #    also gets the other half right: it has learned that the tasks are periodic waves.
 #
-# Two baselines frame the result. The **oracle** is told $A$ and $\varphi$ and trained like the pretrained
+# Two baselines frame the result. The {term}`oracle <pretrained, oracle, random>` is told $A$ and $\varphi$ and trained like the pretrained
 # network: a lower bound that any method could at best reach. The **random initialisation** has learned
 # nothing.
 
@@ -230,9 +230,8 @@ plt.show()
 # ## At the paper's scale
 #
 # What follows are committed results of the same rows. Where several seeds were trained, a number is the mean over
-# them, and its ± a 95 % interval over test tasks; {numref}`tab-sinusoid-seeds` has the single seeds. The
-# interval of the difference is the wider of two, over tasks and over seeds; the [results page](../book/results.md) says what
-# a verdict means.
+# them, and its ± the wider of two 95 % intervals, over test tasks and over {term}`seeds <seed>`; {numref}`tab-sinusoid-seeds` has the single seeds. The
+# [results page](../book/results.md) says what a verdict means.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 ours = beside.table()
@@ -243,15 +242,16 @@ lines = []
 for line in ours.itertuples():
     method = line.method.removesuffix(" on all tasks")
     found = results.load(ROWS[method])
-    entry = {"method": method, "steps": str(line.step), "paper": f"{line.paper:.2f}"}
+    entry = {"method": method, "steps": str(line.step)}
+    entry |= {"verdict": texts.badge(line.verdict), "paper": f"{line.paper:.2f}"}
     if found:
         half = results.of_one_run(ROWS[method], "K=5", line.step, "mse", tasks=600)
         entry["paper"] += f" (± {half:.2f})"
-        entry["ours"] = texts.number(line.ours, line.ours_ci95)
+        entry["ours"] = texts.number(line.ours, line.deciding_ci95)
         entry["difference"] = (
             f"{line.difference:+.2f} ± {line.difference_ci95:.2f}".replace("-", "−")
         )
-    lines.append(entry | {"verdict": texts.badge(line.verdict)})
+    lines.append(entry)
 caption = (
     "Table 2 of the paper, $K = 5$: mean squared error after 1, 5 and 10 inner steps."
 )
@@ -296,7 +296,9 @@ for method, name in ROWS.items():
         for step in (0, 1, 5, 10):
             number = results.summary(name, f"K={shots}", step, "mse")
             line[f"step {step}"] = (
-                texts.number(number.value, number.ci95) if number else "not run"
+                texts.number(number.value, number.deciding_ci95)
+                if number
+                else "not run"
             )
         lines.append(line)
 caption = "The same curves in numbers: mean squared error on query points."
@@ -388,7 +390,7 @@ if results.load("sinusoid-oracle"):
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 def count_live(name, seed):
-    """Of a committed network: hidden units of each layer that some point makes positive."""
+    """Hidden units of each layer of a committed network that are not dead."""
     p = checkpoints.load_params(results.checkpoint(name, seed))
     layer, counts = torch.linspace(-5, 5, 1001)[:, None], []
     for k in range(2):
@@ -452,7 +454,7 @@ plt.show()
 # MAML's initialisation lies about that very edge ({numref}`Exercise %s <ex-curvature>`). On most tasks the first
 # steps lead to where the curvature is less. On a few, most of them with five support points, they
 # do not, and the error grows without bound. One such task among thousands decides
-# the mean. We say that a task has *diverged* at a step if its error there is above $25 \geq A^2$, more than
+# the mean. We say that a task has {term}`diverged` at a step if its error there is above $25 \geq A^2$, more than
 # answering zero would give, and is so at the last step too, or if it is above 1,000. A task that overshoots
 # and comes back has not. Diverged tasks are left out of the mean and counted in {numref}`tab-sinusoid-diverged`. The paper does
 # not mention them; its 600 tasks may have held none.
@@ -495,7 +497,9 @@ for family, end, infix in (("[0, π]", 1, ""), ("[0, 2π]", 2, "2pi-")):
         for step in (0, 1, 10):
             number = results.summary(f"sinusoid-{infix}{method}", "K=10", step, "mse")
             line[f"step {step}"] = (
-                texts.number(number.value, number.ci95) if number else "not run"
+                texts.number(number.value, number.deciding_ci95)
+                if number
+                else "not run"
             )
         lines.append(line)
 caption = (
@@ -684,8 +688,8 @@ fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, shots in zip(axes, (5, 10)):
     for method in params:
         plots.adaptation_curve(ax, method, curve_of(left[method, shots]))
-    ax.set(title=f"K = {shots}", ylabel="", ylim=(0, None))
-axes[0].set_ylabel("error on the left (mean squared error)")
+    ax.set(title=f"K = {shots}", ylabel="")
+axes[0].set(ylim=(0, None), ylabel="error on the left (mean squared error)")
 axes[1].legend()
 plt.show()
 
@@ -809,7 +813,7 @@ notebook.check(text, min(after_ten.values()) / one_step, ">", 2)
 # ```{exercise}
 # :label: ex-amplitude
 #
-# The paper's interval is over tasks. How much of the mean error comes from the third of the tasks with
+# Where the paper gives an interval, it is over tasks. How much of the mean error comes from the third of the tasks with
 # the largest amplitudes, before and after one step of MAML?
 # ```
 

@@ -256,7 +256,7 @@ alone = unmoved == paper_model.frozen
 notebook.check("the inner step leaves the four shifts alone, and only them", alone)
 
 # %% [markdown]
-# The first of them makes the classifier **transductive**: a query's answer depends on the queries beside it. How
+# The first of them makes the classifier {term}`transductive`: a query's answer depends on the queries beside it. How
 # much, we measure [below](omniglot-transduction).
 #
 # ## Two readings of the inner loss

@@ -276,7 +276,7 @@ notebook.check("blind, over all goals: -38.26, in standard errors", far, "<", 4)
 # query *with* $\theta'_i$, and {eq}`eq-rl-loss` cannot be differentiated as it stands, since the simulator has no
 # gradient. Both losses are therefore replaced by functions of the sampled actions that have the same
 # gradient in expectation, up to its scale and to the discounting of later rewards (not the same curvature, which [chapter 6](locomotion-curvature) comes back to). With $\hat A_t$ an estimate of how much better the return after step $t$ was than
-# expected (the *advantage*), the inner loss is that of REINFORCE and the outer one compares the policy with the one that
+# expected (the {term}`advantage <advantage, baseline>`), the inner loss is that of REINFORCE and the outer one compares the policy with the one that
 # sampled:
 #
 # $$\begin{aligned}
@@ -491,7 +491,7 @@ notebook.check("the update is the package's", off(by_package, moved), "<", 1e-6)
 #
 # - **Log-densities averaged over the components of an action** instead of summed. Libraries give them one by one, and a
 #   `mean()` at the end looks innocent. It divides $\alpha$ by their number: by 2 here, by 6 for the HalfCheetah, by 8
-#   for the Ant. In the outer loss it takes a root of the likelihood ratio.
+#   for the Ant. In the outer loss it takes a root of the {term}`likelihood ratio`.
 # - **The baseline of another batch.** The advantages after adaptation need a baseline fitted *after* adaptation, since the
 #   returns have changed; to change them was the purpose.
 # - **A gradient that does not pass through the inner step**: first-order MAML under another
@@ -798,7 +798,7 @@ else:
 # ## Summary
 #
 # - Algorithm 3 is Algorithm 1 with data that depend on the parameters: support from $f_\theta$, query from $f_{\theta'_i}$.
-# - The trust region needs no third derivatives: $(I - \alpha H) F (I - \alpha H)$ is exact.
+# - The {term}`trust region` needs no third derivatives: $(I - \alpha H) F (I - \alpha H)$ is exact.
 # - A policy that does not know its goal has at most about −38 on average, and −39 on the test goals. What is above is adaptation.
 # - Our numbers beside the paper's: {numref}`tab-navigation`.
 #

@@ -536,7 +536,7 @@ notebook.table(frame, text, "tab-locomotion-by-direction", frame.columns[2:])
 #   + \nabla \log f_\theta\, \nabla \log f_\theta^{\mathsf T} \big) \big] .
 # \end{aligned}$$ (eq-locomotion-hessian)
 #
-# The authors' inner loss, the mean of $-\hat A \log f_\theta$ over actions once drawn ({eq}`eq-rl-surrogates`), has the right gradient. Its Hessian has the first
+# The authors' inner loss, the mean of $-\hat A \log f_\theta$ over actions once drawn, {eq}`eq-rl-surrogates`, has the right gradient. Its Hessian has the first
 # term only: it takes the actions as given, while another $\theta$ would have drawn others. A Gaussian policy with mean
 # $\mu_\theta(\mathbf{x})$ and standard deviation $\sigma$ shows what that means. With $J = \partial \mu / \partial \theta$ and $\mathbf{z} = (\mathbf{a} - \mu) / \sigma$ (and leaving $\sigma$ as it is),
 #
@@ -553,7 +553,7 @@ notebook.table(frame, text, "tab-locomotion-by-direction", frame.columns[2:])
 # $$-\frac1T \sum_t \hat A_t\, \frac{f_\theta(\mathbf{a}_t \mid \mathbf{x}_t)}{f_{\theta, \text{sampled}}(\mathbf{a}_t \mid \mathbf{x}_t)}$$ (eq-locomotion-ratio)
 #
 # in its place, the form that the outer loss has anyway. At $\theta$ it has the same gradient, so the adapted policies are the same ones; its Hessian has both terms.
-# It costs nothing more. (Over an episode the Hessian also has products of the scores of different steps; ratios of single steps
+# It costs nothing more. (Over an episode the Hessian also has products of the {term}`scores <log-density, score>` of different steps; ratios of single steps
 # leave them out, to save variance.) We call that *ratios*. And there is the way of [chapter 2](02-sinusoid.ipynb), to leave $H$ out: *first order*.
 #
 # The smallest example has no state and no network: $a \sim \mathcal{N}(m, 1)$ and $R = -(a - 1)^2$, so that $\mathcal{L} = (m - 1)^2 + 1$ has the second derivative 2 everywhere.

@@ -50,7 +50,8 @@ rows = {
 }
 fig, ax = plt.subplots(figsize=(5, 0.4 * len(rows) + 0.7))
 for place, (words, row) in enumerate(rows.items()):
-    ax.text(0.01, place + 0.4, words, va="center", transform=ax.get_yaxis_transform())
+    at = {"va": "center", "transform": ax.get_yaxis_transform()}
+    ax.text(0.01, place + 0.4, words, **at, bbox=plots.ON_WHITE, zorder=3)
     if found := traps.effect(row.name, base_of(row.name), "Q=15"):
         colour = plots.COLOURS["blue"]
         ax.errorbar(
@@ -240,7 +241,7 @@ if far:
 farthest = max(far.values(), default=0)
 text = f"Done for {len(far)} networks; the farthest is {farthest:.1f} s.e. away."
 notebook.box(
-    text if far else "Not done on this page: Omniglot is not here, or nothing was run.",
+    text if far else "Not done on this page, which was built without Omniglot.",
     title="Re-evaluation",
 )
 
@@ -519,9 +520,9 @@ notebook.table(
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 known = {words: found for words, found in mini.items() if found}
 sure = [words for words, found in known.items() if abs(found.value) > found.ci95]
-text = f"""Of {len(known)} effects, {len(sure)} are larger than their intervals over
-test tasks{": " if sure else "."}{"; ".join(sure)}"""
-notebook.box(text if known else "Not run.", title="Which can be told from nothing")
+text = f"""Effects that are larger than their intervals over test tasks:
+{len(sure)} of {len(known)}{": " if sure else "."}{"; ".join(sure)}"""
+notebook.box(text if known else "Not run.", title="Which of these are not chance")
 
 # %% [markdown]
 # Queries and step are compared on the same tasks, the two sets of classes on different ones. For networks of its own, trained otherwise,

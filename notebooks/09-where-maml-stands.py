@@ -74,7 +74,7 @@ plt.show()
 #
 # The slides of {cite:t}`azayev2019slides` sort the field in this way. The first kind is this book's subject, and
 # {cite:t}`finn2017maml` give the reason for it: a gradient step is there for any model and any loss, so nothing has to be designed
-# for the task. The second needs classes. The third needs a network that can be trained to be a learning rule.
+# for the task. The {term}`second <metric method, prototype>` needs classes. The third needs a network that can be trained to be a learning rule.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-families"}, "image": {"alt": "Three rows of boxes joined by lines. By gradient steps: theta and the support give adapted parameters, which with the query give an answer. By distances: support and query both go through the same network, and their features are compared. By memory: the support is read into a state, and the query is answered from the state."}}
 BOXES = {
@@ -240,7 +240,8 @@ for column in columns:
 # %% [markdown]
 # **Most of that gap is not between distances and gradient steps.** The authors' network draws its last layer from $N(0, 1)$, and their step is on the sum of
 # the losses; methods by distances have no last layer. "Usual head and loss" is MAML with Xavier's distribution there and the mean loss, as most code has it, and with nothing else changed. Then
-# MAML gains, with 5 classes, about as much as five inner steps and two parts of MAML++ together do (of which the five steps alone may be half), and with 20 about twice as much. What is left of the distances' lead is a few points with 5 classes. With 20
+# MAML gains about as much as two parts of MAML++ together do (with 5 classes these rows also take five inner steps, which alone may be half of it), and with 20
+# classes about twice as many points as with 5. What is left of the distances' lead is a few points with 5 classes. With 20
 # it is more than that: there the head and the loss explain most of the lead, and not all.
 
 # %%

@@ -170,9 +170,9 @@ for test in ("K=5", "K=10", "K=20"):
     lines.append(line)
 of_each = [f"{len(results.load(name))} of {words}" for words, name in NAMES.items()]
 caption = (
-    "Mean squared error on 6,000 sinusoids. Both were trained for one step (± 95 % over "
-    f"tasks or over seeds, whichever is wider; seeds: {' and '.join(of_each)}). Left out: "
-    "tasks that have diverged, by the rule of chapter 2."
+    "Mean squared error on 6,000 sinusoids. Both were trained for one step. ± 95 % "
+    f"over tasks or over seeds, whichever is wider; seeds: {' and '.join(of_each)}. Left "
+    "out: tasks that have diverged, by the rule of chapter 2."
 )
 notebook.table(
     pd.DataFrame(lines), caption, "tab-update-meta-sgd", right=list(lines[0])[1:]
@@ -279,7 +279,7 @@ off = max((ours[-1][k] - theirs[-1][k]).abs().max() for k in network)
 notebook.check("five steps of either, largest difference", off, "<", 1e-6)
 
 # %% [markdown]
-# At first the gates are near such constants: a step of .011 (the sigmoid of −4.5) and .989 kept. Then start and gates are
+# At first the gates are near such constants: a step of 0.011 (the sigmoid of −4.5) and 0.989 kept. Then start and gates are
 # learned together. On Glyphs, characters drawn by a program, with a network of 8 filters, three inner steps and only 50 updates:
 
 # %%
@@ -403,8 +403,9 @@ for name in runs.SETTINGS:
 notebook.table(
     pd.DataFrame(lines or [{"setting": "not run"}]),
     "log₁₀ loss of the LSTM less that of each rule on the same test problem: median "
-    "over the problems and its 95 % interval, for each training of the LSTM. Below 0 the LSTM is ahead; −1 is a tenth "
-    "of the loss. Of the problems, only those *as in training* are what the LSTM was "
+    "over the problems and its 95 % interval, for each training of the LSTM. Below 0 "
+    "the LSTM is ahead; −1 is a tenth of the loss. Of the problems, only those *as in "
+    "training* are what the LSTM was "
     "trained and the rules were tuned for.",
     "tab-update-gaps",
     right=[f"step {step}" for step in (runs.STEPS, 2 * runs.STEPS)],

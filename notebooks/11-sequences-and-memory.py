@@ -78,7 +78,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # Five classes, ten drawings of each in random order, every image to be named before its label is shown. Accuracy at the first,
-# second, ... drawing of a class. Thin: {cite:t}`santoro2016memory`; thick: ours, where it was run; circles: what Table 1 of MAML
+# second, ... drawing of a class. Thin: {cite:t}`santoro2016memory`; ours, where run, would be thick; circles: what Table 1 of MAML
 # quotes as 1-shot and 5-shot; dotted: guessing, and the best that is possible at a first drawing.
 
 # %% [markdown]

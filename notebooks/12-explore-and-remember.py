@@ -383,7 +383,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # 2D navigation: return of an episode against the steps of the environment that were seen with the goal before it; RL² by episode,
-# MAML by gradient step. What has not been run is only named.
+# MAML by gradient step.
 
 # %% mystnb={"markdown_format": "myst"}
 table = of_trials.navigation().replace("tab-navigation", "tab-chapter-navigation")

@@ -10,7 +10,7 @@ COLOURS = 256  # what one byte for a pixel can tell apart
 OFF = (
     0.5  # of 255, the mean of all pixels and channels: what nobody sees, since it lies at the edges of lines
 )
-WIDE = 600  # pixels: a picture that is wider gets a box of its own, in which it scrolls on a phone
+WIDE = 640  # pixels: a picture that is wider gets a box of its own, in which it scrolls on a phone
 TAG = re.compile(r'<img (?:[^>]*? )?src="([^"]*_images/([^"/]+)\.(?:png|gif))"[^>]*>')
 
 
@@ -41,7 +41,8 @@ def finish(site: Path) -> None:
 
 
 def shrink(path: Path) -> tuple[int, int]:
-    """Write a picture as WebP without loss, a film as ``NAME.film.webp``; returns width and height."""
+    """Write a picture as WebP without loss, a film as ``NAME.film.webp`` and its last picture as
+    ``NAME.still.webp``; returns width and height."""
     with Image.open(path) as picture:
         frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
         options = {"lossless": True, "method": 4}
@@ -52,6 +53,7 @@ def shrink(path: Path) -> tuple[int, int]:
                 times.append(picture.info["duration"])
             options |= {"save_all": True, "append_images": frames[1:], "duration": times, "loop": 0}
             options |= {"minimize_size": True}
+            frames[-1].save(path.with_suffix(".still.webp"), "webp", lossless=True, method=4)
         frames[0].save(path.with_name(renamed(path.name)), "webp", **options)
         return picture.size
 

@@ -40,29 +40,24 @@ function explore(figure) {
   show();
 }
 
-/* A film has a button; who asks for less motion sees it standing still at first. */
+/* A film has a button; stopped, and for who asks for less motion, it shows its last picture (pictures.py). */
 function film(image) {
   const button = document.createElement("button");
-  const still = document.createElement("canvas");
+  const still = new Image();
   const box = document.createElement("span");
   box.className = "film";
   image.replaceWith(box);
   box.append(image, still, button);
   button.type = "button";
+  still.className = "still";
+  still.alt = image.alt;
   const play = (moving) => {
-    if (!moving) {
-      still.width = image.naturalWidth;
-      still.height = image.naturalHeight;
-      still.getContext("2d").drawImage(image, 0, 0);
-    }
+    if (!moving) still.src = image.src.replace(/\.film\.webp$/, ".still.webp");
     box.classList.toggle("paused", !moving);
     button.textContent = moving ? "Pause" : "Play";
   };
-  const begin = () => play(!window.matchMedia("(prefers-reduced-motion: reduce)").matches);
   button.addEventListener("click", () => play(box.classList.contains("paused")));
-  still.setAttribute("role", "img");
-  still.setAttribute("aria-label", image.alt);
-  image.complete ? begin() : image.addEventListener("load", begin, { once: true });
+  play(!window.matchMedia("(prefers-reduced-motion: reduce)").matches);
 }
 
 /* A click on a figure shows it as large as the window; Escape or another click closes it. */

@@ -180,4 +180,14 @@ def rows(environment: str) -> list[PolicyRow]:
         max_kl=0.01,
         evaluations=(test(printed),),
     )
-    return found if as_printed.settings == maml.settings else [*found, as_printed]
+    found += [as_printed] if as_printed.settings != maml.settings else []
+    figure = maml.place.partition("; ")[2]
+    places = {"maml-as-printed": "Section 5.3, as the text has it"} | dict.fromkeys(
+        ("maml", "pretrained", "oracle", *(() if environment.endswith("velocity") else ("random",))),
+        maml.place,
+    )
+    beside = f"not in the paper: beside {figure}"
+    return [
+        dataclasses.replace(row, place=places.get(row.name.removeprefix(f"{environment}-"), beside))
+        for row in found
+    ]

@@ -17,7 +17,7 @@ from mamlkit.experiments.paper import get
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.notebook import fixed
-from mamlkit.report.plots import COLOURS
+from mamlkit.report.plots import COLOURS, ON_WHITE
 from mamlkit.report.texts import badge, number, numbered
 from mamlkit.report.traps import effect
 
@@ -170,7 +170,7 @@ def forest(ax: Axes, found: pd.DataFrame) -> None:
         ax.errorbar(line.value, height, xerr=line.ci95, **look)
         ax.plot(line.of_seeds, [height] * len(line.of_seeds), "|", color=COLOURS[colour], markersize=9)
         ax.plot(line.published, height, "*", color=COLOURS["black"], markersize=9)
-        words: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        words: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "bbox": ON_WHITE}
         ax.text(0.01, height + 0.42, line.method, **words)
         ax.text(0.99, height + 0.42, fixed(line.value, 1), ha="right", **words)
     for base in found[found.slug == BASE.slug].value:

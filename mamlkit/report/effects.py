@@ -28,7 +28,7 @@ from mamlkit.report.texts import badge, measured_effect, number, numbered
 def _ours(name: str, evaluation: str, step: int, metric: str) -> str | None:
     """A number of ours for a sentence, or None if it was not run."""
     ours = results.summary(name, evaluation, step, metric)
-    return number(ours.value, ours.ci95) if ours else None
+    return number(ours.value, ours.deciding_ci95) if ours else None
 
 
 def _reservation(*names: str) -> str:

@@ -1,7 +1,7 @@
 """A figure with sliders, from curves that were computed before: no server, no network. No torch here.
 
 All frames are drawn at once into one SVG, of which one frame is visible. ``book/_static/book.js`` adds the
-sliders and shows another; without it, in print and in JupyterLab, the first frame stays.
+sliders and shows another; without it, in print and in JupyterLab, the frame of the last step stays.
 """
 
 __all__ = ["Curve", "explore"]
@@ -72,19 +72,20 @@ def explore(
         raise ValueError(f"no frame for {lacking[0]}; each combination of {', '.join(controls)} needs one")
     place = _Axes(axes, limits)
     groups = []
-    for number, key in enumerate(product(*controls.values())):
+    # without a script: the end of what a slider would move along, and the first choice
+    still = tuple(v[-1] if all(isinstance(x, int | float) for x in v) else v[0] for v in controls.values())
+    for key in product(*controls.values()):
         curves, says = frames[key]
-        hidden = ' style="display:none"' if number else ""
+        hidden = "" if key == still else ' style="display:none"'
         name = escape(json.dumps(key), quote=True)
         groups.append(
             f'<g data-frame="{name}" data-says="{escape(says, quote=True)}"{hidden}>'
             f"{''.join(map(place.curve, curves))}</g>"
         )
-    first = frames[next(product(*controls.values()))]
     listed = [{"name": name, "values": list(values)} for name, values in controls.items()]
     legend = "".join(
         f'<span style="color:{_colour(c)}">\N{BLACK CIRCLE}&nbsp;{escape(c.label)}</span> '
-        for c in [*always, *first[0]]
+        for c in [*always, *frames[still][0]]
         if c.label
     )
     return HTML(
@@ -92,7 +93,7 @@ def explore(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(alt, quote=True)}">'
         f"{place.frame()}{''.join(map(place.curve, always))}{''.join(groups)}</svg>"
         f'<p class="explore-legend">{legend}</p>'
-        f'<p class="explore-says" aria-live="polite">{escape(first[1])}</p></figure>'
+        f'<p class="explore-says" aria-live="polite">{escape(frames[still][1])}</p></figure>'
     )
 
 

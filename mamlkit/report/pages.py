@@ -234,7 +234,7 @@ def table_2_intervals() -> str:
         return "Our own spread over tasks was not measured.\n"
     return (
         "By the spread over tasks that we measure for one trained network, in the mean over our seeds, an "
-        f"interval over 600 tasks would be about {' and '.join(parts)}.\n"
+        f"interval over 600 tasks would be about {', '.join(parts)}.\n"
     )
 
 

@@ -9,6 +9,7 @@ apart; line style or marker says the same again wherever two curves can be confu
 __all__ = [
     "COLOURS",
     "METHOD_STYLES",
+    "ON_WHITE",
     "adaptation_curve",
     "learning_curve",
     "mean_curve",
@@ -32,6 +33,7 @@ from numpy.typing import ArrayLike
 
 from mamlkit.measures import Z95
 
+ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box for words that a line would cross
 COLOURS = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",

@@ -26,11 +26,11 @@ def figure(**changes):
     return explore.explore(**{"controls": CONTROLS, "frames": FRAMES} | ARGUMENTS | changes).data
 
 
-def test_the_first_frame_is_shown_without_a_script():
+def test_the_last_step_is_shown_without_a_script():
     groups = re.findall(r'<g data-frame="(.*?)" data-says="(.*?)"( style="display:none")?>', figure())
     assert [tuple(json.loads(unescape(key))) for key, *_ in groups] == list(product(*CONTROLS.values()))
-    assert [hidden == "" for *_, hidden in groups] == [True] + [False] * 5
-    assert ">MAML after 0</p>" in figure() and "a &quot;curve&quot;" in figure()
+    assert [json.loads(unescape(key)) for key, _, hidden in groups if not hidden] == [[2, "MAML"]]
+    assert ">MAML after 2</p>" in figure() and "a &quot;curve&quot;" in figure()
 
 
 def test_curves_lie_where_the_axes_say_and_end_at_their_edge():
@@ -104,16 +104,17 @@ def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, option
     script = """
     const button = document.querySelector(".film button"), found = [];
     for (let i = 0; i < 3; i++) {
-      const image = document.querySelector(".film img");
+      const image = document.querySelector(".film img:not(.still)");
       found.push([button.textContent, getComputedStyle(image).display !== "none"]);
       button.click();
     }
-    const still = document.querySelector(".film canvas");
-    return found.concat([[still.getAttribute("aria-label"), still.width]]);"""
+    const still = document.querySelector(".film .still");
+    await still.decode();
+    return found.concat([[still.alt, still.naturalWidth, still.src.split("/").pop()]]);"""
     found = run(tmp_path, f'<img src="/{film.name}" alt="waves">', script, *options)
     other = {"Pause": "Play", "Play": "Pause"}
     words = [first, other[first], first]
-    assert found == [*([word, word == "Pause"] for word in words), ["waves", 720]]
+    assert found == [*([word, word == "Pause"] for word in words), ["waves", 720, "sinusoid.still.webp"]]
 
 
 @needs_browser

@@ -99,6 +99,7 @@ def test_pictures_become_small_files_of_the_same_pixels(tmp_path):
     Image.fromarray(noise).save(tmp_path / "_images" / "wide.png")
     Image.fromarray(noise[:, :50]).save(tmp_path / "_images" / "small.png")
     stills = [Image.fromarray(noise[:, :50] // 64 * 64 + 32 * k) for k in range(3)]
+    stills[-1].save(tmp_path / "last.gif")
     stills[0].save(tmp_path / "_images" / "film.gif", save_all=True, append_images=stills[1:], duration=80)
     images = "".join(
         f'<img alt="A." src="_images/{name}" />' for name in ("small.png", "wide.png", "film.gif")
@@ -115,6 +116,11 @@ def test_pictures_become_small_files_of_the_same_pixels(tmp_path):
         assert (np.asarray(kept.convert("RGB")) == noise).all()
     with Image.open(tmp_path / "_images" / "film.film.webp") as kept:
         assert kept.n_frames == 3 and "film.film.webp" in film
+    with (
+        Image.open(tmp_path / "_images" / "film.still.webp") as kept,
+        Image.open(tmp_path / "last.gif") as last,
+    ):
+        assert (np.asarray(kept) == np.asarray(last.convert("RGB"))).all()
 
 
 def test_an_empty_or_missing_folder_is_no_success(tmp_path):

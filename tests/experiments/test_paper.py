@@ -193,3 +193,15 @@ def test_only_rows_of_the_papers_sinusoids_have_a_place_there():
     assert (
         paper._sinusoid("square", "Square waves", paper._ALPHA, family="square").place == "not in the paper"
     )
+
+
+def test_only_what_the_paper_has_claims_a_place_in_it():
+    """A figure's curves count, and numbers that the table quotes under another protocol."""
+    elsewhere = {"sinusoid-oracle", "omniglot-sequences-mann", "omniglot-sequences-lstm"}
+    printed = set(results.published().row)
+    claimed = {
+        row.name
+        for row in paper.ROWS.values()
+        if ("Fig." in row.place or "Table" in row.place) and not row.place.startswith("not in the paper")
+    }
+    assert claimed - printed == elsewhere

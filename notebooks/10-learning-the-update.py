@@ -171,8 +171,8 @@ for test in ("K=5", "K=10", "K=20"):
 of_each = [f"{len(results.load(name))} of {words}" for words, name in NAMES.items()]
 caption = (
     "Mean squared error on 6,000 sinusoids. Both were trained for one step. ± 95 % "
-    f"over tasks or over seeds, whichever is wider; seeds: {' and '.join(of_each)}. Left "
-    "out: tasks that have diverged, by the rule of chapter 2."
+    f"over tasks or over seeds, whichever is wider; seeds: {' and '.join(of_each)}. "
+    "Left out: tasks that have diverged, by the rule of chapter 2."
 )
 notebook.table(
     pd.DataFrame(lines), caption, "tab-update-meta-sgd", right=list(lines[0])[1:]

@@ -14,6 +14,8 @@ from mamlkit import places
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 
+MOST = 3  # commits, dates or machines of a run that are named one by one
+
 
 def anchor(name: str) -> str:
     """The label of an experiment's paragraph."""
@@ -73,12 +75,29 @@ def _origin(result: dict[str, Any], known: dict[tuple[str, str, str], str]) -> t
 
 def _part(where: tuple[str, ...], found: list[dict[str, Any]]) -> str:
     """Runs of the same origin, in words."""
-    seeds = ", ".join(str(result["seed"]) for result in found)
-    time = ", ".join(results.duration(result["seconds"]) for result in found)
+    seeds = _and([str(result["seed"]) for result in found])
+    times = [results.duration(result["seconds"]) for result in found]
+    time = times[0] if len(set(times)) == 1 else _and(times)
     iterations, commit, date, machine = where
     return f"seed{'s' if len(found) > 1 else ''} {seeds}, {iterations}{time}, {commit}, {date}, {machine}"
 
 
+def _and(words: list[str]) -> str:
+    """A list in a sentence.
+
+    >>> _and(["0"]), _and(["0", "1", "2"])
+    ('0', '0, 1 and 2')
+    """
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
+
+
 def _then(values: Iterable[str]) -> str:
-    """What changed while a run went on from machine to machine, in order."""
-    return ", then ".join(dict.fromkeys(values))
+    """What changed while a run went on from machine to machine, in order; of many the first and the last.
+
+    >>> _then("aabb"), _then("abcde")
+    ('a, then b', 'a, then 3 others, then e')
+    """
+    found = list(dict.fromkeys(values))
+    if len(found) > MOST:
+        found = [found[0], f"{len(found) - 2} others", found[-1]]
+    return ", then ".join(found)

@@ -259,7 +259,7 @@ def test_origins_name_every_result(repository):
     assert (
         paragraphs[0]
         .splitlines()[1]
-        .startswith("`sinusoid-maml`: seeds 0, 1, 70,000 iterations, 60 s, 60 s, `")
+        .startswith("`sinusoid-maml`: seeds 0 and 1, 70,000 iterations, 60 s, `")
     )
     assert paragraphs[0].endswith(", on A.") and origins.machines().startswith("- **A**: a device; ")
 

@@ -132,8 +132,9 @@ for label, row in rows.items():
         sure = found.deciding_ci95 < abs(found.value)
         sides[side if sure else "not to be told from"].append(label)
 text = [
-    f"By then {where} the authors': {'; '.join(w) or 'none'}."
+    f"After this short training {where} the row without a trap: {'; '.join(w)}."
     for where, w in sides.items()
+    if w
 ]
 log = results.training_log("omniglot-5way-1shot").set_index("iteration").validation
 if {2000, 60_000} <= set(log.index):

@@ -370,7 +370,7 @@ curves = of_trials.navigation_curves()
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for (name, label), colour in zip(
     {"2d-navigation-rl2": "RL²", "2d-navigation-maml": "MAML"}.items(),
-    ("blue", "vermillion"),
+    ("vermillion", "blue"),
 ):
     part = curves[curves.row == name]
     label = label if len(part) else f"{label} (not run)"

@@ -13,6 +13,7 @@ import pandas as pd
 
 # What `check` can ask of a number and its bound.
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+NUMBER = re.compile(r"[−+-]?\d[\d,.]*( ± \d[\d,.]*)?( %)?")
 
 
 def fixed(value: float, digits: int, signed: bool = False) -> str:
@@ -44,13 +45,29 @@ def source(*objects: Any) -> Any:
 def markdown_table(frame: pd.DataFrame, right: Collection[str] = ("paper", "ours")) -> str:
     """A data frame as a Markdown table.
 
-    Numbers and the columns ``right`` are set to the right; a missing value is a dash. A value is never parted
-    from its interval, nor the two ends of an interval from each other.
+    Columns of numbers, also of numbers as text, and the columns ``right`` are set to the right; a missing
+    value is a dash. A value is never parted from its interval, nor the two ends of an interval from each
+    other.
+
+    >>> frame = pd.DataFrame({"layer": ["1", "2"], "kind": ["dense", ""], "error": ["0.5 ± 0.1", ""]})
+    >>> print(markdown_table(frame).replace("\N{NO-BREAK SPACE}", " "))
+    | layer | kind | error |
+    | --: | :-- | --: |
+    | 1 | dense | 0.5 ± 0.1 |
+    | 2 | – | – |
     """
-    align = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) or c in right else ":--" for c in frame]
+    align = ["--:" if c in right or _are_numbers(frame[c]) else ":--" for c in frame]
     cell = lambda v: "–" if v is None or v is pd.NA or v != v or v == "" else _joined(str(v))
     lines = [map(str, frame.columns), align, *(map(cell, line) for line in frame.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _are_numbers(column: Any) -> bool:
+    """Whether a column holds numbers, or texts that are each a number, perhaps with an interval."""
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    texts = [str(value) for value in column.dropna() if str(value) not in ("", "–")]
+    return bool(texts) and all(NUMBER.fullmatch(text) for text in texts)
 
 
 def _joined(cell: str) -> str:

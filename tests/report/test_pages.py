@@ -257,9 +257,7 @@ def test_origins_name_every_result(repository):
     names = [name for name in paper.ROWS if (repository / "data" / "results" / name).exists()]
     assert [p.splitlines()[0] for p in paragraphs] == [f"({origins.anchor(name)})=" for name in names]
     assert (
-        paragraphs[0]
-        .splitlines()[1]
-        .startswith("`sinusoid-maml`: seeds 0 and 1, 70,000 iterations, 60 s, `")
+        paragraphs[0].splitlines()[1].startswith("`sinusoid-maml`: seeds 0 and 1, 70,000 iterations, 60 s, `")
     )
     assert paragraphs[0].endswith(", on A.") and origins.machines().startswith("- **A**: a device; ")
 

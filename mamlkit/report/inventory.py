@@ -246,7 +246,7 @@ def _chapter(setting: str) -> str:
     contents = (places.repository() / "_toc.yml").read_text(encoding="utf-8")
     for path in sorted((places.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")):
         if word in path.stem.replace("-", "") and f"notebooks/{path.stem}\n" in contents + "\n":
-            return f"[chapter {int(path.stem[:2])}](../notebooks/{path.name})"
+            return f"[ch. {int(path.stem[:2])}](../notebooks/{path.name})"
     return ""
 
 

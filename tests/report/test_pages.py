@@ -238,7 +238,7 @@ def test_the_front_page_links_only_to_chapters_in_the_book(repository):
     (repository / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
     assert "chapter" not in inventory.front_page()
     (repository / "_toc.yml").write_text("chapters:\n- file: notebooks/02-sinusoid")
-    assert inventory.front_page().count("[chapter 2](../notebooks/02-sinusoid.ipynb)") == 1
+    assert inventory.front_page().count("[ch. 2](../notebooks/02-sinusoid.ipynb)") == 1
 
 
 def test_the_tally_counts_every_number_once(repository):

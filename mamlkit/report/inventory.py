@@ -100,12 +100,13 @@ def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, 
         step: results.summary(row.name, evaluation.name, step, row.metric) for step in taken
     }
     line = {"experiment": row.title, "test": evaluation.name}
-    line |= {step_words(step): number(s.value, s.ci95) if s else "" for step, s in ours.items()}
-    line |= {"over seeds": "", "diverged": "", "state": badge(state_of(row.name))}
+    line |= {step_words(step): number(s.value, s.deciding_ci95) if s else "" for step, s in ours.items()}
+    line |= {"over seeds": "", "median": "", "diverged": "", "state": badge(state_of(row.name))}
     if headline := ours.get(evaluation.headline_step):
         if len(headline.seeds) > 1:
             line["over seeds"] = f"{headline.seed_sd:.{decimals(headline.ci95)}f}"
         if headline.diverged:
+            line["median"] = f"{headline.median:.{decimals(headline.ci95)}f}"
             line["diverged"] = f"{headline.diverged} of {headline.tasks * len(headline.seeds):,}"
     return line
 

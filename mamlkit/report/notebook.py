@@ -72,7 +72,7 @@ def _are_numbers(column: Any) -> bool:
 
 def _joined(cell: str) -> str:
     """A cell of a Markdown table, with spaces that do not break where a number would be parted."""
-    cell = re.sub(r"(?<![^ ])± | ± |(?<=[(\d]) to (?=[\d−])|(?<=\d) (?=%)", _unbroken, cell)
+    cell = re.sub(r"(?<![^ (])± | ± |(?<=[(\d]) to (?=[\d−])|(?<=\d) (?=%)", _unbroken, cell)
     return cell.replace("|", "\\|").replace("\n", " ")
 
 

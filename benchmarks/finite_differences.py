@@ -24,7 +24,7 @@ from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import Policy
 from mamlkit.rl.sampling import Steps, sample, to_steps
 from mamlkit.rl.trpo import DAMPING, conjugate_gradient
-from mamlkit.runs import checkpoints, folders, policies
+from mamlkit.runs import checkpoints, devices, folders, policies
 
 ROW = "half-cheetah-direction-maml"
 POLICIES = {100: ".iteration100.safetensors", 500: ".safetensors"}  # iteration to its file
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=get(ROW).meta_batch_size)
     parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
     options = parser.parse_args()
-    origin = folders.provenance(f"{torch.get_num_threads()} threads")
+    origin = folders.provenance(devices.described(torch.device("cpu")))
     table = pd.DataFrame([line for iteration in POLICIES for line in measure(iteration, options.tasks)])
     print(table.to_string(index=False, float_format="%.3f"))
     if options.save:

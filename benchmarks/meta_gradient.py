@@ -138,9 +138,7 @@ def main() -> None:
     if options.busy:
         options.device, options.threads, CLOCK[0] = "cpu", 1, time.process_time
     device = devices.set_up(options.device, threads=options.threads)
-    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
-    where = torch.cuda.get_device_name() if device.type == "cuda" else threads
-    where = "1 thread, processor time" if options.busy else where
+    where = devices.described(device) + (", processor time" if options.busy else "")
     origin = folders.provenance(where) | {
         "repeats": options.repeats,
         "GFLOP/s": round(product_rate(device) / 1e9),

@@ -30,7 +30,7 @@ from mamlkit.experiments.rows import PolicyRow
 from mamlkit.rl import envs, locomotion, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
-from mamlkit.runs import folders, policies, seeds
+from mamlkit.runs import devices, folders, policies, seeds
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
 PEER_STEPS = 50  # of each environment, timed
@@ -136,8 +136,7 @@ def main() -> None:
     if options.save and options.robot:
         parser.error("--save keeps a table of both robots; leave --robot out")
     torch.set_num_threads(options.threads)
-    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
-    origin = folders.provenance(threads) | {"repeats": options.repeats}
+    origin = folders.provenance(devices.described(torch.device("cpu"))) | {"repeats": options.repeats}
     with threadpool_limits(1, "blas"):
         lines = [measure(name, options.repeats, options.threads) for name in options.robot or ROBOTS]
     table = pd.DataFrame(lines).set_index("environment").T

@@ -245,7 +245,7 @@ for line in ours.itertuples():
     entry = {"method": method, "steps": str(line.step)}
     entry |= {"verdict": texts.badge(line.verdict), "paper": f"{line.paper:.2f}"}
     if found:
-        half = results.of_one_run(ROWS[method], "K=5", line.step, "mse", tasks=600)
+        half = line.one_ci95 * math.sqrt(line.tasks / line.seeds / 600)
         entry["paper"] += f" (± {half:.2f})"
         entry["ours"] = texts.number(line.ours, line.deciding_ci95)
         entry["median"] = f"{line.median:.2f}" if line.diverged else ""
@@ -340,24 +340,20 @@ for shots in (5, 10, 20):
 # many seeds can show. (A single seed of each had said that first order is ahead there.) How likely as large a difference would be between two sets of
 # seeds of one method (Welch's test of the seeds' means):
 
-
 # %%
-def of_seeds(method, shots, step):
-    """Mean error of each committed seed."""
-    found = results.load(ROWS[method])
-    return [r["evaluations"][f"K={shots}"]["mse"]["mean"][step] for r in found]
-
-
 for shots in (5, 10, 20):
     for step, relation, bound in ((1, "<", 0.01), (5, ">", 0.2), (10, "<", 0.2)):
-        pair = [of_seeds(m, shots, step) for m in ("MAML, first order", "MAML")]
-        if min(map(len, pair)) < 2:
+        pair = [
+            results.summary(ROWS[method], f"K={shots}", step, "mse")
+            for method in ("MAML, first order", "MAML")
+        ]
+        if None in pair or min(len(ours.seeds) for ours in pair) < 2:
             continue
-        found = stats.ttest_ind(*pair, equal_var=False)
+        found = stats.ttest_ind(*(ours.of_seeds for ours in pair), equal_var=False)
         text = f"K = {shots}, step {step}: p of the difference"
         notebook.check(text, found.pvalue, relation, bound)
         text = f"K = {shots}, step {step}: error of first order less MAML's"
-        notebook.check(text, np.mean(pair[0]) - np.mean(pair[1]), ">", 0)
+        notebook.check(text, pair[0].value - pair[1].value, ">", 0)
 
 # %% [markdown]
 # The oracle is not adapted: it has nothing to learn from the points, and adapting it all the same does harm.

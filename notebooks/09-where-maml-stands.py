@@ -40,10 +40,11 @@ from mamlkit.runs import devices, rederive, seeds, supervised, train
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
-columns = [column for column in grid.COLUMNS if not compare.grid(column).empty]
+grids = {column.name: compare.grid(column) for column in grid.COLUMNS}
+columns = [column for column in grid.COLUMNS if not grids[column.name].empty]
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-grid"}, "image": {"alt": "A forest plot: one line per method, the most accurate at the top, with a mark for its accuracy, a bar for its interval, and for some a star farther to the right, the published number."}}
-sizes = [len(compare.grid(column)) + 1.5 for column in columns] or [1]
+sizes = [len(grids[column.name]) + 1.5 for column in columns] or [1]
 fig, axes = plt.subplots(
     len(sizes),
     figsize=(5, 0.4 * sum(sizes) + 0.5),
@@ -51,7 +52,7 @@ fig, axes = plt.subplots(
     squeeze=False,
 )
 for ax, column in zip(axes.flat, columns):
-    compare.forest(ax, compare.grid(column))
+    compare.forest(ax, grids[column.name])
     ax.set_title(f"{column.words}, {column.episodes:,} training tasks")
 plt.show()
 
@@ -221,7 +222,7 @@ omniglot = [c for c in columns if c.name.startswith("omniglot")]
 LEAST = {5: 10, 20: 26}  # points of lead; 26 is above any interval with 5 classes
 for column in omniglot:
     ways = paper.get(column.name).ways
-    found = compare.grid(column).set_index("slug")
+    found = grids[column.name].set_index("slug")
     for line in found.reindex(AHEAD).dropna(subset=["gap_ci95"]).itertuples():
         text = f"{column.words}, {line.method}: ahead of MAML by at least, points"
         notebook.check(text, line.gap - line.gap_ci95, ">", LEAST[ways])
@@ -232,7 +233,7 @@ for column in omniglot:
 # %%
 for column in columns:
     if column.name.startswith("mini-imagenet"):
-        found = compare.grid(column).set_index("slug")
+        found = grids[column.name].set_index("slug")
         for line in found.reindex(AHEAD).dropna(subset=["gap_ci95"]).itertuples():
             text = f"{column.words}, {line.method}: ahead of MAML by at most, points"
             notebook.check(text, line.gap + line.gap_ci95, "<", 3)
@@ -244,10 +245,16 @@ for column in columns:
 # classes about twice as many points as with 5. What is left of the distances' lead is a few points with 5 classes. With 20
 # it is more than that: there the head and the loss explain most of the lead, and not all.
 
+
 # %%
+def names(column):
+    """Experiments of a column by the short names of their methods."""
+    return {method.slug: grid.name_of(column, method) for method in grid.COMPARED}
+
+
 GAINED, LEFT = {5: 10, 20: 25}, {5: (0, 7), 20: (7, 20)}  # points
 for column in omniglot:
-    name = {method.slug: grid.name_of(column, method) for method in grid.COMPARED}
+    name = names(column)
     usual = traps.effect(name["maml-usual"], name["maml"], "Q=15")
     if usual is None:
         continue
@@ -269,7 +276,7 @@ for column in omniglot:
 # these are not two gains that add up:
 
 # %%
-name = {method.slug: grid.name_of(grid.COLUMNS[0], method) for method in grid.COMPARED}
+name = names(grid.COLUMNS[0])
 for slug, words in (("maml-usual-head", "head"), ("maml-usual-loss", "loss")):
     if gap := traps.effect(name[slug], name["maml"], "Q=15"):
         text = f"the usual {words} alone gains at least, points"
@@ -285,7 +292,7 @@ for slug, words in (("maml-usual-head", "head"), ("maml-usual-loss", "loss")):
 
 # %%
 for column in omniglot:
-    found, ways = compare.grid(column).set_index("slug"), paper.get(column.name).ways
+    found, ways = grids[column.name].set_index("slug"), paper.get(column.name).ways
     lines = found.reindex(["first-order", "head-only", "meta-sgd"]).dropna(
         subset=["gap_ci95"]
     )
@@ -303,7 +310,7 @@ for column in omniglot:
 
 # %%
 for column in columns:
-    found = compare.grid(column).set_index("slug").value
+    found = grids[column.name].set_index("slug").value
     if {"reptile", "random"} <= set(found.index):
         text = f"{column.words}: trained by Reptile less untrained, points"
         notebook.check(text, found["reptile"] - found["random"], "<", 10)
@@ -396,7 +403,7 @@ for column in columns:
 
 # %%
 for column in columns:
-    value = compare.grid(column).set_index("slug").value
+    value = grids[column.name].set_index("slug").value
     if {"matching", "matching-scaled"} <= set(value.index):
         gained = value["matching-scaled"] - value["matching"]
         text = f"{column.words}: points that the factor gains"

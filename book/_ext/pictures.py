@@ -7,9 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageSequence, ImageStat
 
 COLOURS = 256  # what one byte for a pixel can tell apart
-OFF = (
-    0.5  # of 255, the mean of all pixels and channels: what nobody sees, since it lies at the edges of lines
-)
+OFF = 0.5  # of 255, the mean over pixels and channels: nobody sees it, since it lies at the edges of lines
 WIDE = 640  # pixels: a picture that is wider gets a box of its own, in which it scrolls on a phone
 TAG = re.compile(r'<img (?:[^>]*? )?src="([^"]*_images/([^"/]+)\.(?:png|gif))"[^>]*>')
 

@@ -39,8 +39,8 @@ def meta_gradient(
     """
     count = len(tasks.query[0])
     plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
-    points = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query))
-    size, groups = _groups(count, theta, points * len(plan.order))
+    products = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query)) * len(plan.order)
+    size, groups = _groups(count, theta, products)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
     given = plan.net, theta, support, query, scales, steps, method.first_order
 
@@ -48,7 +48,7 @@ def meta_gradient(
         memory = _memory(kernels, plan, steps, theta)
         kernels.recursion.meta_gradients(*given, part, size, memory, sums, losses)
 
-    spread(work, _parts(groups, points * len(plan.order)))
+    spread(work, _parts(groups, products))
     return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
 
 

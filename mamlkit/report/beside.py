@@ -39,7 +39,7 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
             entry |= {"difference_task_ci95": over_tasks}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
-            entry |= {"median": ours.median}
+            entry |= {"median": ours.median, "one_ci95": ours.one_ci95}
             entry["verdict"] = (
                 verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             )

@@ -61,7 +61,6 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
         if ours is None:
             continue
         gap = effect(row.name, name_of(column, BASE), test)
-        found = results.counted(results.load(row.name))
         lines.append(
             {
                 "method": method.words,
@@ -69,7 +68,7 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
                 "slug": method.slug,
                 "value": ours.value,
                 "ci95": ours.deciding_ci95,
-                "of_seeds": [result["evaluations"][test]["accuracy"]["mean"][step] for result in found],
+                "of_seeds": list(ours.of_seeds),
                 "gap": gap.value if gap else np.nan,
                 "gap_ci95": gap.deciding_ci95 if gap else np.nan,
                 "published": printed.get((method.slug, column.name), np.nan),

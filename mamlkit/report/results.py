@@ -6,7 +6,6 @@ __all__ = [
     "counted",
     "listing",
     "load",
-    "of_one_run",
     "per_task_errors",
     "published",
     "published_goals",
@@ -131,6 +130,9 @@ class Summary:
         value: mean over the test tasks and the seeds.
         ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds): the paper's
             +-.
+        one_ci95: the same of a single training, in the mean over the seeds. It is wider, since what is hard
+            for one network is not always so for another.
+        of_seeds: mean over the test tasks of each seed.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         median: over the tasks, with those that have diverged, of the seeds whose tasks are committed; else
@@ -144,6 +146,8 @@ class Summary:
 
     value: float
     ci95: float
+    one_ci95: float
+    of_seeds: tuple[float, ...]
     seed_sd: float
     seed_ci95: float
     median: float
@@ -189,14 +193,14 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         return None
     found = counted(found)
     curves = [result["evaluations"][evaluation][metric] for result in found]
-    means = [curve["mean"][step] for curve in curves]
+    means = tuple(curve["mean"][step] for curve in curves)
     seeds = tuple(result["seed"] for result in found)
     kept = [seed for seed in seeds if seed < seeds_kept(name)]
+    sd, count, gone = (np.array([c[key] for c in curves]) for key in ("sd", "tasks", "diverged"))
+    one_ci95 = float((Z95 * sd[:, step] / np.sqrt(count - gone[:, step])).mean())
+    ci95, median = one_ci95, math.nan  # an upper bound, which is sharp for a single seed
     if kept:
         ci95, median = _over_tasks(name, kept, evaluation, metric, step)
-    else:  # an upper bound, which is sharp for a single seed
-        sd, count, gone = (np.array([c[key] for c in curves]) for key in ("sd", "tasks", "diverged"))
-        ci95, median = float((Z95 * sd[:, step] / np.sqrt(count - gone[:, step])).mean()), math.nan
     last = found[-1]
     where = last["origin"][-1]
     time = sum(result["seconds"] for result in found)
@@ -209,6 +213,8 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     return Summary(
         value=float(np.mean(means)),
         ci95=ci95,
+        one_ci95=one_ci95,
+        of_seeds=means,
         seed_sd=seed_sd,
         seed_ci95=seed_ci95,
         median=median,
@@ -219,16 +225,6 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         total=last["settings"]["iterations"],
         origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
-
-
-def of_one_run(name: str, evaluation: str, step: int, metric: str, tasks: int = 600) -> float | None:
-    """Half-width of the 95 % interval that so many test tasks leave for one training: a mean over its seeds.
-
-    That of a mean over seeds is narrower, since what is hard for one network is not always so for another.
-    None where nothing was run.
-    """
-    sds = [result["evaluations"][evaluation][metric]["sd"][step] for result in counted(load(name))]
-    return Z95 * float(np.mean(sds)) / math.sqrt(tasks) if sds else None
 
 
 def _over_tasks(

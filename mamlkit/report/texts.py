@@ -82,10 +82,9 @@ def numbered(lines: list[dict[str, str]], caption: str, name: str, right: Iterab
             complete throughout.
         caption: of the table.
         name: its label.
-        right: columns of numbers, set to the right; those of steps and ways always are.
+        right: columns that are set to the right beside those of plain numbers.
     """
     frame = pd.DataFrame(lines).replace("", None).dropna(axis="columns", how="all")
     if "state" in frame and (frame.state == badge("complete")).all():
         frame = frame.drop(columns="state")
-    right = {*right, *(c for c in frame if "-way" in c or c.endswith((" step", " steps")))}
-    return captioned(markdown_table(frame, right), caption, name) + "\n"
+    return captioned(markdown_table(frame, set(right)), caption, name) + "\n"

@@ -97,13 +97,6 @@ def test_refreshing_twice_gives_the_same_bytes(small):
     assert twin.read_bytes() == first
 
 
-def png_of(mode, values):
-    """The bytes of a picture."""
-    file = io.BytesIO()
-    Image.fromarray(values, mode).save(file, "png")
-    return file.getvalue()
-
-
 def test_a_drawing_becomes_a_third_and_looks_the_same(small):
     twin = nbformat.read(refresh.refresh(small), as_version=4)
     thin = base64.b64decode(twin.cells[1].outputs[0].data["image/png"])
@@ -123,8 +116,9 @@ def test_a_photograph_and_what_lets_the_ground_through_stay_as_they_are(mode):
     noise = np.random.default_rng(0).integers(0, 256, (50, 50, len(mode)), np.uint8)
     if mode == "RGBA":
         noise[..., :3] = 0  # one colour, but seen through
-    png = png_of(mode, noise)
-    assert pictures.in_few_colours(png) == png
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "png")
+    assert pictures.in_few_colours(file.getvalue()) == file.getvalue()
 
 
 def test_a_changed_source_is_out_of_date(small):

@@ -364,11 +364,11 @@ def test_the_numbers_behind_the_intervals_over_600_tasks(repository):
     assert f"± {half:.2f} to ± {half:.2f} for MAML" in pages.table_2_intervals()
     # another seed whose tasks are all alike: its interval is zero, and that of one training half in the mean
     commit(repository, "sinusoid-maml", seed=1, errors=np.ones((400, 11)))
-    assert results.of_one_run("sinusoid-maml", "K=5", 1, "mse") == pytest.approx(half / 2)
-    assert results.of_one_run("sinusoid-maml", "K=5", 1, "mse", tasks=6000) == pytest.approx(
-        half / 2 / 10**0.5
-    )
-    assert results.of_one_run("sinusoid-first-order", "K=5", 1, "mse") is None
+    ours = results.summary("sinusoid-maml", "K=5", 1, "mse")
+    assert ours.one_ci95 * (ours.tasks / 600) ** 0.5 == pytest.approx(half / 2)
+    assert f"± {half / 2:.2f} to ± {half / 2:.2f} for MAML" in pages.table_2_intervals()
+    assert ours.of_seeds == (0.5, 1.0) and ours.seeds == (0, 1)
+    assert results.summary("sinusoid-first-order", "K=5", 1, "mse") is None
 
 
 def test_numbers_that_vary_between_seeds_are_named(repository):

@@ -406,7 +406,7 @@ right.legend(loc="lower right")
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# The live run. Left: accuracy on 100 validation tasks in the course of training, after three inner steps. Right: accuracy on the
+# The live run. First panel: accuracy on 100 validation tasks in the course of training, after three inner steps. Second: accuracy on the
 # test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.
 
 # %% [markdown]
@@ -466,7 +466,7 @@ plots_images.class_probabilities(axes[1:], probabilities, one.query[1])
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# A task before and after one, two and three inner steps. Left: the support. Then its five queries, one of each class, with the
+# A task before and after one, two and three inner steps. First the support. Then its five queries, one of each class, with the
 # probabilities that the network gives to the five classes (columns); the right class is framed, the answer is bold.
 
 # %% [markdown]
@@ -584,8 +584,8 @@ fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# The committed 5-way 1-shot run. Left: accuracy on 200 validation tasks in the course of training, up to the paper's number of
-# iterations. Right: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 %
+# The committed 5-way 1-shot run. First panel: accuracy on 200 validation tasks in the course of training, up to the paper's number of
+# iterations. Second: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 %
 # intervals over tasks); the star is the paper's number.
 
 # %% [markdown]

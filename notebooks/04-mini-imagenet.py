@@ -231,8 +231,8 @@ right.set(ylabel="", xlim=(-0.4, 10.4))
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. Left: by
-# the number of queries per class that are normalised together. Right: by the reading of the inner step.
+# The authors' weights after 0 to 10 inner steps (bands: 95 % intervals over 600 tasks); the star is the paper's number. First panel: by
+# the number of queries per class that are normalised together. Second: by the reading of the inner step.
 
 # %% [markdown]
 # What to take from it:

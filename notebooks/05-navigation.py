@@ -507,8 +507,8 @@ def averaged_loss(params, steps):
 
 
 right, wrong = (grad(f)(theta64, one(before64, 0)) for f in (loss, averaged_loss))
-half = all(torch.allclose(2 * wrong[name], right[name]) for name in right)
-notebook.check("averaged over two components, the inner step is half as long", half)
+off = max((2 * wrong[name] - right[name]).abs().max() for name in right)
+notebook.check("averaged over two components, it is half as long", off, "<", 1e-12)
 
 
 # %%
@@ -825,9 +825,8 @@ fast = adapted(theta64, steps[0])
 reinforce = grad(loss)(fast, steps[1])
 pulled = torch.func.vjp(lambda p: adapted(p, steps[0]), theta64)[1](reinforce)[0]
 outer = grad(meta_loss)(theta64, *steps, fast)
-notebook.check(
-    "they are equal", all(torch.allclose(pulled[k], outer[k]) for k in outer)
-)
+off = max((pulled[name] - outer[name]).abs().max() for name in outer)
+notebook.check("they are equal, but for rounding", off, "<", 1e-12)
 
 # %% [markdown]
 # ```{solution-end}

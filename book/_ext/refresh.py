@@ -99,9 +99,12 @@ def thin(notebook: NotebookNode) -> None:
     """Make the figures of an executed notebook small files."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if png := output.get("data", {}).get("image/png"):
-                fewer = pictures.in_few_colours(base64.b64decode(png))
-                output["data"]["image/png"] = base64.b64encode(fewer).decode()
+            if "image/png" in output.get("data", {}):
+                forms = [(output.data, "image/png"), (output.metadata.get("image/png", {}), "narrow")]
+                for place, name in forms:
+                    if name in place:
+                        fewer = pictures.in_few_colours(base64.b64decode(place[name]))
+                        place[name] = base64.b64encode(fewer).decode()
 
 
 def refresh(source: Path, timeout: int = surroundings.CELL_TIMEOUT) -> Path:

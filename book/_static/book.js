@@ -65,7 +65,10 @@ function enlarge(image) {
   const open = () => {
     const dialog = document.createElement("dialog");
     dialog.className = "enlarged";
-    dialog.append(image.cloneNode());
+    const large = image.cloneNode();
+    large.src = image.currentSrc; // of a figure's two forms the one that is shown
+    ["width", "height"].forEach((name) => large.removeAttribute(name));
+    dialog.append(large);
     dialog.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);

@@ -32,6 +32,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from mamlkit.measures import Z95
+from mamlkit.report import narrow
 
 ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box for words that a line would cross
 COLOURS = {
@@ -106,6 +107,7 @@ def use_style() -> None:
             "svg.hashsalt": "mamlkit",  # so that a figure comes out byte for byte the same
         }
     )
+    narrow.keep_both_forms()
 
 
 def learning_curve(

@@ -23,9 +23,11 @@ SMALL = """\
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
+from mamlkit.report import plots
 
-fig, ax = plt.subplots(figsize=(2, 1))
-ax.plot([0, 1], [0, 1])
+plots.use_style()
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2))
+left.plot([0, 1], [0, 1])
 plt.show()
 
 # %%
@@ -74,6 +76,19 @@ def test_twin_equals_its_source(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_a_wide_figure_has_a_form_for_phones(source):
+    """But a drawing of words and arrows, which has no panels and no axes."""
+    scroll = []
+    for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+                if picture.width > pictures.WIDE and "narrow" not in output.metadata.get("image/png", {}):
+                    scroll.append(cell.metadata["mystnb"]["figure"]["name"])
+    assert scroll == (["fig-compare-families"] if source.stem.startswith("09") else [])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_twin_is_executed_and_clean(source):
     path = source.with_suffix(".ipynb")
     twin = nbformat.read(path, as_version=4)
@@ -99,14 +114,19 @@ def test_refreshing_twice_gives_the_same_bytes(small):
 
 def test_a_drawing_becomes_a_third_and_looks_the_same(small):
     twin = nbformat.read(refresh.refresh(small), as_version=4)
-    thin = base64.b64decode(twin.cells[1].outputs[0].data["image/png"])
+    output = twin.cells[1].outputs[0]
+    thin, narrow = map(base64.b64decode, (output.data["image/png"], output.metadata["image/png"]["narrow"]))
+    wide_form, narrow_form = (Image.open(io.BytesIO(b)) for b in (thin, narrow))
+    assert wide_form.width > pictures.WIDE > 1.3 * narrow_form.width
+    assert len(narrow_form.getcolors()) <= pictures.COLOURS
+    assert narrow_form.height > 1.5 * wide_form.height
     figure, axes = plt.subplots(figsize=(4, 3))
     axes.plot(np.random.default_rng(0).normal(size=50).cumsum(), color="#0072B2")
     file = io.BytesIO()
     figure.savefig(file)
     few = pictures.in_few_colours(file.getvalue())
     assert len(few) < len(file.getvalue()) / 2
-    assert Image.open(io.BytesIO(thin)).mode == "P"  # a byte for each pixel
+    assert wide_form.mode == "P"  # a byte for each pixel
     one, other = (np.array(Image.open(io.BytesIO(b)).convert("RGB"), int) for b in (few, file.getvalue()))
     assert abs(one - other).mean() < pictures.OFF and abs(one - other).max() < 64
 

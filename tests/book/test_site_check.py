@@ -1,9 +1,13 @@
 """The check of the built pages finds each planted fault, and nothing on a clean site."""
 
+import base64
+import hashlib
+import io
 import re
 
 import browser
 import check_site
+import nbformat
 import numpy as np
 import pictures
 import pytest
@@ -121,6 +125,33 @@ def test_pictures_become_small_files_of_the_same_pixels(tmp_path):
         Image.open(tmp_path / "last.gif") as last,
     ):
         assert (np.asarray(kept) == np.asarray(last.convert("RGB"))).all()
+
+
+def test_a_small_screen_gets_the_second_form_of_a_figure(tmp_path):
+    first, second = (io.BytesIO() for _ in range(2))
+    Image.new("RGB", (877, 361), "white").save(first, "png")
+    Image.new("RGB", (432, 700), "red").save(second, "webp", lossless=True)
+    name = hashlib.sha256(first.getvalue()).hexdigest()
+    images, executed = tmp_path / "html" / "_images", tmp_path / "jupyter_execute" / "notebooks"
+    images.mkdir(parents=True)
+    executed.mkdir(parents=True)
+    (images / f"{name}.png").write_bytes(first.getvalue())
+    wide, narrow = (base64.b64encode(form.getvalue()).decode() for form in (first, second))
+    output = nbformat.v4.new_output(
+        "display_data", {"image/png": wide}, metadata={"image/png": {"narrow": narrow}}
+    )
+    cells = [nbformat.v4.new_code_cell("draw()", outputs=[output]), nbformat.v4.new_markdown_cell("Text.")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), executed / "01.ipynb")
+    page = tmp_path / "html" / "notebooks" / "01.html"
+    page.parent.mkdir()
+    page.write_text(f'<p><img alt="A." src="../_images/{name}.png" /></p>')
+    pictures.finish(tmp_path / "html")
+    file, text = f"../_images/{name}.narrow.webp", page.read_text()
+    source = f'<source media="(max-width: 600px)" srcset="{file}" width="432" height="700">'
+    assert f"<p><picture>{source}<img" in text and text.endswith("</picture></p>") and "scrolls" not in text
+    with Image.open(images / f"{name}.narrow.webp") as kept:
+        assert kept.size == (432, 700) and kept.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+    assert sorted(path.suffix for path in images.iterdir()) == [".webp", ".webp"]
 
 
 def test_an_empty_or_missing_folder_is_no_success(tmp_path):

@@ -263,7 +263,7 @@ text = "on 200 new tasks one step leaves less than half of the error"
 notebook.check(text, error[1] / error[0], "<", 0.5)
 notebook.check("and ten leave less than a quarter", error[10] / error[0], "<", 0.25)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-twenty-lines"}, "image": {"alt": "Left, the meta-loss falls steeply and then levels off within 800 iterations. Right, the query error falls steeply at the first inner step and slowly at the nine that follow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-twenty-lines"}, "image": {"alt": "First panel: the meta-loss falls steeply and then levels off within 800 iterations. Second: the query error falls steeply at the first inner step and slowly at the nine that follow."}}
 ci95 = 1.96 * np.array(statistics["sd"]) / math.sqrt(200)
 curve = pd.DataFrame({"value": error, "ci95": ci95})
 smooth = pd.Series(log).rolling(50, center=True).mean()
@@ -390,7 +390,7 @@ for p, (name, objective) in enumerate(toys.items()):
     claim = f"{name} ends at {round(mean, 1) + 0.0}, its closed form"
     notebook.check(claim, abs(ends[name] - mean), "<", 1e-9)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-second-order"}, "image": {"alt": "Left, two parabolas, one with its minimum at minus one and one, steeper, with its minimum at plus one. After an inner step the first is a little flatter, the second almost flat. Right, the meta-loss is a parabola with its minimum at minus 0.6, where MAML ends. First order ends at zero, pretraining at plus 0.6. At zero a horizontal dashed line is the first-order slope and a rising solid line the true one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-second-order"}, "image": {"alt": "First panel: two parabolas, one with its minimum at minus one and one, steeper, with its minimum at plus one. After an inner step the first is a little flatter, the second almost flat. Second panel: the meta-loss is a parabola with its minimum at minus 0.6, where MAML ends. First order ends at zero, pretraining at plus 0.6. At zero a horizontal dashed line is the first-order slope and a rising solid line the true one."}}
 grid, at_zero = (
     torch.linspace(-2, 2, 201).double(),
     {"theta": torch.tensor(0.0).double()},

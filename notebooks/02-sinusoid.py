@@ -111,7 +111,7 @@ for end, best in [(1, -2 / math.pi * 2.55), (2, 0.0)]:
     text = f"phase to {end} pi: floor {floor:.3f}, sampled, in standard errors"
     notebook.check(text, far, "<", 4)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-family"}, "image": {"alt": "Two panels of twelve thin sine waves each. Left, with phases from zero to pi, the waves tend to be low at zero and their mean is a cosine upside down of amplitude 1.6. Right, with phases from zero to two pi, they cover the plane evenly and their mean is the zero line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-family"}, "image": {"alt": "Two panels of twelve thin sine waves each. First, with phases from zero to pi, the waves tend to be low at zero and their mean is a cosine upside down of amplitude 1.6. Second, with phases from zero to two pi, they cover the plane evenly and their mean is the zero line."}}
 x = torch.linspace(-5, 5, 201)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
 for ax, end, name in zip(axes, (1, 2), ("[0, π], the paper", "[0, 2π], the slides")):
@@ -204,7 +204,7 @@ for step in (1, 10):
         text = f"step {step}: from the mean of the committed seeds, in their spread"
         notebook.check(text, abs(found.value - kept.value) / spread, "<", 5)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-live"}, "image": {"alt": "Left, over iterations on a logarithmic axis: the pretraining loss falls to about three and stays, MAML's falls far below it. Right, both start near three; MAML's error falls to a small part at the first inner step and further after it, that of the pretrained network only a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-live"}, "image": {"alt": "First panel, over iterations on a logarithmic axis: the pretraining loss falls to about three and stays, MAML's falls far below it. Second, both start near three; MAML's error falls to a small part at the first inner step and further after it, that of the pretrained network only a little."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))
 for method, fit in live.items():
     plots.learning_curve(
@@ -378,8 +378,8 @@ if results.load("sinusoid-oracle"):
 # What spreads MAML's seeds: the last columns count the hidden units that are not dead, that is, not zero on all
 # of $[-5, 5]$. With initial weights of standard deviation 0.01 many units of the second layer die early; how
 # many depends on the seed, and what is left of the 40 is the network that MAML really has. The more units live,
-# the smaller the error: the rank correlation over seeds is strong. The seeds with most units come nearest to
-# the paper's numbers after five and ten steps. The mean over seeds differs from these; a single run like the paper's is not unusual among ours (the
+# the smaller the error: the rank correlation over seeds is strong. The mean over seeds differs from the paper's
+# numbers after five and ten steps; a single run like the paper's is not unusual among ours (the
 # [results page](../book/results.md) has the distances, between half a standard deviation over seeds and one and a half). That fewer units *cause* the
 # larger error is still a conjecture, since nobody has held them alive; it fits the remark in the authors' README
 # that a larger network does better. For the pretrained network another cause is plain: its fine-tuning
@@ -533,8 +533,7 @@ warnings.filterwarnings("ignore", message=".*the network may be dead")
 # ## What adaptation looks like
 #
 # {numref}`fig-sinusoid-fits` is our Fig. 2 and 7: one wave, the two initialisations, five and ten points.
-# All parameters come from the committed checkpoints of seed 0, or from the live run above for a row
-# that has none yet.
+# All parameters come from the committed checkpoints of seed 0.
 
 
 # %%
@@ -565,7 +564,7 @@ def wave(points, amplitude=4.0, phase=1.2):
     return x, amplitude * torch.sin(x - phase)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-fits"}, "image": {"alt": "Four panels with the same sine wave. Left, MAML: the dotted curve before adaptation is far from the wave, one step brings it close, ten steps closer, with five as with ten points. Right, the pretrained network: one step and ten steps bend the curve towards the support points but it does not become the wave."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-fits"}, "image": {"alt": "Four panels with the same sine wave. MAML: the dotted curve before adaptation is far from the wave, one step brings it close, ten steps closer, with five as with ten points. The pretrained network: one step and ten steps bend the curve towards the support points but it does not become the wave."}}
 few, many = (
     [-4.2, -2.9, -0.3, 1.5, 3.6],
     [-4.8, -4.0, -3.1, -2.2, -1.0, 0.2, 1.1, 2.4, 3.3, 4.6],
@@ -616,7 +615,7 @@ explore(
 # In {numref}`fig-sinusoid-half` all support points lie to the right of zero. What the network says on the left, it can
 # only have from meta-training.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-half"}, "image": {"alt": "Four panels with the same sine wave and support points to the right of zero. Left, MAML: after one and ten steps the curve follows the wave on the right and keeps its shape on the left, where there are no points. Right, the pretrained network fits some points on the right and is far from the wave on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-sinusoid-half"}, "image": {"alt": "Four panels with the same sine wave and support points to the right of zero. MAML: after one and ten steps the curve follows the wave on the right and keeps its shape on the left, where there are no points. The pretrained network fits some points on the right and is far from the wave on the left."}}
 few, many = (
     [0.4, 1.5, 2.6, 3.5, 4.7],
     [0.2, 0.6, 1.1, 1.7, 2.2, 2.9, 3.3, 3.9, 4.4, 4.8],

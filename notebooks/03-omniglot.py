@@ -393,7 +393,7 @@ start, first, last = curves["MAML, quick"][:, [0, 1, 10]].mean(0)
 share = (first - start) / (last - start)
 notebook.check("MAML: the first step brings 80 % of what ten bring", share, ">", 0.8)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-quick"}, "image": {"alt": "Left, accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Right, both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-quick"}, "image": {"alt": "First panel: accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Second: both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
 plots_images.accuracy_curves(
     left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20
@@ -410,7 +410,7 @@ plt.show()
 # test tasks after 0 to 10 inner steps, of the trained and of the untrained network. Bands are 95 % intervals over tasks.
 
 # %% [markdown]
-# Every curve on the right must start at 20 %, and no initialisation can do better: labels are assigned at random, so
+# Every curve of the second panel must start at 20 %, and no initialisation can do better: labels are assigned at random, so
 # before the support has been used each of the five is equally likely to be the right one. All of the accuracy
 # comes from the inner steps, and most of it from the first, the one the network was trained for.
 #
@@ -550,7 +550,7 @@ else:
 `python -m mamlkit run {name} --keep` makes one."""
 notebook.box(text, title="5-way 1-shot at the paper's settings")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-committed"}, "image": {"alt": "Left, validation accuracy over iterations, on an axis that ends at 60,000. Right, two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-committed"}, "image": {"alt": "First panel: validation accuracy over iterations, on an axis that ends at 60,000. Second: two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
 log = results.training_log(name).dropna(subset=["validation"])
 validation = pd.DataFrame(
     {"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration

@@ -208,7 +208,7 @@ notebook.table(
     "tab-mini-headline",
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. Left, three curves that lie on each other start at 20 percent and rise within four steps to about 46; the star of the paper is at 48.7. Right, the curve of the shorter step rises later and ends as high."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-released"}, "image": {"alt": "Two plots of test accuracy over inner steps. First, three curves that lie on each other start at 20 percent and rise within four steps to about 46; the star of the paper is at 48.7. Second, the curve of the shorter step rises later and ends as high."}}
 curves = {
     test: plots.mean_curve(results.load(released.name), test, "accuracy")
     for test in words
@@ -316,7 +316,7 @@ plt.show()
 # - **Pixels**: the label of the support image that differs least, pixel by pixel. **Random initialisation**: MAML's
 #   network untrained, adapted like the trained one.
 # - **Nearest neighbour** on features: one ordinary classifier of all 64 training classes; its last hidden layer, 800 values,
-#   describes an image, and a query gets the label of the support image whose description makes the smallest angle with its own.
+#   describes an image, and a {term}`query <support, query>` gets the label of the support image whose description makes the smallest angle with its own.
 # - **Fine-tuning**: the same classifier gets a fresh head for the five classes, and everything is trained on by
 #   gradient steps on the support.
 #

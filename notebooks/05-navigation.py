@@ -91,7 +91,7 @@ def ways(method, params):
 committed = {method: trained(method) for method in ("MAML", "pretrained")}
 shown = {m: ways(m, params) for m, params in committed.items() if params}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-trajectories"}, "image": {"alt": "Two rows of four square panels, each with four stars near the corners of an outlined square and four coloured ways from its centre. In the upper row, MAML, the ways before adaptation stay around the start; after one step each leads towards its star, after two and three it ends at it, or about it. In the lower row, the pretrained policy, the ways wander more, and get near their stars only after two and three steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-trajectories"}, "image": {"alt": "Eight square panels, each with four stars near the corners of an outlined square and four coloured ways from its centre. The first four, MAML: the ways before adaptation stay around the start; after one step each leads towards its star, after two and three it ends at it, or about it. The last four, the pretrained policy: the ways wander more, and get near their stars only after two and three steps."}}
 columns = ("before", "1 step", "2 steps", "3 steps")
 fig, axes = plt.subplots(2, 4, figsize=(8.4, 4.6), sharex=True, sharey=True)
 for line, method in zip(axes, committed):

@@ -750,7 +750,7 @@ notebook.table(
 # a bias, which the outer update follows instead of the returns. After 500, at a policy that it has led to, it drowns the gradient, and is no longer even the same. Without the clip most of it is gone; and in HalfCheetah velocity the
 # clip changes next to nothing. With ratios it is longer than the gradient in every line, and two batches have a small part of it in common, if any.
 #
-# The four together, with the same seed, tasks and settings:
+# All of them together, with the same seed, tasks and settings:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-curvature"}, "image": {"alt": "Two panels of return over iterations. In the direction panel the curve with log-densities soon turns level, far below the others, which go on climbing close to each other. In the velocity panel all climb, steeply at first and then slowly, close to each other."}}
 SNAPSHOTS = {"HalfCheetah direction": 100, "HalfCheetah velocity": 475}  # of the paper
@@ -914,7 +914,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # HalfCheetah direction: return after the inner step, running mean of five iterations. Thin: the authors' settings, a line for each
-# seed. Others: one change each, mean over the seeds that were run; what was not run has no line. Stars: what the authors' two
+# seed. Others: one change each, mean over the seeds that were run. Stars: what the authors' two
 # policies return after one step.
 
 # %%
@@ -979,7 +979,7 @@ for words in list(kinds)[1:]:
 # The committed runs, before and after the inner step, one of each setting: the one with the most iterations. When the two curves part, the policy has begun to learn to adapt.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and rises above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-training"}, "image": {"alt": "Four panels of return over iterations. The dotted curve before the inner step stays below the dashed line; the full one after the inner step leaves it at some iteration and, in a run of some length, rises above the dashed line."}}
 def shown(name):
     """The method whose run the figures below show of a setting, if there is one."""
     runs = {

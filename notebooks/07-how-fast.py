@@ -68,7 +68,7 @@ plt.show()
 # take this literally: they run the inner updates with automatic differentiation, keep the graph of everything, and
 # let it be differentiated once more ({cite:t}`grefenstette2019generalized`, {cite:t}`arnold2020learn2learn`,
 # {cite:t}`ren2023torchopt`). They do so one task at a time, since every task has weights of its own after the first
-# inner step. That is slow for three reasons:
+# {term}`inner step <inner step, outer step>`. That is slow for three reasons:
 #
 # - a task of five small images leaves a processor that likes large matrices idle most of the time;
 # - the second differentiation is automatic as well. The gradient of batch normalisation, say, is a formula of a
@@ -437,7 +437,7 @@ notebook.check("no error is twice that of the direct way", most, "<", 2)
 # %% [markdown]
 # ## Accuracy
 #
-# Speed was not bought with accuracy. The error of a task's gradient in float32, against float64, for the engine and for the plain loop:
+# In the median, speed was not bought with accuracy. The error of a task's gradient in float32, against float64, for the engine and for the plain loop:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 accuracy = pd.read_csv(folder / WIDE / "accuracy.csv")

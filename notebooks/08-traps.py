@@ -100,7 +100,7 @@ notebook.box(
 # other, and the mean of these differences is the effect. What makes a task hard for both cancels.
 #
 # An effect has two uncertainties, which are kept apart. Over **test tasks**: what other tasks would have given, to the same
-# networks. Over **seeds**: what other trainings would have given, which is the one that counts for a trap in training
+# networks. Over {term}`seeds <seed>`: what other trainings would have given, which is the one that counts for a trap in training
 # (Student's $t$ over the differences of each seed; without meaning for a single one). Where both sides cannot
 # have the same tasks, since their classes are others, the variances are added.
 

@@ -351,7 +351,7 @@ axes[-1].set_xlabel("training tasks")
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# Accuracy on validation tasks against training tasks, seed 0. The dotted curve is MAML's own row of chapter 3, where it was run: 64 filters
+# Accuracy on validation tasks against training tasks, seed 0. The dotted curve is MAML's own row of chapter 3: 64 filters
 # and the paper's tasks per update.
 
 # %% [markdown]

@@ -234,7 +234,7 @@ notebook.check("rates below zero, smallest share of a curve", min(negative), ">"
 notebook.source(MetaLearnerLSTM.path, MetaLearnerLSTM._gate)
 
 # %% [markdown]
-# Two things in it matter for what comes later. **Gradient and loss are constants** (`detach`): the meta-gradient flows through the cell and
+# Two things in it matter for what comes later. **Gradient and loss are constants** (`detach`): the {term}`meta-gradient` flows through the cell and
 # through the LSTM, not through the gradient's own dependence on $\theta$. So it is a first-order method, like first-order MAML. And
 # **numbers of any size are read through their logarithm**: a gradient is 100 at one coordinate and $10^{-4}$ at the next. A number $x$ enters as
 #
@@ -411,7 +411,7 @@ notebook.table(
 # update. SGD would be a straight line through the origin, the same at every step; Adam makes a step of its rate, whatever the size of the gradient. The LSTM
 # is between them, linear for small gradients and bounded for large ones, and it becomes bolder with the steps while the sign stays the same.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-probe"}, "image": {"alt": "Left, a curve that falls through the origin and flattens on both sides, several times as high after twenty steps as at the first. Right, steps from a constant to its negative at zero; RMSProp's is lower after twenty steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-probe"}, "image": {"alt": "First panel: a curve that falls through the origin and flattens on both sides, several times as high after twenty steps as at the first. Second: steps from a constant to its negative at zero; RMSProp's is lower after twenty steps."}}
 gradient = torch.linspace(-8, 8, 161)[None]
 
 
@@ -437,9 +437,9 @@ for name in ("RMSProp", "Adam") if scores is not None else ():
     probe(right, rule, STYLES[name]["color"], name)
 left.set(xlabel="gradient", ylabel="update")
 right.set(xlabel="gradient")
-for ax in (left, right):
+for ax, corner in ((left, "upper right"), (right, "lower left")):
     handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
-    ax.legend(handles.values(), handles.keys(), loc="upper right")
+    ax.legend(handles.values(), handles.keys(), loc=corner)
 plt.show()
 
 # %% [markdown] tags=["caption"]

@@ -17,7 +17,7 @@
 # ```{admonition} This chapter
 # - **claims** that "MANN, no convolution: 82.8 % and 94.9 %" in Table 1 of {cite:t}`finn2017maml` is not a 1-shot and a 5-shot accuracy: it is
 #   read from another experiment, in which images come one by one and the support is not balanced; and it puts MAML into that experiment;
-# - **takes** about a minute on two CPU cores; long trainings are committed results;
+# - **takes** about a minute on two CPU cores;
 # - **assumes** [chapter 3](03-omniglot.ipynb) and [chapter 9](09-where-maml-stands.ipynb).
 # ```
 
@@ -88,7 +88,7 @@ plt.show()
 # *before*, $y_{t-1}$, and says what $x_t$ is. So it must keep an image until its label comes, bind the two, and find them again. Labels are dealt
 # anew in each sequence: nothing about them can be learned beforehand. The loss counts every answer.
 #
-# There is no support and no query. An accuracy is reported by **instance**: the $k$-th drawing of a class is named after $k - 1$ labelled
+# There is no {term}`support <support, query>` and no query. An accuracy is reported by **instance**: the $k$-th drawing of a class is named after $k - 1$ labelled
 # drawings of that class, *and after any number of drawings of the others*.
 #
 # - The 2nd instance has seen one drawing of its class. That is MAML's "1-shot", 82.8 %. But of another class there may be none, or seven.
@@ -148,8 +148,8 @@ for method, accuracy in live.items():
 # %% [markdown]
 # ## At full length
 #
-# The published numbers are those that summaries of Santoro et al. give; 82.8 and 94.9 are in MAML's too. Ours are committed runs of 320,000
-# sequences (20,000 updates of 16). {cite:t}`santoro2016memory` speak of 100,000 episodes and do not say of how many
+# The published numbers are those that summaries of Santoro et al. give; 82.8 and 94.9 are in MAML's too. Ours are runs of 320,000
+# sequences (20,000 updates of 16), as far as the table says. {cite:t}`santoro2016memory` speak of 100,000 episodes and do not say of how many
 # sequences; code that claims their settings takes 16 at a time.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}

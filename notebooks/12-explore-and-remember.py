@@ -115,7 +115,7 @@ for name, missed in regrets.items():
 # %% [markdown]
 # ## RL²: the state learns
 #
-# {cite:t}`duan2016rl2` take a recurrent network as the policy, and let it see what it needs in order to learn. Before each pull the network gets the arm
+# {cite:t}`duan2016rl2` take a recurrent network as the {term}`policy <policy, episode, return>`, and let it see what it needs in order to learn. Before each pull the network gets the arm
 # that it pulled last, the reward that this gave, and a flag that an episode has ended. (In a bandit an episode is one pull, so the flag tells
 # the first pull from all others.) A **trial** is all $n$ pulls of one bandit:
 #
@@ -337,7 +337,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # Two-step task: how often the first action is repeated, by what the round before brought, in the first 10 rounds. Who knows the
-# model plays in the best possible way; RL² is drawn where its training is committed.
+# model plays in the best possible way.
 
 # %%
 for name, each in trials_of.items():
@@ -498,7 +498,7 @@ if len(found):
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# Episodes to solve a chain of N states, median of ten networks, where that was run; 2,000 is failed. The two axes are those of
+# Episodes to solve a chain of N states, median of ten networks; 2,000 is failed. The two axes are those of
 # Figure 4 of Plappert et al.
 
 # %%

@@ -60,16 +60,23 @@ function film(image) {
   play(!window.matchMedia("(prefers-reduced-motion: reduce)").matches);
 }
 
-/* A click on a figure shows it as large as the window; Escape or another click closes it. */
+/* A click on a figure shows it as wide as the window; Escape or another click closes it. */
 function enlarge(image) {
-  const open = () => {
+  const open = (event) => {
+    event.preventDefault(); // some figures lie in a link to their bare file
     const dialog = document.createElement("dialog");
     dialog.className = "enlarged";
     const large = image.cloneNode();
     large.src = image.currentSrc; // of a figure's two forms the one that is shown
     ["width", "height"].forEach((name) => large.removeAttribute(name));
+    large.classList.toggle("tall", image.height > image.width);
     dialog.append(large);
     dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation(); // to the search's script, which would take it for its own
+      dialog.close();
+    });
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();
@@ -77,7 +84,7 @@ function enlarge(image) {
   image.classList.add("enlarges");
   image.tabIndex = 0;
   image.addEventListener("click", open);
-  image.addEventListener("keydown", (event) => event.key === "Enter" && open());
+  image.addEventListener("keydown", (event) => event.key === "Enter" && open(event));
 }
 
 /* A table wider than its box is set smaller (book.css). */

@@ -3,6 +3,8 @@
 __all__ = ["HOURS", "QUEUE", "ROWS", "get"]
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -111,9 +113,18 @@ def _context(row: Row) -> Row:
 
 
 def _by_name(rows: Iterable[Kind]) -> dict[str, Kind]:
-    """The rows by their names; ``ValueError`` if two have the same, of which one would be lost."""
+    """The rows by their names, which are folders' too.
+
+    ``ValueError`` if two have the same, of which one would be lost, or a name is not such as
+    ``my-experiment``.
+    """
     found: dict[str, Kind] = {}
     for row in rows:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", row.name):
+            raise ValueError(
+                f"an experiment is called {row.name!r}, but its folders are called so too; use small "
+                "letters, digits and hyphens, as in 'my-experiment'"
+            )
         if row.name in found:
             raise ValueError(
                 f"two experiments are called {row.name!r}, {found[row.name].title!r} and {row.title!r}; give "
@@ -186,9 +197,12 @@ ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = _by_name(_rows)
 
 
 def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
-    """A row by name; an unknown one is a ``ValueError`` that lists the known."""
+    """A row by name; an unknown one is a ``ValueError`` that names those that are like it."""
     if name not in ROWS:
-        raise ValueError(f"no experiment is called {name!r}; the names are {', '.join(ROWS)}")
+        near = ", ".join(difflib.get_close_matches(name, ROWS, 3)) or ", ".join([*list(ROWS)[:3], "..."])
+        raise ValueError(
+            f"no experiment is called {name!r}; do you mean {near}? All are listed by python -m mamlkit list"
+        )
     return ROWS[name]
 
 

@@ -9,10 +9,12 @@ from mamlkit.experiments.rows import PolicyEvaluation, PolicyRow
 
 
 class _Plotted(NamedTuple):
-    """The runs that the paper plots (Fig. 4 and 5; found in the authors' scripts, see book/deviations.md).
+    """The runs in an environment: those that the paper plots (found in the authors' scripts, see
+    book/deviations.md), or one's own.
 
     Args:
         title: what the paper calls the environment.
+        figure: where the paper plots it; empty for an environment that it does not have.
         rollouts, iterations, alpha, max_kl: of MAML.
         tests: rollouts of a test.
         maml, pretrained, random: alpha of the three test steps of each.
@@ -20,6 +22,7 @@ class _Plotted(NamedTuple):
     """
 
     title: str
+    figure: str
     rollouts: int
     iterations: int
     alpha: float
@@ -35,6 +38,7 @@ class _Plotted(NamedTuple):
 ENVIRONMENTS: dict[str, _Plotted] = {
     "2d-navigation": _Plotted(
         title="2D navigation",
+        figure="Fig. 4",
         rollouts=20,
         iterations=100,
         alpha=0.5,
@@ -48,6 +52,7 @@ ENVIRONMENTS: dict[str, _Plotted] = {
     ),
     "half-cheetah-velocity": _Plotted(
         title="HalfCheetah velocity",
+        figure="Fig. 5",
         rollouts=10,
         iterations=500,
         alpha=0.1,
@@ -61,6 +66,7 @@ ENVIRONMENTS: dict[str, _Plotted] = {
     ),
     "half-cheetah-direction": _Plotted(
         title="HalfCheetah direction",
+        figure="Fig. 5",
         rollouts=20,
         iterations=500,
         alpha=0.1,
@@ -74,6 +80,7 @@ ENVIRONMENTS: dict[str, _Plotted] = {
     ),
     "ant-velocity": _Plotted(
         title="Ant velocity",
+        figure="Fig. 5",
         rollouts=20,
         iterations=500,
         alpha=0.1,
@@ -87,6 +94,7 @@ ENVIRONMENTS: dict[str, _Plotted] = {
     ),
     "ant-direction": _Plotted(
         title="Ant direction",
+        figure="Fig. 5",
         rollouts=40,
         iterations=500,
         alpha=0.1,
@@ -104,17 +112,17 @@ ENVIRONMENTS: dict[str, _Plotted] = {
 def rows(environment: str) -> list[PolicyRow]:
     """The experiments in an environment.
 
-    MAML, pretrained, oracle and random; MAML with likelihood ratios in the inner loss, in first order and
-    with a baseline whose features are not clipped, which are ours; and MAML with the paper's printed settings
-    where they differ.
+    MAML, pretrained, oracle and random; and in the paper's environments MAML with likelihood ratios in the
+    inner loss, in first order and with a baseline whose features are not clipped, which are ours, and with
+    the paper's printed settings where they differ.
 
     The text prints up to 500 iterations, alpha 0.1, a bound of 0.01 and 20 rollouts (40 for the Ant's
     direction). MAML has these 500 iterations on the robots, whichever the authors' plotted snapshot is of.
     Where the last iteration of a baseline is not known, 500 stands for pretraining and 1,000 for the oracle.
     """
     plotted, plane = ENVIRONMENTS[environment], environment == "2d-navigation"
-    figure = "Fig. 4" if plane else "Fig. 5"
-    ours = {"place": f"not in the paper: beside {figure}"}
+    figure = plotted.figure
+    ours = {"place": f"not in the paper: beside {figure}" if figure else "not in the paper"}
     few = {"iterations": 20, "meta_batch_size": 10, "rollouts": 10}
     fewer = {"iterations": 8, "meta_batch_size": 6, "rollouts": 5}
 
@@ -132,7 +140,7 @@ def rows(environment: str) -> list[PolicyRow]:
     maml = PolicyRow(
         name=f"{environment}-maml",
         title=f"{plotted.title}, MAML",
-        place=f"Section 5.3; {figure}",
+        place=f"Section 5.3; {figure}" if figure else "not in the paper",
         environment=environment,
         method="maml",
         show_goal=False,
@@ -169,6 +177,10 @@ def rows(environment: str) -> list[PolicyRow]:
             quick={},
             **(ours if environment.endswith("velocity") else {}),  # it is drawn for the other tasks only
         ),
+    ]
+    if not figure:
+        return found
+    found += [
         named("maml-ratios", "MAML with likelihood ratios", method="maml, ratios", **ours),
         named("maml-first-order", "first-order MAML", method="maml, first order", **ours),
     ]

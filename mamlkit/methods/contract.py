@@ -2,12 +2,13 @@
 
 __all__ = ["check_made", "check_parameters", "explained"]
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Method
@@ -29,15 +30,33 @@ def check_made(name: str, made: Any) -> Method:
     return made
 
 
-def check_parameters(name: str, begun: Any) -> Params:
-    """What ``init`` of a method returns.
+def check_parameters(name: str, init: Callable[[Generator], Any], draw: Callable[[], Generator]) -> Params:
+    """What ``init`` of a method returns, which may be that of its network.
+
+    Args:
+        name: of the method, for messages.
+        init: looked at twice.
+        draw: a new generator of the same seed at each call.
 
     Raises:
-        ValueError: it is no mapping of names to tensors.
+        ValueError: it is no mapping of names to float32 tensors, or another one from a generator of the same
+            seed.
     """
+    begun, again = init(draw()), init(draw())
     if not isinstance(begun, Mapping) or not all(isinstance(value, Tensor) for value in begun.values()):
         raise ValueError(
             f"init of method {name!r} must return a dict of names to tensors, but it returned {_named(begun)}"
+        )
+    wrong = [f"{key}: {value.dtype}" for key, value in begun.items() if value.dtype != torch.float32]
+    if wrong:
+        raise ValueError(
+            f"init of method {name!r} returned {', '.join(wrong)}, but parameters begin as torch.float32; "
+            "use .float()"
+        )
+    if begun.keys() != again.keys() or not all(torch.equal(begun[key], again[key]) for key in begun):
+        raise ValueError(
+            f"init of method {name!r} gave other parameters with a generator of the same seed; draw all that "
+            "is random with the generator that init (of a network too) is given"
         )
     return dict(begun)
 
@@ -51,16 +70,22 @@ def explained(
     Where that ends with an error, the part is called for the first task as it is written, which says more.
 
     Raises:
-        ValueError: it returns no tensor, changes what it was given, or differentiates in a way that no engine
-            can follow.
+        ValueError: it returns no tensor, changes what it was given, differentiates in a way that no engine
+            can follow, or asks for a tensor's value.
     """
     try:
         yield
     except Exception as error:
-        if "inplace" in str(error):
+        if re.search("in-?place", str(error)):
             raise ValueError(
                 f"{part} of method {name!r} changes a tensor in place, but all tasks begin with the same "
                 "parameters; make new ones, such as {k: v - step[k] for k, v in params.items()}"
+            ) from error
+        if str(error).startswith("vmap: "):
+            raise ValueError(
+                f"{part} of method {name!r} is called for all tasks at once, so it can have no .item(), no "
+                "if or while on the value of a tensor (use torch.where), and nothing random "
+                f"({str(error).removeprefix('vmap: ').split('. ')[0]})"
             ) from error
         _check(name, part, method, params, batch)
         raise

@@ -13,6 +13,7 @@ __all__ = [
     "conv4_context",
     "head_of",
     "lstm_network",
+    "make",
     "mann",
     "mlp",
     "mlp_context",
@@ -24,7 +25,9 @@ __all__ = [
     "xavier_uniform",
 ]
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mamlkit.models.context import conv4_context, mlp_context
 from mamlkit.models.convolutional import conv4, same_padding
@@ -54,3 +57,33 @@ NETWORKS: dict[str, Callable[..., Model]] = {
     "lstm": lstm_network,
     "mann": mann,
 }
+
+
+def make(network: str, options: Mapping[str, Any]) -> Model:
+    """A network by name.
+
+    Args:
+        network: a key of :data:`NETWORKS`.
+        options: what its entry is called with.
+
+    Raises:
+        ValueError: an unknown name, options that the entry does not take or cannot use, and an entry that
+            makes no :class:`Model`.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"network={network!r}, but it must be one of {', '.join(map(repr, NETWORKS))}")
+    entry, of = NETWORKS[network], f"network {network!r} with {dict(options)}"
+    try:
+        inspect.signature(entry).bind(**options)
+    except TypeError as error:
+        takes = ", ".join(map(str, inspect.signature(entry).parameters.values()))
+        raise ValueError(f"{of}: {error}; it takes ({takes})") from None
+    try:
+        made = entry(**options)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{of} cannot be made: {error}") from error
+    if not isinstance(made, Model):
+        raise ValueError(
+            f"{of} is {made!r}, but a network is a mamlkit.models.Model, two functions: Model(init, apply)"
+        )
+    return made

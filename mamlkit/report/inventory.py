@@ -218,11 +218,12 @@ class _Notes:
         if line.diverged:
             said.append(
                 f"{line.diverged:.0f} of {line.tasks:,.0f} test tasks are left out of the mean, since "
-                f"gradient descent diverged on them; the median over all is {line['median']:.2f}. The rule "
-                "for what counts as diverged was settled after results were known."
+                "gradient descent diverged on them; the median with them, over the runs whose single tasks "
+                f"are kept, is {line['median']:.2f}. The rule for what counts as diverged was settled after "
+                "results were known."
             )
         letters = [self.sentences.setdefault(words, ascii_lowercase[len(self.sentences)]) for words in said]
-        return f"[{' '.join(letters)}]{{.note}}"
+        return f"[{','.join(letters)}]{{.note}}"
 
     def __str__(self) -> str:
         lines = [f"[{letter}]{{.note}} {words}" for words, letter in self.sentences.items()]

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 INCHES = 3.6  # a phone's page is 360 pixels wide, so a letter of 9 points has ten of them
-WIDE = 640  # pixels: a narrower figure can be read on a phone as it is
+WIDE = 480  # pixels: a narrower figure can be read on a phone as it is
+APART = 0.12  # inches around a panel, so that its title is not taken for a caption of the one above
 MANY = 4  # panels beside each other, from which on the second form has two in a line
 SMALLER = 0.8  # a panel that shrinks by more has no room left for a legend inside
 TALL = 3.0  # inches of a panel: the first form may have given it more, for a legend below
@@ -26,19 +27,19 @@ LINE = 42  # letters in a line of a legend or title of that width
 def stacked(figure: Figure) -> Figure | None:
     """A copy of a figure whose panels lie one below the other, in the order of reading.
 
-    Each panel gets the labels and numbers that it had in common with its neighbours. Where four or more
-    lie beside each other, the copy has two in a line.
+    Each panel gets the labels, title and numbers that it had in common with its neighbours. Where four or
+    more lie beside each other, the copy has two in a line.
 
     Args:
         figure: left as it is.
 
     Returns:
         The copy, 3.6 inches wide; None for a figure that needs none, since it is narrow, and for one that
-        has panels in no grid, no axis (a drawing) or parts that cannot be copied.
+        has panels in no grid, no numbers or words along an axis (a drawing), or parts that cannot be copied.
     """
     if figure.get_figwidth() * figure.dpi <= WIDE or len({ax.get_gridspec() for ax in figure.axes}) != 1:
         return None
-    if figure.axes[0].get_gridspec() is None or not any(ax.axison for ax in figure.axes):
+    if figure.axes[0].get_gridspec() is None or not any(_has_numbers(ax) for ax in figure.axes):
         return None
     try:
         copy = pickle.loads(pickle.dumps(figure))
@@ -54,6 +55,8 @@ def stacked(figure: Figure) -> Figure | None:
     ratio = (INCHES / across) / (copy.get_figwidth() / old.ncols)
     height = min(TALL, copy.get_figheight() / old.nrows * min(1, max(ratio, 0.85)))
     new = GridSpec(down, across, figure=copy)
+    if old.ncols == 1:  # they lie below each other already, perhaps of different heights
+        height, new = copy.get_figheight() / old.nrows, old
     for ax in copy.axes:
         _label(ax, copy.axes)
     before = None
@@ -70,7 +73,9 @@ def stacked(figure: Figure) -> Figure | None:
         if legend and (ratio < SMALLER or legend.get_bbox_to_anchor().x0 >= ax.bbox.x1):  # beside the panel
             owner = copy if len(places) == 1 else ax
             room.append(_below(owner, legend, height))
-    copy.set_size_inches(INCHES, height * down + sum(room))
+    copy.set_size_inches(INCHES, (height + 2 * APART) * down + sum(room))
+    if down > 1 and (engine := copy.get_layout_engine()):
+        engine.set(h_pad=APART)
     copy.draw_without_rendering()
     for ax in copy.axes:
         if _overlap(ax):
@@ -78,20 +83,28 @@ def stacked(figure: Figure) -> Figure | None:
     return copy
 
 
+def _has_numbers(ax: Axes) -> bool:
+    return ax.axison and bool(len(ax.get_xticks()) or len(ax.get_yticks()))
+
+
 def _label(ax: Axes, others: list[Axes]) -> None:
-    """Give a panel the labels and numbers that stand at the edge of its grid only."""
+    """Give a panel what stands at the edge of its grid only: labels, title, numbers of shared axes."""
     mine = ax.get_subplotspec()
     assert mine is not None
     for other in others:
         spec = other.get_subplotspec()
         assert spec is not None
         same_row, same_column = spec.rowspan == mine.rowspan, spec.colspan == mine.colspan
-        if same_row and spec.is_first_col() and other.get_shared_y_axes().joined(ax, other):
+        if same_row and spec.is_first_col():
             ax.set_ylabel(ax.get_ylabel() or other.get_ylabel())
-            ax.tick_params(labelleft=True)
-        if same_column and spec.is_last_row() and other.get_shared_x_axes().joined(ax, other):
+            if other.get_shared_y_axes().joined(ax, other):
+                ax.tick_params(labelleft=True)
+        if same_column and spec.is_last_row():
             ax.set_xlabel(ax.get_xlabel() or other.get_xlabel())
-            ax.tick_params(labelbottom=True)
+            if other.get_shared_x_axes().joined(ax, other):
+                ax.tick_params(labelbottom=True)
+        if same_column and spec.is_first_row():
+            ax.set_title(ax.get_title() or other.get_title())
 
 
 def _overlap(ax: Axes) -> bool:

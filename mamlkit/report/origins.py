@@ -76,8 +76,8 @@ def _origin(result: dict[str, Any], known: dict[tuple[str, str, str], str]) -> t
 def _part(where: tuple[str, ...], found: list[dict[str, Any]]) -> str:
     """Runs of the same origin, in words."""
     seeds = _and([str(result["seed"]) for result in found])
-    times = [results.duration(result["seconds"]) for result in found]
-    time = times[0] if len(set(times)) == 1 else _and(times)
+    times = [results.duration(s) for s in sorted(result["seconds"] for result in found)]
+    time = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
     iterations, commit, date, machine = where
     return f"seed{'s' if len(found) > 1 else ''} {seeds}, {iterations}{time}, {commit}, {date}, {machine}"
 

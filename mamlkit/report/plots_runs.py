@@ -16,8 +16,8 @@ from mamlkit.report.results import UNITS
 
 # Of a log, the columns that are shown: what each is called, and the axis that it needs.
 SHOWN = {
-    "meta_loss": ("meta-loss", "loss"),
-    "validation": ("validation", "loss"),
+    "meta_loss": ("meta-loss", "meta-loss"),
+    "validation": ("validation", ""),  # what the tests have
     "return_before": ("before adapting", "return"),
     "return_after": ("after adapting", "return"),
 }
@@ -132,8 +132,7 @@ def _training(folder: Path, run: dict[str, Any], colour: str) -> Iterator[tuple[
     columns = [column for column in SHOWN if column in log and log[column].notna().any()]
     for column in columns:
         shown, (words, unit) = log[log[column].notna()], SHOWN[column]
-        if column == "validation" and metric != "mse":
-            unit = UNITS[metric]
+        unit = unit or UNITS[metric]
         line = "-" if column == columns[-1] else (0, (2, 1))
         look = {"linestyle": line, "color": colour, "marker": "o" if len(shown) < FEW else ""}
         yield (TRAINING, unit, metric), Curve(shown["iteration"], shown[column], None, words, look)

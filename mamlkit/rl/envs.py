@@ -19,6 +19,7 @@ from mamlkit.rl.batched import Batched
 from mamlkit.rl.goals import Direction, Goals, Square, Velocity
 from mamlkit.rl.locomotion import Ant, HalfCheetah
 from mamlkit.rl.navigation import Navigation
+from mamlkit.rl.robot import Locomotion
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def make(
             raise ValueError(f"forward={forward}, but {name} has no directions; leave it out")
         task = Direction(forward)
     if physics:
-        if environment.family is Navigation:
+        if not (isinstance(environment.family, type) and issubclass(environment.family, Locomotion)):
             raise ValueError(f"physics={tuple(physics)}, but {name} has no model to change; leave it out")
         chosen["physics"] = physics
     return environment.family(task, goals, show_goal=show_goal, threads=threads, **chosen)

@@ -94,6 +94,8 @@ class PolicyTraining(OneByOne):
         self, row: PolicyRow, seed: int, device: str | torch.device, threads: int | None = None
     ) -> None:
         self.row, self.seed = row, seed
+        for test in row.evaluations:  # what is wrong there, before hours of training
+            _goals_of(row, test)
         self.env, self.policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
         begun = self.policy.init(generator(seed, "init"))
         self.params = {name: value.to(device) for name, value in begun.items()}
@@ -170,16 +172,45 @@ class PolicyTraining(OneByOne):
 
 
 def test_goals(environment: str) -> NDArray[np.float64]:
-    """The paper's 40 test goals of an environment, ``[40, ...]``: those of the authors' figure data."""
+    """The test goals of an environment, ``[40, ...]``: of the paper's, those of the authors' figure data.
+
+    Raises:
+        ValueError: ``data/test_goals.csv`` has none, or one that is not of the environment's set.
+    """
     path = places.repository() / "data" / "test_goals.csv"
     table = pd.read_csv(path, dtype=str)
-    goals = [[float(x) for x in goal.split()] for goal in table[table.environment == environment].goal]
-    if not goals:
+    goals = table[table.environment == environment].goal
+    if goals.empty:
         raise ValueError(
             f"{path} has no goals of environment {environment!r}, only of "
             f"{', '.join(table.environment.unique())}; add some"
         )
-    return np.squeeze(np.array(goals), -1) if len(goals[0]) == 1 else np.array(goals)
+    known, found = envs.ENVIRONMENTS[environment].goals, []
+    for line, goal in goals.items():
+        try:
+            numbers = np.array([float(word) for word in str(goal).split()])
+            value = numbers.reshape(known.shape)
+        except ValueError:
+            value = np.full(known.shape, np.nan)
+        if not known.contains(value[None]).all():
+            count = int(np.prod(known.shape))
+            raise ValueError(
+                f"{path}, line {int(line) + 2}: {goal!r} is no goal of {environment}; give {count} "
+                f"number{'s, with spaces between' if count > 1 else ''}, of the {known}"
+            )
+        found.append(value)
+    return np.array(found)
+
+
+def _goals_of(row: PolicyRow, evaluation: PolicyEvaluation) -> NDArray[np.float64]:
+    """The goals that a test takes, the first of :func:`test_goals`."""
+    goals = test_goals(row.environment)
+    if evaluation.tasks > len(goals):
+        raise ValueError(
+            f"{evaluation.name}: tasks={evaluation.tasks}, but data/test_goals.csv has {len(goals)} of "
+            f"{row.environment}; add some, or name others as goals"
+        )
+    return goals[: evaluation.tasks]
 
 
 @one_blas_thread()
@@ -217,13 +248,7 @@ def evaluate(
         FloatingPointError: parameters are finite, but what the policy does with them is not.
     """
     if goals is None:
-        goals = test_goals(row.environment)
-        if evaluation.tasks > len(goals):
-            raise ValueError(
-                f"{evaluation.name}: tasks={evaluation.tasks}, but {row.environment} has "
-                f"{len(goals)} test goals; name others as goals"
-            )
-        goals = goals[: evaluation.tasks]
+        goals = _goals_of(row, evaluation)
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
     found, diverged = [], np.zeros(len(goals), bool)

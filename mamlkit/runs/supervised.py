@@ -35,12 +35,11 @@ EVALUATION_CHUNK = 100
 
 def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
     """The learner of a row, with the step size and shots of an evaluation if one is given."""
-    kind, options = row.network
     settings = evaluation or row
-    if kind not in models.NETWORKS:
-        known = ", ".join(map(repr, models.NETWORKS))
-        raise ValueError(f"{row.name}: network={kind!r}, but it must be one of {known}")
-    network = models.NETWORKS[kind](**options)
+    try:
+        network = models.make(*row.network)
+    except ValueError as error:
+        raise ValueError(f"{row.name}: {error}") from error
     transductive = evaluation is None or evaluation.transductive
     return Learner(network, row.loss, settings.inner_lr, settings.inner_steps, settings.shots, transductive)
 
@@ -88,7 +87,7 @@ class SupervisedTraining(OneByOne):
         self.every = LOG_EVERY
         self.family = _family(row, "train", self.device)
         self.method = method(row)
-        begun = contract.check_parameters(row.method, self.method.init(generator(seed, "init")))
+        begun = contract.check_parameters(row.method, self.method.init, lambda: generator(seed, "init"))
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self._check_family()
@@ -289,8 +288,8 @@ def _tested(row: Row, evaluation: Evaluation, made: Method, params: Params, batc
     if len(outputs) != evaluation.inner_steps + 1:
         raise ValueError(
             f"{row.name}: method {row.method!r} predicts after {len(outputs) - 1} steps, but the evaluation "
-            f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; use "
-            f"inner_steps={len(outputs) - 1}"
+            f"{evaluation.name!r} has inner_steps={evaluation.inner_steps}; let predict take "
+            f"self.learner.inner_steps of them, or give the evaluation inner_steps={len(outputs) - 1}"
         )
     if outputs.shape[2] > 1 and bool((outputs == outputs[:, :, :1]).all()):
         warnings.warn(

@@ -35,13 +35,14 @@ def check(
 
     Raises:
         ValueError: no :class:`mamlkit.maml.Task` of tensors, another number of tasks or points, inputs
-            without targets, or another meta-batch from a generator of the same seed.
+            without targets, numbers that are not finite, or another meta-batch from a generator of the same
+            seed.
     """
     first, again = sample(draw(), tasks), sample(draw(), tasks)
     _look(family, first, tasks, points)
     _look(family, again, tasks, points)
     pairs = zip((*first.support, *first.query), (*again.support, *again.query))
-    if not all(a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in pairs):
+    if not all(torch.equal(a, b) for a, b in pairs):
         raise ValueError(
             f"family {family!r} gave other tasks with a generator of the same seed; draw all that is random "
             "with the generator that sample() is given"
@@ -81,6 +82,8 @@ def _look_at(family: str, name: str, value: Any, tasks: int) -> None:
         )
     if len(value) != tasks:
         raise ValueError(f"family {family!r} gave {len(value)} tasks where {tasks} were asked for")
+    if value.is_floating_point() and not bool(value.isfinite().all()):
+        raise ValueError(f"family {family!r}: some {name} are not finite; look at what sample() computes")
 
 
 def _named(value: Any) -> str:

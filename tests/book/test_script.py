@@ -133,6 +133,24 @@ def test_a_figure_enlarges_and_closes(tmp_path):
 
 
 @needs_browser
+def test_a_figure_in_a_link_stays_on_its_page_and_escape_closes_it_whoever_else_listens(tmp_path):
+    picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='10' height='40'/>"
+    body = f'<a href="#elsewhere"><img src="{picture}" alt="a line" width="10" height="40"></a>'
+    script = """
+    document.addEventListener("keydown", (event) => event.key === "Escape" && event.preventDefault());
+    const image = document.querySelector("img"), found = [];
+    image.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+    const dialog = document.querySelector("dialog"), large = dialog.querySelector("img");
+    found.push(location.hash, dialog.open, large.classList.contains("tall"));
+    found.push(large.getBoundingClientRect().width > image.getBoundingClientRect().width);
+    const closed = new Promise((done) => dialog.addEventListener("close", done));
+    dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true, cancelable: true }));
+    await closed;
+    return found.concat(document.querySelectorAll("dialog").length);"""
+    assert run(tmp_path, body, script) == ["", True, True, True, 0]
+
+
+@needs_browser
 @pytest.mark.parametrize(("window", "width"), [(390, 700), (1280, 1000)])
 def test_a_wide_figure_keeps_a_size_to_read_on_a_phone_and_the_page_does_not_scroll(tmp_path, window, width):
     picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='1000' height='400'/>"

@@ -6,6 +6,7 @@ import pytest
 
 from mamlkit import places
 from mamlkit.experiments import candidates, paper
+from mamlkit.experiments.policies import ENVIRONMENTS as PLOTTED
 from mamlkit.experiments.rows import DIRECTIONS, PHYSICS, as_stored
 from mamlkit.report import results
 from mamlkit.rl import envs, physics
@@ -46,7 +47,9 @@ def test_fields_of_later_date_change_no_row_that_has_not_got_them():
 def test_names_are_those_that_the_environments_know():
     known = envs.ENVIRONMENTS
     assert {name for name, e in known.items() if isinstance(e.goals, Direction)} == set(DIRECTIONS)
-    assert [name for name, e in known.items() if not issubclass(e.family, Locomotion)] == ["2d-navigation"]
+    robots = {name for name, e in known.items() if issubclass(e.family, Locomotion)}
+    papers = {name for name, plotted in PLOTTED.items() if plotted.figure}
+    assert papers <= known.keys() and papers - robots == {"2d-navigation"}
     assert tuple(physics.CHANGES) == PHYSICS
 
 

@@ -9,7 +9,7 @@ import torch
 
 from mamlkit import tasks
 from mamlkit.engine import meta_batch
-from mamlkit.experiments import chains, compare, paper, rows
+from mamlkit.experiments import chains, compare, paper, policies, rows
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 from mamlkit.runs import policies as rl_train
@@ -169,10 +169,32 @@ def test_published_numbers_point_at_rows_that_are_there():
 
 
 def test_bad_names_are_refused():
-    with pytest.raises(ValueError, match="the names are .*sinusoid-maml"):
-        paper.get("omniglot")
+    with pytest.raises(ValueError, match="do you mean sinusoid-maml, .* python -m mamlkit list"):
+        paper.get("sinusiod-maml")
+    with pytest.raises(ValueError, match="no experiment is called 'x'; do you mean sinusoid-maml, "):
+        paper.get("x")
     with pytest.raises(ValueError, match="'quick' and 'paper'"):
         paper.get("sinusoid-maml").at("small")
+
+
+@pytest.mark.parametrize("name", ["my square", "../square", "Square", "square_maml", "-square", ""])
+def test_a_name_that_is_no_folder_name_is_refused(name):
+    row = dataclasses.replace(paper.get("sinusoid-maml"), name=name)
+    with pytest.raises(ValueError, match="use small letters, digits and hyphens, as in 'my-experiment'"):
+        paper._by_name([row])
+
+
+def test_an_environment_that_the_paper_has_not_claims_no_place_in_it(monkeypatch):
+    own = policies.ENVIRONMENTS["half-cheetah-velocity"]._replace(title="Slow", figure="")
+    monkeypatch.setitem(policies.ENVIRONMENTS, "half-cheetah-slow", own)
+    rows_of_it = policies.rows("half-cheetah-slow")
+    assert [row.name.removeprefix("half-cheetah-slow-") for row in rows_of_it] == [
+        "maml",
+        "pretrained",
+        "oracle",
+        "random",
+    ]
+    assert {row.place for row in rows_of_it} == {"not in the paper"}
 
 
 def test_a_row_is_frozen():

@@ -50,6 +50,27 @@ def in_place_at_a_test(self, params, task):
     return self.learner.outputs(params, task)[None]
 
 
+def in_place_in_a_leaf(self, params, task):
+    for value in params.values():
+        value -= 0.1
+    return self.learner.loss_fn(params, task.query)
+
+
+def of_a_value(how):
+    """A loss that does something for which a tensor's own value is needed, or chance."""
+
+    def loss(self, params, task):
+        error = self.learner.loss_fn(params, task.query)
+        return error * how(error)
+
+    return type("Own", (Whole,), {"loss": loss, "predict": Whole.predict})
+
+
+def drawn(draws):
+    """A method whose parameters are drawn as said, but for one number each."""
+    return type("Own", (Whole,), {"init": lambda self, generator: {"weight0": draws(generator)}})
+
+
 WRONG = {
     "no loss": (without("loss"), "loss of method 'new' must return a tensor, but it returned None; does it"),
     "no predictions": (without("predict"), "predict of method 'new' must return a tensor, but .* None"),
@@ -63,6 +84,21 @@ WRONG = {
     "in place": (
         type("Own", (Whole,), {"loss": in_place, "predict": Whole.predict}),
         r"loss of method 'new' changes a tensor in place, .*; make new ones, such as {k: v - step\[k\]",
+    ),
+    "in place in a leaf": (
+        type("Own", (Whole,), {"loss": in_place_in_a_leaf, "predict": Whole.predict}),
+        "loss of method 'new' changes a tensor in place",
+    ),
+    "item": (of_a_value(torch.Tensor.item), r"loss of method 'new' .* no \.item\(\)"),
+    "if": (of_a_value(lambda error: 1 if error > 1 else 2), "loss of method 'new' .* no if"),
+    "chance": (of_a_value(torch.rand_like), "loss of method 'new' .* nothing random"),
+    "generator ignored": (
+        drawn(lambda generator: torch.rand(1)),
+        "gave other parameters with a generator of",
+    ),
+    "double": (
+        drawn(lambda generator: torch.zeros(1).double()),
+        "weight0: torch.float64, but .* torch.float32",
     ),
     "in place at a test": (
         type("Own", (Whole,), {"predict": in_place_at_a_test}),

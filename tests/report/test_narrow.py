@@ -122,7 +122,7 @@ def test_words_that_would_overlap_are_turned():
 
 
 def test_what_needs_no_second_form_or_can_have_none():
-    assert narrow.stacked(drawn(width=5.0)) is None
+    assert narrow.stacked(drawn(width=3.9)) is None
     drawing = drawn(1, 1)
     drawing.axes[0].set_axis_off()
     assert narrow.stacked(drawing) is None

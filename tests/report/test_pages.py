@@ -224,7 +224,7 @@ def test_the_front_page_says_what_a_number_rests_on(repository):
     head, _, *lines = cells(table)
     ours = {line[0]: line[head.index("ours")] for line in lines}
     found = results.summary("sinusoid-maml", "K=5", 10, "mse")
-    assert ours["Sinusoid, 5 points"].endswith("[a b]{.note}")
+    assert ours["Sinusoid, 5 points"].endswith("[a,b]{.note}")
     assert ours["Omniglot 5-way 1-shot"].endswith("[c]{.note}")
     assert "a]{.note} The interval over 2 training runs" in notes[0]
     assert "b]{.note} 2 of 800 test tasks" in notes[1] and f"is {found.median:.2f}." in notes[1]

@@ -84,11 +84,10 @@ IMAGES, POINTS = "glyphs-5way-1shot", "sinusoid-maml"
 
 
 def test_an_accuracy_is_not_drawn_on_an_axis_of_losses(place):
-    loss, accuracy, tests = plot_run(validated(place, IMAGES, 90.0)).axes
-    assert (loss.get_ylabel(), accuracy.get_ylabel(), tests.get_ylabel()) == ("loss", *["accuracy, %"] * 2)
-    assert (labels(loss), labels(accuracy)) == (["meta-loss"], ["validation"])
-    loss, _ = plot_run(validated(place, POINTS, 2.0)).axes  # an error is of the unit of its loss
-    assert labels(loss) == ["meta-loss", "validation"] and loss.get_ylabel() == "loss"
+    for name, value, unit in ((IMAGES, 90.0, "accuracy, %"), (POINTS, 2.0, "mean squared error")):
+        axes = plot_run(validated(place, name, value)).axes
+        assert [ax.get_ylabel() for ax in axes] == ["meta-loss", unit, unit]
+        assert [labels(ax) for ax in axes[:2]] == [["meta-loss"], ["validation"]]
 
 
 @pytest.mark.parametrize("order", [(IMAGES, POINTS), (POINTS, IMAGES)])
@@ -96,10 +95,10 @@ def test_runs_of_several_metrics_have_a_panel_for_each(place, order):
     values = {IMAGES: 90.0, POINTS: 2.0}
     axes = plot_run(*(validated(place, name, values[name]) for name in order)).axes
     found = {(ax.get_ylabel(), label.partition(",")[0]) for ax in axes for label in labels(ax)}
-    units = {IMAGES: ("loss", "accuracy, %"), POINTS: ("loss", "mean squared error")}
+    units = {IMAGES: ("meta-loss", "accuracy, %"), POINTS: ("meta-loss", "mean squared error")}
     assert found == {(unit, name) for name, of_run in units.items() for unit in of_run}
     assert all(len({label.partition(",")[0] for label in labels(ax)}) == 1 for ax in axes)
-    assert [ax.get_xlabel() for ax in axes] == ["iteration"] * 3 + ["inner steps"] * 2
+    assert [ax.get_xlabel() for ax in axes] == ["iteration"] * 4 + ["inner steps"] * 2
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 6])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import time
 
@@ -37,7 +38,7 @@ def opened(row, **options):
 def test_more_goals_than_there_are_are_refused():
     row = paper.get("2d-navigation-maml")
     params = policies.build(row, 1, 1)[1].init(seeds.generator(0, "init"))
-    with pytest.raises(ValueError, match="tasks=50, but 2d-navigation has 40 test goals"):
+    with pytest.raises(ValueError, match="tasks=50, but .* has 40 of 2d-navigation; add some"):
         policies.evaluate(row, params, dataclasses.replace(row.evaluations[0], tasks=50))
 
 
@@ -374,3 +375,21 @@ def test_a_task_that_diverges_is_nan_from_there_on_and_the_others_are_not():
 def test_an_environment_without_test_goals_says_so():
     with pytest.raises(ValueError, match="has no goals of environment 'hopper'"):
         policies.test_goals("hopper")
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [
+        ("0.1", "'0.1' is no goal of 2d-navigation; give 2 numbers, with spaces between, of the points with"),
+        ("a 0.2", "'a 0.2' is no goal"),
+        ("0.6 0.2", "'0.6 0.2' is no goal"),
+        ("", "nan is no goal"),
+    ],
+)
+def test_a_bad_test_goal_is_named_with_its_line_before_training(goal, words, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    lines = f"environment,task,goal\n2d-navigation,0,0.1 0.2\n2d-navigation,1,{goal}\n"
+    (tmp_path / "data" / "test_goals.csv").write_text(lines)
+    monkeypatch.setattr(policies.places, "repository", lambda: tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"test_goals.csv, line 3: {words}")):
+        policies.PolicyTraining(ROW, 0, "cpu")

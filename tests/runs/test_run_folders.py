@@ -442,7 +442,7 @@ def test_the_fingerprint_follows_settings_and_not_words():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "sinusoid"], "no experiment is called 'sinusoid'; the names are "),
+        (["run", "sinusoid"], "no experiment is called 'sinusoid'; do you mean sinusoid-"),
         (["run", "sinusoid-maml", "--device", "quantum"], "use 'cpu', or 'auto'"),
     ],
 )

@@ -112,9 +112,11 @@ def test_a_meta_batch_passes_if_it_has_the_numbers_that_were_asked_for(shots, qu
             ask()
 
 
-def test_values_that_are_no_numbers_are_equal_to_themselves():
-    nan = lambda draw, count: Task(*((x, y * torch.nan) for x, y in RIGHT(Sinusoid(2, 3), draw, count)))
-    contract.check("square", nan, generator, tasks=2, points=(2, 3))
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers_are_named(value):
+    wrong = lambda draw, count: Task(*((x, y + value) for x, y in RIGHT(Sinusoid(2, 3), draw, count)))
+    with pytest.raises(ValueError, match="^family 'square': some support targets are not finite"):
+        contract.check("square", wrong, generator, tasks=2, points=(2, 3))
 
 
 def test_the_look_at_a_family_changes_no_task_of_the_run(monkeypatch):

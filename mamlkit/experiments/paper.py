@@ -138,6 +138,7 @@ _TUNED = {5: 0.01, 10: 0.02, 20: 0.02}  # fine-tuning steps of the pretrained ne
 _ALPHA = {5: 0.01, 10: 0.01, 20: 0.01}
 _IN_PAPER = "Section 5.1; Fig. 3 and 6"  # and of some methods, with 5 points, a table
 _SLIDES = "not in the paper: the slides of T. Azayev"
+_SMALL = {5: 0.001, 10: 0.001, 20: 0.001}  # what the authors' code takes if nothing else is said
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
 
 _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
@@ -160,6 +161,13 @@ _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
         network=("mlp", {"inputs": 3, "hidden": [40, 40], "outputs": 1}),
     ),
     _sinusoid("sinusoid-random", "random initialisation", _ALPHA, iterations=0, quick={}),
+    _sinusoid(
+        "sinusoid-small-alpha",
+        "MAML, α of 0.001",
+        _SMALL,
+        inner_lr=0.001,
+        place="not in the paper: the default of the authors' code",
+    ),
     _sinusoid(
         "sinusoid-2pi-maml",
         "MAML, phase to 2 pi",

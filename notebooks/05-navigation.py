@@ -186,25 +186,26 @@ explore(
 goal = np.array([0.3, -0.4])
 env = gymnasium.make("mamlkit/Navigation2D-v0", goal=goal)
 position, _ = env.reset(seed=0)
-notebook.check("it starts at the origin", not position.any())
+off = np.abs(position).max()
+notebook.check("it starts at the origin, off by", off, "==", 0)
 
 position, reward, *_ = env.step(np.array([1.0, -0.5]))
-notebook.check(
-    "an action of (1, -0.5) moves by (0.1, -0.05)", np.allclose(position, [0.1, -0.05])
-)
+off = np.abs(position - [0.1, -0.05]).max()
+text = "an action of (1, -0.5) moves by (0.1, -0.05), off by"
+notebook.check(text, off, "<", 1e-9)
 position, reward, *_ = env.step(np.array([3.0, -0.5]))
-notebook.check("larger actions are clipped", np.allclose(position, [0.2, -0.1]))
-distance = np.linalg.norm(position - goal)
-notebook.check(
-    "the reward is minus the distance after the move", np.isclose(reward, -distance)
-)
+off = np.abs(position - [0.2, -0.1]).max()
+notebook.check("larger actions are clipped, off by", off, "<", 1e-9)
+off = abs(reward + np.linalg.norm(position - goal))
+text = "the reward is minus the distance after the move, off by"
+notebook.check(text, off, "<", 1e-9)
 
 for action in ([0.91, -1.0], [0.0, -1.0], [0.0, -0.91]):
     position, reward, terminated, *_ = env.step(np.array(action))
-near = np.linalg.norm(position - goal) > 0.01 and (np.abs(position - goal) < 0.01).all()
-notebook.check(
-    "more than 0.01 away, but within the square: the end", near and terminated
-)
+away = np.abs(position - goal)
+notebook.check("the distance to the goal", np.linalg.norm(away), ">", 0.01)
+notebook.check("but in each coordinate", away.max(), "<", 0.01)
+notebook.check("so it is within the square, and this is the end", bool(terminated))
 
 # %% [markdown]
 # ### Two bounds from above

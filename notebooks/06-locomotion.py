@@ -168,14 +168,12 @@ notebook.check(
     "HalfCheetah: 0.01 s, 20 observed, 6 motors", sizes(cheetah) == (0.01, 20, 6)
 )
 notebook.check("Ant: 0.02 s, 125 observed, 8 motors", sizes(ant) == (0.02, 125, 8))
-masses = [env.model.body_subtreemass[0] for env in (cheetah, ant)]
-notebook.check(
-    "they weigh 14 and 0.911 kg", np.allclose(masses, [14, 0.911], rtol=1e-3)
-)
+for robot, env, kilograms in (("HalfCheetah", cheetah, 14), ("Ant", ant, 0.911)):
+    off = abs(env.model.body_subtreemass[0] / kilograms - 1)
+    notebook.check(f"{robot}: weighs {kilograms} kg, off by a share of", off, "<", 1e-3)
 runge_kutta = ant.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
-notebook.check(
-    "Ant: Runge-Kutta, starts 0.55 m high", runge_kutta and ant.start_pose()[2] == 0.55
-)
+notebook.check("Ant: its motion is integrated by Runge and Kutta's rule", runge_kutta)
+notebook.check("Ant: starts so many metres high", ant.start_pose()[2], "==", 0.55)
 
 # %% [markdown]
 # ## The rewards

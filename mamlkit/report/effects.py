@@ -8,6 +8,7 @@ __all__ = [
     "baseline_clip",
     "curvature",
     "divergence",
+    "inner_rate",
     "more_tasks",
     "phase",
     "physics",
@@ -57,6 +58,20 @@ def phase() -> str:
             sentence("maml", 10, "MAML from 5 points after ten steps"),
         ]
     )
+
+
+def inner_rate() -> str:
+    """What the default inner step of the authors' code does, in training and tests."""
+    names = ("sinusoid-maml", "sinusoid-small-alpha")
+    sentences = []
+    for step, words in ((1, "one step"), (10, "ten steps")):
+        usual, small = (_ours(name, "K=5", step, "mse") for name in names)
+        if usual and small:
+            sentences.append(
+                f"Mean squared error of MAML from 5 points after {words}{_reservation(*names)}: {usual} with "
+                f"α = 0.01, {small} with 0.001."
+            )
+    return measured_effect(sentences)
 
 
 def physics() -> str:

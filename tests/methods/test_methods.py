@@ -190,7 +190,7 @@ def test_what_a_method_adds_to_the_parameters_is_trained_saved_and_tested(monkey
 def test_a_method_that_predicts_at_other_steps_than_its_tests_is_refused_before_training(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "biased", Biased)
     row = dataclasses.replace(ROW, method="biased")
-    with pytest.raises(ValueError, match="method 'biased' predicts after 0 steps, .* use inner_steps=0"):
+    with pytest.raises(ValueError, match="method 'biased' predicts after 0 steps, .* inner_steps=0"):
         train.begin(row)
 
 

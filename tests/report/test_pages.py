@@ -29,6 +29,7 @@ from mamlkit.report import (
     methods_table,
     notebook,
     origins,
+    overview,
     pages,
     results,
     scaling,
@@ -65,6 +66,7 @@ MODULES = (
     inventory,
     methods_table,
     origins,
+    overview,
     pages,
     scaling,
     traps,
@@ -93,7 +95,8 @@ def states(repository):
     with np.errstate(over="ignore"):
         commit(repository, "sinusoid-maml", errors=low)
         commit(repository, "sinusoid-maml", errors=low + 0.01, seed=1)
-    for name in ("sinusoid-pretrained", "sinusoid-random", "sinusoid-2pi-maml", "sinusoid-2pi-pretrained"):
+    more = ("pretrained", "random", "2pi-maml", "2pi-pretrained", "small-alpha")
+    for name in (f"sinusoid-{kind}" for kind in more):
         commit(repository, name)
     commit(repository, "omniglot-5way-1shot", errors=np.full((400, 11), 98.0), done=10_000)
     for name in ("random", "maml", "maml-ratios", "maml-unclipped"):
@@ -129,7 +132,7 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):
             ), (state, name)
     row = paper.ROWS["sinusoid-maml"]
     monkeypatch.setitem(paper.ROWS, row.name, replace(row, inner_lr=0.5))
-    assert '<span class="verdict-stale">stale</span>' in inventory.front_page()
+    assert '<span class="verdict-stale">stale</span>' in overview.front_page()
     assert all(isinstance(function(name)(), str) for name in SHOWN)
 
 
@@ -211,16 +214,16 @@ def test_the_front_page_has_every_experiment_of_the_paper(repository):
     printed = results.published()
     settings = set(printed[printed.method.str.startswith("MAML")].setting)
     assert settings == set(printed.setting)
-    lines = cells(inventory.front_page())[2:]
+    lines = cells(overview.front_page())[2:]
     assert len(lines) == printed[printed.method.str.startswith("MAML")].groupby(["setting", "method"]).ngroups
     assert all(line[1] == '<span class="verdict-not-run">not run</span>' for line in lines)
     list(states(repository))
-    assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in inventory.front_page()
+    assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in overview.front_page()
 
 
 def test_the_front_page_says_what_a_number_rests_on(repository):
     list(states(repository))
-    table, *notes = inventory.front_page().split("\n\n[")
+    table, *notes = overview.front_page().split("\n\n[")
     head, _, *lines = cells(table)
     ours = {line[0]: line[head.index("ours")] for line in lines}
     found = results.summary("sinusoid-maml", "K=5", 10, "mse")
@@ -232,21 +235,21 @@ def test_the_front_page_says_what_a_number_rests_on(repository):
 
 
 def test_the_front_page_links_only_to_chapters_in_the_book(repository):
-    assert "chapter" not in inventory.front_page()
+    assert "chapter" not in overview.front_page()
     (repository / "notebooks").mkdir()
     (repository / "notebooks" / "02-sinusoid.ipynb").write_text("")
     (repository / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    assert "chapter" not in inventory.front_page()
+    assert "chapter" not in overview.front_page()
     (repository / "_toc.yml").write_text("chapters:\n- file: notebooks/02-sinusoid")
-    assert inventory.front_page().count("[ch. 2](../notebooks/02-sinusoid.ipynb)") == 1
+    assert overview.front_page().count("[ch. 2](../notebooks/02-sinusoid.ipynb)") == 1
 
 
 def test_the_tally_counts_every_number_once(repository):
     for _ in states(repository):
-        head, _, *lines = cells(inventory.tally())
+        head, _, *lines = cells(overview.tally())
         assert sum(int(cell) for line in lines for cell in line[1:]) == len(results.published())
         assert {*verdicts.WORDS, "not run", "quoted"} <= set(head)
-        numbers = [int(n) for n in re.findall(r"</span> (\d+)", inventory.verdict_bar())]
+        numbers = [int(n) for n in re.findall(r"</span> (\d+)", overview.verdict_bar())]
         assert sum(numbers) == (~pages.printed_table().quoted).sum()
 
 
@@ -372,12 +375,12 @@ def test_the_numbers_behind_the_intervals_over_600_tasks(repository):
 
 
 def test_numbers_that_vary_between_seeds_are_named(repository):
-    assert "no number" in inventory.where_seeds_matter()
+    assert "no number" in overview.where_seeds_matter()
     for seed, level in enumerate((0.25, 0.65)):  # mean 0.45, standard deviation 0.2828
         commit(repository, "sinusoid-maml", seed=seed, errors=np.full((400, 11), level))
     assert (
         "- sinusoid, 5 points, MAML: 0.8 after 1 step (differs), 0.2 after 5 steps (differs), "
-        "0.4 after 10 steps (differs)" in inventory.where_seeds_matter()
+        "0.4 after 10 steps (differs)" in overview.where_seeds_matter()
     )
 
 
@@ -386,7 +389,7 @@ def test_numbers_that_vary_between_seeds_are_named(repository):
 
 def test_verdicts_are_worded_as_the_function_defines_them():
     plain = lambda text: re.sub(r"\s+", " ", re.sub(r"</?span[^>]*>", "", text))
-    document, shown = plain(inspect.getdoc(verdicts.verdict)), plain(inventory.verdicts())
+    document, shown = plain(inspect.getdoc(verdicts.verdict)), plain(overview.verdicts())
     defined = dict(re.findall(r"\*(\w+)\*: ([^.]+)\.", document))
     assert tuple(defined) == verdicts.WORDS
     assert "an interval of the difference (ours less the paper's)" in document
@@ -401,16 +404,16 @@ def test_verdicts_are_worded_as_the_function_defines_them():
 def test_margins_are_stated_from_the_code(monkeypatch):
     assert (
         "1 percentage point of accuracy, 10 % of a mean squared error, and in reinforcement learning 10 % of"
-        in inventory.verdicts()
+        in overview.verdicts()
     )
-    monkeypatch.setattr(inventory, "MSE_MARGIN", 0.2)
-    assert "20 % of a mean squared error" in inventory.verdicts()
+    monkeypatch.setattr(overview, "MSE_MARGIN", 0.2)
+    assert "20 % of a mean squared error" in overview.verdicts()
 
 
-@pytest.mark.parametrize("word", inventory.OWN_VERDICTS)
+@pytest.mark.parametrize("word", overview.OWN_VERDICTS)
 def test_every_verdict_is_defined_once_and_has_a_badge(word):
-    assert inventory.verdicts().count(f"| {texts.badge(word)} |") == 1
-    assert sum("from-package} mamlkit.report.inventory:verdicts" in text for text in BOOK.values()) == 1
+    assert overview.verdicts().count(f"| {texts.badge(word)} |") == 1
+    assert sum("from-package} mamlkit.report.overview:verdicts" in text for text in BOOK.values()) == 1
     sheet = (ROOT / "book" / "_static" / "book.css").read_text()
     assert f".verdict-{word.replace(' ', '-')}" in sheet or '[class*="verdict-"]' in sheet
 

@@ -272,6 +272,7 @@ def evaluate(
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
         errors = _tested(row, evaluation, tested, params, batch)
         chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
+        del batch  # before the next one is drawn
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
 
 

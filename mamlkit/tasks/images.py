@@ -11,6 +11,8 @@ from mamlkit.maml import Task
 from mamlkit.tasks.bank import Bank
 from mamlkit.tasks.checks import at_least, whole
 
+TOGETHER = 32  # tasks whose pixels are there twice, as bytes and as numbers: colour images are large
+
 
 @dataclass(frozen=True)
 class ImageTasks:
@@ -86,19 +88,28 @@ class ImageTasks:
 
     def gather(self, chosen: Tensor, drawn: Tensor, turns: Tensor) -> Task:
         """The meta-batch of the choices of :meth:`draw`, which lie on the bank's device."""
-        # [tasks, ways, shots + queries, channels, height, width]
-        images = self.bank.take(chosen[..., None].expand_as(drawn), drawn)
-        if self.rotations:
-            flat = images.flatten(-2)
-            pixel = self._turned_pixel[turns][:, :, None, None]  # the same for all drawings of a class
-            images = flat.gather(-1, pixel.expand_as(flat)).view_as(images)
-        values = images.float().div_(255)  # in place: a batch of colour images is large
+        sizes = (self.shots, self.queries)
+        parts = [
+            torch.empty(*chosen.shape, size, *self.bank.shape[2:], dtype=torch.float32, device=drawn.device)
+            for size in sizes
+        ]
+        for start in range(0, len(chosen), TOGETHER):
+            few = slice(start, start + TOGETHER)
+            images = self._images(chosen[few], drawn[few], turns[few])
+            for part, values in zip(parts, images.split(sizes, 2)):
+                part[few] = values
         labels = torch.arange(self.ways, device=drawn.device)[None, :, None].expand(drawn.shape)
+        pairs = zip(parts, labels.split(sizes, 2))
+        return Task(*((images.flatten(1, 2).div_(255), each.flatten(1)) for images, each in pairs))
 
-        def part(points: slice) -> tuple[Tensor, Tensor]:
-            return values[:, :, points].flatten(1, 2), labels[:, :, points].flatten(1)
-
-        return Task(support=part(slice(None, self.shots)), query=part(slice(self.shots, None)))
+    def _images(self, chosen: Tensor, drawn: Tensor, turns: Tensor) -> Tensor:
+        """Pixels as the bank has them, ``[tasks, ways, shots + queries, channels, height, width]``."""
+        images = self.bank.take(chosen[..., None].expand_as(drawn), drawn)
+        if not self.rotations:
+            return images
+        flat = images.flatten(-2)
+        pixel = self._turned_pixel[turns][:, :, None, None]  # the same for all drawings of a class
+        return flat.gather(-1, pixel.expand_as(flat)).view_as(images)
 
 
 class AllClasses(ImageTasks):

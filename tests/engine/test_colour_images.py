@@ -36,6 +36,9 @@ def test_the_engine_is_the_general_way_at_these_shapes(name):
     assert torch.allclose(one, other, rtol=1e-8, atol=1e-8)
 
 
+PEAK = """
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])  # in KiB
+"""
 CODE = """
 import torch
 from mamlkit.engine import meta_batch
@@ -51,12 +54,31 @@ for name in ("mini-imagenet-5way-1shot", "mini-imagenet-5way-5shot"):
         torch.arange(5).repeat_interleave(points).expand(row.meta_batch_size, -1),
     )
     meta_batch.meta_gradient(made, made.init(torch.Generator()), Task(part(row.shots), part(row.queries)))
-print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])  # in KiB
+"""
+EVALUATION = """
+import dataclasses
+import torch
+from mamlkit import tasks
+from mamlkit.experiments import paper
+from mamlkit.runs import supervised
+from mamlkit.tasks.bank import ClassBank
+from mamlkit.tasks.images import ImageTasks
+torch.set_num_threads(1)
+images = torch.randint(256, (8, 20, 3, 84, 84), dtype=torch.uint8)
+bank = ClassBank(images, tuple("abcdefgh"))
+tasks.FAMILIES["noise"] = lambda *_, ways, shots, queries: ImageTasks(bank, ways, shots, queries)
+row = paper.get("mini-imagenet-5way-1shot")
+row = dataclasses.replace(row, family="noise", network=("conv4", row.network[1] | {"filters": 2}))
+(test,) = [test for test in row.evaluations if test.queries == 15]
+test = dataclasses.replace(test, inner_steps=1, headline_step=1)
+params = supervised.method(row, test).init(torch.Generator())
+supervised.evaluate(row, params, test, n_tasks=2 * supervised.EVALUATION_CHUNK)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell the peak")
-def test_iterations_take_less_memory_than_any_machine_has():
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("code", [CODE, EVALUATION], ids=["iterations", "tests"])
+def test_less_memory_is_taken_than_any_machine_has(code):
+    done = subprocess.run([sys.executable, "-c", code + PEAK], capture_output=True, text=True, check=True)
     peak = 1024 * int(done.stdout)  # of this process alone; getrusage would count the one that started it
     assert peak < LEAST, f"{peak / 1e9:.2f} GB"

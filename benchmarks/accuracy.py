@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from problems import MINI, problem
+from problems import problem
 from tqdm import tqdm
 from ways import WAYS
 
 from mamlkit.maml import Task
 
-TASKS = {"Omniglot 20-way 1-shot": 20, MINI: 12}  # else MANY
-MANY = 100
+TASKS = 100
 COMPARED = ("mamlkit", "loop")
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
 
@@ -41,8 +40,7 @@ def accuracy(device: torch.device, shapes: list[str]) -> list[dict[str, Any]]:
     """Quantiles of :func:`errors`, a line for each shape and way."""
     lines = []
     for shape in shapes:
-        count = TASKS.get(shape, MANY)
-        for name, each in errors(shape, device, count).items():
+        for name, each in errors(shape, device, TASKS).items():
             quantiles = {f"q{100 * q:g}": float(np.quantile(each, q)) for q in QUANTILES}
-            lines.append({"shape": shape, "way": name, "tasks": count} | quantiles)
+            lines.append({"shape": shape, "way": name, "tasks": TASKS} | quantiles)
     return lines

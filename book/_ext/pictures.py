@@ -11,9 +11,7 @@ from PIL import Image, ImageChops, ImageSequence, ImageStat
 
 COLOURS = 256  # what one byte for a pixel can tell apart
 OFF = 0.5  # of 255, the mean over pixels and channels: nobody sees it, since it lies at the edges of lines
-WIDE = (
-    640  # pixels: a picture that is wider, and has no second form, gets a box in which it scrolls on a phone
-)
+WIDE = 640  # pixels: a wider picture without a second form gets a box in which it scrolls on a phone
 NARROW = "(max-width: 600px)"  # screens that show the second form of a figure (mamlkit.report.narrow)
 SMALLEST = {"PNG": {"optimize": True}, "WEBP": {"lossless": True, "method": 6}}
 TAG = re.compile(r'<img (?:[^>]*? )?src="([^"]*_images/([^"/]+)\.(?:png|gif))"[^>]*>')

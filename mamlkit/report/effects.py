@@ -39,17 +39,20 @@ def _reservation(*names: str) -> str:
     return f" ({', '.join(map(badge, unfinished))})" if unfinished else ""
 
 
+def _two_of_five(names: tuple[str, str], step: int, words: str, kinds: tuple[str, str]) -> str | None:
+    """A sentence with two experiments' errors from 5 points; None unless both were run."""
+    found = [_ours(name, "K=5", step, "mse") for name in names]
+    if None in found:
+        return None
+    return f"{words}{_reservation(*names)}: {found[0]} with {kinds[0]}, {found[1]} {kinds[1]}."
+
+
 def phase() -> str:
     """What the slides' range of phases does."""
 
     def sentence(method: str, step: int, words: str) -> str | None:
-        names = [f"sinusoid-{kind}{method}" for kind in ("", "2pi-")]
-        narrow, wide = (_ours(name, "K=5", step, "mse") for name in names)
-        return (
-            f"{words}{_reservation(*names)}: {narrow} with phases in [0, π], {wide} in [0, 2π]."
-            if narrow and wide
-            else None
-        )
+        names = f"sinusoid-{method}", f"sinusoid-2pi-{method}"
+        return _two_of_five(names, step, words, ("phases in [0, π]", "in [0, 2π]"))
 
     return measured_effect(
         [
@@ -62,16 +65,13 @@ def phase() -> str:
 
 def inner_rate() -> str:
     """What the default inner step of the authors' code does, in training and tests."""
-    names = ("sinusoid-maml", "sinusoid-small-alpha")
-    sentences = []
-    for step, words in ((1, "one step"), (10, "ten steps")):
-        usual, small = (_ours(name, "K=5", step, "mse") for name in names)
-        if usual and small:
-            sentences.append(
-                f"Mean squared error of MAML from 5 points after {words}{_reservation(*names)}: {usual} with "
-                f"α = 0.01, {small} with 0.001."
-            )
-    return measured_effect(sentences)
+
+    def sentence(step: int, words: str) -> str | None:
+        words = f"Mean squared error of MAML from 5 points after {words}"
+        names = "sinusoid-maml", "sinusoid-small-alpha"
+        return _two_of_five(names, step, words, ("α = 0.01", "with 0.001"))
+
+    return measured_effect([sentence(1, "one step"), sentence(10, "ten steps")])
 
 
 def physics() -> str:

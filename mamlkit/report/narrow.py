@@ -119,17 +119,18 @@ def _below(owner: Any, legend: Any, height: float) -> float:
     Returns:
         Inches that it takes.
     """
+    of_figure = isinstance(owner, Figure)
     texts = [text.get_text() for text in legend.get_texts()]
     samples = dict(zip(texts, legend.legend_handles))
-    for ax in owner.axes if isinstance(owner, Figure) else [owner]:
+    for ax in owner.axes if of_figure else [owner]:
         # what is drawn, where it can be had: of a point with an error bar both parts
         samples |= {text: h for h, text in zip(*ax.get_legend_handles_labels()) if text in samples}
     columns = max(1, LINE // (max(map(len, texts)) + 6))  # six for the sample of the line
     legend.remove()
     # below a panel's own numbers and label, half an inch
-    place = {} if isinstance(owner, Figure) else {"bbox_to_anchor": (0.5, -0.5 / height)}
-    where = "outside lower center" if isinstance(owner, Figure) else "upper center"
-    owner.legend([samples[text] for text in texts], texts, loc=where, ncols=columns, **place)
+    of_panel = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.5 / height)}
+    place = {"loc": "outside lower center"} if of_figure else of_panel
+    owner.legend([samples[text] for text in texts], texts, ncols=columns, **place)
     return (-(-len(texts) // columns) + 1) * 1.5 * mpl.rcParams["font.size"] * 0.9 / 72
 
 

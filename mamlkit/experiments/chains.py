@@ -1,8 +1,10 @@
-"""Ways to explore a chain, many networks side by side: Figure 4 of Plappert et al. 2018."""
+"""Ways to explore a chain, many networks side by side: Figure 4 of Plappert et al. 2018, and a control."""
 
 __all__ = [
     "FAILED",
     "LENGTHS",
+    "MIXED_LENGTHS",
+    "MIXED_WAYS",
     "WAYS",
     "ChainEvaluation",
     "ChainRow",
@@ -13,12 +15,13 @@ __all__ = [
 ]
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mamlkit.experiments.rows import Experiment, Stepless, _check, _check_tests
 
 LENGTHS = (5, 10, 20, 30, 40)
+MIXED_LENGTHS = (4, 6, 8, 10, 12)  # of mixed chains, which are harder
 FAILED = 2000  # episodes: who has not solved a chain by then counts as if it had
 EXPLORATIONS: tuple[str, ...] = ("none", "epsilon-greedy", "parameter noise")
 
@@ -31,6 +34,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "epsilon-greedy": ("epsilon-greedy", {"exploration": "epsilon-greedy", "policy_head": False}),
     "greedy": ("no exploration", {"exploration": "none", "policy_head": False}),
 }
+
+MIXED_WAYS = ("parameter-noise", "parameter-noise-on-q", "epsilon-greedy", "greedy")
 
 
 def label(length: int) -> str:
@@ -69,6 +74,8 @@ class ChainRow(Experiment):
         meta_batch_size: networks on each chain, which know nothing of each other.
         iterations: episodes; who has not solved its chain by then has failed.
         lengths: of the chains, in states.
+        mixed: whether the action that goes right is another in each state (see :mod:`mamlkit.rl.chain`), and
+            in each network's chain.
         exploration: ``"none"``, ``"epsilon-greedy"`` or ``"parameter noise"``.
         policy_head: whether a network that imitates the best action of Q acts, and has the noise; else Q.
         layer_norm: whether hidden layers are normalised.
@@ -106,6 +113,7 @@ class ChainRow(Experiment):
     falling: int = 100
     in_a_row: int = 100
     outer_lr: float = 0.001
+    mixed: bool = field(default=False, metadata={"later": True})
     evaluations: tuple[ChainEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
@@ -142,17 +150,17 @@ def is_chain(name: str) -> bool:
     return name.startswith("chain-")
 
 
-def name_of(way: str) -> str:
-    """The name of the row of a way to explore.
+def name_of(way: str, mixed: bool = False) -> str:
+    """The name of the row of a way to explore plain or mixed chains.
 
-    >>> name_of("greedy")
-    'chain-greedy'
+    >>> name_of("greedy"), name_of("greedy", mixed=True)
+    ('chain-greedy', 'chain-mixed-greedy')
     """
-    return f"chain-{way}"
+    return f"chain-mixed-{way}" if mixed else f"chain-{way}"
 
 
 def rows() -> list[ChainRow]:
-    """A row for each way to explore, with all lengths in it.
+    """A row for each way to explore, with all lengths in it, and for some of them one of mixed chains.
 
     Deviation: of the chain's settings the paper's text has the task, the observations and what counts as
     solved. The others are those that are known of its appendix at second hand: two layers of 16 units with
@@ -176,7 +184,21 @@ def rows() -> list[ChainRow]:
         evaluations=tests(LENGTHS, few),
         quick={"lengths": small, "meta_batch_size": 5, "iterations": 300, "evaluations": tests(small, 5)},
     )
-    return [
+    plain = [
         dataclasses.replace(adapted, name=name_of(way), title=f"Chains: {words}", **changes)
         for way, (words, changes) in WAYS.items()
+    ]
+    mixed = dataclasses.replace(
+        adapted,
+        place="not in the paper: a control for Plappert et al. 2018",
+        mixed=True,
+        lengths=MIXED_LENGTHS,
+        evaluations=tests(MIXED_LENGTHS, few),
+        quick=adapted.quick | {"lengths": (4, 6), "evaluations": tests((4, 6), 5)},
+    )
+    return plain + [
+        dataclasses.replace(
+            mixed, name=name_of(way, mixed=True), title=f"Mixed chains: {WAYS[way][0]}", **WAYS[way][1]
+        )
+        for way in MIXED_WAYS
     ]

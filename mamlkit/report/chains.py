@@ -4,7 +4,7 @@ Pages show the functions that return text with the directive ``{from-package} ma
 No torch here.
 """
 
-__all__ = ["episodes", "median_interval", "ranks", "solved"]
+__all__ = ["episodes", "median_interval", "mixed_ranks", "mixed_solved", "ranks", "solved"]
 
 import math
 from collections.abc import Sequence
@@ -44,40 +44,65 @@ def median_interval(values: Sequence[float], chance: float = 0.05) -> tuple[floa
     return float(np.median(ranked)), float(ranked[low]), float(ranked[count - 1 - low])
 
 
-def episodes() -> pd.DataFrame:
+def episodes(mixed: bool = False) -> pd.DataFrame:
     """Episodes to solve a chain, one line for each network of the first seeds; failed ones have the most.
 
-    Columns: way, length, seed, network, episodes. Without lines where nothing was run to its end.
+    Args:
+        mixed: whether of mixed chains (see :mod:`mamlkit.rl.chain`).
+
+    Returns:
+        Columns: way, length, seed, network, episodes. Without lines where nothing was run to its end.
     """
     lines = []
-    for way in chains.WAYS:
-        name = chains.name_of(way)
+    for way in _ways(mixed):
+        name = chains.name_of(way, mixed)
         if state_of(name) != "complete":
             continue
         for result in results.counted(results.load(name)):
             if result["seed"] >= seeds_kept(name):
                 continue
-            for length in chains.LENGTHS:
+            for length in _lengths(mixed):
                 found = results.per_task_errors(name, result["seed"], chains.label(length), "episodes")[:, 0]
                 lines += [(way, length, result["seed"], k, value) for k, value in enumerate(found)]
     return pd.DataFrame(lines, columns=["way", "length", "seed", "network", "episodes"])
 
 
+def _ways(mixed: bool) -> tuple[str, ...]:
+    return chains.MIXED_WAYS if mixed else tuple(chains.WAYS)
+
+
+def _lengths(mixed: bool) -> tuple[int, ...]:
+    return chains.MIXED_LENGTHS if mixed else chains.LENGTHS
+
+
 def solved() -> str:
     """Each way on each length: the median of episodes, its interval, and how many networks failed."""
-    found, lines = episodes(), []
-    for way, (words, _) in chains.WAYS.items():
-        line = {"exploration": words}
-        for length in chains.LENGTHS:
-            part = found[(found.way == way) & (found.length == length)].episodes
-            line[chains.label(length)] = _cell(part) if len(part) else ""
-        lines.append(line | state_cells(chains.name_of(way)))
     caption = (
         "Episodes until a chain of N states is solved: median over networks (95 % interval by ranks), and "
         f"how many networks had failed after {chains.FAILED:,} episodes. Plappert et al. 2018 have a figure "
         "of this and no numbers."
     )
-    return numbered(lines, caption, "tab-chains", [chains.label(n) for n in chains.LENGTHS])
+    return _solved(False, caption, "tab-chains")
+
+
+def mixed_solved() -> str:
+    """As :func:`solved`, of mixed chains."""
+    caption = (
+        "Mixed chains, in which the action that goes right is another in each state: episodes until one of N "
+        f"states is solved, as for plain chains; failed after {chains.FAILED:,}."
+    )
+    return _solved(True, caption, "tab-mixed-chains")
+
+
+def _solved(mixed: bool, caption: str, label: str) -> str:
+    found, lines = episodes(mixed), []
+    for way in _ways(mixed):
+        line = {"exploration": chains.WAYS[way][0]}
+        for length in _lengths(mixed):
+            part = found[(found.way == way) & (found.length == length)].episodes
+            line[chains.label(length)] = _cell(part) if len(part) else ""
+        lines.append(line | state_cells(chains.name_of(way, mixed)))
+    return numbered(lines, caption, label, [chains.label(n) for n in _lengths(mixed)])
 
 
 def _cell(values: pd.Series) -> str:
@@ -89,10 +114,19 @@ def _cell(values: pd.Series) -> str:
 
 def ranks() -> str:
     """On which lengths each way needs fewer episodes than epsilon-greedy play, or more, where it is known."""
-    found, lines = episodes(), []
-    for way, (words, _) in chains.WAYS.items():
+    return _ranks(False, "Lengths of chains", "tab-chains-ranks")
+
+
+def mixed_ranks() -> str:
+    """As :func:`ranks`, of mixed chains."""
+    return _ranks(True, "Lengths of mixed chains", "tab-mixed-chains-ranks")
+
+
+def _ranks(mixed: bool, what: str, label: str) -> str:
+    found, lines = episodes(mixed), []
+    for way in _ways(mixed):
         told: dict[str, list[str]] = {"fewer": [], "more": [], "not told apart": []}
-        for length in chains.LENGTHS if way != BASE else ():
+        for length in _lengths(mixed) if way != BASE else ():
             parts = [found[(found.way == w) & (found.length == length)].episodes for w in (way, BASE)]
             if not all(map(len, parts)):
                 continue
@@ -100,15 +134,13 @@ def ranks() -> str:
             word = "fewer" if high < base_low else "more" if low > base_high else "not told apart"
             told[word].append(str(length))
         if any(told.values()):
-            lines.append({"exploration": words} | {word: ", ".join(n) for word, n in told.items()})
+            words = {"exploration": chains.WAYS[way][0]}
+            lines.append(words | {word: ", ".join(n) for word, n in told.items()})
     if not lines:
         return "Epsilon-greedy play, or all that is held against it, is not run yet.\n"
     caption = (
-        "Lengths of chains for which a way to explore needs fewer or more episodes than epsilon-greedy play: "
-        "where the intervals of the two medians do not meet."
+        f"{what} for which a way to explore needs fewer or more episodes than epsilon-greedy play: where the "
+        "intervals of the two medians do not meet."
     )
     columns = ["fewer", "more", "not told apart"]
-    text = numbered(
-        [{k: v or "–" for k, v in line.items()} for line in lines], caption, "tab-chains-ranks", columns
-    )
-    return text
+    return numbered([{k: v or "–" for k, v in line.items()} for line in lines], caption, label, columns)

@@ -5,14 +5,26 @@ N states. An episode begins in the second one and has N + 9 steps, each to the l
 left in the first state gets 0.001, who goes right in the last one gets 1; both stay where they are. An
 observation says of each state whether it is passed: N numbers, 1 up to the present state and then 0.
 
-Deviation: the sources speak of a reward "in" the two states. Here it is that of staying there, as in Osband
-et al.'s drawing.
+In a *mixed* chain one of the two actions, drawn for each state by itself, goes to the right there. So a
+habit, such as to do the same everywhere, leads nowhere; without a reward nothing tells which action it is.
+Source of the idea: DeepSea in Osband et al. 2020, "Behaviour suite for reinforcement learning".
 """
 
-__all__ = ["LEFT", "RIGHT", "START", "check", "is_optimal", "move", "observations", "optimal_return", "steps"]
+__all__ = [
+    "LEFT",
+    "RIGHT",
+    "START",
+    "check",
+    "is_optimal",
+    "mixed",
+    "move",
+    "observations",
+    "optimal_return",
+    "steps",
+]
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 LEFT, RIGHT = 0, 1
 START = 1  # states are counted from 0
@@ -44,21 +56,29 @@ def optimal_return(length: int) -> float:
     return LARGE * (steps(length) - (length - 1 - START))
 
 
-def move(states: Tensor, actions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def mixed(length: int, generator: Generator) -> Tensor:
+    """Which action goes right in each state of a mixed chain, one of two with equal chance, ``[states]``."""
+    check(length)
+    return torch.randint(2, (length,), generator=generator)
+
+
+def move(states: Tensor, actions: Tensor, length: int, right: Tensor | int = RIGHT) -> tuple[Tensor, Tensor]:
     """One step: the states after it, and the rewards.
 
     Args:
         states: from 0 to ``length - 1``, int64 of any shape.
-        actions: :data:`LEFT` or :data:`RIGHT`, of the same shape.
+        actions: 0 or 1, of the same shape.
         length: of the chain.
+        right: the action that goes right there, of the same shape or one for all; the other goes left.
 
     Example:
         >>> move(torch.tensor([0, 0, 4]), torch.tensor([LEFT, RIGHT, RIGHT]), 5)
         (tensor([0, 1, 4]), tensor([0.0010, 0.0000, 1.0000]))
     """
-    after = (states + 2 * actions - 1).clamp(0, length - 1)
+    goes_right = actions == right
+    after = (states + 2 * goes_right - 1).clamp(0, length - 1)
     stayed = after == states
-    return after, stayed * torch.where(actions == RIGHT, LARGE, SMALL)
+    return after, stayed * torch.where(goes_right, LARGE, SMALL)
 
 
 def observations(length: int) -> Tensor:
@@ -73,7 +93,7 @@ def observations(length: int) -> Tensor:
     return torch.ones(length, length).tril()
 
 
-def is_optimal(actions: Tensor) -> Tensor:
+def is_optimal(actions: Tensor, right: Tensor | int = RIGHT) -> Tensor:
     """Whether an episode with a policy that knows no chance has the optimal return.
 
     It has if the policy goes right in the second and all later states: a step to the left is one step less in
@@ -81,8 +101,9 @@ def is_optimal(actions: Tensor) -> Tensor:
 
     Args:
         actions: of the policy in each state, ``[..., states]``.
+        right: as for :func:`move`, of the same shape.
 
     Returns:
         bool ``[...]``.
     """
-    return (actions[..., START:] == RIGHT).all(-1)
+    return (actions == right)[..., START:].all(-1)

@@ -67,6 +67,9 @@ class OneLength:
             self.adam.state[leaf] = {"step": torch.zeros((), device=device)} | zeros
         self.table = chain.observations(length).to(device)
         self.everyone = torch.arange(count, device=device)[:, None]
+        goes = lambda member: chain.mixed(length, self._generator("mixed", member))
+        rights = [goes(m) if row.mixed else torch.full((length,), chain.RIGHT) for m in self.members]
+        self.right = torch.stack(rights).to(device)  # which action goes right, [members, states]
 
     @property
     def params(self) -> Params:
@@ -109,7 +112,8 @@ class OneLength:
             if row.exploration == "epsilon-greedy":
                 action = torch.where(draws.luck[time] < epsilon, draws.actions[time], action)
             self.states[:, now], self.actions[:, now] = state, action
-            state, _ = chain.move(state, action, self.length)
+            state, _ = self._moved(state[:, None], action[:, None])
+            state = state[:, 0]
             if number >= row.idle:
                 batch = self._remembered(draws.memory[time], now + 1)
                 self._learn(batch)
@@ -122,7 +126,8 @@ class OneLength:
     def _played_without_noise(self, number: int) -> float:
         with torch.no_grad():
             everywhere = self.table.expand(len(self.members), -1, -1)
-            optimal = chain.is_optimal(self.networks.outputs(self.acting, everywhere).argmax(-1))
+            done = self.networks.outputs(self.acting, everywhere).argmax(-1)
+        optimal = chain.is_optimal(done, self.right)
         self.optimal.copy_((self.optimal + 1) * optimal)
         solved = (self.optimal >= self.row.in_a_row) & (self.episodes == 0)
         self.episodes[solved] = number + 1
@@ -133,9 +138,13 @@ class OneLength:
         first = max(0, count - self.row.memory)
         index = first + (draws * (count - first)).long().clamp(max=count - first - 1)
         state, action = (part[self.everyone, index].long() for part in (self.states, self.actions))
-        after, rewards = chain.move(state, action, self.length)
+        after, rewards = self._moved(state, action)
         ended = index % self.time == self.time - 1
         return dqn.Batch(self.table[state], action, rewards, self.table[after], ended)
+
+    def _moved(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Each member's states and rewards after some actions in its own chain, ``[members, points]``."""
+        return chain.move(states, actions, self.length, self.right[self.everyone, states])
 
     def _learn(self, batch: dqn.Batch) -> None:
         discount, leaves = self.row.discount, list(self.leaves.values())

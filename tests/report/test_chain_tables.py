@@ -31,9 +31,9 @@ def test_an_interval_of_ranks_holds_the_sample_median_and_is_the_narrowest(value
     assert (low, high) == (ranked[max(allowed, default=0)], ranked[-1 - max(allowed, default=0)])
 
 
-def made(way, values, **changes):
+def made(way, values, mixed=False, **changes):
     """Commit a row whose networks need these numbers of episodes on every length."""
-    commit(places.repository(), ways.name_of(way), errors=np.array(values, float)[:, None], **changes)
+    commit(places.repository(), ways.name_of(way, mixed), errors=np.array(values, float)[:, None], **changes)
 
 
 pytestmark = pytest.mark.usefixtures("repository")
@@ -43,6 +43,8 @@ def test_without_results_the_tables_say_so():
     assert chains.episodes().empty and "not run yet" in chains.ranks()
     text = chains.solved()
     assert text.count(">not run<") == len(ways.WAYS) and "`chain-greedy`" in text
+    text = chains.mixed_solved()
+    assert text.count(">not run<") == len(ways.MIXED_WAYS) and "`chain-mixed-greedy`" in text
 
 
 def test_medians_and_failures_are_those_of_the_networks():
@@ -67,6 +69,22 @@ def test_ranks_go_by_intervals_that_do_not_meet(values, word):
     header = next(line for line in chains.ranks().splitlines() if line.startswith("| exploration"))
     cells = dict(zip(*([c.strip() for c in line.strip("|").split("|")] for line in (header, *lines))))
     assert cells[word] == ", ".join(map(str, ways.LENGTHS))
+
+
+def test_plain_and_mixed_chains_have_tables_of_their_own():
+    made("epsilon-greedy", [500] * 10)
+    made("epsilon-greedy", [700] * 10, mixed=True)
+    made("parameter-noise", [300] * 10)
+    made("parameter-noise", [900] * 10, mixed=True)
+    (plain,), (mixed,) = (
+        [line for line in text.splitlines() if line.startswith("| parameter noise, adapted")]
+        for text in (chains.ranks(), chains.mixed_ranks())
+    )
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (plain, mixed)]
+    assert cells[0][1:] == [", ".join(map(str, ways.LENGTHS)), "–", "–"]
+    assert cells[1][1:] == ["–", ", ".join(map(str, ways.MIXED_LENGTHS)), "–"]
+    assert chains.solved().count("500 (500") == len(ways.LENGTHS)
+    assert chains.mixed_solved().count("900 (900") == len(ways.MIXED_LENGTHS)
 
 
 def test_a_run_that_has_not_ended_is_not_judged():

@@ -30,11 +30,11 @@ def made(networks, members=4, points=9):
 # -- the chain
 
 
-def walk(policy, length):
+def walk(policy, length, right=None):
     """The return of one episode, by a walk on a list: ``policy`` has an action for each state."""
-    at, total = 1, 0.0
+    at, total, right = 1, 0.0, right or [1] * length
     for _ in range(length + 9):
-        if policy[at] == 1:
+        if policy[at] == right[at]:
             total += at == length - 1
             at = min(at + 1, length - 1)
         else:
@@ -58,6 +58,33 @@ def test_a_policy_is_optimal_if_its_episode_has_the_optimal_return(length):
     for policy in itertools.product((0, 1), repeat=length):
         best = abs(walk(policy, length) - chain.optimal_return(length)) < 1e-9
         assert bool(chain.is_optimal(torch.tensor(policy))) == best
+
+
+def test_in_a_mixed_chain_another_policy_is_optimal():
+    for right in itertools.product((0, 1), repeat=4):
+        for policy in itertools.product((0, 1), repeat=4):
+            best = abs(walk(policy, 4, right) - chain.optimal_return(4)) < 1e-9
+            assert bool(chain.is_optimal(torch.tensor(policy), torch.tensor(right))) == best
+
+
+@given(st.integers(3, 12), st.integers(0, 2**31), st.lists(st.integers(0, 1), min_size=1, max_size=40))
+def test_a_mixed_chain_is_a_plain_one_whose_actions_have_other_names(length, seed, actions):
+    right = chain.mixed(length, torch.Generator().manual_seed(seed))
+    at = plain = torch.tensor(chain.START)
+    for action in map(torch.tensor, actions):
+        renamed = chain.RIGHT if action == right[at] else chain.LEFT
+        (at, reward), (plain, wanted) = (
+            chain.move(at, action, length, right[at]),
+            chain.move(plain, torch.tensor(renamed), length),
+        )
+        assert at == plain and reward == wanted
+
+
+def test_in_half_of_the_states_the_second_action_goes_right():
+    """Of 6,000: within five standard errors. No two chains are alike."""
+    found = torch.stack([chain.mixed(60, draw) for draw in draws(100)])
+    assert abs(float(found.float().mean()) - 0.5) < 5 * (0.25 / 6000) ** 0.5
+    assert len(found.unique(dim=0)) == 100
 
 
 def test_moves_are_those_of_a_walk():

@@ -8,7 +8,8 @@ import torch
 
 from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
-from mamlkit.experiments.chains import WAYS, ChainEvaluation, ChainRow, name_of
+from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainEvaluation, ChainRow, name_of
+from mamlkit.rl import chain
 from mamlkit.runs import chains, folders, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
@@ -35,11 +36,17 @@ def trained(row, episodes, seed=0):
 
 
 def test_a_row_for_each_way_with_the_same_settings():
-    assert [row.name for row in ROWS] == [name_of(way) for way in WAYS]
-    first = ROWS[0].settings
-    for row, (_, changes) in zip(ROWS, WAYS.values(), strict=True):
-        assert {key for key in first if first[key] != row.settings[key]} == changes.keys()
-        assert {test.length for test in row.evaluations} == set(row.lengths)
+    plain, mixed = ([row for row in ROWS if row.mixed == is_mixed] for is_mixed in (False, True))
+    assert [row.name for row in plain] == [name_of(way) for way in WAYS]
+    assert [row.name for row in mixed] == [name_of(way, mixed=True) for way in MIXED_WAYS]
+    for rows, ways in ((plain, WAYS), (mixed, MIXED_WAYS)):
+        first = rows[0].settings
+        for row, way in zip(rows, ways, strict=True):
+            changed = {key for key in first if first[key] != row.settings[key]}
+            assert changed == WAYS[way][1].keys() and first.keys() == row.settings.keys()
+            assert {test.length for test in row.evaluations} == set(row.lengths)
+    one, other = plain[0].settings, mixed[0].settings
+    assert {key for key in other if one.get(key) != other[key]} == {"mixed", "lengths"}
     assert ROWS[0].epsilon(0) == 1 and ROWS[0].epsilon(50) == pytest.approx(0.55)
     assert ROWS[0].epsilon(100) == ROWS[0].epsilon(5000) == pytest.approx(0.1)
 
@@ -140,6 +147,31 @@ def test_memory_gives_back_what_was_done():
     assert batch.ended[0].tolist() == ended and sum(ended) == 2
     goes_on = ~batch.ended[:, :-1]
     assert (batch.after[:, :-1] == batch.seen[:, 1:])[goes_on].all()
+
+
+def test_each_network_has_a_mixed_chain_of_its_own_and_learns_from_what_happens_there():
+    row = dataclasses.replace(ROW, mixed=True, lengths=(9,), meta_batch_size=3, evaluations=())
+    training = chains.ChainTraining(row, 0, "cpu")
+    (one,) = training.chains
+    again = chains.ChainTraining(row, 0, "cpu").chains[0]
+    assert torch.equal(one.right, again.right) and len(one.right.unique(dim=0)) == 3
+    for number in range(7):
+        one.episode(number)
+    count = 7 * one.time
+    batch = one._remembered((torch.arange(count) / count + 1e-5).expand(3, -1), count)
+    for member in range(3):
+        state = chain.START
+        for step in range(count):
+            seen, action = batch.seen[member, step], batch.actions[member, step]
+            assert int(seen.sum()) == state + 1
+            right = action == one.right[member, state]
+            to = min(state + 1, 8) if right else max(state - 1, 0)
+            assert float(batch.rewards[member, step]) == pytest.approx(
+                (to == state) * (1 if right else 0.001)
+            )
+            assert int(batch.after[member, step].sum()) == to + 1
+            state = chain.START if batch.ended[member, step] else to
+    assert not chains.ChainTraining(ROW, 0, "cpu").chains[0].right.ne(chain.RIGHT).any()
 
 
 def test_a_chain_is_solved_by_optimal_episodes_in_a_row():

@@ -115,6 +115,18 @@ def test_processes_and_luck_are_shared_by_all_who_are_tested():
     assert (memory.evaluate(row, params, test, seed=1)["return"] != ours["return"]).any()
 
 
+def test_half_cheetah_has_an_eighth_of_mamls_steps_and_its_goals():
+    row, maml = paper.get("half-cheetah-direction-rl2"), paper.get("half-cheetah-direction-maml")
+    ours = row.iterations * row.meta_batch_size * row.episodes
+    assert 8 * ours == maml.iterations * maml.meta_batch_size * maml.rollouts * 2  # of 200 steps each
+    assert row.evaluations[0].tasks == maml.evaluations[0].tasks == 40
+    test = dataclasses.replace(row.evaluations[0], tasks=2, repeats=2)
+    found = memory.evaluate(row, memory.init(row), test)["return"]
+    assert found.shape == (2, 2) and (found < 0).all()  # an untrained policy pays for its actions
+    small = dataclasses.replace(row, meta_batch_size=4, minibatches=2, iterations=2, units=4, evaluations=())
+    assert train.fit(small).iteration == 2
+
+
 def test_navigation_has_as_many_steps_as_maml_and_its_goals():
     row, maml = paper.get("2d-navigation-rl2"), paper.get("2d-navigation-maml")
     ours = row.iterations * row.meta_batch_size * row.episodes

@@ -16,15 +16,26 @@ PIPE = 13  # the number of SIGPIPE, which not all systems have
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
-def _at_least(bound: int) -> Callable[[str], int]:
-    """The type of an option that is a number with a least value."""
+def _number(
+    kind: type[int] | type[float], allowed: str, holds: Callable[[float], bool]
+) -> Callable[[str], float]:
+    """The type of an option that is a number."""
 
-    def number(word: str) -> int:
-        if (value := int(word)) < bound:
-            raise argparse.ArgumentTypeError(f"{value}, but it must be at least {bound}")
+    def number(word: str) -> float:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = kind(-1)  # which no option allows
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{word}, but it must be {allowed}")
         return value
 
     return number
+
+
+def _at_least(bound: int) -> Callable[[str], float]:
+    """The type of an option that counts something."""
+    return _number(int, f"a whole number, at least {bound}", lambda value: value >= bound)
 
 
 def _seeds(words: str) -> tuple[int, ...]:
@@ -42,18 +53,13 @@ def _seeds(words: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seed for ends in ranges for seed in range(int(ends[0]), int(ends[-1]) + 1)))
 
 
-def _hours(word: str) -> float:
-    """The type of an option that is a time."""
-    if not (value := float(word)) >= 0:
-        raise argparse.ArgumentTypeError(f"{word}, but it must be a time of 0 hours or more")
-    return value
-
-
-def _share(word: str) -> float:
-    """The type of an option that is a number of GPUs."""
-    if not 0 <= (value := float(word)) < math.inf or (value > 1 and value % 1):
-        raise argparse.ArgumentTypeError(f"{word}, but it must be a share, 0 to 1, or a whole number")
-    return value
+# The types of options that are a time, and a number of GPUs.
+_hours = _number(float, "a time of 0 hours or more", lambda value: value >= 0)
+_share = _number(
+    float,
+    "a share, 0 to 1, or a whole number",
+    lambda value: 0 <= value < math.inf and (value <= 1 or not value % 1),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -239,7 +245,11 @@ def main(words: list[str] | None = None) -> int:
         elif options.command == "list":
             from mamlkit.report import results
 
-            return _show(results.listing().to_string(index=False))
+            listing = results.listing()
+            lines = [list(listing), *listing.itertuples(index=False)]
+            wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            words_of = lambda line: "  ".join(f"{word:{size}}" for word, size in zip(line, wide, strict=True))
+            return _show("\n".join(words_of(line).rstrip() for line in lines))
         else:
             from mamlkit.report import beside
 

@@ -264,8 +264,11 @@ def listing() -> pd.DataFrame:
     """The experiments of the package and how far each has come."""
     lines = []
     for row in ROWS.values():
-        found = load(row.name)
-        done = ", ".join(f"seed {r['seed']}: {r['iterations_done']:,}" for r in found) or "not run"
-        line = {"name": row.name, "title": row.title, "place": row.place}
-        lines.append(line | {"iterations": f"{row.iterations:,}", "done": done})
+        seeds: dict[int, list[str]] = {}
+        for result in load(row.name):
+            seeds.setdefault(result["iterations_done"], []).append(str(result["seed"]))
+        words = lambda of: f"seed{'s' if len(of) > 1 else ''} {', '.join(of)}"
+        done = "; ".join(f"{count:,} ({words(of)})" for count, of in seeds.items()) or "not run"
+        line = {"name": row.name, "iterations": f"{row.iterations:,}", "done": done}
+        lines.append(line | {"title": row.title, "place": row.place})
     return pd.DataFrame(lines)

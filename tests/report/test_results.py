@@ -254,10 +254,11 @@ def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(reposit
 
 
 def test_the_listing_has_every_experiment(repository):
-    commit(repository, "sinusoid-maml", seed=3)
+    for seed, done in ((3, None), (4, 500), (5, None)):
+        commit(repository, "sinusoid-maml", seed=seed, done=done)
     listing = results.listing().set_index("name")
     assert list(listing.index) == list(paper.ROWS)
-    assert listing.done["sinusoid-maml"] == "seed 3: 70,000"
+    assert listing.done["sinusoid-maml"] == "70,000 (seeds 3, 5); 500 (seed 4)"
     assert listing.done["omniglot-5way-1shot"] == "not run"
 
 

@@ -368,6 +368,15 @@ def test_seeds_that_are_none_are_refused(seeds, capsys):
     assert "use numbers and ranges such as 0-2 or 0,3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["--hours", "soon"], ["--hours", "-1"], ["--hours", "nan"], ["--gpus", "1.5"]]
+)
+def test_numbers_that_no_option_allows_are_refused_with_what_is_allowed(words, capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["paper", *words])
+    assert f"argument {words[0]}: {words[1]}, but it must be a " in capsys.readouterr().err
+
+
 def test_more_seeds_than_can_be_meant_are_refused(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["paper", "--seeds", "0-99999999999"])

@@ -353,11 +353,15 @@ def test_unknown_names_are_refused_with_the_known_ones(change):
         supervised.method(dataclasses.replace(ROW, **change))
 
 
-@pytest.mark.parametrize("words", [["--threads", "0"], ["--seed", "-1"], ["--until", "-5"]])
+@pytest.mark.parametrize(
+    "words", [["--threads", "0"], ["--seed", "-1"], ["--seed", "one"], ["--until", "-5"], ["--until", "1.5"]]
+)
 def test_options_that_cannot_be_are_refused(words, capsys):
     with pytest.raises(SystemExit):
         __main__.main(["run", "sinusoid-maml", *words])
-    assert f"argument {words[0]}: {words[1]}, but it must be at least" in capsys.readouterr().err
+    assert (
+        f"argument {words[0]}: {words[1]}, but it must be a whole number, at least" in capsys.readouterr().err
+    )
 
 
 def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):

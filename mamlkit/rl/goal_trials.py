@@ -1,4 +1,4 @@
-"""Trials in the paper's environments: some episodes towards one goal, which nobody tells."""
+"""Trials in the paper's environments: some episodes towards one goal, which is to be found out."""
 
 __all__ = ["GoalTrials"]
 
@@ -23,6 +23,7 @@ class GoalTrials:
         keys: of the start states of each trial's episodes, ``[tasks, numbers]``, whole numbers.
         environment: a key of ``mamlkit.rl.envs.ENVIRONMENTS``.
         episodes: of a trial.
+        show_goal: append the goal to every observation: nothing is left to find out.
         device: of what the networks get; the simulation is on one thread of the CPU.
 
     Raises:
@@ -36,12 +37,14 @@ class GoalTrials:
         *,
         environment: str,
         episodes: int,
+        show_goal: bool = False,
         device: str | torch.device = "cpu",
     ) -> None:
         if episodes < 1 or len(keys) != len(goals):
             came = f"episodes={episodes}, {len(goals)} goals and {len(keys)} keys"
             raise ValueError(f"{came}; there must be an episode, and a key for each goal")
-        self.env, self.episodes = envs.make(environment, goals, threads=1), episodes
+        self.env = envs.make(environment, goals, threads=1, show_goal=show_goal)
+        self.episodes = episodes
         self.actions = Moves(self.env.single_action_space.shape[0])
         self.observation = self.env.single_observation_space.shape[0]
         self.time = episodes * self.env.horizon

@@ -75,6 +75,49 @@ def test_a_trial_does_not_depend_on_the_others_and_repeats():
     assert torch.equal(both.begin(), ours)
 
 
+def forward_and_backward(**more):
+    """Two trials of the robot that differ in their goals alone."""
+    given = {"environment": "half-cheetah-direction", "episodes": 2} | more
+    return GoalTrials(np.array([1.0, -1.0]), np.array([[3, 0], [3, 0]]), **given)
+
+
+def test_nothing_tells_the_goal_before_a_reward_does():
+    """Same keys, same noise: two opposite goals look alike until the policy has been told a reward."""
+    some, draw = forward_and_backward(), torch.Generator().manual_seed(0)
+    params = memory.init(some.observation, some.actions, 8, draw)
+    params["policy_head"] += 0.3
+    noise = some.actions.noise(1, 40, draw).expand(2, -1, -1)
+    trials = memory.sample(params, some, noise)
+    alike = lambda part: [bool(torch.equal(*part[:, time])) for time in range(40)]
+    seen, done, paid = (alike(getattr(trials, name)) for name in ("observations", "actions", "rewards"))
+    assert seen[:2] == [True, True] and done[0] and not paid[0]
+    assert not any(done[1:]) and not any(seen[2:])  # so what was compared is not idle
+
+
+def test_rewards_are_those_of_the_environment_that_a_policy_without_memory_has():
+    some = forward_and_backward()
+    env = envs.make("half-cheetah-direction", np.array([1.0, -1.0]))
+    seen, draw = some.begin().numpy(), np.random.default_rng(0)
+    assert seen == pytest.approx(env.reset(seed=[[3, 0, 0], [3, 0, 0]])[0], abs=1e-5)
+    total = np.zeros(2)
+    for _ in range(200):
+        actions = draw.normal(0, 1, (2, 6)).astype(np.float32)
+        after = some.step(torch.from_numpy(actions))
+        seen, rewards, *_ = env.step(actions)
+        assert after.rewards.numpy() == pytest.approx(rewards, abs=1e-5)
+        total += rewards
+    assert after.ended.tolist() == [1, 1] and not after.over.any()
+    assert total[0] != pytest.approx(total[1], abs=1)
+
+
+def test_a_goal_that_is_shown_stands_behind_what_is_seen():
+    shown, hidden = forward_and_backward(show_goal=True), forward_and_backward()
+    assert shown.observation == hidden.observation + 1
+    for _ in range(3):
+        told, seen = shown.begin(), hidden.begin()
+        assert torch.equal(told[:, :-1], seen) and told[:, -1].tolist() == [1, -1]
+
+
 def test_what_makes_no_trial_is_refused():
     with pytest.raises(ValueError, match="a key for each goal"):
         GoalTrials(GOALS, KEYS[:2], environment="2d-navigation", episodes=2)

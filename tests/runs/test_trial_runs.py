@@ -98,6 +98,8 @@ def test_the_rows_are_those_of_the_source():
         dataclasses.replace(ROWS[0], family="maze")
     with pytest.raises(ValueError, match="entries=4 of '40 goals'"):
         dataclasses.replace(paper.get("2d-navigation-rl2"), episodes=3)
+    with pytest.raises(ValueError, match="show_goal, but tasks of family 'tabular' have no goal"):
+        dataclasses.replace(ROWS[0], show_goal=True)
     with pytest.raises(ValueError, match="episodes=0"):
         dataclasses.replace(ROWS[0], episodes=0)
 
@@ -113,6 +115,13 @@ def test_processes_and_luck_are_shared_by_all_who_are_tested():
     assert np.corrcoef(ours["regret"][:, 0], theirs["regret"][:, 0])[0, 1] > 0.35
     assert (memory.of_play(row, tabular_play.random, test)["return"] == theirs["return"]).all()
     assert (memory.evaluate(row, params, test, seed=1)["return"] != ours["return"]).any()
+
+
+def test_the_row_that_is_told_the_goal_differs_in_that_alone():
+    untold, told = (paper.get(f"half-cheetah-direction-{name}") for name in ("rl2", "told-rl2"))
+    assert told.settings == untold.settings | {"show_goal": True}
+    sizes = [memory.init(row)["policy_inputs"].shape[1] for row in (untold, told)]
+    assert sizes[1] == sizes[0] + 1
 
 
 def test_half_cheetah_has_an_eighth_of_mamls_steps_and_its_goals():

@@ -11,7 +11,7 @@ says otherwise.
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,10 +35,12 @@ from PIL import Image, ImageDraw, ImageFont
 from mamlkit import maml
 from mamlkit.experiments import paper, rows
 from mamlkit.report import plots, results
-from mamlkit.rl import envs, maml_rl
+from mamlkit.rl import envs, maml_rl, memory
+from mamlkit.rl.goal_trials import GoalTrials
 from mamlkit.rl.goals import Velocity
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 from mamlkit.runs import checkpoints, policies, supervised, train
+from mamlkit.runs.seeds import generator
 
 FOLDER = Path(__file__).parent / "films"
 LIMIT = 500_000  # bytes
@@ -137,13 +139,47 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
         f"before: return {mean_returns(tries)[0]:.0f}",
         f"after one step: return {mean_returns(again)[0]:.0f}",
     ]
+    save(target, takes, (goal, goal), reach, words)
+
+
+def trial(target: Path, name: str, reach: float) -> None:
+    """The first episode of a trial, forward and backward: one recurrent policy that is told neither."""
+    row, goals, takes = paper.get(name), (1.0, -1.0), ([], [])
+    keys = np.array([[1, 0], [1, 1]])
+    tasks = GoalTrials(np.array(goals), keys, environment=row.family, episodes=1)
+    env, play = tasks.env, tasks.step
+    env.model.mat_reflectance[:] = 0
+
+    def filmed(actions: torch.Tensor) -> memory.After:
+        if shot.pop() % EVERY == 0:
+            for index, (take, goal) in enumerate(zip(takes, goals)):
+                picture = env.frame(index, width=WIDTH, height=HEIGHT + SKY)[SKY:]
+                take.append((picture, float(env.states[index, 0]), goal * math.inf))
+        return play(actions)
+
+    shot, tasks.step = list(reversed(range(tasks.time))), filmed
+    noise = tasks.actions.noise(2, tasks.time, generator(1, "film"))
+    policy = {key: value.float() for key, value in parameters(name).items()}
+    returns = tasks.measured(memory.sample(policy, tasks, noise))["return"][:, 0]
+    env.close()
+    words = [f"to run {way}: return {value:.0f}" for way, value in zip(("forward", "backward"), returns)]
+    save(target, takes, goals, reach, words)
+
+
+def save(
+    target: Path,
+    takes: Sequence[list[tuple[np.ndarray, float, float]]],
+    goals: Sequence[float],
+    reach: float,
+    words: list[str],
+) -> None:
+    """Two takes side by side, each with its goal and its words, as an animation."""
     sheets = []
     for pair in zip(*takes):
         sheet = Image.new("RGB", (2 * WIDTH + 12, HEIGHT + 56), "white")
-        for column, ((picture, x, aim), text) in enumerate(zip(pair, words)):
-            sheet.paste(
-                scene(picture, x, aim, goal, reach, text.replace("-", "−")), (column * (WIDTH + 12), 0)
-            )
+        for column, ((picture, x, aim), goal, text) in enumerate(zip(pair, goals, words)):
+            drawn = scene(picture, x, aim, goal, reach, text.replace("-", "−"))
+            sheet.paste(drawn, (column * (WIDTH + 12), 0))
         sheets.append(sheet)
     palette = colours(sheets[::20])
     frames = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
@@ -219,6 +255,7 @@ FILMS: dict[str, Callable[[Path], None]] = {
     "sinusoid": sinusoid,
     "preview": preview,
     "half-cheetah": partial(robot, name="half-cheetah-direction-maml-first-order", goal=1.0, reach=4.0),
+    "half-cheetah-trial": partial(trial, name="half-cheetah-direction-rl2", reach=8.0),
     "ant": partial(robot, name="ant-velocity-maml", goal=2.0, reach=8.0),
 }
 

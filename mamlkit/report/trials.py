@@ -5,30 +5,51 @@ No torch here.
 """
 
 __all__ = [
+    "HORIZONS",
+    "SIDE_BY_SIDE",
     "compared",
+    "curves_by_seen",
+    "direction",
+    "directions",
     "measured",
     "navigation",
-    "navigation_curves",
     "published",
     "tabular",
     "tabular_references",
+    "trained",
     "two_step",
 ]
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mamlkit import places
+from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
+from mamlkit.measures import interval
 from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown
 from mamlkit.report.inventory import state_cells
+from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import number, numbered
 
 TEST, GOALS = "processes", "40 goals"
-NAVIGATION = "2d-navigation-rl2", "2d-navigation-maml"
+# Of a task of the MAML paper: rows and what they are called.
+SIDE_BY_SIDE = {
+    "2d-navigation": {"2d-navigation-rl2": "RL²", "2d-navigation-maml": "MAML"},
+    "half-cheetah-direction": {
+        "half-cheetah-direction-rl2": "RL²",
+        "half-cheetah-direction-told-rl2": "RL², told the direction",
+        "half-cheetah-direction-maml": "MAML",
+        "half-cheetah-direction-maml-first-order": "MAML, first order",
+        "half-cheetah-direction-oracle": "MAML's oracle",
+    },
+}
+HORIZONS = {"2d-navigation": 100, "half-cheetah-direction": 200}  # steps of an episode
+HALF_CHEETAH = "HalfCheetah direction"  # in the published tables
 TWO_STEP = "two-step-rl2"
-HORIZON = 100  # steps of an episode of 2D navigation
 WAYS = ("random", "PSRL", "BEB", "epsilon-greedy", "greedy")
 COLUMNS = ["episodes", "strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks"]
 
@@ -111,38 +132,123 @@ def tabular_references() -> str:
     return numbered(lines, caption, "tab-tabular-references", ["episodes", *WAYS])
 
 
-def navigation_curves() -> pd.DataFrame:
-    """Return in 2D navigation against what was seen of the goal: RL^2 by episode, MAML by gradient step.
+def curves_by_seen(environment: str, goals: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    """Return in a task of the MAML paper against what was seen of the goal: RL^2 by episode, MAML by step.
 
-    Columns: ``row``, ``step`` (episode or gradient step, from 0), ``seen`` (steps of the environment before
-    it, at most: an episode may end early), ``value``, ``ci95``.
+    Args:
+        environment: a key of :data:`SIDE_BY_SIDE`.
+        goals: which of the test goals, ``[40]``, of the first seed; None for all, of all seeds.
+
+    Returns:
+        Columns: ``row``, ``step`` (episode or gradient step, from 0), ``seen`` (steps of the environment
+        before it, at most: an episode may end early), ``value``, ``ci95``.
     """
     lines = []
-    for name in NAVIGATION:
+    for name in SIDE_BY_SIDE[environment]:
         test = get(name).evaluations[0]
         episodes = getattr(test, "rollouts", 1)  # before each gradient step
         for step in range(test.inner_steps + 1):
             if ours := results.summary(name, GOALS, step, "return"):
-                line = {"row": name, "step": step, "seen": step * episodes * HORIZON}
-                lines.append(line | {"value": ours.value, "ci95": ours.deciding_ci95})
+                value, ci95 = ours.value, ours.deciding_ci95
+                if goals is not None:
+                    value, ci95 = interval(results.per_task_errors(name, 0, GOALS, "return")[goals, step])
+                line = {"row": name, "step": step, "seen": step * episodes * HORIZONS[environment]}
+                lines.append(line | {"value": value, "ci95": ci95})
     return pd.DataFrame(lines, columns=["row", "step", "seen", "value", "ci95"])
+
+
+def directions() -> dict[str, NDArray[np.bool_]]:
+    """Which of the HalfCheetah's test goals are forward, and which backward, ``[40]`` each."""
+    goals = results.published_goals().loc[(HALF_CHEETAH, "goal", 0)].to_numpy()
+    return {"forward": goals > 0, "backward": goals < 0}
+
+
+def trained(environment: str) -> pd.DataFrame:
+    """How training went in a task of the MAML paper, against the steps of the environment that it took.
+
+    Args:
+        environment: a key of :data:`SIDE_BY_SIDE`.
+
+    Returns:
+        Columns: ``row``, ``steps`` (so far, at most: an episode may end early), ``value``: the mean return of
+        an episode in training, RL^2's of all episodes of a trial, MAML's of those after the inner step.
+    """
+    parts = []
+    for name, row, log in ((n, get(n).settings, results.training_log(n)) for n in SIDE_BY_SIDE[environment]):
+        value = log.get("return_after", log.get("return_before"))
+        if has_memory(name) and "return" in log:
+            value = log["return"] / row["episodes"]
+        if value is not None:
+            steps = log.iteration * _of_iteration(name, environment)
+            parts.append(pd.DataFrame({"row": name, "steps": steps, "value": value}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["row", "steps", "value"])
+
+
+def _of_iteration(name: str, environment: str) -> int:
+    """Steps of the environment in an iteration of training, at most."""
+    row = get(name).settings
+    if has_memory(name):
+        return row["meta_batch_size"] * row["episodes"] * HORIZONS[environment]
+    parts = 2 if row["inner_lr"] else 1  # before the inner step and after it
+    return parts * row["meta_batch_size"] * row["rollouts"] * HORIZONS[environment]
+
+
+def _training(environment: str) -> str:
+    """For how many steps of the environment each was trained, in words."""
+    lines = []
+    for name, what in SIDE_BY_SIDE[environment].items():
+        if found := results.counted(results.load(name)):
+            steps = found[0]["iterations_done"] * _of_iteration(name, environment)
+            lines.append(f"{what} {fixed(steps / 1e6, 0)}")
+    return f"Million steps in training, at most: {', '.join(lines)}." if lines else ""
 
 
 def navigation() -> str:
     """RL^2 in 2D navigation by episode, MAML by gradient step, and the steps that each had seen before."""
-    found, lines = navigation_curves(), []
-    for name, what in zip(NAVIGATION, ("RL², by episode", "MAML, by gradient step")):
-        line = {"": what}
-        for at in found[found.row == name].itertuples():
-            line[f"{at.step}"] = f"{number(at.value, at.ci95)} ({at.seen:,})"
-        lines.append(line | state_cells(name))
+    found, lines = curves_by_seen("2d-navigation"), []
+    for name, what in SIDE_BY_SIDE["2d-navigation"].items():
+        lines.append({"": _by_what(name, what)} | _cells(found[found.row == name]) | state_cells(name))
     caption = (
         "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals or over "
         "seeds; in brackets the most steps of the environment that were seen with the goal before. In column "
         "$k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
-        "MAML was trained for 8 million steps, RL² for at most as many."
+        + _training("2d-navigation")
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
+
+
+def direction() -> str:
+    """As :func:`navigation`, for the HalfCheetah that shall run forward or backward, and the paper's MAML."""
+    lines = []
+    published = results.published()
+    published = published[(published.setting == HALF_CHEETAH) & (published.method == "MAML")]
+    for way, goals in directions().items():
+        found = curves_by_seen("half-cheetah-direction", goals)
+        for name, what in SIDE_BY_SIDE["half-cheetah-direction"].items():
+            line = {"goal": way, "": _by_what(name, what)} | _cells(found[found.row == name])
+            lines.append(line | state_cells(name))
+        theirs = {str(at.step): number(np.array(at.by_goal)[goals].mean()) for at in published.itertuples()}
+        lines.append({"goal": way, "": "MAML, published"} | theirs)
+    caption = (
+        "HalfCheetah direction: return of an episode on the MAML paper's 40 test goals by their direction, ± "
+        "95 % over goals of one training each; in brackets the steps of the environment that were seen with "
+        "the goal before. In column $k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, "
+        "with 20 episodes before each. RL² is told each reward also while it is measured. "
+        + _training("half-cheetah-direction")
+    )
+    return numbered(lines, caption, "tab-direction-memory", [str(step) for step in range(4)])
+
+
+def _by_what(name: str, what: str) -> str:
+    if has_memory(name):
+        return f"{what}, by episode"
+    return f"{what}, by gradient step" if get(name).evaluations[0].inner_steps else what
+
+
+def _cells(found: pd.DataFrame) -> dict[str, str]:
+    """By step, from 0 to 3."""
+    told = {f"{at.step}": f"{number(at.value, at.ci95)} ({at.seen:,})" for at in found.itertuples()}
+    return dict.fromkeys("0123", "") | told
 
 
 def two_step() -> str:

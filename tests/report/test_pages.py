@@ -56,7 +56,18 @@ HELPERS |= {
     "step_words",
 }
 HELPERS |= {"ABOUT", "About", "pattern", "episodes", "median_interval"}
-HELPERS |= {"navigation_curves", "set_beside", "shown", "curves", "by_direction", "LONG_ROWS"}
+HELPERS |= {
+    "curves_by_seen",
+    "HORIZONS",
+    "SIDE_BY_SIDE",
+    "directions",
+    "trained",
+    "set_beside",
+    "shown",
+    "curves",
+    "by_direction",
+    "LONG_ROWS",
+}
 MODULES = (
     bandits,
     candidates,

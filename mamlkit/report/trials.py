@@ -31,7 +31,7 @@ from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.measures import interval
 from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown
-from mamlkit.report.inventory import state_cells
+from mamlkit.report.inventory import state_cells, state_of
 from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import number, numbered
 
@@ -207,7 +207,8 @@ def navigation() -> str:
     """RL^2 in 2D navigation by episode, MAML by gradient step, and the steps that each had seen before."""
     found, lines = curves_by_seen("2d-navigation"), []
     for name, what in SIDE_BY_SIDE["2d-navigation"].items():
-        lines.append({"": _by_what(name, what)} | _cells(found[found.row == name]) | state_cells(name))
+        words = f"{what}, by {'episode' if has_memory(name) else 'gradient step'}"
+        lines.append({"": words} | _cells(found[found.row == name]) | state_cells(name))
     caption = (
         "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals or over "
         "seeds; in brackets the most steps of the environment that were seen with the goal before. In column "
@@ -225,8 +226,8 @@ def direction() -> str:
     for way, goals in directions().items():
         found = curves_by_seen("half-cheetah-direction", goals)
         for name, what in SIDE_BY_SIDE["half-cheetah-direction"].items():
-            line = {"goal": way, "": _by_what(name, what)} | _cells(found[found.row == name])
-            lines.append(line | state_cells(name))
+            line = {"goal": way, "": what} | _cells(found[found.row == name])
+            lines.append(line if state_of(name) == "complete" else line | state_cells(name))
         theirs = {str(at.step): number(np.array(at.by_goal)[goals].mean()) for at in published.itertuples()}
         lines.append({"goal": way, "": "MAML, published"} | theirs)
     caption = (
@@ -237,12 +238,6 @@ def direction() -> str:
         + _training("half-cheetah-direction")
     )
     return numbered(lines, caption, "tab-direction-memory", [str(step) for step in range(4)])
-
-
-def _by_what(name: str, what: str) -> str:
-    if has_memory(name):
-        return f"{what}, by episode"
-    return f"{what}, by gradient step" if get(name).evaluations[0].inner_steps else what
 
 
 def _cells(found: pd.DataFrame) -> dict[str, str]:

@@ -200,7 +200,7 @@ def _training(environment: str) -> str:
         if found := results.counted(results.load(name)):
             steps = found[0]["iterations_done"] * _of_iteration(name, environment)
             lines.append(f"{what} {fixed(steps / 1e6, 0)}")
-    return f"Million steps in training, at most: {', '.join(lines)}." if lines else ""
+    return f"Million steps in training, at most: {'; '.join(lines)}." if lines else ""
 
 
 def navigation() -> str:

@@ -67,7 +67,7 @@ def test_half_cheetah_is_told_by_direction_beside_the_papers(repository):
     assert "−399.8" in cells["backward", "MAML"]
     assert "not run" in cells["forward", "MAML, first order"]
     assert "320.31" in cells["forward", "MAML, published"]  # Fig. 5, mean of the forward goals
-    assert "RL² 20, MAML 160." in trials.direction()
+    assert "RL² 20; MAML 160." in trials.direction()
 
 
 def test_trainings_are_drawn_over_the_steps_of_the_environment_that_they_took(repository):

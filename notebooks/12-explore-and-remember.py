@@ -302,6 +302,10 @@ table = of_trials.tabular().replace("tab-tabular", "tab-chapter-tabular")
 notebook.markdown(table)
 
 # %% [markdown]
+# Our RL² falls short here: what it learns of a process in ten episodes is less than what greedy play does with its counts. Its training has 30 million steps; how many theirs had is not known
+# to us. Other sizes and steps, tried shortly with another seed, were no better.
+
+# %% [markdown]
 # ## Who knows the model?
 #
 # The **two-step task** {cite:p}`wang2016learning` asks what the state has learned: to repeat what paid, or how the task works. A round has one choice. Each action leads to its
@@ -369,8 +373,8 @@ notebook.markdown(of_trials.two_step().replace("tab-two", "tab-chapter-two"))
 # early, at the goal, and the next begins at the origin with the flag set. The weights are trained for at most as many steps of the environment as MAML's: most
 # episodes end early here, while MAML's sampler fills their place with others.
 #
-# What is needed in order to adapt is measured in **steps of the environment with the goal**. MAML collects 40 episodes for each gradient step in the authors' test,
-# 20 in training. With how few can it do? The committed policy, one gradient step from fewer episodes:
+# What is needed in order to adapt is measured in **steps of the environment with the goal**. For each gradient step MAML collects episodes of 40 times 100 steps in the
+# authors' test, of 20 times 100 in training; where they end early, more of them. With how few can it do? The committed policy, one gradient step from fewer:
 
 
 # %% tags=["nbval-ignore-output"]
@@ -403,7 +407,7 @@ for at in few.itertuples():
 # %% [markdown]
 # RL² adapts while it walks: already in its first episode, since each reward tells how near the goal is.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-navigation"}, "image": {"alt": "Return against steps seen before, which begin at 0 and grow as powers of ten."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-navigation"}, "image": {"alt": "Return against steps seen before, which begin at 0 and grow as powers of ten: RL² stays close to the best, MAML rises from far below over thousands of steps."}}
 LOOKS = {
     "RL²": "vermillion",
     "RL², told the direction": "orange",
@@ -447,7 +451,7 @@ by_seen("2d-navigation", few, "2d-navigation-maml", ALL)
 
 # %% [markdown] tags=["caption"]
 # 2D navigation: return of an episode against the steps of the environment that were seen with the goal before it; RL² by episode,
-# MAML by gradient step from 40 episodes each, and (dotted) after one step from fewer.
+# MAML by gradient step from 40 episodes each, and (dotted) after one step from fewer. Bars: 95 % over the 40 goals, of one training each.
 
 # %% mystnb={"markdown_format": "myst"}
 table = of_trials.navigation().replace("tab-navigation", "tab-chapter-navigation")
@@ -461,8 +465,8 @@ notebook.check(text, gain[1] / gain[40], "<", 0.5)
 notebook.check("a step from ten episodes this", gain[10] / gain[40], ">", 0.75)
 
 # %% [markdown]
-# A gradient step needs some episodes, since it has to tell from their returns which actions were good; ten are nearly as good as forty. A memory that was trained for
-# this task gets by with the steps of one.
+# This gradient step, trained with 20 episodes, loses from fewer: it has to tell from their returns which actions were good. Ten are nearly as good as forty. MAML trained for few
+# episodes, or with a smaller step, was not run. The memory gets by with the steps of one episode; that is what it was trained for.
 #
 # ## Forward or backward
 #
@@ -477,7 +481,7 @@ notebook.check("a step from ten episodes this", gain[10] / gain[40], ">", 0.75)
 # episode does not end when the robot falls over, and forward it has learned to run on its back.)
 # ```
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-trained"}, "image": {"alt": "Return in training against steps of the environment on a logarithmic axis, a line for each method: RL² rises long before MAML."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-trained"}, "image": {"alt": "Return in training against steps of the environment on a logarithmic axis, a line for each method. The oracle rises first, then RL², told the direction or not, which passes it; MAML rises late, in first order to half of that."}}
 trained = of_trials.trained("half-cheetah-direction")
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for name, label in of_trials.SIDE_BY_SIDE["half-cheetah-direction"].items():
@@ -490,8 +494,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# HalfCheetah direction: return of an episode in training against the steps of the environment that were taken so far; mean of five lines of the log.
-# RL²'s is of all episodes of its trials, MAML's of those after the inner step. The oracle is told the direction, too, and learns by TRPO as MAML does.
+# HalfCheetah direction: return of an episode in training against the steps of the environment that were taken so far; mean of the last five lines of the log, of which
+# one is ten iterations of RL² and one of the others. RL²'s return is of all episodes of its trials, MAML's of those after the inner step. The oracle is told the direction, too, and
+# learns by TRPO as MAML does.
 
 # %% mystnb={"markdown_format": "myst"}
 table = of_trials.direction().replace("tab-direction", "tab-chapter-direction")
@@ -502,21 +507,26 @@ first_order = "half-cheetah-direction-maml-first-order"
 WAYS_TO_RUN = of_trials.directions()
 few = one_step(first_order, (1, 2, 5, 10), 2, WAYS_TO_RUN)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-direction"}, "image": {"alt": "A panel for each direction: return against steps seen before, which begin at 0 and grow as powers of ten."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-direction"}, "image": {"alt": "A panel for each direction: return against steps seen before. Both lines of RL² lie above all others. MAML in first order rises well above its start with 20 episodes; with one, backward, it falls far below it."}}
 by_seen("half-cheetah-direction", few, first_order, WAYS_TO_RUN)
 
 # %% [markdown] tags=["caption"]
-# HalfCheetah direction: return of an episode against the steps that were seen with the goal before it; RL² by episode,
-# MAML by gradient step from 20 episodes each, and in first order (dotted) after one step from fewer.
+# HalfCheetah direction: return of an episode against the steps that were seen with the goal before it. RL² by episode; MAML, and MAML in first order, by gradient step from 20
+# episodes each; first order also after one step from 1 to 10 episodes (dotted). Bars: 95 % over the 18 forward or 22 backward trials of one training.
 
 # %% [markdown]
-# Since a reward comes at every step, does RL² remember which way to run, or does it follow what it was told last? Let it be told other rewards than it gets. (That is
-# no task it was trained for.)
+# Backward, a step from one or two episodes makes it worse than before. (First order is taken since it has learned better here.)
+#
+# A reward comes at every step. Does RL² remember which way to run, or does it follow what it was told last? Let it be told other rewards than it gets, in both episodes
+# or only in the second. (That is no task it was trained for.)
 
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-def returns_if_told(change, goal, policy):
-    """Mean return of each episode, if the task's part of rewards is changed."""
+def returns_if_told(change, begin, goal, policy):
+    """Mean return of each episode, if the task's part of rewards is changed.
+
+    begin: steps after which it is.
+    """
     keys = np.stack([np.full(20, 7), np.arange(20)], 1)
     given = {"environment": "half-cheetah-direction", "episodes": 2}
     some = GoalTrials(np.full(20, goal), keys, **given)
@@ -526,7 +536,8 @@ def returns_if_told(change, goal, policy):
         after = play(actions)
         paid.append(after.rewards)
         cost = 0.05 * actions.clamp(-1, 1).square().sum(1)
-        return after._replace(rewards=change(after.rewards + cost) - cost)
+        factor = change if len(paid) > begin else 1.0
+        return after._replace(rewards=factor * (after.rewards + cost) - cost)
 
     some.step = step
     noise = some.actions.noise(20, some.time, seeds.generator(0, "told"))
@@ -534,29 +545,34 @@ def returns_if_told(change, goal, policy):
     return torch.stack(paid, 1).unflatten(1, (2, -1)).sum(2).mean(0).tolist()
 
 
+# What the task's part of a reward is multiplied by, and after how many steps.
 TOLD = {
-    "the rewards": lambda speed: speed,
-    "the cost of its actions alone": lambda speed: 0 * speed,
-    "the rewards of the other direction": lambda speed: -speed,
+    "its rewards": (1.0, 0),
+    "in episode 2 only what its actions cost": (0.0, 200),
+    "in episode 2 the other direction's rewards": (-1.0, 200),
+    "in both only what its actions cost": (0.0, 0),
+    "in both the other direction's rewards": (-1.0, 0),
 }
 stored = checkpoints.load_params(results.checkpoint("half-cheetah-direction-rl2"))
 weights, lines = {name: value.float() for name, value in stored.items()}, []
-for words, change in TOLD.items():
+for words, changes in TOLD.items():
     line = {"what it is told": words}
     for way, goal in (("forward", 1.0), ("backward", -1.0)):
-        for episode, value in enumerate(returns_if_told(change, goal, weights), 1):
+        for episode, value in enumerate(returns_if_told(*changes, goal, weights), 1):
             line[f"{way}, episode {episode}"] = notebook.fixed(value, 0)
     lines.append(line)
 notebook.table(
     pd.DataFrame(lines),
-    "HalfCheetah direction: mean return of RL² over 20 trials, by what it is told.",
+    "HalfCheetah direction: mean return of RL² over 20 trials of each direction, by "
+    "what it is told.",
     "tab-told",
     right=list(lines[0])[1:],
 )
 
 # %% [markdown]
-# So with forward and backward RL² mostly follows the last reward, each of which tells the one thing that is to be known; it cannot do without them. MAML's policy, once it is
-# adapted, is measured without any. What is remembered over the end of an episode is what the second earns more than the first.
+# So RL² follows the latest rewards and remembers little. What it has found out in the first episode does not carry it through a second one in which rewards say nothing of the task, and
+# those of the other direction turn it round. Where each reward tells the one thing that is to be known, training asks for no memory of it. MAML's policy, once it is
+# adapted, is measured without any reward.
 #
 # {numref}`fig-memory-trained` must not be read as memory against gradients. Where the direction is *told* there is nothing to find out, and still RL²'s network and learner are
 # far above MAML's oracle:
@@ -566,18 +582,19 @@ for way, goals in WAYS_TO_RUN.items():
     part = of_trials.curves_by_seen("half-cheetah-direction", goals)
     value = part.set_index(["row", "step"]).value["half-cheetah-direction-told-rl2", 0]
     value -= part[part.row == "half-cheetah-direction-oracle"].value.iloc[0]
-    notebook.check(f"{way}, told: RL²'s learner above MAML's", value, ">", 100)
+    notebook.check(f"{way}, told: RL² above MAML's oracle by", value, ">", 100)
 
 # %% [markdown]
-# That is a distance of outer learners: for 40,000 steps of the environment PPO takes eight steps with Adam; MAML's TRPO
-# takes one for 320,000, the oracle's one for 20,000. What finding out costs RL² is the distance to the line that is told: backward nothing, forward some of the first episode
-# and less of the second. And all are asked only which of two known tasks this is: no goal of the test is new.
+# That is due to network, inputs and outer learner together, which were not taken apart. One difference is the number of updates: for 40,000 steps of the environment PPO
+# takes eight steps with Adam; MAML's TRPO takes one for 320,000, the oracle's one for 20,000. The distance to the line that is told hints at what finding out costs, forward more
+# in the first episode than in the second, backward nothing; but these are two trainings, and their gaits differ, too. And all are asked only which of two known tasks
+# this is: no goal of the test is new. RL² on the other tasks of the paper was not run.
 
 # %% [markdown]
 # ## Where this differs from the papers
 #
 # - **Outer learner.** PPO's clipped loss with Adam, not TRPO. The baseline is a second recurrent network, as theirs.
-# - **Sizes.** 64 units where they have 256, and far fewer pulls or steps to an update.
+# - **Sizes.** 64 units where they have 256 (48 for two arms and two steps), and far fewer pulls or steps to an update.
 # - **Entropy** of the policy is rewarded, less and less, but not in MAML's tasks; Adam's step falls to zero.
 # - **Beside MAML**: a recurrent network of 64 units, where MAML has two layers of 100; a second one as baseline, where MAML's is linear; advantages by $\lambda = 0.95$, standardised
 #   over all trials, where MAML has 1 and each task by itself. All episodes of a trial count, MAML's only after the step.
@@ -593,7 +610,7 @@ for way, goals in WAYS_TO_RUN.items():
 #
 # $$\tilde\theta = \theta + \sigma\varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
 #
-# For a whole episode this is another policy, which does the same in the same state. A chain of $N$ states {cite:p}`osband2016deep` shows what that is worth. An
+# For a whole episode this is one other policy: in the same state it always does the same. A chain of $N$ states {cite:p}`osband2016deep` shows what that is worth. An
 # episode begins in the second state and has $N + 9$ steps to the left or to the right. To go left in the first state pays 0.001, to go right in the last
 # one pays 1. So the first reward that one meets leads the wrong way, and who chooses each step by chance hardly ever comes to the end:
 
@@ -612,7 +629,7 @@ notebook.check(text, np.log2(chance[40]), "<", -26)
 notebook.check("what is added up is one, off by", abs(chance.sum() - 1), "<", 1e-12)
 
 # %% [markdown]
-# Here is an untrained network with noise. It sees 1 for each state up to the present one and 0 for the others.
+# Here are untrained networks with noise. They see 1 for each state up to the present one and 0 for the others.
 
 # %%
 MANY, draw = 500, seeds.generator(0, "noise")
@@ -622,7 +639,7 @@ def reaching(way, right):
     """The share that reaches the end; right has the action for each state."""
     members, length = right.shape
     networks = Networks((length, 16, 16, 2))
-    theta = networks.init([seeds.generator(0, "chain")]).expand(members, -1)
+    theta = networks.init([seeds.generator(k, "chain") for k in range(members)])
     noisy, sigma = parameter_noise.noisy(networks), torch.full((members,), 0.5)
     state = best = torch.full((members,), chain.START)
     for time in range(chain.steps(length)):
@@ -645,10 +662,10 @@ ends = {way: reaching(way, torch.full((MANY, 40), chain.RIGHT)) for way in NOISE
 text = "noise once per episode: this share comes to the end"
 notebook.check(text, ends["once per episode"], ">", 0.1)
 notebook.check("random actions do not", ends["random actions"], "<", 0.001)
-notebook.check("nor does new noise at each step", ends["each step"], "<", 0.001)
+notebook.check("new noise at each step hardly ever does", ends["each step"], "<", 0.01)
 
 # %% [markdown]
-# The same noise, drawn anew at each step, is worth no more than random actions. What counts is that a policy keeps to what it does.
+# On this chain the same noise, drawn anew at each step, hardly ever comes to the end. What counts is that a policy keeps to what it does.
 #
 # How large should $\sigma$ be? As $\theta$ is trained, the same $\sigma$ means more or less in actions. So it is adapted to a distance $\delta$ between the
 # policies with and without noise: for discrete actions their KL divergence, and $\delta$ what epsilon-greedy play would have,
@@ -660,13 +677,13 @@ notebook.source(parameter_noise.perturbed, parameter_noise.rescaled)
 
 # %% [markdown]
 # Trained are small Q-networks {cite:p}`mnih2015human` with two hidden layers of 16. As with Plappert et al., beside Q there is a policy head that learns to name the best
-# action of Q; it acts, and it has the noise. After each episode there is one without noise. A chain is solved after 100 optimal ones in a row, and who has
+# action of Q; it acts, and it has the noise. (Not in the last three ways of the table, where Q acts.) After each episode there is one without noise. A chain is solved after 100 optimal ones in a row, and who has
 # not solved it after 2,000 episodes has failed.
 
 # %% mystnb={"markdown_format": "myst"}
 notebook.markdown(chain_tables.solved().replace("tab-chains", "tab-chapter-chains"))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-chains"}, "image": {"alt": "The median number of episodes against the number of states, a line for each way to explore that was run."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-chains"}, "image": {"alt": "The median number of episodes against the number of states: all four kinds of noise stay below 200, epsilon-greedy play is at 2,000 from 20 states on."}}
 found = chain_tables.episodes()
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for (way, (words, _)), colour in zip(ways.WAYS.items(), plots.COLOURS.values()):
@@ -682,8 +699,7 @@ if len(found):
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# Episodes to solve a chain of N states, median of ten networks; 2,000 is failed. The two axes are those of
-# Figure 4 of Plappert et al.
+# Episodes to solve a chain of N states, median of ten networks; 2,000 is failed. No intervals are drawn: those of the last two ways are very wide (see the table).
 
 # %%
 solved = (found.episodes < ways.FAILED).groupby(found.way).mean()
@@ -692,25 +708,25 @@ if set(ways.WAYS) == set(solved.index):
     text = "every form of noise on parameters: nearly all chains are solved"
     notebook.check(text, noisy, ">", 0.9)
     rest = solved[["epsilon-greedy", "greedy"]]
-    notebook.check("of the others at least a third is not", rest.max(), "<", 2 / 3)
+    notebook.check("of the others at most two thirds are", rest.max(), "<", 2 / 3)
     text = "no exploration at all: still more than a third is solved"
     notebook.check(text, rest["greedy"], ">", 1 / 3)
 
 # %% [markdown]
 # Where both were run the rank is the published one: noise on parameters before epsilon-greedy play. (Theirs has bootstrapped DQN between the two, which was not run.) On long
-# chains epsilon-greedy play is no better than no exploration at all. And every form of the noise does it, with or without adapting $\sigma$, the policy head, or the normalisation of layers: this
-# task does not show what these are for. And the last line is a control: a network that does not explore solves a chain where its first weights happen to go right, or where learning
-# changes on the way what it does.
+# chains epsilon-greedy play cannot be told apart from no exploration at all. And every form of the noise does it, with or without adapting $\sigma$, the policy head, or the normalisation of layers: this
+# task does not show what these are for. The last line of the table is a control: a network that does not explore can still solve a chain, if its first weights happen to go right, or
+# if learning makes it do so.
 #
-# Where our runs differ from theirs: a figure of theirs has no numbers to compare with, and their settings are known to us at second hand (`mamlkit.experiments.chains` lists
-# them); the policy head is a network of its own; there are no random actions beside the noise, where they have one in a hundred; the small and the large reward are paid for staying in the first and the last state.
+# Their figure has no numbers to compare with, and its chains are longer; their settings are known to us at second hand (`mamlkit.experiments.chains` lists
+# them). Our runs differ in this: the policy head is a network of its own; there are no random actions beside the noise, where they have one in a hundred; the small and the large reward are paid for staying in the first and the last state.
 #
 # ## A chain that no habit solves
 #
 # A warning that the authors give themselves: to go always right is a policy that noise on weights finds easily. So here is a control of ours. In a **mixed** chain
 # one of the two actions, drawn for each state, goes right there (the idea is from {cite:t}`osband2020bsuite`). Nothing else changes, and
-# for random actions nothing at all. But noise that is drawn once makes a policy that does the same in the same state: in the first state where that is wrong it turns back, and comes to the same
-# place again, until the episode is over. Untrained networks on chains of ten states, plain and mixed:
+# for random actions nothing at all. But noise that is drawn once makes one policy of an episode: in the first state where it is wrong it turns back, each time it comes
+# there, until the episode is over. Untrained networks, each with noise of its own, on chains of ten states, plain and mixed:
 
 # %% tags=["nbval-ignore-output"]
 plain = torch.full((4000, 10), chain.RIGHT)
@@ -724,7 +740,8 @@ for way in NOISES:
         )
 
 # %% [markdown]
-# Random actions do not notice; of noise that is drawn once hardly any comes through. What that does to learning:
+# Random actions do not notice the difference. Of noise that is drawn once, hardly any comes through. (Noise at each step is ahead of random actions on plain chains alone,
+# thanks to networks that lean to the right.) What that does to learning:
 
 # %% mystnb={"markdown_format": "myst"}
 table = chain_tables.mixed_solved().replace("tab-mixed", "tab-chapter-mixed")
@@ -735,16 +752,18 @@ found = chain_tables.episodes(mixed=True)
 needed = found.pivot_table("episodes", ["length", "network"], "way")
 if set(ways.MIXED_WAYS) <= set(needed):
     solved = (needed < ways.FAILED).mean()
-    text = "mixed chains: this share is solved with noise"
-    notebook.check(text, solved["parameter-noise"], "<", 0.7)
-    notebook.check("epsilon-greedily this", solved["epsilon-greedy"], ">", 0.9)
-    more = needed["parameter-noise"] > needed["epsilon-greedy"]
-    text = "from the same weights, on the same chain: noise needs more episodes, share"
-    notebook.check(text, more.mean(), ">", 0.8)
+    notebook.check("solved epsilon-greedily", solved["epsilon-greedy"], ">", 0.9)
+    for way in ("parameter-noise", "parameter-noise-on-q"):
+        notebook.check(f"with {ways.WAYS[way][0]}", solved[way], "<", 0.7)
+        more = (needed[way] > needed["epsilon-greedy"]).mean()
+        notebook.check(
+            "it needs more episodes on the same chain, share", more, ">", 0.8
+        )
 
 # %% [markdown]
-# Here the rank is the reverse. So what the chain shows has a condition: noise on parameters explores well where a *habit* is what is to be found, such as to walk one way, and
-# badly where each state asks for something else.
+# Here the rank is the reverse, chain by chain. (By the medians of ten networks alone, which {numref}`tab-chapter-mixed-chains` has, adapted noise and epsilon-greedy play are not told apart on
+# any length.) So what the plain chain shows has a condition: noise on parameters explores well where a *habit* is to be found, such as to walk one way, and
+# worse than random actions where each state asks for something else.
 
 # %% [markdown]
 # ## Exercises

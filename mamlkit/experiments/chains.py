@@ -74,8 +74,8 @@ class ChainRow(Experiment):
         meta_batch_size: networks on each chain, which know nothing of each other.
         iterations: episodes; who has not solved its chain by then has failed.
         lengths: of the chains, in states.
-        mixed: whether the action that goes right is another in each state (see :mod:`mamlkit.rl.chain`), and
-            in each network's chain.
+        mixed: whether the action that goes right is drawn anew for each state of each network's chain (see
+            :mod:`mamlkit.rl.chain`).
         exploration: ``"none"``, ``"epsilon-greedy"`` or ``"parameter noise"``.
         policy_head: whether a network that imitates the best action of Q acts, and has the noise; else Q.
         layer_norm: whether hidden layers are normalised.

@@ -82,8 +82,8 @@ def rows() -> list[TrialRow]:
 
     Deviation: sizes that one core can train. Duan et al. have 256 units and 250,000 steps to an iteration, as
     far as is known; here it is 64 units and 30,000 steps. In small processes the policy's entropy counts
-    more than on bandits. That is a guess from short trainings of another seed, in which it fell early; with
-    it the steps and sizes were changed as well, and none of them learned as well as published.
+    more than on bandits. That is a guess from short trainings of another seed, in which it fell early.
+    Steps and sizes were changed at the same time, and no setting that was tried learned as well as published.
     """
     return [*(_tabular(episodes) for episodes in EPISODES), _two_step(), _navigation(), *_half_cheetah()]
 
@@ -154,8 +154,8 @@ def _half_cheetah() -> list[TrialRow]:
     That has 500 of 40 tasks, 20 episodes before and 20 after the inner step, 200 steps each; this one has 500
     iterations of 100 trials, two episodes each. All of MAML's steps would take eight times as long.
 
-    The second row is told the direction. What it earns more, the first one loses by finding out; what both
-    earn more or less than MAML's oracle is due to network and outer learner.
+    The second row is told the direction: what it earns more than MAML's oracle is due to network, inputs and
+    outer learner, not to a memory of the task.
     """
     test = TrialEvaluation("40 goals", 40, entries=2, repeats=20)
     few = TrialEvaluation("40 goals", 40, entries=2, repeats=1)

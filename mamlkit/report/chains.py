@@ -79,8 +79,8 @@ def solved() -> str:
     """Each way on each length: the median of episodes, its interval, and how many networks failed."""
     caption = (
         "Episodes until a chain of N states is solved: median over networks (95 % interval by ranks), and "
-        f"how many networks had failed after {chains.FAILED:,} episodes. Plappert et al. 2018 have a figure "
-        "of this and no numbers."
+        f"how many networks had failed after {chains.FAILED:,} episodes (failed: half or more). Plappert et "
+        "al. 2018 have a figure of this and no numbers."
     )
     return _solved(False, caption, "tab-chains")
 
@@ -88,8 +88,9 @@ def solved() -> str:
 def mixed_solved() -> str:
     """As :func:`solved`, of mixed chains."""
     caption = (
-        "Mixed chains, in which the action that goes right is another in each state: episodes until one of N "
-        f"states is solved, as for plain chains; failed after {chains.FAILED:,}."
+        "Mixed chains, in which the action that goes right is drawn anew for each state and network: "
+        "episodes until one of N states is solved, as for plain chains; failed: half or more had after "
+        f"{chains.FAILED:,}."
     )
     return _solved(True, caption, "tab-mixed-chains")
 

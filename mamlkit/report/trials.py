@@ -141,7 +141,7 @@ def curves_by_seen(environment: str, goals: NDArray[np.bool_] | None = None) -> 
 
     Returns:
         Columns: ``row``, ``step`` (episode or gradient step, from 0), ``seen`` (steps of the environment
-        before it, at most: an episode may end early), ``value``, ``ci95``.
+        before it; where episodes end early, of RL^2 at most and of MAML at least), ``value``, ``ci95``.
     """
     lines = []
     for name in SIDE_BY_SIDE[environment]:
@@ -211,9 +211,10 @@ def navigation() -> str:
         lines.append({"": words} | _cells(found[found.row == name]) | state_cells(name))
     caption = (
         "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals or over "
-        "seeds; in brackets the most steps of the environment that were seen with the goal before. In column "
-        "$k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, with 40 episodes before each. "
-        + _training("2d-navigation")
+        "seeds; in brackets the steps of the environment that were seen with the goal before, of RL² at most "
+        "and of MAML at least, since episodes may end early. In column $k$ RL² has seen $k$ episodes, and "
+        "MAML has taken $k$ gradient steps, with 40 episodes or more before each. RL² is told each reward "
+        "also while it is measured. " + _training("2d-navigation")
     )
     return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
 
@@ -232,9 +233,9 @@ def direction() -> str:
         lines.append({"goal": way, "": "MAML, published"} | theirs)
     caption = (
         "HalfCheetah direction: return of an episode on the MAML paper's 40 test goals by their direction, ± "
-        "95 % over goals of one training each; in brackets the steps of the environment that were seen with "
-        "the goal before. In column $k$ RL² has seen $k$ episodes, and MAML has taken $k$ gradient steps, "
-        "with 20 episodes before each. RL² is told each reward also while it is measured. "
+        "95 % over the 18 or 22 trials of one training each; in brackets the steps of the environment that "
+        "were seen with the goal before. In column $k$ RL² has seen $k$ episodes, and MAML has taken $k$ "
+        "gradient steps, with 20 episodes before each. RL² is told each reward also while it is measured. "
         + _training("half-cheetah-direction")
     )
     return numbered(lines, caption, "tab-direction-memory", [str(step) for step in range(4)])

@@ -149,10 +149,11 @@ def _navigation() -> TrialRow:
 
 
 def _half_cheetah() -> list[TrialRow]:
-    """20 million steps of the environment, which MAML's training has made after 62 or 63 of its iterations.
+    """The settings of 2D navigation, and 20 million steps of the environment.
 
-    That has 500 of 40 tasks, 20 episodes before and 20 after the inner step, 200 steps each; this one has 500
-    iterations of 100 trials, two episodes each. All of MAML's steps would take eight times as long.
+    MAML's training has made as many after 62 or 63 of its iterations. It has 500 of 40 tasks, 20 episodes
+    before and 20 after the inner step, 200 steps each; this one has 500 iterations of 100 trials, two
+    episodes each. All of MAML's steps would take eight times as long.
 
     The second row is told the direction: what it earns more than MAML's oracle is due to network, inputs and
     outer learner, not to a memory of the task.
@@ -160,26 +161,17 @@ def _half_cheetah() -> list[TrialRow]:
     test = TrialEvaluation("40 goals", 40, entries=2, repeats=20)
     few = TrialEvaluation("40 goals", 40, entries=2, repeats=1)
     quick: dict[str, Any] = {"units": 16, "meta_batch_size": 10, "iterations": 10}
-    untold = TrialRow(
+    untold = replace(
+        _navigation(),
         name="half-cheetah-direction-rl2",
         title="HalfCheetah direction: RL²",
-        place="not in the paper: RL² (Duan et al. 2016) on its task",
         family="half-cheetah-direction",
         episodes=2,
-        meta_batch_size=100,
         iterations=500,
-        units=64,
-        decay=0.95,
-        entropy=0.0,
         evaluations=(test,),
         quick=quick | {"evaluations": (few,)},
     )
     place = "not in the paper: what RL² can learn there at best"
     title = "HalfCheetah direction: RL², told the direction"
-    told: dict[str, Any] = {
-        "name": "half-cheetah-direction-told-rl2",
-        "title": title,
-        "place": place,
-        "show_goal": True,
-    }
-    return [untold, replace(untold, **told)]
+    name = "half-cheetah-direction-told-rl2"
+    return [untold, replace(untold, name=name, title=title, place=place, show_goal=True)]

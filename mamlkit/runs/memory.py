@@ -34,7 +34,7 @@ from mamlkit.runs.steps import OneByOne
 LOG_EVERY = 10
 LOG_COLUMNS = ["iteration", "seconds", "return", "entropy", "divergence"]
 TRAIN, TEST = 0, 1  # purposes of random numbers
-GOALS = 5
+GOALS = 0, 0, 5  # behind a key; NumPy fills up with zeros, and start states have two numbers behind it
 CHUNK = 1000  # trials that are played at a time
 
 
@@ -140,7 +140,7 @@ def tasks_of(
         sizes: dict[str, Any] = {"environment": row.family, "episodes": row.episodes}
         make = partial(goal_trials.GoalTrials, show_goal=row.show_goal, **sizes)
         if goals is None:
-            goals = envs.sample_goals(row.family, np.random.default_rng((key, GOALS)), count)
+            goals = envs.sample_goals(row.family, np.random.default_rng((key, *GOALS)), count)
         arrays = [goals, np.stack([np.full(count, key), np.arange(count)], 1)]
     elif isinstance(row, TrialRow) and row.family == "two-step":
         make, arrays = two_step.TwoStep, [*two_step.sample(key, count, row.episodes)]

@@ -8,7 +8,7 @@ import torch
 
 from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, TrialRow, tabular_name
-from mamlkit.rl import tabular_play
+from mamlkit.rl import envs, tabular_play
 from mamlkit.runs import folders, memory, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
@@ -115,6 +115,16 @@ def test_processes_and_luck_are_shared_by_all_who_are_tested():
     assert np.corrcoef(ours["regret"][:, 0], theirs["regret"][:, 0])[0, 1] > 0.35
     assert (memory.of_play(row, tabular_play.random, test)["return"] == theirs["return"]).all()
     assert (memory.evaluate(row, params, test, seed=1)["return"] != ours["return"]).any()
+
+
+def test_no_start_state_is_drawn_as_the_goals_are():
+    """Of two keys that NumPy takes for one, such as (3, 5) and (3, 5, 0), the random numbers are the same."""
+    first = lambda *key: float(np.random.default_rng(key).random())
+    starts = {first(3, trial, episode) for trial in range(200) for episode in range(8)}
+    assert first(3, 5) in starts and len(starts) == 1600
+    (goals,) = memory.tasks_of(paper.get("half-cheetah-direction-rl2"), 3, 50)
+    drawn = envs.sample_goals("half-cheetah-direction", np.random.default_rng((3, *memory.GOALS)), 50)
+    assert (goals.env.goals == drawn).all() and first(3, *memory.GOALS) not in starts
 
 
 def test_the_row_that_is_told_the_goal_differs_in_that_alone():

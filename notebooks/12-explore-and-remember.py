@@ -211,7 +211,7 @@ plt.show()
 notebook.markdown(tables.reached().replace("tab-bandits", "tab-chapter-bandits"))
 
 # %% [markdown]
-# A mean of a thousand bandits is known to within about 0.1 of ten pulls and 1 of a hundred, so 6.6 and 6.7 in the published table do not
+# With ten arms or more our training falls short of a hundred pulls. A mean of a thousand bandits is known to within about 0.1 of ten pulls and 1 of a hundred, so 6.6 and 6.7 in the published table do not
 # differ. What RL² shows there is that it comes near the Gittins indices without having been told about them, as long as the trial is
 # short. With 500 pulls and 50 arms it stays behind; the authors find that the outer learner is what fails there.
 #
@@ -302,8 +302,8 @@ table = of_trials.tabular().replace("tab-tabular", "tab-chapter-tabular")
 notebook.markdown(table)
 
 # %% [markdown]
-# Our RL² falls short here: what it learns of a process in ten episodes is less than what greedy play does with its counts. Its training has 30 million steps; how many theirs had is not known
-# to us. Other sizes and steps, tried shortly with another seed, were no better.
+# Our RL² falls short here: what it learns of a process, within the first few episodes, is less than what greedy play does with its counts. Its training has 30 million steps;
+# how many theirs had is not known to us. Other sizes and steps, tried shortly with another seed, were no better.
 
 # %% [markdown]
 # ## Who knows the model?

@@ -151,13 +151,13 @@ def trial(target: Path, name: str, reach: float) -> None:
     env.model.mat_reflectance[:] = 0
 
     def filmed(actions: torch.Tensor) -> memory.After:
-        if shot.pop() % EVERY == 0:
+        if next(times) % EVERY == 0:
             for index, (take, goal) in enumerate(zip(takes, goals)):
                 picture = env.frame(index, width=WIDTH, height=HEIGHT + SKY)[SKY:]
                 take.append((picture, float(env.states[index, 0]), goal * math.inf))
         return play(actions)
 
-    shot, tasks.step = list(reversed(range(tasks.time))), filmed
+    times, tasks.step = iter(range(tasks.time)), filmed
     noise = tasks.actions.noise(2, tasks.time, generator(1, "film"))
     policy = {key: value.float() for key, value in parameters(name).items()}
     returns = tasks.measured(memory.sample(policy, tasks, noise))["return"][:, 0]

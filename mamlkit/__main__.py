@@ -23,9 +23,9 @@ def _number(
 
     def number(word: str) -> float:
         try:
-            value = kind(word)
+            value: float = kind(word)
         except ValueError:
-            value = kind(-1)  # which no option allows
+            value = math.nan  # which no option allows
         if not holds(value):
             raise argparse.ArgumentTypeError(f"{word}, but it must be {allowed}")
         return value

@@ -251,7 +251,14 @@ notebook.source(tabular.plan)
 # **PSRL** {cite:p}`osband2013psrl` with a process drawn from what is believed, which is Thompson sampling; **BEB** {cite:p}`kolter2009beb` adds a bonus to what was
 # tried rarely.
 
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-tabular-episodes"}, "image": {"alt": "Return of an episode against its number. Random play stays at 10. The others rise, and stay below the dotted line of the best play."}}
+def committed(name):
+    """The committed policy of a row, which is stored in half precision."""
+    stored = checkpoints.load_params(results.checkpoint(name))
+    return {key: value.float() for key, value in stored.items()}
+
+
 EPISODES, COUNT = 10, 500
 WAYS = {
     "random": tabular_play.random,
@@ -264,11 +271,9 @@ luck = tabular.luck(0, COUNT, EPISODES * tabular.HORIZON)
 some = tabular.Tabular(*processes, *luck)
 best = tabular.plan(processes)[0][:, 0, 0].mean()
 found = {name: tabular_play.play(way, some, 0) for name, way in WAYS.items()}
-stored = results.checkpoint(tabular_name(EPISODES))
-if stored.exists():
-    weights = {k: v.float() for k, v in checkpoints.load_params(stored).items()}
+if results.checkpoint(tabular_name(EPISODES)).exists():
     noise = some.actions.noise(COUNT, some.time, seeds.generator(0, "tabular"))
-    found["RL²"] = memory.sample(weights, some, noise)
+    found["RL²"] = memory.sample(committed(tabular_name(EPISODES)), some, noise)
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 ax.axhline(
     best, linestyle=":", color=plots.COLOURS["black"], label="best, process known"
@@ -326,10 +331,8 @@ trials_of = {
     "repeats what paid": two_step.play(two_step.by_reward, some),
 }
 if results.checkpoint(row.name).exists():
-    weights = checkpoints.load_params(results.checkpoint(row.name))
-    weights = {name: value.float() for name, value in weights.items()}
     draws = torch.rand(2000, 2 * rounds, generator=seeds.generator(0, "two-step"))
-    trials_of["RL²"] = memory.sample(weights, some, draws)
+    trials_of["RL²"] = memory.sample(committed(row.name), some, draws)
 shares = {
     name: [stayed / max(count, 1) for stayed, count in two_step.stays(each).values()]
     for name, each in trials_of.items()
@@ -504,7 +507,7 @@ notebook.markdown(table)
 
 # %%
 first_order = "half-cheetah-direction-maml-first-order"
-WAYS_TO_RUN = of_trials.directions()
+WAYS_TO_RUN = results.directions("HalfCheetah direction")
 few = one_step(first_order, (1, 2, 5, 10), 2, WAYS_TO_RUN)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-direction"}, "image": {"alt": "A panel for each direction: return against steps seen before. Both lines of RL² lie above all others. MAML in first order rises well above its start with 20 episodes; with one, backward, it falls far below it."}}
@@ -553,12 +556,11 @@ TOLD = {
     "in both only what its actions cost": (0.0, 0),
     "in both the other direction's rewards": (-1.0, 0),
 }
-stored = checkpoints.load_params(results.checkpoint("half-cheetah-direction-rl2"))
-weights, lines = {name: value.float() for name, value in stored.items()}, []
+policy, lines = committed("half-cheetah-direction-rl2"), []
 for words, changes in TOLD.items():
     line = {"what it is told": words}
     for way, goal in (("forward", 1.0), ("backward", -1.0)):
-        for episode, value in enumerate(returns_if_told(*changes, goal, weights), 1):
+        for episode, value in enumerate(returns_if_told(*changes, goal, policy), 1):
             line[f"{way}, episode {episode}"] = notebook.fixed(value, 0)
     lines.append(line)
 notebook.table(

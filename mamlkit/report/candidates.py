@@ -97,7 +97,7 @@ def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
         Columns: ``method``, ``step``, and for ``paper`` and ``ours`` each ``forward`` and ``backward``, a
         number or NaN; a line for each published number of the setting, and for MAML in first order.
     """
-    forward = results.published_goals().loc[(setting, "goal", 0)].to_numpy() > 0
+    ways = results.directions(setting)
     found = results.published()
     found = found[(found.setting == setting) & (found.place == "Fig. 5")]
     own = found[found.method == "MAML"]
@@ -105,12 +105,11 @@ def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
     lines = []
     for at in pd.concat([found, others[[bool(results.load(row)) for row in others.row]]]).itertuples():
         line = {"method": at.method, "step": at.step}
-        ours = np.full(len(forward), math.nan)
+        ours = np.full(len(ways["forward"]), math.nan)
         if results.load(at.row):
             ours = results.per_task_errors(at.row, 0, at.evaluation, at.metric)[:, at.step]
         for side, values in (("paper", at.by_goal), ("ours", ours)):
-            ahead, back = np.array(values)[forward], np.array(values)[~forward]
-            line |= {f"{side}, forward": ahead.mean(), f"{side}, backward": back.mean()}
+            line |= {f"{side}, {way}": np.array(values)[goals].mean() for way, goals in ways.items()}
         lines.append(line)
     return pd.DataFrame(lines)
 

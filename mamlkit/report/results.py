@@ -4,6 +4,7 @@ __all__ = [
     "Summary",
     "checkpoint",
     "counted",
+    "directions",
     "listing",
     "load",
     "per_task_errors",
@@ -24,6 +25,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes a second to import
 
 from mamlkit import places
@@ -58,6 +60,12 @@ def published_goals() -> pd.DataFrame:
     method (``"goal"``, ``"goal x"`` and ``"goal y"`` are the goals themselves) and step."""
     path = places.repository() / "data" / "published_goals.csv"
     return pd.read_csv(path, index_col=["setting", "method", "step"])
+
+
+def directions(setting: str) -> dict[str, NDArray[np.bool_]]:
+    """Which of the test goals of a setting are forward, and which backward, ``[40]`` each."""
+    goals = published_goals().loc[(setting, "goal", 0)].to_numpy()
+    return {"forward": goals > 0, "backward": goals < 0}
 
 
 def load(name: str) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ __all__ = [
     "compared",
     "curves_by_seen",
     "direction",
-    "directions",
     "measured",
     "navigation",
     "published",
@@ -157,12 +156,6 @@ def curves_by_seen(environment: str, goals: NDArray[np.bool_] | None = None) -> 
     return pd.DataFrame(lines, columns=["row", "step", "seen", "value", "ci95"])
 
 
-def directions() -> dict[str, NDArray[np.bool_]]:
-    """Which of the HalfCheetah's test goals are forward, and which backward, ``[40]`` each."""
-    goals = results.published_goals().loc[(HALF_CHEETAH, "goal", 0)].to_numpy()
-    return {"forward": goals > 0, "backward": goals < 0}
-
-
 def trained(environment: str) -> pd.DataFrame:
     """How training went in a task of the MAML paper, against the steps of the environment that it took.
 
@@ -174,10 +167,11 @@ def trained(environment: str) -> pd.DataFrame:
         an episode in training, RL^2's of all episodes of a trial, MAML's of those after the inner step.
     """
     parts = []
-    for name, row, log in ((n, get(n).settings, results.training_log(n)) for n in SIDE_BY_SIDE[environment]):
+    for name in SIDE_BY_SIDE[environment]:
+        log = results.training_log(name)
         value = log.get("return_after", log.get("return_before"))
         if has_memory(name) and "return" in log:
-            value = log["return"] / row["episodes"]
+            value = log["return"] / get(name).settings["episodes"]
         if value is not None:
             steps = log.iteration * _of_iteration(name, environment)
             parts.append(pd.DataFrame({"row": name, "steps": steps, "value": value}))
@@ -224,7 +218,7 @@ def direction() -> str:
     lines = []
     published = results.published()
     published = published[(published.setting == HALF_CHEETAH) & (published.method == "MAML")]
-    for way, goals in directions().items():
+    for way, goals in results.directions(HALF_CHEETAH).items():
         found = curves_by_seen("half-cheetah-direction", goals)
         for name, what in SIDE_BY_SIDE["half-cheetah-direction"].items():
             line = {"goal": way, "": what} | _cells(found[found.row == name])

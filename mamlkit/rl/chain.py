@@ -8,6 +8,9 @@ observation says of each state whether it is passed: N numbers, 1 up to the pres
 In a *mixed* chain one of the two actions, drawn for each state by itself, goes to the right there. So a
 habit, such as to do the same everywhere, leads nowhere; without a reward nothing tells which action it is.
 Source of the idea: DeepSea in Osband et al. 2020, "Behaviour suite for reinforcement learning".
+
+Deviation: the sources speak of a reward "in" the two states. Here it is that of staying there, as in Osband
+et al.'s drawing.
 """
 
 __all__ = [

@@ -137,8 +137,12 @@ def tasks_of(
     elif isinstance(row, TrialRow) and row.family not in TOTALS:
         from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
 
-        sizes: dict[str, Any] = {"environment": row.family, "episodes": row.episodes}
-        make = partial(goal_trials.GoalTrials, show_goal=row.show_goal, **sizes)
+        make = partial(
+            goal_trials.GoalTrials,
+            environment=row.family,
+            episodes=row.episodes,
+            show_goal=row.show_goal,
+        )
         if goals is None:
             goals = envs.sample_goals(row.family, np.random.default_rng((key, *GOALS)), count)
         arrays = [goals, np.stack([np.full(count, key), np.arange(count)], 1)]

@@ -60,7 +60,6 @@ HELPERS |= {
     "curves_by_seen",
     "HORIZONS",
     "SIDE_BY_SIDE",
-    "directions",
     "trained",
     "set_beside",
     "shown",

@@ -6,7 +6,7 @@ import pytest
 
 from made_results import commit
 from mamlkit.experiments.trials import EPISODES, tabular_name
-from mamlkit.report import trials
+from mamlkit.report import results, trials
 
 
 def test_the_published_table_is_whole():
@@ -50,7 +50,7 @@ def test_navigation_is_drawn_over_the_steps_that_were_seen(repository):
 
 def test_half_cheetah_is_told_by_direction_beside_the_papers(repository):
     assert len(trials.curves_by_seen("half-cheetah-direction")) == 0
-    ways = trials.directions()
+    ways = results.directions("HalfCheetah direction")
     assert (ways["forward"] ^ ways["backward"]).all() and ways["forward"].sum() == 18
     for name, entries in (("rl2", 2), ("maml", 4)):
         errors = 100.0 * np.arange(1, entries + 1) + np.random.default_rng(0).normal(0, 1, (40, 1))

@@ -20,10 +20,11 @@ import filelock
 import numpy as np
 
 from mamlkit import files, places
+from mamlkit.experiments import paper
 from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.memory import has_memory
-from mamlkit.experiments.rows import Experiment, PolicyRow, as_stored
+from mamlkit.experiments.rows import Experiment, PolicyRow, Row, as_stored
 from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT, seeds_kept, statistics
 from mamlkit.runs import logs
@@ -228,8 +229,12 @@ def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
-    compared, those which are measured again; of candidates, whose logs are compared, none.
+    compared, those which are measured again; of candidates, whose logs are compared, none; and none of a
+    supervised row that trains nothing, since what it begins with can be made again.
     """
+    row = paper.get(name)
+    if type(row) is Row and not row.iterations:
+        return False
     if is_candidate(name) or (is_compared(name) and not is_measured_again(name)):
         return False
     return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))

@@ -15,7 +15,7 @@ from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, memory, supervised
+from mamlkit.runs import checkpoints, folders, memory, seeds, supervised
 
 
 def standard_errors(
@@ -60,7 +60,12 @@ def standard_errors(
         raise ValueError(
             f"steps={tuple(steps)}, but {name} is tested after 0 to {last} steps; use some of these"
         )
-    params = checkpoints.load_params(results.checkpoint(name))
+    if not results.load(name):
+        raise FileNotFoundError(f"{name} has no committed result; python -m mamlkit run {name} --keep")
+    if isinstance(row, Row) and not folders.has_parameters(name, 0):
+        params = supervised.method(row).init(seeds.generator(0, "init"))
+    else:
+        params = checkpoints.load_params(results.checkpoint(name))
     if isinstance(row, PolicyRow):
         return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
     if isinstance(row, MemoryRow):

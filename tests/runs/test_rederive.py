@@ -89,6 +89,12 @@ def test_an_evaluation_that_is_not_there_is_refused():
         rederive.standard_errors("sinusoid-maml", "K=7")
 
 
-def test_a_row_that_was_not_run_says_so(copy):
-    with pytest.raises(FileNotFoundError, match="sinusoid-oracle"):
-        rederive.standard_errors("sinusoid-oracle")
+@pytest.mark.parametrize("name", ["sinusoid-oracle", "sinusoid-random"])
+def test_a_row_that_was_not_run_says_so(copy, name):
+    with pytest.raises(FileNotFoundError, match=name):
+        rederive.standard_errors(name)
+
+
+def test_a_row_that_trains_nothing_begins_anew():
+    assert not results.checkpoint("sinusoid-random").exists()
+    assert max(rederive.standard_errors("sinusoid-random", "K=10", steps=(0, 1, 10), seed=2).values()) < 5

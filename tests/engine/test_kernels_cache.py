@@ -25,10 +25,10 @@ print(sum(kernels_cpu.convolution._convolved.stats.cache_hits.values()))
 """
 STRIPES = """
 import numpy as np
-from mamlkit.engine.kernels_cpu import convolution, loops
-stripes = np.zeros((2, 1, 2))
-convolution._stripes(np.arange(4.0).reshape(1, 4), stripes)
-print(loops._Locator.folder, stripes.tolist())
+from mamlkit.engine.kernels_cpu import loops, stripes
+target = np.zeros((2, 1, 2))
+stripes.stripes(np.arange(4.0).reshape(1, 4), target)
+print(loops._Locator.folder, target.tolist())
 """
 RIGHT = [24.0, 33.0, 20.0, 27.0, 36.0, 21.0, 12.0, 15.0, 8.0]
 

@@ -14,9 +14,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamlkit.engine.kernels_cpu import winograd
 from mamlkit.engine.kernels_cpu.loops import loop
 from mamlkit.engine.kernels_cpu.memory import empty
 from mamlkit.engine.kernels_cpu.offsets import Offsets, neighbours, readers
+from mamlkit.engine.kernels_cpu.stripes import stripes, turned_stripes
 from mamlkit.engine.kernels_cpu.vectors import LANES, add_scaled, load, store, zero
 from mamlkit.models import Window
 
@@ -27,6 +29,10 @@ SLICE = 128
 def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
     """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
     filters = kernel.shape[-1]
+    if winograd.is_for(window, window.channels, filters, _lanes(x)):
+        z = empty(x.dtype, *x.shape[:4], filters) if out is None else out
+        winograd.convolve(x, kernel, False, z, out is not None)
+        return z
     kernel = _in_vectors(kernel)
     offsets = neighbours(window, x.shape[1], kernel.shape[-1], x.element_size())
     if out is not None and kernel.shape[-1] == filters:
@@ -40,6 +46,10 @@ def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None
 def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
     """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
     filters = d.shape[-1]
+    if winograd.is_for(window, window.channels, filters, _lanes(x)):
+        gradient = empty(x.dtype, len(x), 9 * window.channels, filters) if out is None else out
+        winograd.correlate(x, d, gradient, out is not None)
+        return gradient
     d = _in_vectors(d)
     offsets = neighbours(window, x.shape[1], d.shape[-1], x.element_size())
     if out is not None and d.shape[-1] == filters:
@@ -52,7 +62,12 @@ def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = N
 
 def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
     """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
-    d, lanes = terms[0][0], LANES[terms[0][0].numpy().dtype]
+    d, lanes = terms[0][0], _lanes(terms[0][0])
+    if winograd.is_for(window, window.channels, d.shape[-1], lanes):
+        x = empty(d.dtype, *d.shape[:4], window.channels)
+        for i, (d, kernel) in enumerate(terms):
+            winograd.convolve(d, kernel, True, x, i > 0)
+        return x
     wide = -(-window.channels // lanes) * lanes
     x = empty(d.dtype, *d.shape[:2], window.size, window.size, wide)
     offsets = readers(window, d.shape[1], d.shape[-1], wide, d.element_size())
@@ -61,9 +76,13 @@ def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Te
     return _cut(x, window.channels, None)
 
 
+def _lanes(x: Tensor) -> int:
+    return LANES[x.numpy().dtype]
+
+
 def _in_vectors(matrix: Tensor) -> Tensor:
     """With columns of zeros up to a multiple of a vector's length."""
-    missing = -matrix.shape[-1] % LANES[matrix.numpy().dtype]
+    missing = -matrix.shape[-1] % _lanes(matrix)
     return F.pad(matrix, (0, missing)) if missing else matrix.contiguous()
 
 
@@ -81,29 +100,29 @@ def _scratch(x: Tensor, offsets: Offsets, matrix: int) -> tuple[np.ndarray, np.n
 
 def _convolve(x: Tensor, offsets: Offsets, kernel: Tensor, out: Tensor, add: bool) -> None:
     kernel = kernel if kernel.dim() == 3 else kernel[None]
-    lanes, scratch = LANES[x.numpy().dtype], _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
+    lanes, scratch = _lanes(x), _scratch(x, offsets, len(offsets.taps) * out.shape[-1])
     flat = out.view(len(out), -1, out.shape[-1]).numpy()
     _convolved(x.numpy(), offsets, kernel.numpy(), lanes, *scratch, flat, add)
 
 
 def _correlate(x: Tensor, offsets: Offsets, d: Tensor, out: Tensor, add: bool) -> None:
-    lanes, scratch = LANES[d.numpy().dtype], _scratch(x, offsets, SLICE * d.shape[-1])
+    lanes, scratch = _lanes(d), _scratch(x, offsets, SLICE * d.shape[-1])
     _correlated(x.numpy(), offsets, d.flatten(1, 3).numpy(), lanes, *scratch, out.numpy(), add)
 
 
 @loop
-def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
+def _convolved(x, offsets, kernel, lanes, padded, memory, out, add):
     tasks, points = x.shape[:2]
     group, rows, taps, places = offsets.group, offsets.rows, offsets.taps, offsets.places
-    b = stripes.reshape(out.shape[2] // lanes, len(taps), lanes)
+    b = memory.reshape(out.shape[2] // lanes, len(taps), lanes)
     padded[:] = 0
-    stripes[:] = 0  # of channels that are none
+    memory[:] = 0  # of channels that are none
     for t in range(tasks):
         if t < len(kernel):  # else it is the one for all tasks
             if len(offsets.order) == 0:
-                _stripes(kernel[t], b)
+                stripes(kernel[t], b)
             else:
-                _turned_stripes(kernel[t], offsets.order, b)
+                turned_stripes(kernel[t], offsets.order, b)
         for first in range(0, points, group):
             count = min(group, points - first)
             _pad(x[t, first : first + count], offsets, padded)
@@ -111,17 +130,17 @@ def _convolved(x, offsets, kernel, lanes, padded, stripes, out, add):
             for row, pixels, tap, depth in offsets.kinds:
                 last = row + count * pixels
                 some = rows[row:last], taps[tap : tap + depth], places[row:last]
-                own, stripe = stripes[tap * lanes :], len(taps) * lanes
+                own, stripe = memory[tap * lanes :], len(taps) * lanes
                 _add_products(padded, some, own, stripe, lanes, out.shape[2], lanes, target, add)
 
 
 @loop
-def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
+def _correlated(x, offsets, d, lanes, padded, memory, out, add):
     tasks, points = x.shape[:2]
     group, rows, taps, wide = offsets.group, offsets.rows, offsets.taps, out.shape[2]
     pixels = len(rows) // group
-    size = len(stripes) // wide
-    b = stripes.reshape(wide // lanes, size, lanes)
+    size = len(memory) // wide
+    b = memory.reshape(wide // lanes, size, lanes)
     places = np.arange(len(taps)).astype(np.uint64) * np.uint64(wide)
     # else a stripe is read where it lies: copying would cost more than it gains
     in_stripes = wide >= 64 and len(taps) > wide
@@ -135,36 +154,11 @@ def _correlated(x, offsets, d, lanes, padded, stripes, out, add):
                 some, start = rows[k : min(k + size, count * pixels)], first * pixels + k
                 read, more = (taps, some, places), add or start > 0
                 if in_stripes:
-                    _stripes(d[t, start : start + len(some)], b)
-                    _add_products(padded, read, stripes, size * lanes, lanes, wide, lanes, target, more)
+                    stripes(d[t, start : start + len(some)], b)
+                    _add_products(padded, read, memory, size * lanes, lanes, wide, lanes, target, more)
                 else:
                     own = values[start * wide :]
                     _add_products(padded, read, own, lanes, wide, wide, lanes, target, more)
-
-
-@loop
-def _stripes(matrix, b):
-    """``[rows, columns]`` in stripes as wide as a vector, ``[stripes, rows, lanes]``.
-
-    A product reads each from beginning to end.
-    """
-    for i in range(b.shape[0]):
-        for k in range(matrix.shape[0]):
-            row, target = matrix[k, i * b.shape[2] : (i + 1) * b.shape[2]], b[i, k]
-            for c in range(np.uint64(b.shape[2])):
-                target[c] = row[c]
-
-
-@loop
-def _turned_stripes(matrix, order, b):
-    """``[taps * channels, filters]`` as stripes of ``[taps * filters, channels]``, taps in another order."""
-    channels, filters, lanes = matrix.shape[0] // 9, matrix.shape[1], b.shape[2]
-    for k in range(len(order)):
-        for c in range(channels):
-            row, stripe = matrix[order[k] * channels + c], b[c // lanes].reshape(-1)
-            at = np.uint64(k * filters * lanes + c % lanes)
-            for f in range(np.uint64(filters)):
-                stripe[at + f * np.uint64(lanes)] = row[f]
 
 
 @loop

@@ -12,6 +12,8 @@ __all__ = [
     "add_scaled",
     "bytes_like",
     "choose",
+    "fetch",
+    "half_of",
     "load",
     "load_bytes",
     "load_half",
@@ -77,7 +79,7 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, vector:
     return builder.bitcast(start, context.get_value_type(vector).as_pointer())
 
 
-def _half(array: types.Array) -> Vector:
+def half_of(array: types.Array) -> Vector:
     """One of half as many numbers, for the end of a row."""
     return Vector(array.dtype, _of(array).lanes // 2)
 
@@ -103,7 +105,7 @@ def zero(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
 @intrinsic
 def zero_half(_: Any, like: types.Array) -> tuple[Any, Callable[..., Any]]:
     """Half a vector of zeros."""
-    return _half(like)(like), _zero(_half(like))
+    return half_of(like)(like), _zero(half_of(like))
 
 
 @intrinsic
@@ -115,7 +117,7 @@ def load(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callabl
 @intrinsic
 def load_half(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
     """Half a vector, as :func:`load` reads a whole one."""
-    return _half(array)(array, types.uintp), _load(_half(array))
+    return half_of(array)(array, types.uintp), _load(half_of(array))
 
 
 @intrinsic
@@ -128,6 +130,22 @@ def store(_: Any, array: types.Array, start: types.Integer, vector: Vector) -> t
         return context.get_dummy_value()
 
     return types.void(array, types.uintp, vector), generate
+
+
+@intrinsic
+def fetch(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
+    """Send for the line of the cache at ``array[start]``, wherever that is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(prefetch, [place, number(0), number(2), number(1)])  # to read, into the second cache
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp), generate
 
 
 @intrinsic

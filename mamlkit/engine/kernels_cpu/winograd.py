@@ -6,7 +6,7 @@ g give A' [(G g G') * (B' d B)] A, in which * is number by number: 36 products w
 matrices, ``[tiles, channels]`` by ``[channels, filters]``. The gradient in the kernel is
 G' [sum over tiles of (B' d B) * (A y A')] G, where y are four by four pixels of the result's gradient.
 
-It is exact; its rounding errors are four to five times those of the direct form. Tiles go through all three
+It is exact; rounding errors are four to seven times those of the direct form. Tiles go through all three
 steps in blocks that stay in the cache, six of them together for each position:
 ``[block / 6, 36, 6, channels]``. So the products have the six rows of
 :mod:`mamlkit.engine.kernels_cpu.convolution`, and while they run, what the next block needs is on its way.
@@ -34,7 +34,9 @@ from mamlkit.engine.kernels_cpu.tiles import (
 from mamlkit.engine.kernels_cpu.vectors import LANES, add_scaled, fetch, load, store, zero
 from mamlkit.models import Window
 
-LEAST = 8  # pixels of a side: for smaller images tiles have more pixels that are none than products are saved
+LEAST = (
+    10  # pixels of a side: for smaller images tiles have more pixels that are none than products are saved
+)
 BLOCK = 4 * TOGETHER  # tiles
 POSITIONS = SEEN * SEEN
 

@@ -5,8 +5,8 @@
 
 It checks the meta-gradients, times them beside other libraries', times recorded iterations beside plain ones,
 takes a profile, and trains the paper's rows, cheap before dear, in the time that is left. A part that fails
-is noted, and the next one begins. New files of ``data/`` are copied to OUT: take them home into the clone,
-and commit.
+is noted, and the next one begins; one that would begin after the time is over is left out. New files of
+``data/`` are copied to OUT after each part and each row: take them home into the clone, and commit.
 
 MAMLKIT_COMMIT names the commit of a copy without .git. Nothing but the dry run was ever run.
 """
@@ -131,13 +131,19 @@ def profiles(device: torch.device) -> Lines:
     return lines
 
 
-def train_rows(device: torch.device, seconds: float, base: Path, recorded: bool) -> None:
-    """The rows that are not finished, one after the other; what a row does not need the next ones have."""
+def train_rows(
+    device: torch.device, seconds: float, base: Path, recorded: bool, after: Callable[[], Any] = lambda: None
+) -> None:
+    """The rows that are not finished, one after the other; what a row does not need the next ones have.
+
+    ``after`` is called after each.
+    """
     end = time.monotonic() + seconds
     found = plan.jobs(TRAINED, (0,), base=base)
     for number, job in enumerate(found):
         share = max(0.0, end - time.monotonic()) / (len(found) - number)
         queue.work([job], device, hours=share / 3600, base=base, recorded=recorded)
+        after()
 
 
 def small_rows() -> None:
@@ -175,7 +181,13 @@ def main(words: list[str] | None = None) -> None:
     )
     options = parser.parse_args(words)
     start, since = time.monotonic(), time.time()
+    left = lambda: options.seconds - (time.monotonic() - start)
     failed: list[str] = []
+    try:
+        (options.out / "runs").mkdir(parents=True, exist_ok=True)
+        devices.set_up("cpu" if options.dry_run else "cuda")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
     with ExitStack() as stack:
         if options.dry_run:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -188,6 +200,10 @@ def main(words: list[str] | None = None) -> None:
         repeats, window = (1, 2) if options.dry_run else (7, WINDOW)
 
         def part(name: str, measure: Callable[[], Lines]) -> Lines:
+            if left() < 0:
+                failed.append(f"{name}: left out, since the {options.seconds:g} seconds are over")
+                print(failed[-1], file=sys.stderr)
+                return []
             try:
                 lines = measure()
                 keep("", device, name, lines, origin)
@@ -196,15 +212,15 @@ def main(words: list[str] | None = None) -> None:
                 failed.append(f"{name}: {traceback.format_exc()}")
                 print(failed[-1], file=sys.stderr)
                 return []
+            finally:
+                new_files(since, options.out)
 
         right = part("checks", lambda: checks(device))
         recorded = bool(right) and holds(right)
         part("time", lambda: [line for shape in SHAPES for line in compare(shape, device, repeats)])
         part("iterations", lambda: iterations(device, window))
         part("profile", lambda: profiles(device))
-        left = options.seconds - (time.monotonic() - start)
-        train_rows(device, left, options.out / "runs", recorded)
-        options.out.mkdir(parents=True, exist_ok=True)
+        train_rows(device, left(), options.out / "runs", recorded, lambda: new_files(since, options.out))
         (options.out / "failed.txt").write_text("\n".join(failed), encoding="utf-8")
         print(*new_files(since, options.out), sep="\n")
 

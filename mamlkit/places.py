@@ -84,10 +84,12 @@ def repository() -> Path:
     """The clone this package runs from, where ``data/`` lies.
 
     Raises:
-        FileNotFoundError: the package was installed without its repository.
+        FileNotFoundError: the package was installed without its repository, or a file of that is gone.
     """
     root = Path(__file__).resolve().parents[1]
     if not (root / "data" / "published.csv").exists():
+        if clone():
+            raise FileNotFoundError(f"{root / 'data' / 'published.csv'} is missing; restore it from git")
         raise FileNotFoundError(
             "the committed results and the test goals lie in the repository's data/ folder, "
             "and this mamlkit was installed "

@@ -10,6 +10,7 @@ same whether a caller is in autocast or in inference mode.
 __all__ = ["are_small", "meta_gradient", "predictions", "updates"]
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -84,12 +85,15 @@ def are_small(method: Method, params: Params, optimiser: Optimizer | None, point
         return False
     device = next(iter(params.values())).device
     plain = device.type == "cpu" and _is_plain(method.learner.model.layers, _kernels(device))
-    as_it_is = {"weight_decay": 0, "amsgrad": False, "maximize": False}
-    return (
-        plain
-        and dense.are_small(method.learner, params, points)
-        and as_it_is.items() <= optimiser.defaults.items()
-    )
+    return plain and dense.are_small(method.learner, params, points) and _is_as_it_is(optimiser, params)
+
+
+def _is_as_it_is(optimiser: Adam, params: Params) -> bool:
+    """Whether an optimiser moves these parameters, all alike and as Adam does by default."""
+    wanted = {"weight_decay": 0, "amsgrad": False, "maximize": False}
+    first, *others = optimiser.param_groups
+    moved, given = first["params"], list(params.values())
+    return not others and wanted.items() <= first.items() and list(map(id, moved)) == list(map(id, given))
 
 
 def updates(
@@ -103,9 +107,9 @@ def updates(
     Args:
         method: as for :func:`meta_gradient`.
         params: theta, which is moved.
-        optimiser: of these parameters, whose moments are moved.
+        optimiser: of these parameters, in this order, whose moments are moved.
         batches: a meta-batch for each update, of one size.
-        clip: bound of each derivative, or None.
+        clip: bound of each derivative, above 0, or None.
 
     Returns:
         The losses, ``[updates, tasks]``.
@@ -115,6 +119,16 @@ def updates(
     """
     if not isinstance(method, GradientMethod):
         raise ValueError(f"{method!r} came, but only gradients of a GradientMethod are taken in one call")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip={clip}, but a bound of derivatives is above 0; use None for no bound")
+    sizes = [[tuple(tensor.shape) for pair in batch for tensor in pair] for batch in batches]
+    if not sizes or any(each != sizes[0] for each in sizes):
+        raise ValueError(f"meta-batches of shapes {sizes} came, but updates take one or more, of one size")
+    if not are_small(method, params, optimiser, math.prod(sizes[0][1][:2])):
+        raise ValueError(
+            f"{type(optimiser).__name__} came, but updates are for Adam as it is by default, of these "
+            "parameters alone, on a small network of plain layers on a CPU (see are_small)"
+        )
     with _undisturbed():
         together = Task(*((torch.cat(i), torch.cat(t)) for i, t in (zip(*pair) for pair in zip(*batches))))
         checks.check(method.learner, params, together, method.shapes)

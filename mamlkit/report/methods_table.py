@@ -34,7 +34,7 @@ GRADIENT, METRIC, MEMORY, LEARNED, NONE = (
     "no meta-learning",
 )
 ABOUT: dict[str, About] = {
-    "maml": About("finn2017maml", GRADIENT, (1, 2, 3, 4, 5, 6, 9)),
+    "maml": About("finn2017maml", GRADIENT, (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)),
     "first-order maml": About("finn2017maml", GRADIENT, (2, 4, 8, 9)),
     "maml, first order": About("finn2017maml", f"{GRADIENT}, policies", (5, 6)),
     "maml, ratios": About("", f"{GRADIENT}, policies", (5, 6)),

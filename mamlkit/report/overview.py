@@ -37,8 +37,7 @@ def verdicts() -> str:
         "consistent": "it contains zero but reaches beyond the margin",
         "inconclusive": f"so it does, but its half-width is above {WIDE:g} margins: it says next to nothing",
         "differs": "it does not contain zero, and reaches beyond the margin",
-        "partial": "training has stopped after n of N iterations; ours and the difference are shown, but "
-        "not judged",
+        "partial": "tested after n of N iterations; ours and the difference are shown, but not judged",
         "not run": "there is no committed result",
         "stale": "there is one, but the settings of its experiment have changed since, so it is not shown",
     }

@@ -23,6 +23,8 @@ SHOWN = {
 }
 FEW = 20  # lines of a log, which are points as well: a single one would not be seen
 LISTED = 10  # runs in a message
+NEEDED = {"run.json": {"name", "seed"}, "result.json": {"evaluations"}}  # of a record
+ADVICE = "restore it, or move the folder away and run again"
 TRAINING, TESTS = "iteration", "inner steps"  # the two kinds of panel, by what is below them
 EMPTY = {TRAINING: "no line in the log yet", TESTS: "not tested yet"}
 Panel = tuple[str, str, str]  # the kind, the unit, and the metric of its runs, whose losses are not alike
@@ -52,7 +54,7 @@ def plot_run(*folders: str | Path) -> Figure:
         it.
 
     Raises:
-        ValueError: no folder, or one that holds no run.
+        ValueError: no folder, one that holds no run, or one whose files are damaged.
     """
     if not folders:
         raise ValueError("plot_run() without a folder; give one such as 'runs/sinusoid-maml/seed0'")
@@ -107,8 +109,12 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     """A record of a run."""
     try:
         record: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        if missing := NEEDED[name] - record.keys():
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{folder} holds no {name}, so it is no run; {_near(folder)}") from None
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / name} is damaged ({error}); {ADVICE}") from error
     return record
 
 
@@ -128,7 +134,12 @@ def _near(folder: Path) -> str:
 def _training(folder: Path, run: dict[str, Any], colour: str) -> Iterator[tuple[Panel, Curve]]:
     """The log: full lines for the last of the columns that it has, dashed ones for others."""
     path, metric = folder / "metrics.csv", _metric(run)
-    log = pd.read_csv(path) if path.exists() else pd.DataFrame({"iteration": []})
+    try:
+        log = pd.read_csv(path) if path.exists() else pd.DataFrame({"iteration": []})
+        if "iteration" not in log:
+            raise ValueError(f"its columns are {', '.join(map(repr, log))}")
+    except ValueError as error:  # pandas has several, all of this kind
+        raise ValueError(f"{path} is not the log of a run ({error}); {ADVICE}") from error
     columns = [column for column in SHOWN if column in log and log[column].notna().any()]
     for column in columns:
         shown, (words, unit) = log[log[column].notna()], SHOWN[column]

@@ -89,7 +89,12 @@ def load(name: str) -> list[dict[str, Any]]:
 
 
 def checkpoint(name: str, seed: int = 0) -> Path:
-    """Where the committed parameters of a run lie."""
+    """Where the committed parameters of a run lie; those of some rows and seeds are not committed.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    get(name)
     return places.repository() / "data" / "results" / name / f"seed{seed}.safetensors"
 
 
@@ -177,8 +182,13 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
 
     Raises:
         ValueError: the file is damaged, or of another test.
+        FileNotFoundError: the row was not run, or that seed's errors are not kept.
     """
     path = places.repository() / "data" / "results" / name / f"seed{seed}.tasks.npz"
+    if not path.exists():
+        there = sorted(int(each.name[4:-10]) for each in path.parent.glob("seed*.tasks.npz"))
+        kept = f"those of seeds {', '.join(map(str, there))} are" if there else "none are"
+        raise FileNotFoundError(f"task by task no errors of {name}, seed {seed}, are committed; {kept}")
     try:
         with np.load(path) as arrays:
             return arrays[f"{evaluation}/{metric}"].astype(float)
@@ -192,15 +202,17 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
 def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
     """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
 
-    None if it was not run, or with other settings. Where every task has diverged, the value and its interval
+    None if it was not run, or with other settings; ``ValueError`` for a row, test, metric or step that is not
+    there. Where every task has diverged, the value and its interval
     are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds:
     over those whose tasks are committed, so rather too wide than too narrow.
     """
+    get(name)
     found = load(name)
     if not found or any(map(stale, found)):
         return None
     found = counted(found)
-    curves = [result["evaluations"][evaluation][metric] for result in found]
+    curves = [_curves(result, evaluation, metric, step) for result in found]
     means = tuple(curve["mean"][step] for curve in curves)
     seeds = tuple(result["seed"] for result in found)
     kept = [seed for seed in seeds if seed < seeds_kept(name)]
@@ -233,6 +245,20 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         total=last["settings"]["iterations"],
         origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
     )
+
+
+def _curves(result: dict[str, Any], evaluation: str, metric: str, step: int) -> dict[str, Any]:
+    """A metric of a test, after each step, which the result must have."""
+    tests = result["evaluations"]
+    if evaluation not in tests or metric not in tests[evaluation]:
+        there = "; ".join(
+            f"{name}: {', '.join(m for m in test if m != 'settings')}" for name, test in tests.items()
+        )
+        raise ValueError(f"test {evaluation!r}, metric {metric!r}, but {result['name']} has {there}")
+    steps = len(tests[evaluation][metric]["mean"])
+    if not 0 <= step < steps:
+        raise ValueError(f"step={step}, but test {evaluation!r} of {result['name']} has 0 to {steps - 1}")
+    return tests[evaluation][metric]
 
 
 def _over_tasks(

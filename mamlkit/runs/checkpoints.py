@@ -39,7 +39,10 @@ def _save(tensors: Params, path: Path, metadata: dict[str, str]) -> None:
 def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
     """Tensors and metadata of a file; ``before`` are the metadata's keys when there was no digest."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no checkpoint {path}; train it first: python -m mamlkit run NAME")
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}; of some rows and seeds none is kept, and a row that was not run "
+            "is trained and kept by python -m mamlkit run NAME --keep"
+        )
     advice = f"restore {path.name} from git or a backup; without one, move it away and train again"
     content = path.read_bytes()
     try:
@@ -185,6 +188,11 @@ class Store:
         self.folder = None if folder is None else Path(folder)
         self.row, self.seed, self.every, self.columns = row, seed, every, columns
         self.saved = 0  # iterations that the state in the folder has
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a state, or no place for one."""
+        return self.folder is None or (self.folder / "state.safetensors").exists()
 
     def load(self, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor], logs.Log]:
         """Fill ``params`` and ``optimiser`` with what is there.

@@ -27,7 +27,8 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         torch.zeros(1, device=chosen).item()  # which "meta" has not
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device={device!r} cannot be used ({error}); use 'cpu', or 'auto' for what is there"
+            f"device={device!r} cannot be used ({str(error).splitlines()[0]}); use 'cpu', or 'auto' for what "
+            "is there"
         ) from error
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

@@ -2,6 +2,7 @@
 
 __all__ = ["Job", "find", "jobs", "seconds_per_iteration", "table", "trials"]
 
+import difflib
 import math
 import multiprocessing
 import time
@@ -69,10 +70,14 @@ def jobs(only: str = "*", seeds: Sequence[int] = (0, 1, 2), *, base: Path = Path
     """
     names = [name for name in paper.QUEUE if fnmatch(name, only)]
     if not names:
-        known = ", ".join(paper.QUEUE)
-        raise ValueError(f"only={only!r}, but no experiment of the queue has such a name; they are {known}")
-    found = (_planned(paper.get(name), seed, base) for seed in seeds for name in names)
-    return [job for job in found if job is not None]
+        found = ", ".join(difflib.get_close_matches(only.strip("*"), paper.QUEUE, 3, cutoff=0.4))
+        near = f"do you mean {found}? " if found else ""
+        raise ValueError(
+            f"only={only!r}, but no experiment of the queue has such a name; {near}All are listed by "
+            "python -m mamlkit list, and a pattern such as 'omniglot-*' takes several"
+        )
+    planned = (_planned(paper.get(name), seed, base) for seed in seeds for name in names)
+    return [job for job in planned if job is not None]
 
 
 def _planned(row: Experiment, seed: int, base: Path) -> Job | None:

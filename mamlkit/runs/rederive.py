@@ -5,6 +5,7 @@ __all__ = ["of_memory", "of_policy", "of_tasks", "standard_errors"]
 import dataclasses
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def standard_errors(
         name: of a row with a committed result of seed 0.
         evaluation: one of the row's, the first if None.
         steps: inner steps after which to compare; those that the evaluation has not are left out.
-        tasks: so many tasks, or goals.
+        tasks: so many tasks, or goals; at least two, since their spread is asked for.
         seed: of the new tasks, or episodes.
         device: where to compute.
 
@@ -44,13 +45,15 @@ def standard_errors(
         The distance after each of the steps.
 
     Raises:
-        ValueError: the row has no such evaluation, or the evaluation none of the steps; or training was the
-            test, so that there is nothing to test anew.
+        ValueError: the row has no such evaluation, or the evaluation none of the steps; or fewer than two
+            tasks; or training was the test, so that there is nothing to test anew.
         FileNotFoundError: there is no committed result.
     """
     row = paper.get(name)
     if isinstance(row, ChainRow):
         raise ValueError(f"{name} is told how long it trained, so there is no new test; train it again")
+    if not (isinstance(tasks, Integral) and tasks >= 2):
+        raise ValueError(f"tasks={tasks!r}, but a whole number from 2 on is needed, to see a spread")
     names = [test.name for test in row.evaluations]
     if evaluation not in (None, *names):
         raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, names))}")

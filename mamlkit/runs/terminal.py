@@ -28,13 +28,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iterator[list[int]]:
+def deferred_interrupt(
+    notice: Callable[[str], Any] = lambda text: None, left: str = "resumes from the last saved state"
+) -> Iterator[list[int]]:
     """Turn the first Ctrl-C or SIGTERM into an entry of a list, so that no update is cut in two.
 
     A second one stops at once.
 
     Args:
         notice: told after the first one what will happen.
+        left: what the same command does after the second one.
 
     Raises:
         Interrupted: on the second one.
@@ -47,7 +50,7 @@ def deferred_interrupt(notice: Callable[[str], Any] = lambda text: None) -> Iter
     def handle(signum: int, frame: object) -> None:
         asked.append(signum)
         if len(asked) > 1:
-            raise Interrupted("stopped at once; the same command resumes from the last saved state", signum)
+            raise Interrupted(f"stopped at once; the same command {left}", signum)
         with suppress(RuntimeError):  # the bar itself was being written
             notice("stopping after this iteration; once more stops at once")
 

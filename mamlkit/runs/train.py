@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mamlkit.engine import threads as cpu_threads
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.chains import ChainRow
@@ -93,6 +95,12 @@ def begin(
     recorded: bool = False,
 ) -> Training:
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
+    if not isinstance(row, Experiment):
+        raise ValueError(f"row={row!r}, but an experiment is needed, such as paper.get('sinusoid-maml')")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ValueError(f"seed={seed!r}, but a whole number from 0 on is needed")
+    if threads is not None:
+        cpu_threads.check(threads)
     alone = isinstance(row, PolicyRow | MemoryRow | ChainRow)
     if alone and ranks.count > 1:
         raise ValueError(
@@ -155,7 +163,7 @@ def fit(
             supervised tasks; never run on a GPU so far.
 
     Raises:
-        ValueError: state or log in the folder are damaged, or of another run.
+        ValueError: an argument cannot be meant; state or log in the folder are damaged, or of another run.
         OSError: state or log cannot be written, or somebody has removed the folder; the message says what is
             left.
         FloatingPointError: a loss, the parameters or the moments of the optimiser are not finite; the last
@@ -185,7 +193,10 @@ def fit(
             return halt
 
         bar = progress_bar(row, first, progress)
-        with deferred_interrupt(bar.set_postfix_str) as asked_to_stop, bar, _saved_if_lost(save):
+        left = "resumes from the last saved state" if folder else "begins again, since there is no folder"
+        with deferred_interrupt(bar.set_postfix_str, left) as asked_to_stop, bar, _saved_if_lost(save):
+            if not store.begun:
+                save()  # so that a first save that is cut in two leaves a state with its log ahead
             while iteration < last and not halted():
                 with _located(iteration + 1, store):
                     done = training.advance(iteration, last)
@@ -259,7 +270,7 @@ def _located(iteration: int, store: checkpoints.Store) -> Iterator[None]:
         run = f"{store.row.name}, seed {store.seed}" + (
             f", run folder {store.folder}" if store.folder else ""
         )
-        left = f"the state of iteration {store.saved} is kept" if store.saved else "no state is kept"
+        left = f"the state of iteration {store.saved} is kept" if store.folder else "no state is kept"
         raise FloatingPointError(f"iteration {iteration} of {run}: {error}; {left}") from error
 
 

@@ -138,10 +138,12 @@ def check(folder: Path) -> Report:
     """Read all of a copy of the data set; compare its decoded images, if there are any, with their SHA-256.
 
     Args:
-        folder: holds the archive, or the tables and ``images/``.
+        folder: holds the archive, or the tables and ``images/``; or a ``mini_imagenet`` that does.
     """
     right: list[str] = []
     wrong: list[str] = []
+    if (inner := folder / "mini_imagenet").is_dir():
+        folder = inner
     try:
         source = files.find(folder)
     except ValueError as error:
@@ -153,9 +155,10 @@ def check(folder: Path) -> Report:
     wrong += [f"{source} lacks {name}" for name in missing]
     classes = _split_of(LISTS[0])
     places = files.places(source, classes, _PER_CLASS, wrong.append)
-    right.append(f"{source}: the tables name {len(places):,} of {len(classes) * _PER_CLASS:,} pictures")
+    named = f"{source}: the tables name {len(places):,} of {len(classes) * _PER_CLASS:,} pictures"
+    (right if places else wrong).append(named)
     decoded = sum(1 for _ in files.images(source, places, wrong.append, "checking"))
-    right.append(f"{source}: {decoded:,} pictures are there, readable, and 84 x 84")
+    (right if decoded else wrong).append(f"{source}: {decoded:,} pictures are there, readable, and 84 x 84")
     if not missing and (path := _decoded(source)).exists():
         if _whole(path) and _digest(path) == _recorded(path):
             right.append(f"{path}: the decoded images are as they were written")

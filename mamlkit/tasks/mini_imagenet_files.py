@@ -247,7 +247,8 @@ def _contents(source: Path, wanted: Callable[[str], bool], tell: Tell) -> Iterat
         except StopIteration:
             return
         except Exception as error:  # damage shows in many ways (zip, zlib, lzma, tar, struct, ...)
-            tell(f"{source}: {path!a} cannot be read: it is truncated or damaged ({error})")
+            where = str(source) if path == "it" else f"{source}: {path!a}"
+            tell(f"{where} cannot be read: it is truncated or damaged ({error})")
             if path == "it":  # nothing can be read after it
                 return
             continue

@@ -107,6 +107,26 @@ def test_what_does_not_fit_moves_nothing():
         meta_batch.updates(
             methods.METHODS["reptile, inner adam"](method.learner), params, optimiser, [tasks], None
         )
+    values = list(params.values())
+    others = (
+        torch.optim.AdamW(values),
+        torch.optim.SGD(values),
+        torch.optim.Adam(values, maximize=True),
+        torch.optim.Adam([{"params": values, "weight_decay": 0.1}]),
+        torch.optim.Adam([value.clone() for value in values]),
+        torch.optim.Adam(values[::-1]),
+        torch.optim.Adam([{"params": values[:1]}, {"params": values[1:]}]),
+    )
+    for other in others:
+        with pytest.raises(ValueError, match="updates are for Adam as it is by default"):
+            meta_batch.updates(method, params, other, [tasks], None)
+    few = Task(*(tuple(t[:1] for t in pair) for pair in tasks))
+    for batches in ([], [tasks, few]):
+        with pytest.raises(ValueError, match="updates take one or more, of one size"):
+            meta_batch.updates(method, params, optimiser, batches, None)
+    for clip in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="a bound of derivatives is above 0"):
+            meta_batch.updates(method, params, optimiser, [tasks], clip)
     assert all(torch.equal(params[name], value) for name, value in before.items()) and not optimiser.state
 
 

@@ -63,6 +63,16 @@ def test_the_page_says_what_is_tested():
     assert all(f'"{name}"' in PAGE for name in RUNS)
 
 
+def test_what_the_page_does_from_python_works():
+    (words,) = re.findall(r"## From Python.*?```python\n(.*?)```", PAGE, re.S)
+    found = {}
+    exec(words, found)
+    theta, gradient = found["theta"], found["gradient"]
+    assert found["outputs"].shape == (2, 25, 10, 1) and found["losses"].shape == (25,)
+    assert {name: v.shape for name, v in gradient.items()} == {name: v.shape for name, v in theta.items()}
+    assert not torch.equal(found["phi"]["bias2"], theta["bias2"])
+
+
 def test_the_page_says_its_types_as_make_check_wants_them():
     functions = [
         node

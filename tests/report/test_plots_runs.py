@@ -59,6 +59,16 @@ def test_what_is_no_run_is_named(tmp_path):
         plot_run()
 
 
+@pytest.mark.parametrize("name", ["run.json", "result.json", "metrics.csv"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name', "a,b\n1,2\n"])
+def test_a_damaged_file_of_a_run_is_named(place, name, content):
+    commit(place, "sinusoid-maml")
+    folder = place / "runs" / "sinusoid-maml" / "seed0"
+    (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{re.escape(str(folder / name))} is .*; restore it, or move"):
+        plot_run(folder)
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["sinusoid-mml/seed0", "sinusoid-maml", "sinusoid-maml/seed7", "", "sinusoid-maml/seed0/run.json"],

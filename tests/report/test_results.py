@@ -65,6 +65,22 @@ def test_without_results_everything_is_not_run(repository):
     assert "not run" in beside.table_text()
 
 
+def test_what_is_not_there_is_not_taken_for_not_run(repository):
+    commit(repository, "sinusoid-maml")
+    with pytest.raises(ValueError, match="no experiment is called 'sinusoid-mml'; do you mean sinusoid-maml"):
+        results.summary("sinusoid-mml", "K=5", 1, "mse")
+    with pytest.raises(ValueError, match="do you mean sinusoid-maml"):
+        results.checkpoint("sinusoid-mml")
+    for test, metric in (("K=6", "mse"), ("K=5", "accuracy")):
+        with pytest.raises(ValueError, match=rf"test '{test}', metric '{metric}', but .* has K=5: mse; K=10"):
+            results.summary("sinusoid-maml", test, 1, metric)
+    for step in (-1, 11):
+        with pytest.raises(ValueError, match=f"step={step}, but test 'K=5' of sinusoid-maml has 0 to 10"):
+            results.summary("sinusoid-maml", "K=5", step, "mse")
+    with pytest.raises(FileNotFoundError, match="sinusoid-maml, seed 5, are committed; those of seeds 0 are"):
+        results.per_task_errors("sinusoid-maml", 5, "K=5", "mse")
+
+
 def test_one_seed_by_hand(repository):
     errors = np.tile(np.linspace(0.1, 0.6, 400)[:, None], (1, 11))
     commit(repository, "sinusoid-maml", errors=errors)

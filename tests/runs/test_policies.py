@@ -152,6 +152,27 @@ def test_a_run_that_is_killed_while_it_is_saved_goes_on(tmp_path, monkeypatch):
     assert list(train.fit(row, folder=folder).log.iteration) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_run_that_is_killed_in_its_first_saves_goes_on(tmp_path, monkeypatch, saves):
+    row, calls, own = (
+        dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL),
+        [],
+        checkpoints.save_state,
+    )
+    folder = opened(row, base=tmp_path)
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) > saves:
+            raise MemoryError
+        own(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(checkpoints, "save_state", killed)
+        train.fit(row, folder=folder, until=2)
+    assert list(train.fit(row, folder=folder).log.iteration) == [1, 2, 3, 4]
+
+
 def test_the_number_of_simulation_threads_changes_nothing():
     assert same(train.fit(CHEETAH, threads=1).params, train.fit(CHEETAH, threads=2).params)
 

@@ -72,7 +72,7 @@ def test_every_row_comes_once_before_any_comes_twice(place):
     assert [job.row.name for job in plan.jobs("2d-*", (0,))] == [SECOND.name]
     with pytest.raises(
         ValueError,
-        match="only='ant', but no experiment of the queue has such a name; they are sinusoid-maml, ",
+        match="only='ant', but no experiment of the queue has such a name; All are listed by",
     ):
         plan.jobs("ant")
 

@@ -84,6 +84,13 @@ def test_a_wrong_number_is_far_away(copy):
     assert far[1] > 5 and far[10] < 4
 
 
+@pytest.mark.parametrize("tasks", [1, 0, -1, 2.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_too_few_tasks_are_refused(name, tasks):
+    with pytest.raises(ValueError, match=rf"tasks={tasks}, but a whole number from 2 on is needed"):
+        rederive.standard_errors(name, tasks=tasks)
+
+
 def test_an_evaluation_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="evaluation='K=7', but sinusoid-maml has 'K=5', 'K=10', 'K=20'"):
         rederive.standard_errors("sinusoid-maml", "K=7")

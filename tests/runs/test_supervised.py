@@ -243,6 +243,21 @@ def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, caps
     assert lines[1].startswith("sinusoid-maml: 5/10 [01:15<") and lines[2].endswith("meta_loss=1.5]")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"seed": -1}, "seed=-1, but a whole number from 0 on"),
+        ({"seed": 1.5}, "seed=1.5, but a whole number from 0 on"),
+        ({"seed": "a"}, "seed='a', but a whole number from 0 on"),
+        ({"threads": 0}, "threads=0, but whole numbers from 1"),
+        ({"row": "sinusoid-maml"}, "row='sinusoid-maml', but an experiment is needed"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        train.fit(**({"row": ROW} | arguments))
+
+
 def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeypatch, capsys):
     with terminal.progress_bar(ROW, 0, False) as bar:
         bar.update()
@@ -259,10 +274,10 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
     with pytest.raises(
         FloatingPointError,
         match=r"iteration \d+ of sinusoid-maml, seed 0, run folder .*: "
-        r"the meta-loss of iteration \d+ is (nan|inf); .*inner_lr",
+        r"the meta-loss of iteration \d+ is (nan|inf); .*inner_lr.*; the state of iteration 0 is kept",
     ):
         train.fit(row, folder=folder)
-    assert not (folder / "state.safetensors").exists()
+    assert folders.iterations_done(folder) == 0
     folder = opened(ROW, base=tmp_path / "good")
     train.fit(ROW, folder=folder, until=1)
     good, gradient = (folder / "state.safetensors").read_bytes(), meta_batch.meta_gradient
@@ -308,7 +323,7 @@ def test_a_gradient_that_overflows_behind_a_finite_loss_is_not_saved(inner_lr, t
         match="iteration 1 of sinusoid-maml, seed 0, run folder .*: the parameters, or the",
     ):
         train.fit(row, folder=folder, until=1)
-    assert not (folder / "state.safetensors").exists()
+    assert folders.iterations_done(folder) == 0
 
 
 def test_no_task_of_an_evaluation_changes_another():

@@ -224,6 +224,13 @@ def test_the_command_prepares_and_checks(small, capsys):
     assert "32 of 32 pictures" in out and f"{path}: the decoded images are as they were written" in out
 
 
+def test_a_check_looks_into_the_folder_of_data_sets_too(small, capsys, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "mini_imagenet").symlink_to(small, target_is_directory=True)
+    assert command.main(["data", "mini-imagenet", "--check", str(tmp_path / "all")]) == 0
+    assert "32 of 32 pictures" in capsys.readouterr().out
+
+
 def test_a_check_tells_every_finding_and_keeps_nothing(small, capsys):
     (small / "test.csv").unlink()
     (small / "images" / "n0300000000.jpg").unlink()

@@ -48,11 +48,11 @@ def interval(values: Any) -> tuple[float, float]:
 def left_out(metric: str, values: np.ndarray, family: str | None = "sinusoid") -> np.ndarray:
     """Which tasks are left out of a mean at a step: a mask of the shape of ``values``.
 
-    Where a value is not finite. Of a family in :data:`DIVERGES`, also where gradient descent has diverged: it
-    does so on up to a few sinusoids in a thousand, to errors that swamp any mean, and whether a sample holds
-    such a task would decide the number. A task has diverged at a step if its error there is above the second
-    of the family's numbers, or above the first there and at the last step as well. One that overshoots and
-    comes back has not.
+    Where a value is not finite. Of a family in :data:`DIVERGES`, also where gradient descent has diverged:
+    MAML's does so on up to a few sinusoids in a thousand, Meta-SGD's further steps on one in ten, to errors
+    that swamp any mean, and whether a sample holds such a task would decide the number. A task has diverged
+    at a step if its error there is above the second of the family's numbers, or above the first there and at
+    the last step as well. One that overshoots and comes back has not.
 
     Args:
         metric: the rule is for ``"mse"`` alone.

@@ -346,8 +346,9 @@ plt.show()
 # $$\theta^* = \frac{\sum_i w_i c_i}{\sum_i w_i}, \qquad w_i = a_i (1 - \alpha a_i)^p.$$ (eq-toy-optimum)
 #
 # The steep task is the one that a gradient step solves almost by itself, since its error shrinks by
-# $1 - \alpha a_i$. MAML therefore moves towards the optimum of the *flat* task, and the more so the longer the step. (Here the flat task weighs more
-# once $\alpha > 1/7$; below, $\alpha = 0.2$.) Pretraining does the opposite. The
+# $1 - \alpha a_i$. MAML therefore moves towards the optimum of the *flat* task, and the more so the longer the step, until at $\alpha = 1/4$ one step
+# solves the steep task; a longer one overshoots there, and the steep task weighs more again. (Here the flat task weighs more for
+# $1/7 < \alpha < 1/3$; below, $\alpha = 0.2$.) Pretraining does the opposite. The
 # first-order method counts the shrinking once instead of twice and ends in between, at a point where the
 # meta-loss still has a slope.
 
@@ -483,8 +484,8 @@ distance = max((package[name] - g).abs().max() for name, g in zip(names, twenty_
 notebook.check("the twenty lines equal mamlkit", distance, "<", 1e-9)
 
 # %% [markdown]
-# Two programs can share a mistake. Central differences share nothing with either, since they need only
-# values of the meta-loss:
+# Two programs can share a mistake. Central differences share no derivative of the meta-loss with either, since they need only
+# its values:
 # $\partial_k L \approx \bigl(L(\theta + h e_k) - L(\theta - h e_k)\bigr) / 2h$ for each of the 1,761
 # parameters.
 

@@ -214,20 +214,21 @@ def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
     return ROWS[name]
 
 
-# What the training of the long rows takes on a CPU such as that of data/benchmarks/cpu-avx512.
+# What the training of the long rows takes on a CPU such as that of data/benchmarks/cpu-avx512, by
+# data/benchmarks/cluster/rows.csv: without tests and the drawing of tasks.
 HOURS: dict[str, str] = {
-    "omniglot-20way-1shot": "20 h on two cores",
-    "omniglot-20way-5shot": "99 h on two cores",
-    "mini-imagenet-5way-1shot": "25 h on one core",
-    "mini-imagenet-5way-5shot": "41 h on one core",
-    "mini-imagenet-first-order-5way-1shot": "16 h on one core",
-    "mini-imagenet-first-order-5way-5shot": "15 h on one core",
-    "mini-imagenet-pretrained": "6 h on one core",
+    "omniglot-20way-1shot": "19 h on one core",
+    "omniglot-20way-5shot": "90 h on one core",
+    "mini-imagenet-5way-1shot": "11 h on one core",
+    "mini-imagenet-5way-5shot": "18 h on one core",
+    "mini-imagenet-first-order-5way-1shot": "7 h on one core",
+    "mini-imagenet-first-order-5way-5shot": "7 h on one core",
+    "mini-imagenet-pretrained": "4.5 h on one core",
     "omniglot-sequences-mann": "1.4 h on one core",
 }
 
 # The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the
-# paper's tables and figures, cheap before dear, then what is ours; hours on two cores behind those that cost
+# paper's tables and figures, cheap before dear, then what is ours; hours on a core behind those that cost
 # one or more.
 _ORDER = (
     *(
@@ -250,14 +251,14 @@ _ORDER = (
             "random-5way-5shot",
         )
     ),
-    "mini-imagenet-pretrained",  # 6
-    "omniglot-5way-1shot",  # 5
-    "mini-imagenet-5way-1shot",  # 25
+    "omniglot-5way-1shot",  # 3
+    "mini-imagenet-pretrained",  # 5
+    "mini-imagenet-5way-1shot",  # 11
+    "mini-imagenet-first-order-5way-1shot",  # 7
     "omniglot-5way-5shot",  # 12
-    "omniglot-20way-1shot",  # 20
-    "mini-imagenet-first-order-5way-1shot",  # 16
-    "mini-imagenet-5way-5shot",  # 41
-    "mini-imagenet-first-order-5way-5shot",  # 15
+    "omniglot-20way-1shot",  # 19
+    "mini-imagenet-first-order-5way-5shot",  # 7
+    "mini-imagenet-5way-5shot",  # 18
     *(f"omniglot-5way-{shots}shot-context" for shots in (1, 5)),
     "omniglot-sequences-lstm",
     "omniglot-sequences-mann",  # 1

@@ -100,12 +100,20 @@ def make(
         device: where the tasks are put.
 
     Raises:
-        ValueError: for an unknown family or split, and for ways or shots the split cannot give.
+        ValueError: for an unknown family or split, a device that is not there, and for ways or shots the
+            split cannot give.
     """
     if family not in FAMILIES:
         raise ValueError(f"family={family!r}, but the families are {', '.join(map(repr, FAMILIES))}")
     if split not in SPLITS:
         raise ValueError(f"split={split!r}, but the splits are {', '.join(map(repr, SPLITS))}")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={device!r} cannot be used ({said}); use 'cpu', or 'cuda' where it is"
+        ) from error
     entry = FAMILIES[family]
     try:
         wanted = inspect.signature(entry).bind(

@@ -63,6 +63,12 @@ def test_same_generator_same_tasks():
     assert torch.equal(one.support[0], same.support[0]) and not torch.equal(one.support[0], other.support[0])
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ValueError, match=f"device='{device}' cannot be used"):
+        tasks.make("sinusoid", "train", ways=1, shots=5, queries=5, device=device)
+
+
 def test_bad_input_is_refused_with_a_reason():
     with pytest.raises(ValueError, match="shots=0"):
         Sinusoid(shots=0)

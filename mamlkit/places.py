@@ -88,7 +88,7 @@ def repository() -> Path:
     """
     root = Path(__file__).resolve().parents[1]
     if not (root / "data" / "published.csv").exists():
-        if clone():
+        if (root / ".git").exists():
             raise FileNotFoundError(f"{root / 'data' / 'published.csv'} is missing; restore it from git")
         raise FileNotFoundError(
             "the committed results and the test goals lie in the repository's data/ folder, "

@@ -404,14 +404,16 @@ comparison("cuda", "tab-how-fast-cuda") if gpu else notebook.markdown(
 # $$A^\top \left[ (G\, g\, G^\top) \odot (B^\top d\, B) \right] A$$ (eq-winograd)
 #
 # takes 36 multiplications, and the direct form 144. The three matrices are small and constant. Summed over channels each of the 36 positions is a
-# product of matrices. {eq}`eq-winograd` is bilinear, so its two adjoints have the same form: that in $d$ is a convolution once more, and that in
-# $g$ is $G^\top [ \sum (B^\top d B) \odot (A\, y A^\top) ]\, G$, where $y$ are four by four pixels of the result's gradient.
+# product of matrices. Of its two adjoints the one in the images is a convolution once more, with the kernel turned round, and goes the same way. The one in
+# $g$ is $G^\top [ \sum (B^\top d B) \odot (A\, y A^\top) ]\, G$, where $y$ are four by four pixels of the result's gradient. Sides are rounded up to
+# whole tiles, so that on Mini-ImageNet's images a little more than a quarter is left.
 #
-# It pays if a tile is made and taken apart in registers, a few dozen tiles at a time so that they stay in the cache, and if the next tiles are sent
-# for meanwhile. (Tiles of two by two pixels, with 16 multiplications in place of 36, gained
+# It pays if a tile is made and taken apart in registers, a few dozen tiles at a time so that they stay in the cache; of many images also, if the next
+# tiles are sent for meanwhile. (Tiles of two by two pixels, with 16 multiplications in place of 36, gained
 # little: there the additions cost most of what the products save.) The engine goes this way where a layer's channels and filters fill vectors
 # and an image has ten pixels a side or more: in Mini-ImageNet's network in all layers after the first. Omniglot's moves on by two pixels.
-# Rounding errors are four to seven times as large. On gradients that drowns in what a kink of a ReLU does ({numref}`tab-float32`).
+# Rounding errors of a convolution are four to six times as large (up to ten times where few numbers are large). The kinks of ReLUs and of maxima amplify
+# them: the error of a task's whole gradient becomes ten times as large in the median, which is that of the plain loop in PyTorch ({numref}`tab-float32`).
 # `python benchmarks/winograd.py --save` makes the table; both ways take turns, on one thread.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -450,7 +452,8 @@ notebook.check("errors grow less than tenfold", most, "<", 10)
 # %% [markdown]
 # ## Accuracy
 #
-# In the median, speed was not bought with accuracy. The error of a task's gradient in float32, against float64, for the engine and for the plain loop:
+# The error of a task's gradient in float32, against float64, for the engine and for the plain loop. In the median the engine's is about the loop's; on
+# Mini-ImageNet, with convolutions in the direct form, it had been a tenth of that, which is what their speed was bought with:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 accuracy = pd.read_csv(folder / WIDE / "accuracy.csv")

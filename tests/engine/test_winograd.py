@@ -1,6 +1,7 @@
 """Winograd's convolutions give the numbers of the direct form, wherever the engine takes them."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import relative_error
 from mamlkit import maml, methods, models
 from mamlkit.engine import kernels_cpu, meta_batch
-from mamlkit.engine.kernels_cpu import memory, tiles, winograd
+from mamlkit.engine.kernels_cpu import tiles, winograd
 from mamlkit.engine.kernels_cpu.vectors import LANES
 from mamlkit.models import Window
 
@@ -22,6 +23,13 @@ B_TURNED, G, A = (np.array(tiles.PAIRS) @ np.array(each) for each in (tiles.B_TU
 
 def window_of(size, channels):
     return Window(size=size, channels=channels, stride=1, before=1, after=1, out=size)
+
+
+def scratch_of_nan(*arguments, own=winograd._scratch):
+    parts = own(*arguments)
+    for part in parts:
+        part[:] = np.nan
+    return parts
 
 
 def directly(way):
@@ -74,8 +82,9 @@ def test_the_convolution_and_its_adjoints_are_the_direct_ones(
 
     def close(name, *arguments, out=None):
         way = lambda: getattr(kernels_cpu, name)(*arguments, *(() if out is None else (out.clone(),)))
-        memory.empty(dtype, 1 << 20).fill_(float("nan"))  # memory that is used again holds anything
-        ours, wanted = way(), directly(way)
+        with patch.object(winograd, "_scratch", scratch_of_nan):  # memory that is used again holds anything
+            ours = way()
+        wanted = directly(way)
         assert ours.shape == wanted.shape and ours.is_contiguous()
         assert (ours - wanted).norm() <= (1e-5 if dtype == torch.float32 else 1e-13) * wanted.norm()
 
@@ -90,16 +99,34 @@ def test_the_convolution_and_its_adjoints_are_the_direct_ones(
 
 
 def test_nothing_beside_the_result_is_written():
-    lanes, size = LANES[np.dtype(np.float32)], 9
-    whole = torch.full((3, 2, size, size, lanes), 7.0)
-    x, kernel = torch.randn(1, 2, size, size, lanes), torch.randn(9 * lanes, lanes)
-    kernels_cpu.product(x, kernel, window_of(size, lanes), whole[1:2])
-    assert (whole[0] == 7).all() and (whole[2] == 7).all() and not (whole[1] == 7).any()
+    lanes, size = LANES[np.dtype(np.float32)], 11
+    window, x = window_of(size, lanes), torch.randn(1, 2, size, size, lanes)
+    assert winograd.is_for(window, lanes, lanes, lanes)
+    for name, arguments, shape in (
+        ("product", (x, torch.randn(9 * lanes, lanes), window), x.shape[1:]),
+        ("weight_gradient", (x, x, window), (9 * lanes, lanes)),
+    ):
+        whole = torch.full((3, *shape), 7.0)
+        getattr(kernels_cpu, name)(*arguments, whole[1:2])
+        assert (whole[0] == 7).all() and (whole[2] == 7).all() and not (whole[1] == 7).any()
+
+
+def test_two_threads_do_not_share_what_they_work_with():
+    lanes, size = LANES[np.dtype(np.float64)], 12
+    window, generator = window_of(size, lanes), torch.Generator().manual_seed(0)
+    images = [torch.randn(1, 9, size, size, lanes, generator=generator).double() for _ in range(8)]
+    kernel = torch.randn(9 * lanes, lanes, generator=generator).double()
+    work = lambda x: (kernels_cpu.product(x, kernel, window), kernels_cpu.weight_gradient(x, x, window))
+    alone = [work(x) for x in images]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(work, images))
+    for pair in zip(alone, together):
+        assert all(torch.equal(*parts) for parts in zip(*pair))
 
 
 def test_other_convolutions_are_direct():
     lanes = LANES[np.dtype(np.float32)]
-    strided = Window(size=18, channels=lanes, stride=2, before=0, after=1, out=9)
+    strided = Window(size=21, channels=lanes, stride=2, before=1, after=1, out=11)
     bare = Window(size=18, channels=lanes, stride=1, before=0, after=0, out=16)
     assert winograd.is_for(window_of(18, lanes), lanes, lanes, lanes)
     for window, channels, filters in (

@@ -4,6 +4,8 @@ Its rows are read where they lie in the images. A convolution and its two adjoin
 ``out[places[m] + f] = sum over k of a[rows[m] + taps[k]] b[k, f]``, in which ``a`` are images with a border
 of zeros (see :mod:`mamlkit.engine.kernels_cpu.offsets`). Images are ``[tasks, points, height, width,
 channels]``, kernels ``[tasks, 9 * channels, filters]``, or one for all tasks.
+
+That is the direct form. Where :mod:`mamlkit.engine.kernels_cpu.winograd` is faster, it is asked first.
 """
 
 __all__ = ["input_gradient", "product", "weight_gradient"]

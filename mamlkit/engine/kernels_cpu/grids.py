@@ -22,12 +22,12 @@ def turned(matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def between(*factors: Matrix) -> Callable[..., Any]:
     """A function for loops that computes M d M', where M is the product of the factors.
 
-    It takes an instruction for each number of a factor that is not zero, less one in each row. Its arguments
-    are four for d: an array, where in it the first half of a vector lies, how far apart the rows of d are and
-    its columns; one that says what of d is there (bit k for row k, bit 8 + k for column k), the rest being
-    zero; the same five for the result, of which only what is there is written; whether that is added to what
-    stands there; and an array that begins with half a vector of zeros and one for what is written nowhere.
-    Whether all lies within the arrays is not checked.
+    It takes an instruction for each number of a factor that is not zero, less one in each row that has a 1.
+    Its arguments are five for d: an array, where in it the first half of a vector lies, how far apart the
+    rows of d are and its columns, and what of d is there (bit k for row k, bit 8 + k for column k), the rest
+    being zero; the same five for the result, of which only what is there is written; whether that is added to
+    what stands there; and an array that begins with half a vector of zeros and one for what is written
+    nowhere. Whether all lies within the arrays is not checked.
     """
 
     @intrinsic

@@ -355,7 +355,7 @@ notebook.check("on images at most twice the limit", limit[images].max(), "<", 2)
 # %% [markdown]
 # How much is gained depends on the processor. The next one has vectors twice as wide (AVX-512 instead of AVX2). The table before is older
 # than the compiled recursion of the small networks and than the fewer products of
-# Mini-ImageNet's convolutions ({numref}`tab-winograd`), with which this one comes down to the limit.
+# Mini-ImageNet's convolutions ({numref}`tab-winograd`), with which this one comes near the limit that the direct form has.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 comparison(WIDE, "tab-how-fast-avx512")
@@ -369,7 +369,7 @@ notebook.check("images: twice as fast there, too", gain[~small].min(), ">", 2)
 direct = ~wide.index.str.contains("Mini-ImageNet")
 text = "direct convolutions: no time is below the limit"
 notebook.check(text, limit[direct].min(), ">", 1)
-notebook.check("with fewer it is at the limit", limit[~direct].max(), "<", 1.2)
+notebook.check("with fewer it is near the limit", limit[~direct].max(), "<", 1.2)
 
 # %% [markdown]
 # What is fast, and why:
@@ -384,7 +384,7 @@ notebook.check("with fewer it is at the limit", limit[~direct].max(), "<", 1.2)
 #
 # And what is not:
 #
-# - **Normalisation**, and the traffic between cache and memory that goes with it, takes most of what lies above the limit on images.
+# - **Normalisation**, and the traffic between cache and memory that goes with it, takes most of what lies above the limit on Omniglot.
 # - **The first layer of Mini-ImageNet**, whose three channels fill no vector.
 #
 # The time of a shape moves by a fifth and more within an hour on a machine that is shared.

@@ -101,9 +101,10 @@ def _number(word: str) -> int | float:
 
 
 def thinned(path: Path) -> str:
-    """The text of a log with at most about :data:`ROWS_KEPT` lines; those with a validation stay."""
+    """The text of a log with at most about :data:`ROWS_KEPT` lines; the last stays, and all with a validation."""
     log = pd.read_csv(path)
     every = -(-len(log) // ROWS_KEPT) or 1
     validated = log.validation.notna() if "validation" in log else False
-    kept = log[(log.index % every == every - 1) | validated] if len(log) > ROWS_KEPT else log
+    last = log.index == len(log) - 1
+    kept = log[(log.index % every == every - 1) | validated | last] if len(log) > ROWS_KEPT else log
     return kept.to_csv(index=False, float_format="%.6g")

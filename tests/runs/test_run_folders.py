@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -384,6 +385,13 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
     kept = folders.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
     assert len(log) <= logs.ROWS_KEPT and log.validation.notna().sum() == 7
+
+
+@pytest.mark.parametrize("count", [1000, 1001, 1975, 2000, 2001])
+def test_a_thinned_log_keeps_its_last_line(tmp_path, count):
+    logs.write(tmp_path / "metrics.csv", [{"iteration": i, "seconds": i} for i in range(1, count + 1)])
+    kept = pd.read_csv(io.StringIO(logs.thinned(tmp_path / "metrics.csv")))
+    assert kept.iteration.iloc[-1] == count and len(kept) <= logs.ROWS_KEPT + 1
 
 
 def test_of_short_trainings_the_parameters_of_one_seed_are_kept(repository):

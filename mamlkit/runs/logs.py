@@ -101,7 +101,7 @@ def _number(word: str) -> int | float:
 
 
 def thinned(path: Path) -> str:
-    """The text of a log with at most about :data:`ROWS_KEPT` lines; the last and all with a validation stay."""
+    """The text of a log of at most about :data:`ROWS_KEPT` lines; validations and the last line stay."""
     log = pd.read_csv(path)
     every = -(-len(log) // ROWS_KEPT) or 1
     validated = log.validation.notna() if "validation" in log else False

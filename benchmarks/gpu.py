@@ -185,7 +185,7 @@ def main(words: list[str] | None = None) -> None:
     failed: list[str] = []
     try:
         (options.out / "runs").mkdir(parents=True, exist_ok=True)
-        devices.set_up("cpu" if options.dry_run else "cuda")
+        device = devices.set_up("cpu" if options.dry_run else "cuda")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     with ExitStack() as stack:
@@ -195,7 +195,6 @@ def main(words: list[str] | None = None) -> None:
             stack.callback(paper.ROWS.update, dict(paper.ROWS))
             places.repository = lambda: place
             small_rows()
-        device = devices.set_up("cpu" if options.dry_run else "cuda")
         origin = folders.provenance(devices.described(device))
         repeats, window = (1, 2) if options.dry_run else (7, WINDOW)
 

@@ -203,9 +203,9 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
 
     None if it was not run, or with other settings; ``ValueError`` for a row, test, metric or step that is not
-    there. Where every task has diverged, the value and its interval
-    are NaN. Seeds share their test tasks, so the interval over tasks is that of each task's mean over seeds:
-    over those whose tasks are committed, so rather too wide than too narrow.
+    there. Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so
+    the interval over tasks is that of each task's mean over seeds: over those whose tasks are committed, so
+    rather too wide than too narrow.
     """
     get(name)
     found = load(name)

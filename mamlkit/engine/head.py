@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from mamlkit.engine.passes import Pass, to_images
+from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
@@ -35,7 +36,10 @@ def gradient(
         kernels, theta: as for :class:`mamlkit.engine.passes.Pass`.
         tasks: a meta-batch, or a part of one.
     """
-    of_head, weights, runs = _split(method, kernels, theta, tasks)
+    of_head, weights = _of_head(method, theta)
+    layers = method.learner.model.layers
+    images = (to_images(layers, inputs) for inputs, _ in tasks)
+    runs = [Pass(layers[:-1], kernels, theta, x, keep=False) for x in images]
 
     def loss(weights: Params, support: Tensor, query: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
         return of_head.loss(weights, Task((support, targets[0]), (query, targets[1])))
@@ -50,20 +54,22 @@ def gradient(
 
 def predictions(learner: Learner, kernels: ModuleType, theta: Params, tasks: Task) -> Tensor:
     """Outputs ``[inner_steps + 1, tasks, points, outputs]``; arguments as for :func:`gradient`."""
-    of_head, weights, runs = _split(GradientMethod(learner), kernels, theta, tasks)
-    pairs = ((run.outputs, targets) for run, (_, targets) in zip(runs, tasks))
+    of_head, weights = _of_head(GradientMethod(learner), theta)
+    layers = learner.model.layers
+    if learner.transductive or len(layers) == 1:  # nothing is normalised without a body
+        images = (to_images(layers, inputs) for inputs, _ in tasks)
+        both = tuple(Pass(layers[:-1], kernels, theta, x, keep=False).outputs for x in images)
+    else:
+        both = with_support(layers[:-1], kernels, tasks)(theta)
+    pairs = ((features, targets) for features, (_, targets) in zip(both, tasks))
     return vmap(of_head.predict, in_dims=(None, 0), out_dims=1)(weights, Task(*pairs))
 
 
-def _split(
-    method: GradientMethod, kernels: ModuleType, theta: Params, tasks: Task
-) -> tuple[GradientMethod, Params, list[Pass]]:
-    """The method for the head alone, its parameters, and the body's passes over support and query."""
-    *body, head = method.learner.model.layers
+def _of_head(method: GradientMethod, theta: Params) -> tuple[GradientMethod, Params]:
+    """The method for the head alone, of features that are normalised already, and its parameters."""
+    head = method.learner.model.layers[-1]
     apply = lambda weights, x: F.linear(x, weights[head.weight], weights[head.bias])
     model = method.learner.model._replace(apply=apply, layers=())
-    learner = dataclasses.replace(method.learner, model=model)
+    learner = dataclasses.replace(method.learner, model=model, transductive=True)
     weights = {name: theta[name] for name in (head.weight, head.bias)}
-    images = (to_images(method.learner.model.layers, inputs) for inputs, _ in tasks)
-    runs = [Pass(tuple(body), kernels, theta, x, keep=False) for x in images]
-    return dataclasses.replace(method, learner=learner), weights, runs
+    return dataclasses.replace(method, learner=learner), weights

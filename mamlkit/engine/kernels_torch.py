@@ -8,7 +8,6 @@ __all__ = [
     "input_gradient",
     "normalise",
     "normalise_backward",
-    "normalise_by_first",
     "normalise_tangent",
     "normalise_tangent_backward",
     "product",
@@ -93,24 +92,16 @@ def _project(a: Tensor, n: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     return _wide(r) * (a - _wide(a.mean(PIXELS)) - n * _wide(along)), along
 
 
-def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def normalise(
+    z: Tensor, shift: Tensor, pool: int, first: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`mamlkit.engine.kernels_cpu.normalise`; here n and r are kept for z and what is known."""
-    variance, mean = torch.var_mean(z, PIXELS, correction=0)
+    variance, mean = torch.var_mean(z[:, :first], PIXELS, correction=0)
     r = torch.rsqrt(variance + BATCH_NORM_EPS)
     n = (z - _wide(mean)) * _wide(r)
     largest, where = _windows(n, pool).max(-1)
     y = largest + shift
     return F.relu(y), n, r, where.masked_fill(y <= 0, 255).to(torch.uint8)
-
-
-def normalise_by_first(z: Tensor, shift: Tensor, pool: int, count: int) -> tuple[Tensor, Tensor, None, None]:
-    """As :func:`normalise`, by mean and variance of the first ``count`` points; without derivatives."""
-    variance, mean = torch.var_mean(z[:, :count], PIXELS, correction=0)
-    height, width = (size // pool * pool for size in z.shape[2:4])
-    shifted = [z[:, :, i:height:pool, j:width:pool] for i in range(pool) for j in range(pool)]
-    largest = reduce(torch.maximum, shifted)  # normalisation increases, so it may come later
-    y = torch.sub(largest, _wide(mean)).mul_(_wide(torch.rsqrt(variance + BATCH_NORM_EPS))).add_(shift)
-    return y.relu_(), z, None, None
 
 
 def normalise_backward(

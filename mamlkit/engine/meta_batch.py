@@ -163,7 +163,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
         if not apart and _is_plain(plan, kernels):
             return dense.predictions(kernels, method.learner, params, tasks)
         weights = passes.to_matrices(plan, params)
-        way = head.predictions if not apart and head.is_for(method.learner) else adjoint.predictions
+        way = head.predictions if head.is_for(method.learner) else adjoint.predictions
         work = functools.partial(way, method.learner, kernels, weights)
         return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
 

@@ -3,14 +3,12 @@
 __all__ = ["outputs", "with_support"]
 
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass, to_images
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
@@ -42,9 +40,8 @@ def with_support(
     """
     count = tasks.support[0].shape[1]
     images = to_images(layers, torch.cat([tasks.support[0], tasks.query[0]], 1))
-    loops: Any = SimpleNamespace(
-        product=kernels.product, normalise=partial(kernels_torch.normalise_by_first, count=count)
-    )
+    by_first = lambda z, shift, pool: kernels.normalise(z, shift, pool, count)
+    loops: Any = SimpleNamespace(product=kernels.product, normalise=by_first)
 
     def both(weights: Params) -> tuple[Tensor, Tensor]:
         found = Pass(layers, loops, weights, images, keep=False).outputs

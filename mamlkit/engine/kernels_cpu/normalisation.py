@@ -32,8 +32,14 @@ def _in_vectors(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tu
 
 
 @_in_vectors
-def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, ...]:
+def normalise(z: Tensor, shift: Tensor, pool: int, first: int | None = None) -> tuple[Tensor, ...]:
     """Batch normalisation (of each task alone), maximum over windows, shift and ReLU.
+
+    Args:
+        z: before it, ``[tasks, points, height, width, channels]``.
+        shift: beta, ``[channels]``.
+        pool: side of the windows.
+        first: if given, the statistics are those of so many first points; there are no derivatives then.
 
     Returns:
         y, the output; z and ``known``, mean and one over the standard deviation ``[tasks, 2, channels]``,
@@ -44,7 +50,7 @@ def normalise(z: Tensor, shift: Tensor, pool: int) -> tuple[Tensor, ...]:
     y = empty(z.dtype, tasks, points, height // pool, width // pool, channels)
     known, where = z.new_empty(tasks, 2, channels), empty(torch.uint8, *y.shape)
     arrays = (t.numpy() for t in (known, where, y))
-    loops.normalise(z.numpy(), shift.numpy(), BATCH_NORM_EPS, pool, _lanes(z), *arrays)
+    loops.normalise(z.numpy(), shift.numpy(), BATCH_NORM_EPS, pool, first or points, _lanes(z), *arrays)
     return y, z, known, where
 
 

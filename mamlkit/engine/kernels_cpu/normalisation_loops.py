@@ -24,16 +24,16 @@ OFF = 255  # in ``where``: this unit is not active
 
 
 @loop
-def normalise(z, shift, eps, p, lanes, known, where, y):
+def normalise(z, shift, eps, p, first, lanes, known, where, y):
     tasks, points, height, width, channels = z.shape
-    step, count = np.uint64(channels), points * height * width
+    step, count = np.uint64(channels), first * height * width
     for t in range(tasks):
         images, outputs, places = z[t].reshape(-1), y[t].reshape(-1), where[t].reshape(-1)
-        # Deviations from the mean of the first image, which is at most sqrt(points) standard deviations away.
+        # Deviations from the mean of the first image, which is at most sqrt(first) standard deviations away.
         centre = np.zeros(channels, z.dtype)
         total = _moments(images, centre, height, width, lanes)
         centre[:] = total[0] / (height * width)
-        total = _moments(images, centre, points * height, width, lanes) / count
+        total = _moments(images, centre, first * height, width, lanes) / count
         known[t, 0] = centre + total[0]
         known[t, 1] = 1 / np.sqrt(np.maximum(total[1] - total[0] ** 2, 0) + eps)
         for i in range(points):

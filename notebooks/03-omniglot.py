@@ -262,7 +262,7 @@ notebook.check("and nothing but these", others, "==", 0)
 #
 # ## Two readings of the inner loss
 #
-# This is the trap that costs most. Equation 3 of the paper is a *sum* of cross-entropies over the support; most
+# This is the trap that is easiest to miss; [chapter 8](08-traps.ipynb) measures what it does. Equation 3 of the paper is a *sum* of cross-entropies over the support; most
 # reimplementations take their *mean*. The authors' code takes neither: with $\ell_j$ the cross-entropy of
 # support example $j$, it divides the sum by the shots,
 #
@@ -274,7 +274,7 @@ notebook.check("and nothing but these", others, "==", 0)
 # 20 × 0.1 = 2.0 in the 20-way tasks. One number behind both settings is a hint that this reading is the one
 # the step was tuned for. Who takes 0.4 on the mean makes steps five times too short.
 #
-# Both readings are in the package by name; every row takes the authors'.
+# Both readings are in the package by name; every row of the paper's experiments takes the authors'.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 notebook.source(losses.cross_entropy_per_shot, losses.cross_entropy_mean)
@@ -530,8 +530,8 @@ notebook.table(
 
 # %% [markdown]
 # With convolutions the step hardly matters, and in 1-shot tasks neither. In 5-shot tasks without convolutions the accuracy
-# *falls* after the first step and recovers later: a step of 2.0 on the mean loss, which the network was trained to take
-# once, is too long for some tasks when it is taken again. After one step we have the paper's accuracy, after the
+# *falls* after the first step and recovers later. Few tasks make the fall: they lose more than 20 points each. Probably a step of 2.0 on the mean loss, which the
+# network was trained to take once, is too long for them when it is taken again; a shorter second step was not tried. After one step we have the paper's accuracy, after the
 # three that it states we have 1.5 points less. The paper states three, so we compare after three, and the difference stands, with one training run on
 # either side. Its printed interval, ± 0.6, does not settle it: ours is ± 0.7 after three steps, and one query per class after one step would give about as much.
 

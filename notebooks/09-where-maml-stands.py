@@ -213,7 +213,7 @@ notebook.table(frame, "What all methods share.", "tab-compare-protocol")
 notebook.markdown("\n".join(compare.column_table(column.name) for column in columns))
 
 # %% [markdown]
-# On Omniglot the best methods by distances are far ahead of MAML as its authors run it, after so few tasks, and farther with 20 classes
+# On Omniglot the best methods by distances are far ahead of MAML with its authors' head and loss, after so few tasks, and farther with 20 classes
 # than with 5. (Bounds are those of the interval that decides; how many seeds a row has, the tables say.)
 
 # %%
@@ -228,7 +228,7 @@ for column in omniglot:
         notebook.check(text, line.gap - line.gap_ci95, ">", LEAST[ways])
 
 # %% [markdown]
-# On Mini-ImageNet there is no such lead after 5,000 tasks, in one seed of each:
+# On Mini-ImageNet there is no such lead after 5,000 tasks, in one seed of each, of those that were run there:
 
 # %%
 for column in columns:
@@ -287,19 +287,23 @@ for slug, words in (("maml-usual-head", "head"), ("maml-usual-loss", "loss")):
 
 # %% [markdown]
 # **With 20 classes MAML's own short cuts are ahead of it**, in one seed of each: the gradient without its second-order term, inner steps of the head alone,
-# and Meta-SGD's single step. With 5 classes, where MAML takes one step too, none of them is. So what is slow there is the whole gradient
-# through five steps of the whole network, from the authors' head and with their step. Where it leads after 60,000 updates, this does not say.
+# and Meta-SGD's single step. But the whole gradient through five steps of the whole network, with rates that are learned, gains as much. So these rows do not say which part is
+# slow, the way of the gradient or the authors' rate. With 5 classes, where MAML takes one step too, none of the three is told apart from it: the first-order gradient is
+# ahead in the mean, within what three seeds leave open. Where any of this leads after 60,000 updates, this does not say.
 
 # %%
 for column in omniglot:
     found, ways = grids[column.name].set_index("slug"), paper.get(column.name).ways
-    lines = found.reindex(["first-order", "head-only", "meta-sgd"]).dropna(
-        subset=["gap_ci95"]
-    )
+    short = ["first-order", "head-only", "meta-sgd"]
+    short += ["learned-rates"] if ways == 20 else []
+    lines = found.reindex(short).dropna(subset=["gap_ci95"])
     for line in lines.itertuples():
         text = f"{column.words}, {line.method}: ahead of MAML by at least, points"
-        relation, bound = (">", 10) if ways == 20 else ("<", 1)
-        notebook.check(text, line.gap - line.gap_ci95, relation, bound)
+        least = line.gap - line.gap_ci95
+        if ways == 20:
+            notebook.check(text, least, ">", 10)
+        else:
+            notebook.check(f"not told apart: {text}", least, "<", 0)
 
 # %% [markdown]
 # Three things bound what this section says. The rows with the usual head or loss were added after [chapter 8](08-traps.ipynb) had measured each of the two alone, on the same test classes, so the grid's other rows do
@@ -318,7 +322,7 @@ for column in columns:
 # %% [markdown]
 # Steps, rates, shots, head and the outer update (a fraction of $\theta' - \theta$ that falls from 1 to 0; all other rows have Adam there) are those of its authors' code. They train fifty times
 # longer, take mini-batches of the support, and Adam's memory goes on from task to task. The untrained network is MAML's, with MAML's steps.
-# So this is where one seed stands after a fiftieth of its authors' training, and says nothing of where
+# So this is where three seeds stand after a fiftieth of its authors' training, and says nothing of where
 # Reptile comes to.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-compare-curves"}, "image": {"alt": "Two panels of validation accuracy against the number of training tasks on a logarithmic axis. Five classes: the methods by distances are above 90 percent after ten thousand tasks, MAML with the usual head and loss comes near them, MAML itself is near 75; the dotted curve of the long training climbs on and reaches 98 percent after a million tasks. Twenty classes: the same order, with wider gaps; MAML itself is below 50 percent."}}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mamlkit.measures import Z95, seeds_kept
-from mamlkit.report.results import Summary, load, per_task_errors, published, summary
-from mamlkit.report.verdicts import margin, paper_curves, verdict
+from mamlkit.report.results import Summary, directions, load, per_task_errors, published, summary
+from mamlkit.report.verdicts import NOT_JUDGED, margin, paper_curves, verdict
 
 
 def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -22,7 +22,11 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's where it
     gives one. Where both sides were tested on the same goals, that over tasks is of the difference goal by
-    goal, since what makes a goal hard is no chance there. ``difference_task_ci95`` leaves seeds out.
+    goal, since what makes a goal hard is no chance there; of two directions it is that within each.
+    ``difference_task_ci95`` leaves seeds out.
+
+    The mean over both directions of a policy that has not been told one is not judged: whatever it does, it
+    gains in one of them what it loses in the other, so that the number says only what moving costs.
     """
     paper, found = published(), []
     drawn = paper_curves(paper)
@@ -43,6 +47,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             entry["verdict"] = (
                 verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             )
+            if line.setting.endswith("direction") and line.step == 0 and line.method != "oracle":
+                entry["verdict"] = NOT_JUDGED  # what is gained in one direction is lost in the other
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
         elif line.row and load(line.row):
@@ -59,6 +65,9 @@ def _of_difference(line: pd.Series, ours: Summary) -> tuple[float, float]:
         return math.hypot(ours.deciding_ci95, paper), math.hypot(ours.ci95, paper)
     found = [per_task_errors(line.row, seed, line.evaluation, line.metric)[:, line.step] for seed in kept]
     away = np.mean(found, axis=0) - line.by_goal
+    if line.setting.endswith("direction"):  # both sides have the same goals of either: that is no chance
+        for goals in directions(line.setting).values():
+            away[goals] -= away[goals].mean()
     over_goals = Z95 * float(away.std()) / math.sqrt(len(away))
     return float(np.fmax(over_goals, ours.seed_ci95)), over_goals
 

@@ -98,7 +98,7 @@ def column_table(column: str, name: str = "") -> str:
         parts.append("the difference from MAML on the same tasks with 15 queries per class")
     if any(line["elsewhere"] for line in lines):
         parts.append("what other papers report under protocols of their own")
-    caption = f"{chosen.words}, {chosen.episodes:,} training episodes each: {'; '.join(parts)}."
+    caption = f"{chosen.words}, {chosen.episodes:,} training tasks each: {'; '.join(parts)}."
     caption += f" Not run: {'; '.join(missing)}." if missing else ""
     right = [*TESTS.values(), "from MAML", "seeds", "elsewhere"]
     return numbered(lines, caption, name or f"tab-compare-{column}", right)

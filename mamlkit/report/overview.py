@@ -14,9 +14,17 @@ from mamlkit import places
 from mamlkit.report import forest
 from mamlkit.report.pages import GROUPS, group, printed_table
 from mamlkit.report.texts import badge, number, numbered, step_words
-from mamlkit.report.verdicts import ACCURACY_MARGIN, MSE_MARGIN, RETURN_MARGIN, WIDE, WORDS, verdict
+from mamlkit.report.verdicts import (
+    ACCURACY_MARGIN,
+    MSE_MARGIN,
+    NOT_JUDGED,
+    RETURN_MARGIN,
+    WIDE,
+    WORDS,
+    verdict,
+)
 
-OWN_VERDICTS = [*WORDS, "partial", "stale", "not run"]
+OWN_VERDICTS = [*WORDS, NOT_JUDGED, "partial", "stale", "not run"]
 
 # Setting of a published number -> a word in the name of its chapter.
 CHAPTERS = {
@@ -37,6 +45,8 @@ def verdicts() -> str:
         "consistent": "it contains zero but reaches beyond the margin",
         "inconclusive": f"so it does, but its half-width is above {WIDE:g} margins: it says next to nothing",
         "differs": "it does not contain zero, and reaches beyond the margin",
+        NOT_JUDGED: "ours is shown, but it is of another algorithm, or the number is a mean over both "
+        "directions of a policy that was told neither: what it gains in one it loses in the other",
         "partial": "tested after n of N iterations; ours and the difference are shown, but not judged",
         "not run": "there is no committed result",
         "stale": "there is one, but the settings of its experiment have changed since, so it is not shown",
@@ -47,7 +57,8 @@ def verdicts() -> str:
         f"accuracy, {mse:.0%} of a mean squared "
         f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first "
         f"step in the same setting of the paper, "
-        "or of what the method's own curve spans, if that is less."
+        "or of what the method's own curve spans, if that is less. Where the paper's own error is about a "
+        "point, as in 5-way Omniglot, this is lenient: within it the error may be nearly twice as large."
     ).replace("%", " %")
     return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
 
@@ -114,8 +125,9 @@ class _Notes:
         settled = (
             "The margins are older than most results; *inconclusive* was told apart from *consistent* after "
             "they were known, and took from the latter. Policies of both sides were tested on the same "
-            "goals, so their difference is taken goal by goal and has an interval of its own; that, too, was "
-            "settled after results were known."
+            "goals, so their difference is taken goal by goal and has an interval of its own (of two "
+            "directions, within each); that, too, was settled after results were known, and so was what is "
+            "*not judged*."
         )
         return "\n\n".join([*lines, settled]) + "\n"
 

@@ -28,6 +28,7 @@ from mamlkit.experiments.paper import HOURS
 from mamlkit.report import beside, forest, results
 from mamlkit.report.origins import anchor
 from mamlkit.report.texts import badge, decimals, number, numbered, step_words
+from mamlkit.report.verdicts import NOT_JUDGED
 
 # absent while nothing was run
 OURS = (
@@ -137,7 +138,7 @@ def _which(line: pd.Series) -> dict[str, str]:
     return {
         "setting": line.setting,
         "method": line.method,
-        "steps": str(line.step),
+        "steps": "" if pd.isna(line.step) else str(line.step),
         "verdict": "quoted" if line.quoted else badge(line.verdict),
     }
 
@@ -183,8 +184,9 @@ def side_by_side(
     Args:
         place: where the paper has them, e.g. ``"Fig. 5"``.
         last_step: leave out gradient steps after it.
-        variants: experiments of ours that are compared with the paper's MAML as well, where they were run: a
-            name of each, and what it adds to the name of the row.
+        variants: experiments of ours that stand beside the paper's MAML as well, where they were run, and
+            are not judged, since they are of other algorithms. A name of each, and what it adds to the name
+            of the row.
     """
     paper = results.published()
     part = paper[
@@ -192,10 +194,14 @@ def side_by_side(
     ]
     own, others = part[part.method == "MAML"], []
     for name, suffix in (variants or {}).items():
-        other = own.assign(method=f"MAML, {name}", row=own.row + suffix)
+        other = own.assign(method=f"MAML, {name}", row=own.row + suffix, varied=True)
         others.append(other[[bool(results.load(row)) for row in other.row]])
     part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
-    return _for_a_chapter(printed_table(part))
+    found = printed_table(part)
+    if others:
+        varied = part.varied.eq(True).to_numpy() & ~found.verdict.str.startswith("partial").to_numpy()
+        found["verdict"] = found.verdict.mask(varied, NOT_JUDGED)
+    return _for_a_chapter(found)
 
 
 def chapter_table(name: str) -> pd.DataFrame:

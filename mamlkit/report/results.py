@@ -101,17 +101,24 @@ def checkpoint(name: str, seed: int = 0) -> Path:
 def training_log(name: str, seed: int = 0) -> pd.DataFrame:
     """How a training went, as far as it is committed: the log of its result, or of a state that is ahead.
 
-    Columns: iteration, seconds and what the kind of row logs; without lines where nothing was run.
+    Columns: iteration, seconds and what the kind of row logs; without lines where nothing was run, or with
+    other settings than the row has.
     """
-    data = places.repository() / "data"
-    paths = [
-        data / "results" / name / f"seed{seed}.metrics.csv",
-        data / "partial" / name / f"seed{seed}" / "metrics.csv",
-    ]
-    found = [pd.read_csv(path) for path in paths if path.exists()]
+    result = places.repository() / "data" / "results" / name / f"seed{seed}.json"
+    state = places.repository() / "data" / "partial" / name / f"seed{seed}" / "run.json"
+    logs = {result.with_suffix(".metrics.csv"): result, state.with_name("metrics.csv"): state}
+    found = [pd.read_csv(log) for log, of in logs.items() if log.exists() and _as_now(name, of)]
     log = max(found, key=lambda log: log.iteration.max(), default=pd.DataFrame(dtype=float))
     # a state of a few iterations has no line yet
     return log.reindex(columns=[*dict.fromkeys(["iteration", "seconds", "meta_loss", "validation", *log])])
+
+
+def _as_now(name: str, description: Path) -> bool:
+    """Whether a run's description is there and has the settings that its row has now."""
+    if not description.exists():
+        return False
+    settings = json.loads(description.read_text(encoding="utf-8"))["settings"]
+    return all(settings.get(key) == value for key, value in get(name).settings.items())
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -221,11 +228,6 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     ci95, median = one_ci95, math.nan  # an upper bound, which is sharp for a single seed
     if kept:
         ci95, median = _over_tasks(name, kept, evaluation, metric, step)
-    last = found[-1]
-    where = last["origin"][-1]
-    time = sum(result["seconds"] for result in found)
-    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    commit = where["commit"][:7] + ("+" if where["commit"].endswith("+changes") else "")
     seed_sd = seed_ci95 = math.nan
     if len(found) > 1:
         seed_sd = float(np.std(means, ddof=1))
@@ -242,9 +244,21 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
         tasks=curves[0]["tasks"],
         diverged=sum(curve["diverged"][step] for curve in curves),
         done=min(result["iterations_done"] for result in found),
-        total=last["settings"]["iterations"],
-        origin=f"{name}, {which}, commit {commit}, {where['date']}, {where['device']}, {duration(time)}",
+        total=found[-1]["settings"]["iterations"],
+        origin=_origin(name, found),
     )
+
+
+def _origin(name: str, found: list[dict[str, Any]]) -> str:
+    """Row, seeds, commit, date, device and time; of runs in several parts the first and the last."""
+    parts = sorted((part for result in found for part in result["origin"]), key=lambda part: part["date"])
+    commits = [p["commit"][:7] + ("+" if p["commit"].endswith("+changes") else "") for p in parts]
+    dates, devices = [part["date"] for part in parts], [part["device"] for part in parts]
+    span = lambda values: " to ".join(dict.fromkeys((values[0], values[-1])))
+    seeds = ", ".join(str(result["seed"]) for result in found)
+    which = f"seed{'s' if len(found) > 1 else ''} {seeds}, commit {span(commits)}, {span(dates)}"
+    time = duration(sum(result["seconds"] for result in found))
+    return f"{name}, {which}, {' and '.join(sorted(set(devices)))}, {time}"
 
 
 def _curves(result: dict[str, Any], evaluation: str, metric: str, step: int) -> dict[str, Any]:

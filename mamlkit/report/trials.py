@@ -226,10 +226,10 @@ def direction() -> str:
         lines.append({"goal": way, "": "MAML, published"} | theirs)
     caption = (
         "HalfCheetah direction: return of an episode on the MAML paper's 40 test goals by their direction, ± "
-        "95 % over the 18 or 22 trials of one training each; in brackets the steps of the environment that "
-        "were seen with the goal before. In column $k$ RL² has seen $k$ episodes, and MAML has taken $k$ "
-        "gradient steps, with 20 episodes before each. RL² is told each reward also while it is measured. "
-        + _training("half-cheetah-direction")
+        "95 % over the 18 or 22 goals, of one training each, with 20 trials or episodes at each goal; in "
+        "brackets the steps of the environment that were seen with the goal before. In column $k$ RL² has "
+        "seen $k$ episodes, and MAML has taken $k$ gradient steps, with 20 episodes before each. RL² is told "
+        "each reward also while it is measured. " + _training("half-cheetah-direction")
     )
     return numbered(lines, caption, "tab-direction-memory", [str(step) for step in range(4)])
 

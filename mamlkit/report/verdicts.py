@@ -3,6 +3,7 @@
 __all__ = [
     "ACCURACY_MARGIN",
     "MSE_MARGIN",
+    "NOT_JUDGED",
     "RETURN_MARGIN",
     "WIDE",
     "WORDS",
@@ -21,6 +22,7 @@ MSE_MARGIN = 0.10  # of the published error
 RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 WIDE = 3.0  # margins: an interval of a larger half-width says nothing
 WORDS = ("reproduced", "consistent", "inconclusive", "differs")
+NOT_JUDGED = "not judged"  # ours is shown, but is of something else, or the number says nothing of a method
 
 
 def css_class(verdict: str) -> str:

@@ -346,10 +346,33 @@ def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):
         and list(more.method[first - 1 : first + 3]) == ["MAML", "MAML, ratios"] * 2
     )
     line = more[(more.method == "MAML, ratios") & (more.steps == "1")].iloc[0]
-    assert line.paper == "499.15 ± 32.51" and line.ours.startswith("299.0") and "differs" in line.verdict
+    assert line.paper == "499.15 ± 32.51" and line.ours.startswith("299.0")
+    assert "not judged" in line.verdict  # another algorithm
     assert "setting" not in pages.side_by_side("Fig. 4") and set(pages.side_by_side("Fig. 4").steps) == set(
         "0123"
     )
+
+
+def test_the_mean_over_directions_of_who_knows_none_is_not_judged(repository):
+    for method in ("random", "oracle"):
+        commit(repository, f"ant-direction-{method}", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
+    found = pages.printed_table().set_index(["setting", "method", "step"]).verdict["Ant direction"]
+    assert found["random", 0] == "not judged" and found["random", 1] == "differs"
+    assert found["oracle", 0] == "differs"
+
+
+def test_direction_is_no_chance_where_both_sides_have_the_same_goals(repository):
+    ways, paper = results.directions("Ant direction"), results.published()
+    line = paper[(paper.row == "ant-direction-oracle") & (paper.step == 0)].iloc[0]
+    noise = np.tile([-1.0, 1.0], 20)
+    for goals in ways.values():
+        noise[goals] -= noise[goals].mean()
+    away = noise + np.where(ways["forward"], 100.0, -100.0)
+    errors = np.tile((np.array(line.by_goal) + away)[:, None], (1, 4))
+    commit(repository, "ant-direction-oracle", errors=errors)
+    found = pages.printed_table().set_index(["setting", "method", "step"]).loc[("Ant direction", "oracle", 0)]
+    assert found.difference_ci95 == pytest.approx(1.96 * noise.std() / 40**0.5, rel=1e-4)
+    assert found.difference == pytest.approx(away.mean(), abs=5e-3)  # rounded in print
 
 
 def test_a_statement_about_curves_holds_or_not_or_cannot_be_told():

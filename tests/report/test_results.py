@@ -180,14 +180,18 @@ def test_the_log_of_a_training_is_the_one_that_has_come_further(repository):
     )
     assert results.training_log(name).empty
     assert {"iteration", "validation"} <= set(results.training_log(name))
-    for place, last in (("partial/{}/seed0/metrics.csv", 900), ("results/{}/seed0.metrics.csv", 600)):
-        path = repository / "data" / place.format(name)
+    for place, last in (("partial/{}/seed0/run.json", 900), ("results/{}/seed0.json", 600)):
+        described = repository / "data" / place.format(name)
+        path = described.with_name("metrics.csv" if "run" in place else "seed0.metrics.csv")
         path.parent.mkdir(parents=True)
         frame(last).to_csv(path, index=False)
+        described.write_text(json.dumps({"settings": paper.get(name).settings}))
         assert results.training_log(name).iteration.iloc[-1] == 900
     frame(1200).to_csv(path, index=False)
     assert results.training_log(name).iteration.iloc[-1] == 1200
     assert results.training_log(name, seed=1).empty
+    described.write_text(json.dumps({"settings": paper.get(name).settings | {"inner_lr": 1.0}}))
+    assert results.training_log(name).iteration.iloc[-1] == 900
 
 
 def test_a_run_under_way_takes_nothing_from_those_that_are_finished(repository):

@@ -61,6 +61,12 @@ def test_there_is_no_effect_of_what_was_not_run_or_is_stale(two_seeds, monkeypat
     assert traps.effect(TRAP, BASE, "Q=K") is None
 
 
+def test_there_is_no_effect_between_runs_that_have_come_differently_far(two_seeds):
+    assert traps.effect(TRAP, BASE, "Q=K").seeds == (0, 1)
+    commit(two_seeds, "trap-5way-head", errors=made(np.full(400, 60.0)), done=500)
+    assert traps.effect("trap-5way-head", BASE, "Q=K") is None
+
+
 def test_every_trap_differs_from_its_base_in_one_thing():
     for row in traps.rows():
         one, base = row.settings, paper.get(base_of(row.name)).settings

@@ -1,10 +1,13 @@
 """RL^2's tables beyond bandits: published numbers as the source has them, ours beside them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from made_results import commit
+from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.report import results, trials
 
@@ -87,6 +90,7 @@ def test_trainings_are_drawn_over_the_steps_of_the_environment_that_they_took(re
         folder.mkdir(parents=True, exist_ok=True)
         log = pd.DataFrame({"iteration": [10, 20], "seconds": [1.0, 2.0]} | columns)
         log.to_csv(folder / "seed0.metrics.csv", index=False)
+        (folder / "seed0.json").write_text(json.dumps({"settings": paper.get(name).settings}))
     found = trials.trained("half-cheetah-direction")
     rl2, maml = (found[found.row == f"half-cheetah-direction-{name}"] for name in ("rl2", "maml"))
     assert rl2.steps.tolist() == [400_000, 800_000] and rl2.value.tolist() == [5.0, 15.0]

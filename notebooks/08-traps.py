@@ -126,25 +126,29 @@ notebook.markdown(traps.table("tab-traps-training"))
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 wide = verdicts.WIDE * verdicts.ACCURACY_MARGIN
-sides = {"ahead of": [], "behind": [], "close to": [], "not decided against": []}
+AHEAD, BEHIND, CLOSE, OPEN = (
+    "Ahead of it",
+    "Behind it",
+    "Not told apart from it, within 3 points",
+    "Undecided: the interval is wider than ± 3 points",
+)
+sides = {AHEAD: [], BEHIND: [], CLOSE: [], OPEN: []}
 for label, row in rows.items():
     if found := traps.effect(row.name, base_of(row.name), "Q=15"):
-        side = "ahead of" if found.value > 0 else "behind"
+        side = AHEAD if found.value > 0 else BEHIND
         sure = found.deciding_ci95 < abs(found.value)
-        open_side = "not decided against" if found.deciding_ci95 > wide else "close to"
-        sides[side if sure else open_side].append(label)
-text = [
-    f"After this short training {where} the row without a trap: {'; '.join(w)}."
-    for where, w in sides.items()
-    if w
-]
+        sides[side if sure else OPEN if found.deciding_ci95 > wide else CLOSE].append(
+            label
+        )
+text = ["After this short training, beside the row without a trap:\n"]
+text += [f"- {where}: {'; '.join(words)}." for where, words in sides.items() if words]
 log = results.training_log("omniglot-5way-1shot").set_index("iteration").validation
 if {2000, 60_000} <= set(log.index):
-    text.append(f"""Ahead need not be better in the end: in the training of
+    text.append(f"""\nAhead need not be better in the end: in the training of
 chapter 3, with the authors' step and head throughout, the accuracy on validation
 tasks was {log[2000]:.1f} % after 2,000 iterations, and {log[60_000]:.1f} % after
 60,000. How far those that are ahead would get by then was not run.""")
-notebook.box(" ".join(text), "important", "Read this as a matter of speed")
+notebook.box("\n".join(text), "important", "Read this as a matter of speed")
 
 # %% [markdown]
 # ### The step on the mean of the loss

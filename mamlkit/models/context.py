@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from mamlkit.maml import Params
 from mamlkit.models.convolutional import conv4
 from mamlkit.models.dense import mlp
-from mamlkit.models.parts import Model, check_features, check_images, xavier_uniform
+from mamlkit.models.parts import Model, check_features, check_images, check_sizes, xavier_uniform
 
 CONTEXT = "context"
 
@@ -40,6 +40,7 @@ def mlp_context(
         numbers: length of z.
         start: z's initial value, ``"xavier"`` or ``"zeros"``.
     """
+    check_sizes(inputs=inputs, numbers=numbers)
     wide = mlp(inputs + numbers, hidden, outputs, **options)
     return _with_context(wide, (inputs,), (numbers,), start)
 
@@ -60,6 +61,7 @@ def conv4_context(
         context_channels: channels of z.
         start: z's initial value, ``"xavier"`` or ``"zeros"``.
     """
+    check_sizes(channels=channels, context_channels=context_channels)
     deep = conv4(ways, size=size, channels=channels + context_channels, **options)
     return _with_context(deep, (channels, size, size), (context_channels, size, size), start)
 

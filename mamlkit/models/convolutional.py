@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params
-from mamlkit.models.parts import Layer, Model, Window, batch_norm, check_images, xavier_uniform
+from mamlkit.models.parts import Layer, Model, Window, batch_norm, check_images, check_sizes, xavier_uniform
 
 
 def same_padding(size: int, stride: int) -> tuple[int, int]:
@@ -54,7 +54,8 @@ def conv4(
     The last three are there to measure what they do; the paper's rows leave them alone.
 
     Raises:
-        ValueError: a word that is not one of these, or images too small to be pooled.
+        ValueError: a word that is not one of these, a size that is no whole number, at least 1, or images
+            too small to be pooled.
 
     Deviation: none known; asymmetric padding at stride 2 and the initialisers follow the authors' code.
     """
@@ -68,6 +69,7 @@ def conv4(
         )
     if head not in (None, "normal", "xavier"):
         raise ValueError(f"head={head!r}, but conv4 knows 'normal', 'xavier', and None for the variant's own")
+    check_sizes(ways=ways, filters=filters, size=size, channels=channels)
     normal_head = head == "normal" or (head is None and pooling == "stride")
     stride = 2 if pooling == "stride" else 1
     pads = lambda size: same_padding(size, stride) if padding == "same" else (1, 1)

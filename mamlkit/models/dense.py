@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params
-from mamlkit.models.parts import Layer, Model, batch_norm, check_features, truncated_normal
+from mamlkit.models.parts import Layer, Model, batch_norm, check_features, check_sizes, truncated_normal
 
 
 def mlp(
@@ -28,7 +28,11 @@ def mlp(
         outputs: outputs (classes, or regression targets).
         batch_norm_shifts: normalise before each ReLU, with a shift that is meta-learned only.
         std: standard deviation of the initial weights.
+
+    Raises:
+        ValueError: a size that is no whole number, at least 1.
     """
+    check_sizes(inputs=inputs, hidden=tuple(hidden), outputs=outputs)
     widths = [inputs, *hidden, outputs]
     last = len(widths) - 2
     normalised = range(last) if batch_norm_shifts else range(0)

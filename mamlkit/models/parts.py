@@ -8,6 +8,7 @@ __all__ = [
     "batch_norm",
     "check_features",
     "check_images",
+    "check_sizes",
     "head_of",
     "truncated_normal",
     "ways_of",
@@ -17,8 +18,9 @@ __all__ = [
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
+from numbers import Integral
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -164,6 +166,23 @@ def check_features(came: int, wanted: int) -> None:
         raise ValueError(
             f"inputs have {came} features, but this network takes {wanted}; check the task family"
         )
+
+
+def check_sizes(**sizes: Any) -> None:
+    """``ValueError`` for a size of a network that is no whole number, at least 1; of several, name by name.
+
+    >>> check_sizes(inputs=1, hidden=(40, 40))
+    >>> check_sizes(ways=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: ways=0, but it must be a whole number, at least 1
+    """
+    for name, value in sizes.items():
+        several = isinstance(value, Sequence)
+        for size in value if several else [value]:
+            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+                words = "each must" if several else "it must"
+                raise ValueError(f"{name}={value!r}, but {words} be a whole number, at least 1")
 
 
 def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:

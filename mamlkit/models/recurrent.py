@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
 from mamlkit.maml import Params
-from mamlkit.models.parts import Model, check_features, xavier_uniform
+from mamlkit.models.parts import Model, check_features, check_sizes, xavier_uniform
 
 SMALL = 1e-8  # beside the squared norms in a cosine, for rows of the memory that are still empty
 
@@ -167,7 +167,11 @@ def lstm_network(inputs: int, units: int, outputs: int) -> Model:
         inputs: features of a point.
         units: of the cell.
         outputs: of the head.
+
+    Raises:
+        ValueError: a size that is no whole number, at least 1.
     """
+    check_sizes(inputs=inputs, units=units, outputs=outputs)
 
     def init(generator: Generator) -> Params:
         return init_lstm("cell", inputs, units, generator) | _init_linear("head", units, outputs, generator)
@@ -218,7 +222,11 @@ def mann(
         rows, width: of the memory.
         reads: at each step.
         decay: of the usage.
+
+    Raises:
+        ValueError: a size that is no whole number, at least 1.
     """
+    check_sizes(inputs=inputs, units=units, outputs=outputs, rows=rows, width=width, reads=reads)
 
     def init(generator: Generator) -> Params:
         params = init_lstm("cell", inputs, units, generator)

@@ -15,7 +15,7 @@ from torch.func import vmap
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
 from mamlkit.maml import Params
-from mamlkit.models import Layer, check_features, xavier_uniform
+from mamlkit.models import Layer, check_features, check_sizes, xavier_uniform
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -51,6 +51,7 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
         raise ValueError(
             f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}"
         )
+    check_sizes(obs=obs, hidden=tuple(hidden), act=act)
     widths = [obs, *hidden, act]
     last = len(widths) - 2
     nonlinearity = ACTIVATIONS[activation]

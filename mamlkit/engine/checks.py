@@ -4,10 +4,11 @@ The compiled loops read and write where the shapes of a network tell them, witho
 them that was not looked at here. That takes some microseconds for each tensor.
 """
 
-__all__ = ["check", "check_apart"]
+__all__ = ["check", "check_apart", "check_features", "check_images"]
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 
 import torch
@@ -31,7 +32,11 @@ Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words f
 
 
 def check(
-    learner: Learner, params: Params, tasks: Task, shapes: Mapping[str, torch.Size] | None = None
+    learner: Learner,
+    params: Params,
+    tasks: Task,
+    shapes: Mapping[str, torch.Size] | None = None,
+    ways: int | None = None,
 ) -> None:
     """Whether a learner can work with these parameters on this meta-batch.
 
@@ -43,6 +48,7 @@ def check(
         params: theta.
         tasks: a meta-batch, every tensor with leading axes ``[tasks, points]``.
         shapes: of theta, by name, where a method adds to the network's parameters; else the network's.
+        ways: classes that a method tells apart, where its network does not say so.
 
     Raises:
         ValueError: what came, and what this network takes.
@@ -52,11 +58,11 @@ def check(
     _check_params(model, params, model.shapes if shapes is None else shapes)
     _check_tensors(params, examples, inputs_too=bool(model.layers))
     _check_counts(examples)
-    outputs = None
+    outputs = ways
     if model.layers:
         network = tuple(model.shapes.items()), tuple(model.layers)
         _check_layers(*network)
-        _check_apply(*network, model.apply)
+        _of(model.apply)(*network, model.apply)
         outputs = model.shapes[model.layers[-1].bias][0]
         check_images(model.layers, model.shapes, tasks, learner.transductive)
     dtype = (*params.values(), tasks.support[0])[0].dtype
@@ -71,7 +77,28 @@ def check_apart(model: Model) -> None:
         ValueError: they do not.
         TypeError: its ``apply`` takes no ``reference``.
     """
-    _check_apply(tuple(model.shapes.items()), tuple(model.layers), model.apply, reference=TRIED // 2)
+    network = tuple(model.shapes.items()), tuple(model.layers)
+    _of(model.apply)(*network, model.apply, reference=TRIED // 2)
+
+
+def check_features(
+    model: Model, layers: tuple[Layer, ...], in_order: Callable[[Tensor], Tensor], transductive: bool
+) -> None:
+    """Whether layers and the ``apply`` of a network that ends with features agree.
+
+    Args:
+        model: the network.
+        layers: of it, which it does not say itself.
+        in_order: of a pass's outputs, the features in the order of ``apply``.
+        transductive: of the learner.
+
+    Raises:
+        ValueError: they do not.
+    """
+    network = tuple(model.shapes.items()), tuple(layers)
+    _check_apply.__wrapped__(*network, model.apply, in_order=in_order)
+    if not transductive:
+        _check_apply.__wrapped__(*network, model.apply, TRIED // 2, in_order)
 
 
 def _examples(tasks: Task) -> Examples:
@@ -209,12 +236,13 @@ def _check_targets(
         dtype: of the parameters.
     """
     *points, outputs = shape
-    if loss == "mse":
+    of = losses.LOSSES[loss]
+    if of is losses.mse:
         if targets.dtype != dtype:
             raise ValueError(f"{name} targets: {targets.dtype}, but parameters are {dtype}; use .to({dtype})")
         if outputs is not None:
             losses.check_values(shape, targets)
-    elif loss.startswith("cross-entropy"):
+    elif of in (losses.cross_entropy_mean, losses.cross_entropy_per_shot):
         losses.check_labels(tuple(points), targets)
         if targets.device.type == "cpu":
             least, largest = map(int, torch.aminmax(targets))
@@ -245,6 +273,8 @@ def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
             (outputs, channels, 3, 3) if window else (outputs, channels * size**2)
         )
         fits &= layer.relu or layer.shift is None
+        fits &= window is None or images is not None  # convolutions come first
+        images = window
         if window:
             padded = (*models.same_padding(size, window.stride), math.ceil(size / window.stride))
             fits &= window == (size, channels, window.stride, *padded) and window.stride in (1, 2)
@@ -261,19 +291,31 @@ def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
         )
 
 
+def _of(apply: Callable[..., Tensor]) -> Callable[..., None]:
+    """The check of layers and apply; asked once for each apply that a cache can hold."""
+    return _check_apply if isinstance(apply, Hashable) else _check_apply.__wrapped__
+
+
 @lru_cache
 def _check_apply(
-    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[..., Tensor], reference: int | None = None
+    shapes: Shapes,
+    layers: tuple[Layer, ...],
+    apply: Callable[..., Tensor],
+    reference: int | None = None,
+    in_order: Callable[[Tensor], Tensor] = lambda outputs: outputs,
 ) -> None:
-    """Whether ``layers`` and ``apply`` are the same network: both are run once, on random numbers.
+    """Whether ``layers`` and ``apply``, a pure function, are one network: both are run on random numbers.
 
     With ``reference`` they are normalised by the statistics of so many first points.
     """
     generator = Generator().manual_seed(0)
-    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes}
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    params = {name: draw(shape) for name, shape in shapes}
+    for name in (name for layer in layers for name in (layer.bias, layer.shift) if name):
+        params[name].abs_()  # or too few units are active to tell two networks apart
     window = layers[0].window
     point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
-    inputs = torch.randn(TRIED, *point, generator=generator)
+    inputs = draw((TRIED, *point))
     weights = to_matrices(layers, params)
     if reference is None:
         found = Pass(layers, kernels_torch, weights, to_images(layers, inputs[None]), keep=False).outputs[0]
@@ -282,7 +324,8 @@ def _check_apply(
         parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
         found = torch.cat(with_support(layers, kernels_torch, parts)(weights), 1)[0]
         wanted = apply(params, inputs, reference=reference)
-    if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-3 * wanted.norm():
+    found = in_order(found)
+    if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-6 * wanted.norm():
         raise ValueError(
             "the model's layers give other outputs than its apply; change both alike, or leave out the layers"
         )

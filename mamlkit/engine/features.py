@@ -5,9 +5,11 @@ What follows is small; its gradient in the features goes back through the body.
 
 __all__ = ["gradient", "is_for", "layers", "predictions"]
 
+from functools import lru_cache
 from types import ModuleType
 from typing import TypeGuard
 
+import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
@@ -33,7 +35,14 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
         return False
     learner = method.learner
     checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
+    _check_once(method)
     return True
+
+
+@lru_cache
+def _check_once(method: Metric) -> None:
+    model, transductive = method.learner.model, method.learner.transductive
+    checks.check_features(model, method.layers, lambda outputs: _in_order(method, outputs), transductive)
 
 
 def layers(method: Metric) -> tuple[Layer, ...]:
@@ -41,6 +50,7 @@ def layers(method: Metric) -> tuple[Layer, ...]:
     return method.layers
 
 
+@torch.no_grad()
 def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> tuple[Params, Tensor]:
     """Sum of the gradients of some tasks in all of params, and their losses.
 
@@ -64,6 +74,7 @@ def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -
     return whole | {name: value.sum(0) for name, value in found.items()}, losses
 
 
+@torch.no_grad()
 def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
     """Outputs ``[1, tasks, points, ways]``; arguments as for :func:`gradient`."""
     if method.learner.transductive:

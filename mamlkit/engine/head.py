@@ -9,6 +9,7 @@ __all__ = ["gradient", "is_for", "predictions"]
 import dataclasses
 from types import ModuleType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -21,11 +22,13 @@ from mamlkit.methods.gradient import GradientMethod
 
 
 def is_for(learner: Learner) -> bool:
-    """Whether the inner update moves something of the head, and nothing else."""
+    """Whether the inner update moves something of a linear head, and nothing else."""
     head, moved = learner.model.layers[-1], learner.model.shapes.keys() - learner.model.frozen
-    return bool(moved) and moved <= {head.weight, head.bias}
+    linear = head.window is None and head.shift is None and not head.relu
+    return linear and bool(moved) and moved <= {head.weight, head.bias}
 
 
+@torch.no_grad()
 def gradient(
     method: GradientMethod, kernels: ModuleType, theta: Params, tasks: Task
 ) -> tuple[Params, Tensor]:
@@ -52,6 +55,7 @@ def gradient(
     return {name: found[name].sum(0) for name in theta}, losses
 
 
+@torch.no_grad()
 def predictions(learner: Learner, kernels: ModuleType, theta: Params, tasks: Task) -> Tensor:
     """Outputs ``[inner_steps + 1, tasks, points, outputs]``; arguments as for :func:`gradient`."""
     of_head, weights = _of_head(GradientMethod(learner), theta)

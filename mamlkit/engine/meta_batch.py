@@ -58,7 +58,7 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
         if not _is_fast(method, params, tasks) or not method.learner.transductive:
             if method.learner.transductive and (other := _other_way(method, tasks)) is not None:
                 return _mean(_in_parts(other.gradient, other, method, params, tasks))
-            return maml.meta_gradient(method.loss, params, tasks)
+            return maml.meta_gradient(method.loss, dict(params), tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         if _is_plain(plan, kernels):
             return dense.meta_gradient(kernels, method, params, tasks)
@@ -84,6 +84,8 @@ def are_small(method: Method, params: Params, optimiser: Optimizer | None, point
     ):
         return False
     device = next(iter(params.values())).device
+    if any(value.is_inference() for value in params.values()):  # which are not moved outside that mode
+        return False
     plain = device.type == "cpu" and _is_plain(method.learner.model.layers, _kernels(device))
     return plain and dense.are_small(method.learner, params, points) and _is_as_it_is(optimiser, params)
 
@@ -93,7 +95,11 @@ def _is_as_it_is(optimiser: Adam, params: Params) -> bool:
     wanted = {"weight_decay": 0, "amsgrad": False, "maximize": False}
     first, *others = optimiser.param_groups
     moved, given = first["params"], list(params.values())
-    return not others and wanted.items() <= first.items() and list(map(id, moved)) == list(map(id, given))
+    alike = not others and wanted.items() <= first.items() and list(map(id, moved)) == list(map(id, given))
+    if not alike or any(isinstance(option, Tensor) for option in (first["lr"], *first["betas"])):
+        return False
+    states = [optimiser.state.get(value, {}) for value in given]
+    return len({int(state["step"]) if state else None for state in states}) == 1
 
 
 def updates(
@@ -157,7 +163,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
                 return torch.cat(_in_parts(other.predictions, other, method, params, tasks), dim=1)
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
-            return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(params, tasks)
+            return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(dict(params), tasks)
         plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
         apart = _are_apart(method)
         if not apart and _is_plain(plan, kernels):
@@ -214,7 +220,7 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
             f"{method!r} came, but it must be a mamlkit.methods.Method, such as methods.maml(learner)"
         )
     learner = method.learner
-    checks.check(learner, params, tasks, method.shapes)
+    checks.check(learner, params, tasks, method.shapes, getattr(method, "ways", None))
     return type(method) is GradientMethod and passes.are_for(learner)  # other classes may have another loss
 
 

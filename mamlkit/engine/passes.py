@@ -39,7 +39,7 @@ def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:
         elif channels:
             weight = weight.unflatten(1, (channels, -1)).mT.flatten(1)
         matrices[layer.weight] = weight.contiguous()
-        matrices[layer.shift or layer.bias] = params[layer.shift or layer.bias]
+        matrices[layer.shift or layer.bias] = params[layer.shift or layer.bias].contiguous()
     return matrices
 
 

@@ -36,11 +36,11 @@ def with_support(
 ) -> Callable[[Params], tuple[Tensor, Tensor]]:
     """A function of the weights: outputs for support and queries, all normalised by the support's statistics.
 
-    The support goes through the network again, beside the queries; it is the smaller part.
+    The support goes through the network again, beside the queries.
     """
     count = tasks.support[0].shape[1]
-    images = to_images(layers, torch.cat([tasks.support[0], tasks.query[0]], 1))
-    by_first = lambda z, shift, pool: kernels.normalise(z, shift, pool, count)
+    images = torch.cat([to_images(layers, inputs) for inputs, _ in tasks], 1)
+    by_first = lambda z, shift, pool: kernels.normalise(z, shift, pool, first=count)
     loops: Any = SimpleNamespace(product=kernels.product, normalise=by_first)
 
     def both(weights: Params) -> tuple[Tensor, Tensor]:

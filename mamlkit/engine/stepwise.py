@@ -108,6 +108,7 @@ class _Path:
         return v, of_rates, losses
 
 
+@torch.no_grad()
 def gradient(
     method: StepwiseMethod, kernels: ModuleType, params: Params, tasks: Task
 ) -> tuple[Params, Tensor]:
@@ -140,6 +141,7 @@ def gradient(
     return {name: whole[name] for name in params}, losses
 
 
+@torch.no_grad()
 def predictions(method: StepwiseMethod, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
     """Outputs ``[inner_steps + 1, tasks, points, outputs]``; arguments as for :func:`gradient`."""
     path = _Path(method, kernels, params, tasks, keep=False)

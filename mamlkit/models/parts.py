@@ -113,7 +113,7 @@ def without_head(model: Model) -> Model:
         head = {weight: torch.eye(features).to(x), bias: torch.zeros(features).to(x)}
         return model.apply(params | head, x, *reference, **named)
 
-    return Model(init, apply, model.frozen)
+    return Model(init, apply, frozenset(model.frozen) - {weight, bias})
 
 
 def ways_of(model: Model) -> int:

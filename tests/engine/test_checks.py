@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import small_problem, ways
 from mamlkit import methods, models
+from mamlkit.engine import checks, meta_batch
 from mamlkit.maml import Task
 from mamlkit.models import Layer
 
@@ -244,13 +245,95 @@ def test_layers_of_another_function_are_refused(kind):
     refused(dataclasses.replace(learner, model=other), params, tasks, words)
 
 
-@pytest.mark.parametrize("widths", [((0,), 1), ((3,), 0)])
-def test_layers_without_outputs_are_refused(widths):
-    refused(*random_problem(models.mlp(1, *widths), "mse", outputs=widths[1]), "is not what the engine has")
+@pytest.mark.parametrize(("width", "outputs"), [(0, 1), (3, 0)])
+def test_layers_without_outputs_are_refused(width, outputs):
+    shapes = {"weight0": (width, 1), "bias0": (width,), "weight1": (outputs, width), "bias1": (outputs,)}
+    empty = lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()}
+    model = models.mlp(1, (3,), 1)._replace(init=empty)
+    refused(*random_problem(model, "mse", outputs=outputs), "is not what the engine has")
 
 
-def test_layers_and_frozen_names_may_come_in_lists():
+def test_convolutions_come_first():
+    layers = Layer("weight0", "bias0"), *CONV.layers[1:]
+    shapes = {"weight0": (2, 3), "bias0": (2,)} | {
+        name: shape for name, shape in CONV.shapes.items() if not name.endswith("0")
+    }
+    model = models.Model(
+        lambda generator: {k: torch.zeros(v) for k, v in shapes.items()}, None, layers=layers
+    )
+    refused(*random_problem(model, LOSS, inputs=(3,), outputs=2), "is not what the engine has")
+
+
+@dataclasses.dataclass
+class Unhashable:
+    """A network's function that no cache can hold."""
+
+    inner: object
+
+    def __call__(self, params, inputs):
+        return self.inner(params, inputs)
+
+
+def test_an_apply_that_no_cache_can_hold_is_checked_all_the_same():
+    learner, params, tasks = small_problem("mlp")
+    apply = learner.model.apply
+    for inner in (apply, lambda params, inputs: apply(params, inputs).tanh()):
+        other = dataclasses.replace(learner, model=learner.model._replace(apply=Unhashable(inner)))
+        if inner is apply:
+            both = (meta_batch.predictions(methods.maml(one), params, tasks) for one in (other, learner))
+            assert torch.equal(*both)
+        else:
+            refused(other, params, tasks, "layers give other outputs than its apply")
+
+
+def test_deep_networks_that_are_right_are_not_refused_apart():
+    for seed in range(20):
+        model = models.mlp(20, (64,) * 5, 5, batch_norm_shifts=True, std=0.1 + 0.1 * seed)
+        checks.check_apart(model)
+
+
+def test_another_name_of_a_loss_is_no_way_around(monkeypatch):
+    monkeypatch.setitem(methods.LOSSES, "squares", methods.LOSSES["mse"])
+    monkeypatch.setitem(methods.LOSSES, "ce", methods.LOSSES[LOSS])
     learner, params, tasks = small_problem("conv-stride")
+    (inputs, labels), query = tasks
+    wrong = Task((inputs, labels + 5), query)
+    refused(dataclasses.replace(learner, loss="ce"), params, wrong, "must lie from 0 to 2 less 1")
+    learner, params, tasks = small_problem("mlp")
+    wide = Task(*((x, y.repeat(1, 1, 2)) for x, y in tasks))
+    refused(dataclasses.replace(learner, loss="squares"), params, wide, "targets are")
+
+
+@pytest.mark.parametrize("name", ["prototypical networks", "matching networks", "siamese"])
+def test_methods_by_distances_are_held_to_their_network_and_classes(name):
+    learner, _, tasks = small_problem("conv-stride")
+    made = methods.METHODS[name](learner)
+    params = {k: v.double() for k, v in made.init(torch.Generator().manual_seed(0)).items()}
+    (inputs, labels), query = tasks
+    for wrong in (Task((inputs, labels + 1), query), Task((inputs, labels), (query[0], query[1] + 1))):
+        for way in (meta_batch.meta_gradient, meta_batch.predictions):
+            with pytest.raises(ValueError, match="must lie from 0 to 2 less 1"):
+                way(made, params, wrong)
+    own = learner.model.apply
+    mirrored = lambda params, x, reference=None: own(params, x.flip(-1) ** 2, reference)
+    for transductive in (True, False):
+        model = learner.model._replace(apply=mirrored)
+        other = methods.METHODS[name](dataclasses.replace(learner, model=model, transductive=transductive))
+        with pytest.raises(ValueError, match="layers give other outputs than its apply"):
+            meta_batch.predictions(other, params, tasks)
+
+
+def test_the_body_of_a_method_that_freezes_the_head_has_no_such_name():
+    learner, _, tasks = small_problem("conv-stride")
+    frozen = methods.METHODS["body only"](learner).learner
+    made = methods.METHODS["prototypical networks"](frozen)
+    params = {k: v.double() for k, v in made.init(torch.Generator().manual_seed(0)).items()}
+    assert torch.isfinite(meta_batch.predictions(made, params, tasks)).all()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride"])
+def test_layers_and_frozen_names_may_come_in_lists(kind):
+    learner, params, tasks = small_problem(kind)
     model = learner.model._replace(frozen=list(learner.model.frozen), layers=list(learner.model.layers))
     lists = dataclasses.replace(learner, model=model)
     for one, other in zip(ways(lists, params, tasks), ways(learner, params, tasks)):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -172,6 +173,50 @@ def test_leaves_of_a_graph_give_what_plain_tensors_give():
             [r] if isinstance(r, torch.Tensor) else [*r[0].values(), r[1]] for r in (one(), other())
         )
         assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(one, other))
+
+
+OF_MANY = ["maml", "head only", "meta-sgd", "maml, learned rates", "maml, multi-step loss"]
+OF_MANY += ["prototypical networks", "siamese"]
+
+
+@pytest.mark.parametrize("transductive", [True, False])
+@pytest.mark.parametrize("name", OF_MANY)
+def test_leaves_in_several_chunks_on_several_threads_too(name, transductive, monkeypatch):
+    learner, _, tasks = small_problem("conv-stride")
+    made = methods.METHODS[name](dataclasses.replace(learner, transductive=transductive))
+    params = {k: v.double() for k, v in made.init(torch.Generator().manual_seed(0)).items()}
+    leaves = {k: v.clone().requires_grad_() for k, v in params.items()}
+    wanted, before = meta_batch.predictions(made, params, tasks), torch.get_num_threads()
+    monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)
+    torch.set_num_threads(2)
+    try:
+        found = meta_batch.predictions(made, leaves, tasks)
+        gradient, _ = meta_batch.meta_gradient(made, leaves, tasks)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(found, wanted, rtol=1e-12) and not found.requires_grad
+    assert not any(value.requires_grad for value in gradient.values())
+
+
+@pytest.mark.parametrize("transductive", [True, False])
+@pytest.mark.parametrize("name", [*OF_MANY, "body only"])
+def test_parameters_are_read_as_they_are_whatever_their_strides(name, transductive):
+    lanes, made_of = kernels_cpu.vectors.LANES[np.dtype(np.float64)], methods.METHODS[name]
+    learner, _, tasks = small_problem(
+        "conv-stride"
+    )  # filters that fill a vector: nothing is padded, so copied
+    model = models.conv4(2, filters=lanes, size=8)
+    made = made_of(dataclasses.replace(learner, model=model, transductive=transductive))
+    generator = torch.Generator().manual_seed(0)
+    params = {k: v.double() + 0.1 for k, v in made.init(generator).items()}
+    params["shift3"] = torch.full((1,), 0.5, dtype=torch.float64).expand(lanes)
+    apart = {k: torch.stack([v, v + 1, v - 1], -1)[..., 0] for k, v in params.items() if k != "shift3"}
+    apart["shift3"] = params["shift3"]
+    whole = {k: v.contiguous() for k, v in params.items()}
+    for way in (meta_batch.predictions, lambda *given: meta_batch.meta_gradient(*given)[1]):
+        assert torch.allclose(way(made, apart, tasks), way(made, whole, tasks), rtol=1e-12)
+    found = torch.func.vmap(made.predict, in_dims=(None, 0), out_dims=1)(whole, tasks)
+    assert torch.allclose(meta_batch.predictions(made, apart, tasks), found, rtol=1e-8)
 
 
 class Decayed(methods.Learner):

@@ -163,3 +163,23 @@ def test_only_small_plain_networks_and_adam_as_it_is_are_taken():
         theta = other.init(torch.Generator())
         its = methods.maml(methods.Learner(other, "cross-entropy, mean", 0.1, 1, 1))
         assert not meta_batch.are_small(its, theta, torch.optim.Adam(list(theta.values())), 1)
+
+
+def test_adam_that_has_not_moved_all_alike_is_left_to_itself():
+    method = methods.maml(methods.Learner(models.mlp(1, (4,), 1), "mse", 0.1, 1, 3))
+    params = method.init(torch.Generator().manual_seed(0))
+    are_small = lambda adam, given=params: meta_batch.are_small(method, given, adam, 6)
+    adam = torch.optim.Adam(list(params.values()))
+    assert are_small(adam)
+    first, *others = params.values()
+    for value in others:
+        value.grad = torch.ones_like(value)
+    adam.step()
+    assert not are_small(adam)  # the first has no moments
+    first.grad = torch.ones_like(first)
+    adam.step()
+    assert not are_small(adam)  # fewer steps than the others
+    assert not are_small(torch.optim.Adam(list(params.values()), lr=torch.tensor(0.01)))
+    with torch.inference_mode():
+        fixed = {name: value.clone() for name, value in params.items()}
+    assert not are_small(torch.optim.Adam(list(fixed.values())), fixed)

@@ -20,13 +20,13 @@ def _in_vectors(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tu
     """With channels of zeros up to a multiple of a vector's length, which are cut off again."""
 
     @functools.wraps(function)
-    def padded(*arguments: Any) -> tuple[Tensor, ...]:
+    def padded(*arguments: Any, **named: Any) -> tuple[Tensor, ...]:
         channels = arguments[0].shape[-1]
         missing = -channels % LANES[arguments[0].numpy().dtype]
         if not missing:
-            return function(*arguments)
+            return function(*arguments, **named)
         wide = (F.pad(a, (0, missing)) if isinstance(a, Tensor) else a for a in arguments)
-        return tuple(part[..., :channels].contiguous() for part in function(*wide))
+        return tuple(part[..., :channels].contiguous() for part in function(*wide, **named))
 
     return padded
 

@@ -1,7 +1,7 @@
 """The meta-gradient of a network of plain layers: the whole adjoint recursion of a task in compiled loops.
 
 The passes are those of :mod:`mamlkit.engine.passes`, the recursion is that of
-:mod:`mamlkit.engine.meta_batch`. Here one call does them all for many tasks, and in memory that every task
+:mod:`mamlkit.engine.adjoint`. Here one call does them all for many tasks, and in memory that every task
 uses again. Weights are ``[inputs, outputs]``, so that a product adds up whole rows of them.
 """
 

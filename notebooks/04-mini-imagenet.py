@@ -328,7 +328,8 @@ if all(ours.values()) and ours["Q=K"].done == ours["Q=K"].total:
     here = {test: texts.number(found.value, found.ci95) for test, found in ours.items()}
     text = f"""At its end our 5-way 1-shot network has {here["Q=K"]} %
 with the paper's one query per class, and {here["Q=15"]} % with 15, which on as many
-tasks is known better. There the authors' weights have {texts.number(theirs.value, theirs.ci95)} %."""
+tasks is known better. There the authors' weights have
+{texts.number(theirs.value, theirs.ci95)} %."""
     off = abs(ours["Q=K"].value - 48.70) / math.hypot(ours["Q=K"].ci95, 1.84)
     notebook.check("away from the paper's, in intervals of the difference", off, "<", 1)
 notebook.box(text, title="One training, to its end")

@@ -38,6 +38,13 @@ def _at_least(bound: int) -> Callable[[str], float]:
     return _number(int, f"a whole number, at least {bound}", lambda value: value >= bound)
 
 
+def _folder(words: str) -> Path:
+    """The type of an option that is a folder; ``~`` is the user's own, as in the settings."""
+    if not words:
+        raise argparse.ArgumentTypeError("no name came; give the path of a folder")
+    return Path(words).expanduser()
+
+
 def _seeds(words: str) -> tuple[int, ...]:
     """The type of an option that is a set of seeds: ``0-2``, ``0,3``."""
     ranges = [word.split("-") for word in words.split(",")]
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--until",
         type=_at_least(0),
-        help="stop after this many iterations; the same command goes on from there",
+        help="stop after this many iterations; the same command without --until goes on",
     )
     run.add_argument(
         "--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)"
@@ -84,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
     run.add_argument("--recorded", action="store_true", help=recorded)
-    run.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
+    run.add_argument("--runs", type=_folder, default=Path("runs"), help="where run folders lie")
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
     queue = commands.add_parser(
         "paper", help="train what the paper still lacks, run after run, for as long as it is given"
@@ -112,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     queue.add_argument("--device", default="auto", help="as for run")
     queue.add_argument("--threads", type=_at_least(1), help="as for run")
     queue.add_argument("--recorded", action="store_true", help="as for run")
-    queue.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie")
+    queue.add_argument("--runs", type=_folder, default=Path("runs"), help="where run folders lie")
     queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     queue.add_argument("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
     queue.add_argument(

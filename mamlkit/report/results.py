@@ -312,11 +312,12 @@ def listing() -> pd.DataFrame:
     """The experiments of the package and how far each has come."""
     lines = []
     for row in ROWS.values():
-        seeds: dict[int, list[str]] = {}
+        seeds: dict[str, list[str]] = {}
         for result in load(row.name):
-            seeds.setdefault(result["iterations_done"], []).append(str(result["seed"]))
+            count = f"{result['iterations_done']:,}" + (" of other settings" if stale(result) else "")
+            seeds.setdefault(count, []).append(str(result["seed"]))
         words = lambda of: f"seed{'s' if len(of) > 1 else ''} {', '.join(of)}"
-        done = "; ".join(f"{count:,} ({words(of)})" for count, of in seeds.items()) or "not run"
+        done = "; ".join(f"{count} ({words(of)})" for count, of in seeds.items()) or "not run"
         line = {"name": row.name, "iterations": f"{row.iterations:,}", "done": done}
         lines.append(line | {"title": row.title, "place": row.place})
     return pd.DataFrame(lines)

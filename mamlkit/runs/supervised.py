@@ -181,12 +181,12 @@ class SupervisedTraining(OneByOne):
         return values.mean()
 
     def check(self, iteration: int) -> None:
-        """``FloatingPointError`` if a meta-loss of the window is not finite."""
-        for back, value in enumerate(reversed(self._losses())):
+        """``FloatingPointError`` if a meta-loss of the window is not finite; it names the first."""
+        values = self._losses()
+        for which, value in enumerate(values, start=iteration - len(values) + 1):
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"the meta-loss of iteration {iteration - back} is {value}; try a smaller "
-                    f"inner_lr or outer_lr"
+                    f"the meta-loss of iteration {which} is {value}; try a smaller inner_lr or outer_lr"
                 )
 
     def line(self, iteration: int) -> dict[str, float]:

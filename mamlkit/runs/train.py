@@ -172,6 +172,8 @@ def fit(
             the second one at once, and the last saved state stays.
         Lost: another rank has ended; the state of the last iteration is saved.
     """
+    if until is not None and not (isinstance(until, Integral) and until >= 0):
+        raise ValueError(f"until={until!r}, but a whole number of iterations, at least 0, is needed, or None")
     with closing(
         begin(row, seed, device, threads=threads, validate=validate, ranks=ranks, recorded=recorded)
     ) as training:

@@ -175,7 +175,7 @@ def _find() -> Path | None:
 def _absence(what: str | None) -> str:
     folders = data_folders("mini_imagenet")
     if not folders:
-        return f"MAMLKIT_DATA says that there is no data set; unset it, or {files.HOW_TO_GET}"
+        return f"MAMLKIT_DATA says that there is no data set; set it to a folder, and {files.HOW_TO_GET}"
     what = what or f"data set in {' or '.join(map(str, folders))}"
     return f"Mini-ImageNet: no {what}; {files.HOW_TO_GET}"
 

@@ -273,13 +273,16 @@ def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(reposit
     assert "sinusoid" in beside.table_text() and "differs" in pages.table_2()
 
 
-def test_the_listing_has_every_experiment(repository):
+def test_the_listing_has_every_experiment(repository, monkeypatch):
     for seed, done in ((3, None), (4, 500), (5, None)):
         commit(repository, "sinusoid-maml", seed=seed, done=done)
     listing = results.listing().set_index("name")
     assert list(listing.index) == list(paper.ROWS)
     assert listing.done["sinusoid-maml"] == "70,000 (seeds 3, 5); 500 (seed 4)"
     assert listing.done["omniglot-5way-1shot"] == "not run"
+    monkeypatch.setitem(paper.ROWS, "sinusoid-maml", replace(paper.get("sinusoid-maml"), inner_lr=0.5))
+    found = results.listing().set_index("name").done["sinusoid-maml"]
+    assert found == "70,000 of other settings (seeds 3, 5); 500 of other settings (seed 4)"
 
 
 # -- what is committed

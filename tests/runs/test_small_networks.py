@@ -68,14 +68,14 @@ def test_a_loss_that_is_not_finite_is_found_with_its_iteration(tmp_path, monkeyp
 
     def poisoned(*args):
         losses = updates(*args)
-        losses[7] = torch.nan
+        losses[7:] = torch.nan
         return losses
 
     with opened(tmp_path) as folder:
         train.fit(ROW, folder=folder, until=100)
         monkeypatch.setattr(supervised.meta_batch, "updates", poisoned)
-        told = r"the meta-loss of iteration 200 is nan.*|the meta-loss of iteration 108 is nan.*"
-        with pytest.raises(FloatingPointError, match=told + "; the state of iteration 100 is kept"):
+        told = "the meta-loss of iteration 108 is nan.*; the state of iteration 100 is kept"
+        with pytest.raises(FloatingPointError, match=told):  # the first of them
             train.fit(ROW, folder=folder)
         assert folders.iterations_done(folder) == 100
 

@@ -268,6 +268,12 @@ def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeyp
     assert "\rsinusoid-maml:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("until", [-1, 2.5, "5"])
+def test_a_number_of_iterations_that_cannot_be_meant_is_refused(until):
+    with pytest.raises(ValueError, match=f"until={until!r}, but a whole number of iterations"):
+        train.fit(ROW, until=until)
+
+
 def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, inner_lr=1e20)
     folder = opened(row, base=tmp_path)
@@ -284,7 +290,7 @@ def test_a_non_finite_loss_stops_with_its_iteration_and_keeps_the_last_good_stat
     poisoned = lambda *args: (gradient(*args)[0], torch.full((4,), torch.nan))
     monkeypatch.setattr(supervised.meta_batch, "meta_gradient", poisoned)
     with pytest.raises(
-        FloatingPointError, match="meta-loss of iteration 10 is nan.*; the state of iteration 1 is kept"
+        FloatingPointError, match="meta-loss of iteration 2 is nan.*; the state of iteration 1 is kept"
     ):
         train.fit(ROW, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good

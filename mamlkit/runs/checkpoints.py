@@ -188,6 +188,7 @@ class Store:
         self.folder = None if folder is None else Path(folder)
         self.row, self.seed, self.every, self.columns = row, seed, every, columns
         self.saved = 0  # iterations that the state in the folder has
+        self.seconds = 0.0  # of training that it took
 
     @property
     def begun(self) -> bool:
@@ -209,6 +210,7 @@ class Store:
         self.mark, record = _mark(self.folder), self.folder / "run.json"
         self.record = record.read_bytes() if record.exists() else None
         iteration, digest = 0, None
+        metadata: dict[str, str] = {}
         window: list[Tensor] = []
         if (path := self.folder / "state.safetensors").exists():
             records.refuse_another(path, self.row, self.seed)
@@ -227,12 +229,21 @@ class Store:
             wanted=digest,
         )
         self.saved = iteration
+        logged = log[-1]["seconds"] if log else 0.0
+        # states did not always say it; what came after the last line of the log is lost then
+        self.seconds = max(logged, float(metadata.get("seconds", logged)))
         return iteration, window, log
 
     def save(
-        self, iteration: int, params: Params, optimiser: Optimizer | None, window: list[Tensor], log: logs.Log
+        self,
+        iteration: int,
+        params: Params,
+        optimiser: Optimizer | None,
+        window: list[Tensor],
+        log: logs.Log,
+        seconds: float,
     ) -> None:
-        """Write state and log.
+        """Write state and log, and the seconds of training that they took.
 
         Raises:
             FileNotFoundError: somebody has removed or replaced the folder; the message says where the state
@@ -244,7 +255,7 @@ class Store:
         whole = _mark(self.folder) == self.mark
         # Another process may be at work in what has taken the folder's place.
         folder = self.folder if whole else self.folder.with_name(f"{self.folder.name}-rescued-{iteration}")
-        run = records.identity(self.row, self.seed) | {"log": logs.digest(log)}
+        run = records.identity(self.row, self.seed) | {"log": logs.digest(log), "seconds": f"{seconds:.3f}"}
         logs.write(folder / "metrics.csv", log)  # first: one ahead of the state is cut, one behind has a gap
         save_state(folder / "state.safetensors", iteration, params, optimiser, window, run)
         if not whole:

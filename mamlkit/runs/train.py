@@ -182,12 +182,14 @@ def fit(
         first = _as_the_first(ranks, training, store, first)
         last = row.iterations if until is None else min(until, row.iterations)
         halt = 0  # why all ranks end: 1 if ``stop`` says so, else the number of a signal
-        iteration, before = first, log[-1]["seconds"] if log else 0.0
+        iteration, before = first, store.seconds
         start = saved = time.perf_counter()
+        elapsed = lambda: time.perf_counter() - start
 
         def save() -> None:
             _check(training, iteration, store)  # what is not finite never replaces what was good
-            store.save(iteration, training.params, training.optimiser, training.window, log)
+            seconds = before + elapsed()
+            store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
 
         def halted() -> int:
             nonlocal halt
@@ -207,10 +209,9 @@ def fit(
                 if iteration % training.every == 0 or iteration == row.iterations:
                     # One look per window, so that a GPU is not made to wait at every iteration.
                     _check(training, iteration, store)
-                    elapsed = time.perf_counter() - start
-                    line = {"iteration": iteration, "seconds": before + elapsed} | training.line(iteration)
+                    line = {"iteration": iteration, "seconds": before + elapsed()} | training.line(iteration)
                     log.append(line)
-                    rate = (iteration - first) * row.meta_batch_size / elapsed
+                    rate = (iteration - first) * row.meta_batch_size / elapsed()
                     shown = {name: f"{line[name]:.4g}" for name in training.shown if name in line}
                     bar.set_postfix({"tasks/s": f"{rate:.0f}", **shown}, refresh=False)
                 if time.perf_counter() - saved > CHECKPOINT_SECONDS:

@@ -58,7 +58,7 @@ def saved(folder, iteration=9, log=LOG):
     params = {name: value.clone() for name, value in PARAMS.items()}
     place, adam = store(folder), trained(params)
     place.load(params, adam)
-    place.save(iteration, params, adam, [torch.tensor(0.25)] * (iteration % 4), log)
+    place.save(iteration, params, adam, [torch.tensor(0.25)] * (iteration % 4), log, 1.0)
     return folder
 
 

@@ -268,6 +268,16 @@ def test_progress_in_a_terminal_is_a_bar_and_without_it_nothing_is_shown(monkeyp
     assert "\rsinusoid-maml:" in capsys.readouterr().err
 
 
+def test_time_before_a_stop_between_two_lines_of_the_log_counts(tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 10))  # ten seconds pass at every look, one look or more in an iteration
+    monkeypatch.setattr(train.time, "perf_counter", lambda: float(next(clock)))
+    folder = opened(ROW, base=tmp_path)
+    for until in (3, 6):
+        assert train.fit(ROW, folder=folder, until=until, validate=False).log.empty
+    log = train.fit(ROW, folder=folder, validate=False).log
+    assert log.seconds.iloc[-1] >= 10 * ROW.iterations
+
+
 @pytest.mark.parametrize("until", [-1, 2.5, "5"])
 def test_a_number_of_iterations_that_cannot_be_meant_is_refused(until):
     with pytest.raises(ValueError, match=f"until={until!r}, but a whole number of iterations"):

@@ -155,10 +155,12 @@ def check(folder: Path) -> Report:
     wrong += [f"{source} lacks {name}" for name in missing]
     classes = _split_of(LISTS[0])
     places = files.places(source, classes, _PER_CLASS, wrong.append)
-    named = f"{source}: the tables name {len(places):,} of {len(classes) * _PER_CLASS:,} pictures"
-    (right if places else wrong).append(named)
+    whole = len(classes) * _PER_CLASS
+    named = f"{source}: the tables name {len(places):,} of {whole:,} pictures"
+    (right if len(places) == whole else wrong).append(named)
     decoded = sum(1 for _ in files.images(source, places, wrong.append, "checking"))
-    (right if decoded else wrong).append(f"{source}: {decoded:,} pictures are there, readable, and 84 x 84")
+    readable = f"{source}: {decoded:,} pictures are there, readable, and 84 x 84"
+    (right if decoded == whole else wrong).append(readable)
     if not missing and (path := _decoded(source)).exists():
         if _whole(path) and _digest(path) == _recorded(path):
             right.append(f"{path}: the decoded images are as they were written")

@@ -218,7 +218,8 @@ def decode(data: bytes, where: str) -> np.ndarray:
             if size == SHAPE[1:]:  # before decoding, which would take the memory of all its pixels
                 return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
     except Exception as error:  # Pillow tells of damage by many classes; the cure is one
-        raise ValueError(f"{where} is not a readable JPEG image ({error})") from error
+        said = str(error).partition(" <")[0]  # without the object that Pillow names
+        raise ValueError(f"{where} is not a readable JPEG image ({said})") from error
     raise ValueError(f"{where} is {size[0]} x {size[1]} pixels; Mini-ImageNet's are 84 x 84")
 
 

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import tarfile
 import tracemalloc
 import zipfile
@@ -171,6 +172,22 @@ def test_a_truncated_archive_is_refused(empty, form, share):
 def test_what_is_no_archive_is_refused(empty, form):
     put(empty, {}, form).write_bytes(b"an error page of a server" * 100)
     refused("truncated or damaged")
+
+
+def test_a_check_calls_right_only_what_is_whole(empty):
+    put(empty, files(), "folder")
+    assert not mini_imagenet.check(empty).wrong
+    content = files()
+    no_picture(content)
+    shutil.rmtree(empty)
+    put(empty, content, "folder")
+    found = mini_imagenet.check(empty)
+    assert any("pictures are there, readable" in line for line in found.wrong)
+    assert not any("BytesIO" in line for line in found.wrong)
+    table = (empty / "train.csv").read_text().splitlines()
+    (empty / "train.csv").write_text("\n".join(table[:-1]))
+    found = mini_imagenet.check(empty)
+    assert any("the tables name" in line for line in found.wrong) and not found.right
 
 
 def test_several_archives_are_refused(empty):

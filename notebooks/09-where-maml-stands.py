@@ -228,15 +228,21 @@ for column in omniglot:
         notebook.check(text, line.gap - line.gap_ci95, ">", LEAST[ways])
 
 # %% [markdown]
-# On Mini-ImageNet there is no such lead after 5,000 tasks, in one seed of each, of those that were run there:
+# On Mini-ImageNet, after 5,000 tasks and in one seed of each, one of them has a lead that is worth the name: cosines with a learned scale. The other two are hardly ahead of MAML, and
+# all are far from what a full training reaches ({numref}`tab-mini-rows`).
 
 # %%
 for column in columns:
     if column.name.startswith("mini-imagenet"):
         found = grids[column.name].set_index("slug")
         for line in found.reindex(AHEAD).dropna(subset=["gap_ci95"]).itertuples():
-            text = f"{column.words}, {line.method}: ahead of MAML by at most, points"
-            notebook.check(text, line.gap + line.gap_ci95, "<", 3)
+            text = f"{column.words}, {line.method}: ahead of MAML by at"
+            if line.Index == "matching-scaled":
+                least = line.gap - line.gap_ci95
+                notebook.check(f"{text} least, points", least, ">", 5)
+            else:
+                most = line.gap + line.gap_ci95
+                notebook.check(f"{text} most, points", most, "<", 3)
 
 # %% [markdown]
 # **Most of that gap is not between distances and gradient steps.** The authors' network draws its last layer from $N(0, 1)$, and their step is on the sum of
@@ -403,7 +409,11 @@ for column in columns:
         last = log.meta_loss.iloc[-3:].mean() / per_query
         bound = least_cosine_loss(row.ways)
         text = f"{column.words}, {slug}: the training loss at the end, and the bound"
-        notebook.check(text, last, ">" if slug == "matching" else "<", bound)
+        above = slug == "matching" or column not in omniglot
+        notebook.check(text, last, ">" if above else "<", bound)
+
+# %% [markdown]
+# On Mini-ImageNet neither has come down to the bound after so few tasks. So what the factor gains there is not the bound's doing; why it learns faster was not looked into.
 
 # %%
 for column in columns:
@@ -411,7 +421,7 @@ for column in columns:
     if {"matching", "matching-scaled"} <= set(value.index):
         gained = value["matching-scaled"] - value["matching"]
         text = f"{column.words}: points that the factor gains"
-        notebook.check(text, gained, ">", 5)
+        notebook.check(text, gained, ">", 5 if column in omniglot else 3)
 
 # %% [markdown]
 # ### Why the published numbers are not one protocol

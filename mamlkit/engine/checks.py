@@ -4,19 +4,18 @@ The compiled loops read and write where the shapes of a network tell them, witho
 them that was not looked at here. That takes some microseconds for each tensor.
 """
 
-__all__ = ["check", "check_apart", "check_features", "check_images"]
+__all__ = ["check", "check_apart", "check_images", "check_same"]
 
-import functools
 import math
-from collections.abc import Callable, Hashable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Generator, Tensor
 
 from mamlkit import models
 from mamlkit.engine import kernels_torch
-from mamlkit.engine.passes import Pass, to_images, to_matrices
+from mamlkit.engine.passes import Pass, in_order, to_images, to_matrices
 from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
@@ -60,9 +59,8 @@ def check(
     _check_counts(examples)
     outputs = ways
     if model.layers:
-        network = tuple(model.shapes.items()), tuple(model.layers)
-        _check_layers(*network)
-        _of(model.apply)(*network, model.apply)
+        _check_layers(tuple(model.shapes.items()), tuple(model.layers))
+        check_same(model, model.layers)
         outputs = model.shapes[model.layers[-1].bias][0]
         check_images(model.layers, model.shapes, tasks, learner.transductive)
     dtype = (*params.values(), tasks.support[0])[0].dtype
@@ -77,28 +75,24 @@ def check_apart(model: Model) -> None:
         ValueError: they do not.
         TypeError: its ``apply`` takes no ``reference``.
     """
-    network = tuple(model.shapes.items()), tuple(model.layers)
-    _of(model.apply)(*network, model.apply, reference=TRIED // 2)
+    check_same(model, model.layers, apart=True)
 
 
-def check_features(
-    model: Model, layers: tuple[Layer, ...], in_order: Callable[[Tensor], Tensor], transductive: bool
-) -> None:
-    """Whether layers and the ``apply`` of a network that ends with features agree.
+def check_same(model: Model, layers: Sequence[Layer], apart: bool = False) -> None:
+    """Whether layers and the ``apply`` of a network agree; asked once for each apply that a cache can hold.
 
     Args:
-        model: the network.
-        layers: of it, which it does not say itself.
-        in_order: of a pass's outputs, the features in the order of ``apply``.
-        transductive: of the learner.
+        model: the network, which may end with features.
+        layers: of it, with a head or without.
+        apart: normalise all by the statistics of some first points.
 
     Raises:
         ValueError: they do not.
+        TypeError: its ``apply`` takes no ``reference``.
     """
-    network = tuple(model.shapes.items()), tuple(layers)
-    _check_apply.__wrapped__(*network, model.apply, in_order=in_order)
-    if not transductive:
-        _check_apply.__wrapped__(*network, model.apply, TRIED // 2, in_order)
+    reference = TRIED // 2 if apart else None
+    check = _check_apply if isinstance(model.apply, Hashable) else _check_apply.__wrapped__
+    check(tuple(model.shapes.items()), tuple(layers), model.apply, reference)
 
 
 def _examples(tasks: Task) -> Examples:
@@ -291,25 +285,16 @@ def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
         )
 
 
-def _of(apply: Callable[..., Tensor]) -> Callable[..., None]:
-    """The check of layers and apply; asked once for each apply that a cache can hold."""
-    return _check_apply if isinstance(apply, Hashable) else _check_apply.__wrapped__
-
-
 @lru_cache
 def _check_apply(
-    shapes: Shapes,
-    layers: tuple[Layer, ...],
-    apply: Callable[..., Tensor],
-    reference: int | None = None,
-    in_order: Callable[[Tensor], Tensor] = lambda outputs: outputs,
+    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[..., Tensor], reference: int | None
 ) -> None:
     """Whether ``layers`` and ``apply``, a pure function, are one network: both are run on random numbers.
 
     With ``reference`` they are normalised by the statistics of so many first points.
     """
     generator = Generator().manual_seed(0)
-    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     params = {name: draw(shape) for name, shape in shapes}
     for name in (name for layer in layers for name in (layer.bias, layer.shift) if name):
         params[name].abs_()  # or too few units are active to tell two networks apart
@@ -324,7 +309,7 @@ def _check_apply(
         parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
         found = torch.cat(with_support(layers, kernels_torch, parts)(weights), 1)[0]
         wanted = apply(params, inputs, reference=reference)
-    found = in_order(found)
+    found = in_order(layers, dict(shapes), found)
     if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-6 * wanted.norm():
         raise ValueError(
             "the model's layers give other outputs than its apply; change both alike, or leave out the layers"

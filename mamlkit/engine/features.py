@@ -5,7 +5,7 @@ What follows is small; its gradient in the features goes back through the body.
 
 __all__ = ["gradient", "is_for", "layers", "predictions"]
 
-from functools import lru_cache
+from functools import partial
 from types import ModuleType
 from typing import TypeGuard
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from mamlkit.engine import checks
-from mamlkit.engine.passes import Pass, from_matrices, to_images, to_matrices
+from mamlkit.engine.passes import Pass, from_matrices, in_order, to_images, to_matrices
 from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
@@ -35,14 +35,10 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
         return False
     learner = method.learner
     checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
-    _check_once(method)
+    checks.check_same(learner.model, method.layers)
+    if not learner.transductive:
+        checks.check_same(learner.model, method.layers, apart=True)
     return True
-
-
-@lru_cache
-def _check_once(method: Metric) -> None:
-    model, transductive = method.learner.model, method.learner.transductive
-    checks.check_features(model, method.layers, lambda outputs: _in_order(method, outputs), transductive)
 
 
 def layers(method: Metric) -> tuple[Layer, ...]:
@@ -61,9 +57,10 @@ def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -
         tasks: a meta-batch, or a part of one.
     """
     runs, more = _runs(method, kernels, params, tasks)
+    ordered = partial(in_order, method.layers, method.learner.model.shapes)
 
     def loss(more: Params, near: Tensor, far: Tensor, labels: tuple[Tensor, Tensor]) -> Tensor:
-        return method.loss_of_features(more, _in_order(method, near), _in_order(method, far), labels)
+        return method.loss_of_features(more, ordered(near), ordered(far), labels)
 
     each = vmap(grad_and_value(loss, argnums=(0, 1, 2)), in_dims=(None, 0, 0, 0))
     labels = tasks.support[1], tasks.query[1]
@@ -83,7 +80,7 @@ def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task
     else:
         more = _others(method, params)
         found = with_support(method.layers, kernels, tasks)(to_matrices(method.layers, params))
-    near, far = (_in_order(method, outputs) for outputs in found)
+    near, far = (in_order(method.layers, method.learner.model.shapes, outputs) for outputs in found)
     compare = vmap(method.outputs_of_features, in_dims=(None, 0, 0, 0))
     return compare(more, near, far, tasks.support[1])[None]
 
@@ -102,12 +99,3 @@ def _others(method: Metric, params: Params) -> Params:
     """The parameters that are not the body's."""
     body = {name for layer in method.layers for name in (layer.weight, layer.bias, layer.shift)}
     return {name: value for name, value in params.items() if name not in body}
-
-
-def _in_order(method: Metric, outputs: Tensor) -> Tensor:
-    """Features in the order that the network itself gives them: a pass has the channels last."""
-    last = method.layers[-1]
-    if not last.window or last.mean:
-        return outputs
-    channels = method.learner.model.shapes[last.weight][0]
-    return outputs.unflatten(-1, (-1, channels)).mT.flatten(-2)

@@ -13,9 +13,9 @@ inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or w
 :func:`to_matrices` gives them.
 """
 
-__all__ = ["Pass", "are_for", "from_matrices", "loss_gradient", "to_images", "to_matrices"]
+__all__ = ["Pass", "are_for", "from_matrices", "in_order", "loss_gradient", "to_images", "to_matrices"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType, SimpleNamespace
 
 import torch
@@ -95,6 +95,14 @@ def to_images(layers: tuple[Layer, ...], inputs: Tensor) -> Tensor:
     if layers[0].window is None:
         return inputs.flatten(2)[:, :, None, None]
     return inputs.resolve_neg().permute(0, 1, 3, 4, 2).contiguous()
+
+
+def in_order(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], outputs: Tensor) -> Tensor:
+    """A pass's outputs in the order that the network itself gives them: a pass has the channels last."""
+    last = layers[-1]
+    if not last.window or last.mean:
+        return outputs
+    return outputs.unflatten(-1, (-1, shapes[last.weight][0])).mT.flatten(-2)
 
 
 def _sum(d: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
 
     Args:
         lines: of :func:`mamlkit.report.results.published`, perhaps with another ``row`` of ours to compare
-            with; all as they are if None.
+            with, or ``varied`` where ours is of another algorithm, which is not judged; all as they are if
+            None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's where it
@@ -47,8 +48,9 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             entry["verdict"] = (
                 verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             )
-            if line.setting.endswith("direction") and line.step == 0 and line.method != "oracle":
-                entry["verdict"] = NOT_JUDGED  # what is gained in one direction is lost in the other
+            untold = line.setting.endswith("direction") and line.step == 0 and line.method != "oracle"
+            if untold or line.get("varied") is True:
+                entry["verdict"] = NOT_JUDGED
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
         elif line.row and load(line.row):

@@ -28,7 +28,6 @@ from mamlkit.experiments.paper import HOURS
 from mamlkit.report import beside, forest, results
 from mamlkit.report.origins import anchor
 from mamlkit.report.texts import badge, decimals, number, numbered, step_words
-from mamlkit.report.verdicts import NOT_JUDGED
 
 # absent while nothing was run
 OURS = (
@@ -197,11 +196,7 @@ def side_by_side(
         other = own.assign(method=f"MAML, {name}", row=own.row + suffix, varied=True)
         others.append(other[[bool(results.load(row)) for row in other.row]])
     part = pd.concat([part, *others]).sort_index(kind="stable")  # each below the line that it varies
-    found = printed_table(part)
-    if others:
-        varied = part.varied.eq(True).to_numpy() & ~found.verdict.str.startswith("partial").to_numpy()
-        found["verdict"] = found.verdict.mask(varied, NOT_JUDGED)
-    return _for_a_chapter(found)
+    return _for_a_chapter(printed_table(part))
 
 
 def chapter_table(name: str) -> pd.DataFrame:

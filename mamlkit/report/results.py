@@ -117,8 +117,12 @@ def _as_now(name: str, description: Path) -> bool:
     """Whether a run's description is there and has the settings that its row has now."""
     if not description.exists():
         return False
-    settings = json.loads(description.read_text(encoding="utf-8"))["settings"]
-    return all(settings.get(key) == value for key, value in get(name).settings.items())
+    return not _changed(name, json.loads(description.read_text(encoding="utf-8"))["settings"])
+
+
+def _changed(name: str, settings: dict[str, Any]) -> list[str]:
+    """Names of the settings of a run that its row no longer has."""
+    return [key for key, value in get(name).settings.items() if settings.get(key) != value]
 
 
 def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -133,7 +137,7 @@ def stale(result: dict[str, Any]) -> list[str]:
     if result["name"] not in ROWS:
         return ["name"]
     row = get(result["name"])
-    fields = [k for k, v in row.settings.items() if result["settings"].get(k) != v]
+    fields = _changed(row.name, result["settings"])
     if result["fingerprint"] != row.fingerprint and not fields:
         fields = ["fingerprint"]
     for evaluation in row.evaluations:
@@ -255,10 +259,14 @@ def _origin(name: str, found: list[dict[str, Any]]) -> str:
     commits = [p["commit"][:7] + ("+" if p["commit"].endswith("+changes") else "") for p in parts]
     dates, devices = [part["date"] for part in parts], [part["device"] for part in parts]
     span = lambda values: " to ".join(dict.fromkeys((values[0], values[-1])))
-    seeds = ", ".join(str(result["seed"]) for result in found)
-    which = f"seed{'s' if len(found) > 1 else ''} {seeds}, commit {span(commits)}, {span(dates)}"
+    which = f"{_seeds(found)}, commit {span(commits)}, {span(dates)}"
     time = duration(sum(result["seconds"] for result in found))
     return f"{name}, {which}, {' and '.join(sorted(set(devices)))}, {time}"
+
+
+def _seeds(found: list[dict[str, Any]]) -> str:
+    """Which seeds some results are of, in words."""
+    return f"seed{'s' if len(found) > 1 else ''} {', '.join(str(result['seed']) for result in found)}"
 
 
 def _curves(result: dict[str, Any], evaluation: str, metric: str, step: int) -> dict[str, Any]:
@@ -312,12 +320,11 @@ def listing() -> pd.DataFrame:
     """The experiments of the package and how far each has come."""
     lines = []
     for row in ROWS.values():
-        seeds: dict[str, list[str]] = {}
+        alike: dict[str, list[dict[str, Any]]] = {}
         for result in load(row.name):
             count = f"{result['iterations_done']:,}" + (" of other settings" if stale(result) else "")
-            seeds.setdefault(count, []).append(str(result["seed"]))
-        words = lambda of: f"seed{'s' if len(of) > 1 else ''} {', '.join(of)}"
-        done = "; ".join(f"{count} ({words(of)})" for count, of in seeds.items()) or "not run"
+            alike.setdefault(count, []).append(result)
+        done = "; ".join(f"{count} ({_seeds(of)})" for count, of in alike.items()) or "not run"
         line = {"name": row.name, "iterations": f"{row.iterations:,}", "done": done}
         lines.append(line | {"title": row.title, "place": row.place})
     return pd.DataFrame(lines)

@@ -32,10 +32,11 @@ def badge(verdict: str) -> str:
     return f'<span class="{css_class(word)}">{word}</span> {detail}'.rstrip()
 
 
-def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
+def number(value: float, ci95: float = math.nan, signed: bool = False, digits: int | None = None) -> str:
     """A number with its interval.
 
-    The interval has one significant digit (two after a 1 or a 2) and at least one decimal.
+    The interval has one significant digit (two after a 1 or a 2) and at least one decimal, or both numbers
+    have ``digits`` decimals.
 
     >>> number(0.35321, 0.01234), number(-40.4, 4.06), number(98.7), number(1.5, 0.25, signed=True)
     ('0.353 ± 0.012', '−40.4 ± 4.1', '98.70', '+1.50 ± 0.25')
@@ -44,7 +45,7 @@ def number(value: float, ci95: float = math.nan, signed: bool = False) -> str:
     """
     if math.isnan(value):
         return ""
-    digits = decimals(ci95)
+    digits = decimals(ci95) if digits is None else digits
     text = fixed(value, digits, signed)
     return text if math.isnan(ci95) else f"{text} ± {ci95:.{digits}f}"
 

@@ -31,7 +31,6 @@ from mamlkit.experiments.traps import base_of, is_trap
 from mamlkit.measures import STEPS_KEPT, Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
-from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import badge, decimals, measured_effect, number, numbered
 
 RELEASED = "mini-imagenet-released"
@@ -102,7 +101,8 @@ def effect(name: str, base: str, test: str, base_test: str | None = None) -> Eff
 
 def _done(result: dict[str, Any]) -> float:
     """The share of its iterations that a run has made; a row without training is finished."""
-    return float(result["iterations_done"] / max(1, result["settings"]["iterations"]) or 1)
+    total = result["settings"]["iterations"]
+    return float(result["iterations_done"] / total) if total else 1.0
 
 
 def _accuracies(name: str, test: str, seeds: tuple[int, ...]) -> np.ndarray:
@@ -124,8 +124,7 @@ def effect_words(found: Effect | None) -> str:
     """
     if found is None:
         return ""
-    digits = decimals(found.deciding_ci95)
-    return f"{fixed(found.value, digits, signed=True)} ± {found.ci95:.{digits}f}"
+    return number(found.value, found.ci95, signed=True, digits=decimals(found.deciding_ci95))
 
 
 def rows() -> list[Row]:
@@ -209,9 +208,8 @@ def characters() -> str:
     ours, log = results.summary(name, test.name, test.headline_step, "accuracy"), results.training_log(name)
     if ours is None:
         return measured_effect([])
-    validated = log[log.iteration == ours.done].dropna(
-        subset=["validation"]
-    )  # of the network that was tested
+    tested = log[log.iteration == ours.done]
+    validated = tested.dropna(subset=["validation"])
     if validated.empty:
         return measured_effect([])
     last = validated.iloc[-1]

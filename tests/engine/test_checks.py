@@ -341,6 +341,17 @@ def test_layers_and_frozen_names_may_come_in_lists(kind):
         assert torch.equal(one, other)
 
 
+def test_layers_of_a_method_by_distances_may_come_in_a_list():
+    learner, _, tasks = small_problem("conv-stride")
+    lists = learner.model._replace(frozen=list(learner.model.frozen), layers=list(learner.model.layers))
+    found = []
+    for model in (learner.model, lists):
+        made = methods.METHODS["prototypical networks"](dataclasses.replace(learner, model=model))
+        params = {k: v.double() for k, v in made.init(torch.Generator().manual_seed(0)).items()}
+        found.append(meta_batch.predictions(made, params, tasks))
+    assert torch.equal(*found)
+
+
 @dataclasses.dataclass
 class Embedding:
     """How to draw a network that no layers describe; not hashable."""

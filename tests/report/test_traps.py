@@ -63,8 +63,9 @@ def test_there_is_no_effect_of_what_was_not_run_or_is_stale(two_seeds, monkeypat
 
 def test_there_is_no_effect_between_runs_that_have_come_differently_far(two_seeds):
     assert traps.effect(TRAP, BASE, "Q=K").seeds == (0, 1)
-    commit(two_seeds, "trap-5way-head", errors=made(np.full(400, 60.0)), done=500)
-    assert traps.effect("trap-5way-head", BASE, "Q=K") is None
+    for done in (500, 0):
+        commit(two_seeds, "trap-5way-head", seed=done > 0, errors=made(np.full(400, 60.0)), done=done)
+        assert traps.effect("trap-5way-head", BASE, "Q=K") is None
 
 
 def test_every_trap_differs_from_its_base_in_one_thing():

@@ -4,6 +4,7 @@ __all__ = ["Store", "finite", "load_params", "load_state", "save_params", "save_
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import safetensors.torch
@@ -229,9 +230,11 @@ class Store:
             wanted=digest,
         )
         self.saved = iteration
-        logged = log[-1]["seconds"] if log else 0.0
-        # states did not always say it; what came after the last line of the log is lost then
-        self.seconds = max(logged, float(metadata.get("seconds", logged)))
+        self.seconds = log[-1]["seconds"] if log else 0.0
+        if (told := metadata.get("seconds")) is not None:  # states did not always say it
+            if not re.fullmatch(r"[0-9]+\.[0-9]+", told):
+                raise ValueError(f"{path} is not a training state: its seconds are {told}; {records.ADVICE}")
+            self.seconds = max(self.seconds, float(told))
         return iteration, window, log
 
     def save(

@@ -244,6 +244,13 @@ def test_an_iteration_that_no_run_comes_to_is_refused(iteration, said, with_dige
         loaded(tmp_path)
 
 
+@pytest.mark.parametrize("seconds", ["", "-1.0", "nan", "inf", "1e3", "soon"])
+def test_seconds_that_no_run_takes_are_refused(seconds, tmp_path):
+    rewritten(saved(tmp_path) / "state.safetensors", seconds=seconds)
+    with pytest.raises(ValueError, match="state.safetensors is not a training state: its seconds are"):
+        loaded(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name", ["params/bias", "optimiser/weight/exp_avg", "optimiser/weight/exp_avg_sq", "optimiser/bias/step"]
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mamlkit import places
 from mamlkit.experiments import paper
+from mamlkit.experiments.rows import SCALES
 
 PIPE = 13  # the number of SIGPIPE, which not all systems have
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("name", metavar="NAME")
     run.add_argument("--seed", type=_at_least(0), default=0)
     run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
-    run.add_argument("--scale", choices=["quick", "paper"], default="paper")
+    run.add_argument("--scale", choices=SCALES, default="paper")
     run.add_argument(
         "--until",
         type=_at_least(0),
@@ -153,7 +154,7 @@ def _run(options: argparse.Namespace) -> None:
     row = paper.get(options.name).at(options.scale)
     device = devices.set_up(options.device, tf32=options.tf32, threads=options.threads)
     where = {"device": device, "threads": options.threads}
-    words = devices.described(device) + (", TF32" if options.tf32 else "")
+    words = devices.described(device)
     with ExitStack() as run:
         ours = run.enter_context(ranks.joined(device))
         how = {

@@ -173,9 +173,10 @@ def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
 def _plan(kernels: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Any:
     """Of passes over so many points."""
     layers, frozen = tuple(learner.model.layers), frozenset(learner.model.frozen)
-    given = layers, frozen, LOSSES[learner.loss] is not mse, float(learner.inner_lr)
+    given = layers, frozen, LOSSES[learner.loss] is not mse
     itemsize = params[layers[0].weight].itemsize
-    return kernels.plans.plan(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
+    plan = kernels.plans.plan(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
+    return plan._replace(net=plan.net._replace(inner_lr=float(learner.inner_lr)))
 
 
 def _scale(learner: Learner, targets: Tensor) -> float:

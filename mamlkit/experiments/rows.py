@@ -8,6 +8,7 @@ __all__ = [
     "PHYSICS",
     "POLICY_ACTIVATIONS",
     "POLICY_METHODS",
+    "SCALES",
     "Evaluation",
     "Experiment",
     "PolicyEvaluation",
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+SCALES = ("quick", "paper")
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
 POLICY_ACTIVATIONS = ("relu", "tanh")
 DIRECTIONS = ("half-cheetah-direction", "ant-direction")  # the environments whose goals are directions
@@ -72,6 +74,14 @@ def _check(
         refuse_unless(known.__contains__, name, f"be one of {', '.join(map(repr, known))}")
 
 
+def _check_headline(test: Any, steps: str) -> None:
+    if test.headline_step > test.inner_steps:
+        raise ValueError(
+            f"{test.name}: headline_step={test.headline_step}, but only {test.inner_steps} steps are taken "
+            f"({steps})"
+        )
+
+
 def _check_tests(row: Any) -> None:
     names = [test.name for test in row.evaluations]
     if len(set(names)) < len(names):
@@ -108,11 +118,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         ones, zeros = ("shots", "queries", "tasks"), ("inner_lr", "inner_steps", "headline_step")
         _check(self, at_least=dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
-        if self.headline_step > self.inner_steps:
-            raise ValueError(
-                f"{self.name}: headline_step={self.headline_step}, but only {self.inner_steps} steps are "
-                "taken (inner_steps)"
-            )
+        _check_headline(self, "inner_steps")
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class PolicyEvaluation:
 
     def __post_init__(self) -> None:
         _check(self, at_least={"rollouts": 1, "inner_lrs": 0, "headline_step": 0, "tasks": 1})
+        _check_headline(self, "inner_lrs")
 
     @property
     def inner_steps(self) -> int:
@@ -198,8 +205,8 @@ class Experiment:
 
     def at(self, scale: str) -> Self:
         """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
-        if scale not in ("quick", "paper"):
-            raise ValueError(f"scale={scale!r}, but the scales are 'quick' and 'paper'")
+        if scale not in SCALES:
+            raise ValueError(f"scale={scale!r}, but the scales are {' and '.join(map(repr, SCALES))}")
         return self if scale == "paper" else dataclasses.replace(self, **self.quick)
 
 

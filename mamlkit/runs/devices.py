@@ -12,11 +12,13 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
 
     Args:
         device: ``"auto"`` (CUDA where there is one, else CPU), or a name torch knows (``"mps"`` is untested).
-        tf32: let a GPU round the inputs of matrix products to 10 bits. Off for every reported number.
+        tf32: let a GPU round the inputs of matrix products to 10 bits. Off for every reported number, and
+            for GPUs alone.
         threads: CPU threads; torch's own choice if None.
 
     Raises:
-        ValueError: for a device that is not there, and a number of threads that cannot be meant.
+        ValueError: for a device that is not there or has no such products, and a number of threads that
+            cannot be meant.
     """
     if threads is not None:
         check(threads)
@@ -30,6 +32,8 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
             f"device={device!r} cannot be used ({str(error).splitlines()[0]}); use 'cpu', or 'auto' for what "
             "is there"
         ) from error
+    if tf32 and chosen.type != "cuda":
+        raise ValueError(f"--tf32 is for a GPU, but the device is {chosen}; leave it out")
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if threads is not None:
@@ -40,6 +44,8 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
 def described(device: torch.device) -> str:
     """A device as the record of a run names it."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) + (
+            ", TF32" if torch.backends.cuda.matmul.allow_tf32 else ""
+        )
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

@@ -9,7 +9,6 @@ __all__ = ["Busy", "has_parameters", "iterations_done", "keep", "keep_state", "o
 
 import io
 import itertools
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +23,16 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.memory import has_memory
-from mamlkit.experiments.rows import Experiment, PolicyRow, Row, as_stored
+from mamlkit.experiments.rows import SCALES, Experiment, PolicyRow, Row, as_stored
 from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT, seeds_kept, statistics
 from mamlkit.runs import logs
 from mamlkit.runs.provenance import provenance
-from mamlkit.runs.records import earlier_origins, iterations_done, refuse_another
+from mamlkit.runs.records import check_seed, earlier_origins, iterations_done, read, refuse_another
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
+RECORD = ("name", "scale", "seed", "settings", "origin")  # entries of run.json
 
 
 class Busy(ValueError):
@@ -57,8 +57,12 @@ def open_run(
 
     Raises:
         Busy: another process is at work in the folder.
-        ValueError: it holds a run of another row; the message names the fields that differ.
+        ValueError: it holds a run of another row, and the message names the fields that differ; or there is
+            no such scale or seed.
     """
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}, but the scales are {', '.join(map(repr, SCALES))}")
+    check_seed(seed)
     if isinstance(row, PolicyRow):
         places.repository()  # its tests need the goals there: better missed before the training than after it
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
@@ -159,7 +163,7 @@ def write_result(
     content = io.BytesIO()
     np.savez_compressed(content, **kept)
     files.write_bytes(folder / "tasks.npz", content.getvalue())
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = read(folder / "run.json", *RECORD)
     settings = {e.name: as_stored(e) for e in row.evaluations}
     family = getattr(row, "family", None)
     result = run | {
@@ -202,11 +206,11 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         raise FileNotFoundError(
             f"{folder} has no state.safetensors; train it first: python -m mamlkit run NAME"
         )
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = read(folder / "run.json", *RECORD)
     _refuse_rough(folder, run)
     target = data / "partial" / run["name"] / f"seed{run['seed']}"
     if (target / "run.json").exists():
-        settings = json.loads((target / "run.json").read_text(encoding="utf-8"))["settings"]
+        settings = read(target / "run.json", "settings")["settings"]
         here, there = iterations_done(folder), iterations_done(target)
         if settings == run["settings"] and there > here:
             raise ValueError(
@@ -218,10 +222,12 @@ def _place_of_state(folder: Path, data: Path) -> Path:
 
 def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     """``ValueError`` for a run that is not to be committed."""
-    if run["scale"] != "paper" or any(part["device"].endswith("TF32") for part in run["origin"]):
+    rough = [part["device"] for part in run["origin"] if part["device"].endswith("TF32")]
+    if run["scale"] != "paper" or rough:
+        where = f", on {rough[0]}" if rough else ""
         raise ValueError(
-            f"{folder} was run at the {run['scale']} scale, on {run['origin'][-1]['device']}; only "
-            "runs at the paper scale, without TF32, are kept"
+            f"{folder} was run at the {run['scale']} scale{where}; only runs at the paper scale, without "
+            "TF32, are kept"
         )
 
 
@@ -255,12 +261,12 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     data = data or places.repository() / "data"
     if not (folder / "result.json").exists():
         raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = read(folder / "result.json", *RECORD, "fingerprint", "iterations_done")
     _refuse_rough(folder, result)
     name, seed = result["name"], f"seed{result['seed']}"
     kept = data / "results" / name
     if (kept / f"{seed}.json").exists():
-        earlier = json.loads((kept / f"{seed}.json").read_text(encoding="utf-8"))
+        earlier = read(kept / f"{seed}.json", "fingerprint", "iterations_done")
         here, there = result["iterations_done"], earlier["iterations_done"]
         if earlier["fingerprint"] == result["fingerprint"] and there > here:
             raise ValueError(

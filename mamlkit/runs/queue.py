@@ -81,6 +81,7 @@ def advance(
 def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) -> Evaluations:
     """Test what a run has come to, and write its parameters and result into its folder."""
     evaluations = train.evaluate_row(row, fit.params, **where)
+    (folder / "result.json").unlink(missing_ok=True)  # which is of other parameters than the next line writes
     checkpoints.save_params(fit.params, folder / "params.safetensors")
     seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     folders.write_result(folder, row, fit.iteration, seconds, evaluations)

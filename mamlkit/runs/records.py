@@ -1,14 +1,41 @@
 """Of which run a folder and its state are: read and compared, never written. No torch here."""
 
-__all__ = ["earlier_origins", "identity", "iteration_of", "iterations_done", "metadata", "refuse_another"]
+__all__ = [
+    "check_seed",
+    "earlier_origins",
+    "identity",
+    "iteration_of",
+    "iterations_done",
+    "metadata",
+    "read",
+    "refuse_another",
+]
 
 import json
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from mamlkit.experiments.rows import Experiment
 
 ADVICE = "restore it, or move it away to start again"
+
+
+def check_seed(seed: Any) -> None:
+    """``ValueError`` if that is none."""
+    if not (isinstance(seed, Integral) and int(seed) >= 0):
+        raise ValueError(f"seed={seed!r}, but a whole number from 0 on is needed")
+
+
+def read(path: Path, *keys: str) -> dict[str, Any]:
+    """The record of a run, or a result, that must have some entries; ``ValueError`` if it has not."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [key for key in keys if key not in found]:
+            raise ValueError(f"{', '.join(missing)} missing")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole record of a run ({error}); {ADVICE}") from error
+    return found
 
 
 def metadata(content: bytes) -> dict[str, str]:

@@ -102,8 +102,10 @@ class SupervisedTraining(OneByOne):
         points = row.meta_batch_size * row.ways * (row.shots + row.queries)
         self.small = meta_batch.are_small(self.method, self.params, self.optimiser, points)
         self.validation = self._validation() if validate and row.evaluations else None
-        if type(self.method) is not GradientMethod and row.iterations:
-            self._try()
+        if row.iterations:
+            self._try_tests(validate)
+            if type(self.method) is not GradientMethod:
+                self._try()
 
     def _check_family(self) -> None:
         """What is wrong with the tasks; generators of their own, so the run's tasks stay what they are."""
@@ -125,6 +127,18 @@ class SupervisedTraining(OneByOne):
             except ValueError:  # a family may ask for as many queries as shots
                 return
             check(family, 1, fewer.queries)
+
+    def _try_tests(self, validate: bool) -> None:
+        """Whether the tests' tasks can be drawn, before hours of training and not after."""
+        of_split = {"test": self.row.evaluations, "val": self.row.evaluations[: int(validate)]}
+        for split, evaluations in of_split.items():
+            for evaluation in evaluations:
+                try:
+                    _family(self.row, split, self.device, evaluation)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.row.name}: its tests {evaluation.name!r} cannot be drawn ({error})"
+                    ) from error
 
     def _try(self) -> None:
         """What is wrong with a method's own loss and predictions, before hours of training and not after."""

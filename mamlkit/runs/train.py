@@ -97,8 +97,7 @@ def begin(
     """The training of a row before its first iteration. Arguments as for :func:`fit`."""
     if not isinstance(row, Experiment):
         raise ValueError(f"row={row!r}, but an experiment is needed, such as paper.get('sinusoid-maml')")
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise ValueError(f"seed={seed!r}, but a whole number from 0 on is needed")
+    records.check_seed(seed)
     if threads is not None:
         cpu_threads.check(threads)
     alone = isinstance(row, PolicyRow | MemoryRow | ChainRow)

@@ -77,6 +77,20 @@ def same_as_the_loop(problem, sums_bytes):
     assert ((outputs - plain).abs() <= bound).all()
 
 
+def test_all_inner_rates_have_one_plan_and_each_its_own_gradient():
+    learner, params, tasks = small_problem("mlp")
+    kernels_cpu.plans.plan.cache_clear()
+    found = []
+    for rate in (0.0, 0.01, 0.1):
+        its = methods.METHODS["maml"](dataclasses.replace(learner, inner_lr=rate))
+        gradient, _ = meta_batch.meta_gradient(its, params, tasks)
+        wanted, _ = loop_gradient(its.loss, params, tasks)
+        assert all(torch.allclose(gradient[name], wanted[name], atol=1e-10) for name in params)
+        found.append(gradient)
+    assert kernels_cpu.plans.plan.cache_info().currsize == 1
+    assert not torch.allclose(found[0]["weight0"], found[2]["weight0"], rtol=1e-4)
+
+
 @pytest.mark.parametrize("shifts", [False, True])
 def test_what_layers_may_be_beyond_our_own_networks(shifts):
     """A ReLU at the end, none between, and inputs of more axes."""

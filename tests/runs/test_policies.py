@@ -221,7 +221,10 @@ def test_the_oracle_sees_its_goal():
     env, _ = policies.build(row, 1, 2)
     assert env.single_observation_space.shape == (21,)
     assert policies.evaluate(
-        row, train.fit(row).params, PolicyEvaluation("few", 1, ()), goals=np.array([0.5, 1.0])
+        row,
+        train.fit(row).params,
+        PolicyEvaluation("few", 1, (), headline_step=0),
+        goals=np.array([0.5, 1.0]),
     )["return"].shape == (2, 1)
 
 

@@ -18,7 +18,7 @@ import pytest
 import made_clone
 from made_results import commit
 from mamlkit import __main__, files, measures, places, tasks
-from mamlkit.experiments import paper
+from mamlkit.experiments import paper, rows
 from mamlkit.runs import checkpoints, folders, logs, supervised, train
 
 pytestmark = pytest.mark.usefixtures("one_by_one")
@@ -315,6 +315,66 @@ def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     assert (folder / "run.json").read_text() == content
 
 
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"name": "sinusoid-maml"}', "\xff"])
+@pytest.mark.parametrize("name", ["run.json", "result.json"])
+def test_a_damaged_record_is_named_by_what_would_keep_it(name, content, short, tmp_path):
+    assert __main__.main([*short, "--until", "100"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    (folder / name).write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name} is not a whole record of a run .*; restore it"):
+        folders.keep(folder)
+    if name == "run.json":
+        with pytest.raises(ValueError, match="run.json is not a whole record of a run"):
+            folders.keep_state(folder)
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize("name", ["results/sinusoid-maml/seed0.json", "partial/sinusoid-maml/seed0/run.json"])
+def test_a_damaged_committed_record_is_not_replaced(name, short, tmp_path):
+    assert __main__.main([*short, "--until", "100", "--keep"]) == 0
+    (committed := tmp_path / "repository" / "data" / name).write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is not a whole record of a run"):
+        folders.keep(tmp_path / "runs" / ROW.name / "seed0")
+    assert committed.read_text() == "{"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"scale": "big"}, "scale='big', but the scales are 'quick', 'paper'")]
+    + [({"seed": seed}, f"seed={seed!r}, but a whole number from 0 on is needed") for seed in (-1, 0.5, "0")],
+)
+def test_a_folder_of_no_run_is_not_made(given, said, tmp_path):
+    with (
+        pytest.raises(ValueError, match=said),
+        folders.open_run(**{"row": ROW, "seed": 0, "device": "cpu", "base": tmp_path} | given),
+    ):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_result_is_never_beside_parameters_that_are_not_its_own(short, tmp_path, monkeypatch):
+    assert __main__.main([*short, "--until", "100"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+
+    def fails(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(folders, "write_result", fails)  # after the parameters are written
+    assert __main__.main([*short, "--until", "200"]) == 1
+    with pytest.raises(FileNotFoundError, match="has no result.json"):
+        folders.keep(folder)
+
+
+def test_of_a_run_with_coarse_products_the_part_that_had_them_is_named(short, tmp_path):
+    assert __main__.main(short) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    record = json.loads((folder / "result.json").read_text())
+    (part,) = record["origin"]
+    files.write_json(folder / "result.json", record | {"origin": [part | {"device": "H200, TF32"}, part]})
+    with pytest.raises(ValueError, match="at the paper scale, on H200, TF32; only runs"):
+        folders.keep(folder)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("meta_batch_size", 0), ("inner_steps", -1), ("outer_lr", 0.0), ("clip", -1.0), ("inner_lr", np.nan)],
@@ -337,6 +397,12 @@ def test_settings_that_no_run_can_have_are_refused(field, value):
 def test_evaluations_that_cannot_be_are_refused(test, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(ROW.evaluations[0], **test)
+
+
+def test_the_step_of_a_policys_headline_is_one_that_is_taken():
+    with pytest.raises(ValueError, match=r"goals: headline_step=1, but only 0 steps are taken \(inner_lrs\)"):
+        rows.PolicyEvaluation("goals", 2, ())
+    assert rows.PolicyEvaluation("goals", 2, (), headline_step=0).inner_steps == 0
 
 
 def test_rows_that_contradict_themselves_are_refused():

@@ -391,6 +391,25 @@ def test_accuracy_and_cross_entropy_are_those_of_the_logits():
         )
 
 
+@pytest.mark.parametrize(("split", "test"), [("val", 0), ("test", 0), ("test", 1)])
+def test_tests_that_cannot_be_drawn_are_refused_before_training(split, test, monkeypatch):
+    few = tasks.FAMILIES["glyphs"]
+
+    def family(which, device, *, ways, shots, queries):
+        if which == split and queries == 13:
+            raise ValueError("a class has 20 images")
+        return few(which, device, ways=ways, shots=shots, queries=queries)
+
+    monkeypatch.setitem(tasks.FAMILIES, "glyphs", family)
+    tests = [dataclasses.replace(GLYPHS.evaluations[0], name=name) for name in ("Q=1", "Q=13")]
+    tests[test] = dataclasses.replace(tests[test], queries=13)
+    row = dataclasses.replace(GLYPHS, evaluations=tuple(tests))
+    with pytest.raises(ValueError, match=f"its tests '{tests[test].name}' cannot be drawn.*20 images"):
+        train.begin(row)
+    if split == "val":  # nothing is drawn there without validation
+        train.begin(row, validate=False)
+
+
 @pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])
 def test_the_modes_of_a_caller_do_not_change_an_evaluation(row):
     params = supervised.build(row).model.init(seeds.generator(0, "init"))
@@ -429,6 +448,8 @@ def test_a_device_that_is_not_there_is_refused():
     for threads in (0, 10**7, 1.5):
         with pytest.raises(ValueError, match=f"threads={threads}, but whole numbers from 1 to"):
             devices.set_up("cpu", threads=threads)
+    with pytest.raises(ValueError, match="--tf32 is for a GPU, but the device is cpu; leave it out"):
+        devices.set_up("cpu", tf32=True)
     assert devices.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32
 

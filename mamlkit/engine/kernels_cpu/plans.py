@@ -3,6 +3,7 @@
 __all__ = ["Plan", "plan"]
 
 import functools
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -33,19 +34,18 @@ def plan(
     layers: tuple[Layer, ...],
     frozen: frozenset[str],
     labels: bool,
-    inner_lr: float,
     names: tuple[str, ...],
     widths: tuple[int, ...],
     support: int,
     query: int,
     itemsize: int,
 ) -> Plan:
-    """How the loops see a network.
+    """How the loops see a network, whatever its inner rate, which is still to be put in.
 
     Args:
         layers: without convolutions.
         frozen: names that no inner step moves.
-        labels, inner_lr: as in :class:`mamlkit.engine.kernels_cpu.records.Network`.
+        labels: as in :class:`mamlkit.engine.kernels_cpu.records.Network`.
         names: of the parameters.
         widths: of the inputs and of each layer's outputs.
         support, query: points of a task.
@@ -62,7 +62,7 @@ def plan(
         weights_move=np.array([weight not in frozen for weight, _ in kinds]),
         biases_move=np.array([bias not in frozen for _, bias in kinds]),
         labels=labels,
-        inner_lr=inner_lr,
+        inner_lr=math.nan,
         eps=BATCH_NORM_EPS,
         **_layout(widths, working, combined, support, query, itemsize),
     )

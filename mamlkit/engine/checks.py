@@ -4,29 +4,22 @@ The compiled loops read and write where the shapes of a network tell them, witho
 them that was not looked at here. That takes some microseconds for each tensor.
 """
 
-__all__ = ["check", "check_apart", "check_images", "check_same"]
+__all__ = ["check", "check_images"]
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mamlkit import models
-from mamlkit.engine import kernels_torch
-from mamlkit.engine.passes import Pass, in_order, to_images, to_matrices
-from mamlkit.engine.queries import with_support
+from mamlkit.engine.network import check_layers, check_same
 from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
 from mamlkit.methods.base import Learner
 from mamlkit.models import Layer, Model
 
 FLOATS = (torch.float32, torch.float64)  # on a CPU, PyTorch's own convolutions in bfloat16 at times give NaN
-TRIED = 4  # points, on which layers and apply must agree
-MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
-
-Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cache can look it up
 Examples = dict[str, Tensor]  # the four tensors of a meta-batch, by the words for them
 
 
@@ -59,40 +52,13 @@ def check(
     _check_counts(examples)
     outputs = ways
     if model.layers:
-        _check_layers(tuple(model.shapes.items()), tuple(model.layers))
+        check_layers(model)
         check_same(model, model.layers)
         outputs = model.shapes[model.layers[-1].bias][0]
         check_images(model.layers, model.shapes, tasks, learner.transductive)
     dtype = (*params.values(), tasks.support[0])[0].dtype
     for name, (inputs, targets) in zip(Task._fields, tasks):
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
-
-
-def check_apart(model: Model) -> None:
-    """Whether a network's layers and its ``apply`` agree where the first points normalise all.
-
-    Raises:
-        ValueError: they do not.
-        TypeError: its ``apply`` takes no ``reference``.
-    """
-    check_same(model, model.layers, apart=True)
-
-
-def check_same(model: Model, layers: Sequence[Layer], apart: bool = False) -> None:
-    """Whether layers and the ``apply`` of a network agree; asked once for each apply that a cache can hold.
-
-    Args:
-        model: the network, which may end with features.
-        layers: of it, with a head or without.
-        apart: normalise all by the statistics of some first points.
-
-    Raises:
-        ValueError: they do not.
-        TypeError: its ``apply`` takes no ``reference``.
-    """
-    reference = TRIED // 2 if apart else None
-    check = _check_apply if isinstance(model.apply, Hashable) else _check_apply.__wrapped__
-    check(tuple(model.shapes.items()), tuple(layers), model.apply, reference)
 
 
 def _examples(tasks: Task) -> Examples:
@@ -246,71 +212,3 @@ def _check_targets(
                     f"{name} labels lie between {least} and {largest}, but must lie from 0 to "
                     f"{classes} less 1"
                 )
-
-
-@lru_cache
-def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
-    """Whether ``layers`` can be the network with parameters of these shapes; asked once for each network."""
-    shapes = dict(network)
-    names = [name for layer in layers for name in (layer.weight, layer.bias, layer.shift) if name is not None]
-    if sorted(names) != sorted(shapes):
-        raise ValueError(
-            f"layers name {', '.join(names)}, but the network's parameters are {', '.join(shapes)}"
-        )
-    images = layers[0].window
-    size, channels = images[:2] if images else (1, shapes[layers[0].weight][1])
-    for layer in layers:
-        outputs, window = shapes[layer.bias][0], layer.window
-        fits = shapes[layer.bias] == shapes[layer.shift or layer.bias] == (outputs,)
-        fits &= outputs * channels > 0
-        fits &= shapes[layer.weight] == (
-            (outputs, channels, 3, 3) if window else (outputs, channels * size**2)
-        )
-        fits &= layer.relu or layer.shift is None
-        fits &= window is None or images is not None  # convolutions come first
-        images = window
-        if window:
-            padded = (*models.same_padding(size, window.stride), math.ceil(size / window.stride))
-            fits &= window == (size, channels, window.stride, *padded) and window.stride in (1, 2)
-        fits &= layer.pool in range(1, min(MOST_POOLED, window.out) + 1 if window and layer.shift else 2)
-        if not fits:
-            raise ValueError(
-                f"{layer} after {channels} channels of {size} x {size} pixels is not what the engine has "
-                "derivatives for; see mamlkit.models.Layer, or leave out the model's layers"
-            )
-        size, channels = window.out // layer.pool if window and not layer.mean else 1, outputs
-    if size != 1:
-        raise ValueError(
-            f"the last layer leaves {size} x {size} pixels, but an output is one number; end with a head"
-        )
-
-
-@lru_cache
-def _check_apply(
-    shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[..., Tensor], reference: int | None
-) -> None:
-    """Whether ``layers`` and ``apply``, a pure function, are one network: both are run on random numbers.
-
-    With ``reference`` they are normalised by the statistics of so many first points.
-    """
-    generator = Generator().manual_seed(0)
-    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
-    params = {name: draw(shape) for name, shape in shapes}
-    for name in (name for layer in layers for name in (layer.bias, layer.shift) if name):
-        params[name].abs_()  # or too few units are active to tell two networks apart
-    window = layers[0].window
-    point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
-    inputs = draw((TRIED, *point))
-    weights = to_matrices(layers, params)
-    if reference is None:
-        found = Pass(layers, kernels_torch, weights, to_images(layers, inputs[None]), keep=False).outputs[0]
-        wanted = apply(params, inputs)
-    else:
-        parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
-        found = torch.cat(with_support(layers, kernels_torch, parts)(weights), 1)[0]
-        wanted = apply(params, inputs, reference=reference)
-    found = in_order(layers, dict(shapes), found)
-    if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-6 * wanted.norm():
-        raise ValueError(
-            "the model's layers give other outputs than its apply; change both alike, or leave out the layers"
-        )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from mamlkit.engine import checks
+from mamlkit.engine import checks, network
 from mamlkit.engine.passes import Pass, from_matrices, in_order, to_images, to_matrices
 from mamlkit.engine.queries import with_support
 from mamlkit.maml import Params, Task
@@ -35,9 +35,9 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
         return False
     learner = method.learner
     checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
-    checks.check_same(learner.model, method.layers)
+    network.check_same(learner.model, method.layers)
     if not learner.transductive:
-        checks.check_same(learner.model, method.layers, apart=True)
+        network.check_same(learner.model, method.layers, apart=True)
     return True
 
 

@@ -22,7 +22,7 @@ from torch.func import vmap
 from torch.optim import Adam, Optimizer
 
 from mamlkit import maml
-from mamlkit.engine import adjoint, checks, dense, features, head, passes, stepwise
+from mamlkit.engine import adjoint, checks, dense, features, head, network, passes, stepwise
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params, Task
@@ -177,7 +177,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
 def _are_apart(method: Method) -> bool:
     """Whether queries are normalised by the support's statistics; as layers and apply must do alike."""
     if not method.learner.transductive and method.learner.model.layers:
-        checks.check_apart(method.learner.model)
+        network.check_apart(method.learner.model)
     return not method.learner.transductive
 
 

@@ -17,10 +17,12 @@ import problems  # noqa: F401  (which sees to the clone)
 import torch
 from tqdm import tqdm
 
-from mamlkit import files
+from mamlkit import files, measures
+from mamlkit.methods.learned_optimiser import Rule
 from mamlkit.runs import checkpoints, devices, learned_optimiser
-from mamlkit.runs.learned_optimiser import SETTINGS, STEPS
+from mamlkit.runs.learned_optimiser import SETTINGS, STEPS, Setting
 from mamlkit.runs.provenance import provenance
+from mamlkit.tasks.objectives import Objectives
 
 EPOCHS = 1000
 LOGGED = 20  # epochs averaged into one line of the log
@@ -59,7 +61,7 @@ def test(name: str) -> None:
     rules = {(rule, ""): learned_optimiser.RULES[rule](rate) for rule, rate in best.items()}
     for path in sorted(place.glob("seed*.safetensors")):
         rules["LSTM", path.stem[4:]] = setting.rule(checkpoints.load_params(path))
-    curves, gaps = [], []
+    curves, gaps, means = [], [], []
     for kind, options in {"as in training": {}, **setting.others}.items():
         objectives = learned_optimiser.tests_of(setting, setting.tests, **options)
         found = {
@@ -74,10 +76,34 @@ def test(name: str) -> None:
                 for step in (STEPS, 2 * STEPS):
                     gap = np.nan_to_num(losses[step] - found[usual, ""][step], posinf=np.inf, neginf=-np.inf)
                     gaps.append({**line, "rule": usual, "step": step, **named(gap)})
+        means += [{"problems": kind, **line} for line in objective_of(setting, objectives, rules)]
     keep(place / "curves.csv", pd.DataFrame(curves))
+    keep(place / "means.csv", pd.DataFrame(means))
     keep(place / "gaps.csv", pd.DataFrame(gaps))
     record = {"name": name, "problems": setting.tests, "tuned_on": learned_optimiser.TUNING, "origin": begun}
     files.write_json(place / "tests.json", record)
+
+
+def objective_of(
+    setting: Setting, objectives: Objectives, rules: dict[tuple[str, str], Rule]
+) -> list[dict[str, object]]:
+    """What the LSTM is trained on, with usual rules tuned for that; and how far each LSTM is below them."""
+    score, many = "mean loss over the steps", max(setting.tests, learned_optimiser.TUNING)
+    best = learned_optimiser.best_rates(learned_optimiser.tune(setting, score, many))
+    tuned = {(rule, ""): learned_optimiser.RULES[rule](rate) for rule, rate in best.items()}
+    learned = {key: rule for key, rule in rules.items() if key[0] == "LSTM"}
+    found = {key: learned_optimiser.log_losses(rule, objectives) for key, rule in (tuned | learned).items()}
+    lines = []
+    for (rule, seed), logs in found.items():
+        of_steps, line = learned_optimiser.over_steps(logs), {"rule": rule, "seed": seed}
+        line |= {"rate": best.get(rule, ""), "diverged": int((logs[STEPS] > logs[0]).sum())}
+        for name, values in (("over_steps", of_steps), ("at_end", 10 ** logs[STEPS])):
+            line |= dict(zip((name, f"{name}_ci95"), measures.interval(values)))
+        for usual in best if rule == "LSTM" else ():
+            other = learned_optimiser.over_steps(found[usual, ""])
+            line[f"below {usual}, %"] = 100 * float((of_steps < other).mean())
+        lines.append(line)
+    return lines
 
 
 def named(values: np.ndarray) -> dict[str, float]:

@@ -88,7 +88,7 @@ def small_problem(kind, *, steps=2, tasks=3, seed=0, loss=None, dtype=torch.floa
 GRADIENT = [
     name
     for name, make in methods.METHODS.items()
-    if type(make(small_problem("mlp")[0])) is methods.GradientMethod
+    if type(make(small_problem("mlp", loss="cross-entropy, mean")[0])) is methods.GradientMethod
 ]
 
 

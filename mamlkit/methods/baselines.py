@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params, Task
+from mamlkit.methods import losses
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.losses import LOSSES
 from mamlkit.models import Layer, Model, ways_of, without_head, xavier_uniform
@@ -79,7 +80,12 @@ class PretrainedClassifier(Method):
 
 
 def pretrained_classifier(learner: Learner) -> PretrainedClassifier:
-    """The baselines of Ravi & Larochelle on this network; ``ValueError`` for one that has no layers."""
+    """The baselines of Ravi & Larochelle on this network.
+
+    Raises:
+        ValueError: a network without layers, or a loss that is not of classes.
+    """
+    losses.check_classes(learner.loss)
     body = without_head(learner.model)
     return PretrainedClassifier(_general(learner, learner.model.frozen), learner.model.layers[-1], body)
 
@@ -114,7 +120,12 @@ class NearestNeighbour(Method):
 
 
 def nearest_neighbour(learner: Learner) -> NearestNeighbour:
-    """Nearest neighbours on pixels, in as many classes as the network tells apart."""
+    """Nearest neighbours on pixels, in as many classes as the network tells apart.
+
+    Raises:
+        ValueError: a loss that is not of classes.
+    """
+    losses.check_classes(learner.loss)
     return NearestNeighbour(_general(learner, frozenset()), ways_of(learner.model))
 
 

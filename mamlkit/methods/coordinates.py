@@ -26,12 +26,17 @@ def preprocess(x: Tensor, p: float = 10.0) -> Tensor:
     Returns:
         ``[..., 2]``.
 
+    Raises:
+        ValueError: p is not positive.
+
     Example:
         >>> preprocess(torch.tensor([1.0, -1.0, 0.0]), p=10)
         tensor([[ 0.,  1.],
                 [ 0., -1.],
                 [-1.,  0.]])
     """
+    if not 0 < p < math.inf:
+        raise ValueError(f"p={p}, but it must be positive and finite")
     magnitude = x.abs().clamp(min=math.exp(-p)).log() / p
     return torch.stack([magnitude, (math.exp(p) * x).clamp(-1, 1)], -1)
 

@@ -130,7 +130,13 @@ def learned(phi: Params, *, scale: float = 1.0, p: float | None = None) -> Rule:
         phi: its parameters, see :func:`init`.
         scale: what its output is multiplied by.
         p: of :func:`mamlkit.methods.coordinates.preprocess`; None gives it the gradient as it is.
+
+    Raises:
+        ValueError: phi is of an LSTM with another number of inputs.
     """
+    inputs = phi["lstm0"].shape[1] - UNITS
+    if inputs != (wanted := 1 if p is None else 2):
+        raise ValueError(f"p={p} gives the LSTM {wanted} inputs, but phi has weights for {inputs}")
 
     def begin(theta: Tensor) -> State:
         return tuple(theta.new_zeros(*theta.shape, UNITS) for _ in range(2 * LAYERS))
@@ -180,7 +186,12 @@ def descend(rule: Rule, objectives: Any, steps: int) -> Tensor:
         rule: the update.
         objectives: problems, see :class:`mamlkit.tasks.objectives.Objectives`.
         steps: how many.
+
+    Raises:
+        ValueError: fewer than none.
     """
+    if steps < 0:
+        raise ValueError(f"steps={steps}, but it must be at least 0")
     theta, state = objectives.start, rule.begin(objectives.start)
     losses = [objectives.true_loss(theta)]
     for number in range(steps):

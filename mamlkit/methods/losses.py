@@ -2,6 +2,7 @@
 
 __all__ = [
     "LOSSES",
+    "check_classes",
     "check_labels",
     "check_values",
     "cross_entropy_mean",
@@ -63,3 +64,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "cross-entropy, mean": cross_entropy_mean,
     "cross-entropy, sum over examples / shots": cross_entropy_per_shot,
 }
+
+
+def check_classes(loss: str) -> None:
+    """``ValueError`` for a loss whose targets are no classes."""
+    if LOSSES[loss] is mse:
+        raise ValueError(f"loss={loss!r}, but this method tells classes apart; use a cross-entropy")

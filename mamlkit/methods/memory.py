@@ -25,6 +25,11 @@ class SequenceReader(Method):
     and the optimiser Adam, to whose steps this factor is nothing.
     """
 
+    @property
+    def ways(self) -> int:
+        """Labels that the network tells apart."""
+        return self.learner.model.shapes["head_bias"][0]
+
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of all images of a sequence."""
         return self.learner.loss_of(self.answers(params, task), task.support[1])

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params, Task
+from mamlkit.methods import losses
 from mamlkit.methods.base import Learner, Method
 from mamlkit.models import Layer, ways_of, without_head, xavier_uniform
 from mamlkit.models.recurrent import init_lstm, lstm
@@ -49,7 +50,12 @@ class Metric(Method):
 
     @classmethod
     def of(cls, learner: Learner) -> Self:
-        """The method on the features below a network's head; ``ValueError`` for one without layers."""
+        """The method on the features below a network's head.
+
+        Raises:
+            ValueError: a network without layers, or a loss that is not of classes.
+        """
+        losses.check_classes(learner.loss)
         body, ways = without_head(learner.model), ways_of(learner.model)
         features = learner.model.shapes[learner.model.layers[-1].weight][1]
         return cls(dataclasses.replace(learner, model=body), ways, features, learner.model.layers[:-1])
@@ -92,7 +98,7 @@ class Metric(Method):
             far: features of the queries, ``[queries, features]``.
 
         Returns:
-            ``[queries, ways]``, of which a softmax gives probabilities.
+            ``[queries, ways]``, of which a softmax gives probabilities: 0 for a class without support.
         """
 
 
@@ -104,7 +110,8 @@ class PrototypicalNetworks(Metric):
 
     def compare(self, params: Params, near: Tensor, of_class: Tensor, far: Tensor) -> Tensor:
         """Minus the squared distance to each class mean."""
-        return -_square_distances(far, _class_means(near.T, of_class).T)
+        distances = _square_distances(far, _class_means(near.T, of_class).T)
+        return -distances.masked_fill(~of_class.any(0), torch.inf)
 
 
 class MatchingNetworks(Metric):
@@ -220,7 +227,8 @@ class SiameseNetworks(Metric):
 
     def compare(self, params: Params, near: Tensor, of_class: Tensor, far: Tensor) -> Tensor:
         """The mean score with the examples of each class."""
-        return _class_means(self._scores(params, near, far), of_class)
+        scores = _class_means(self._scores(params, near, far), of_class)
+        return scores.masked_fill(~of_class.any(0), -torch.inf)
 
     def _scores(self, params: Params, near: Tensor, far: Tensor) -> Tensor:
         """The logarithm of the odds that a pair is of one class, ``[queries, support]``."""
@@ -246,8 +254,8 @@ def _square_distances(far: Tensor, near: Tensor) -> Tensor:
 
 
 def _class_means(values: Tensor, of_class: Tensor) -> Tensor:
-    """Means over the support examples of each class: ``[..., support]`` to ``[..., ways]``."""
-    return values @ of_class.to(values) / of_class.sum(0)
+    """Means over the support examples of each class, 0 without any: ``[..., support]`` to ``[..., ways]``."""
+    return values @ of_class.to(values) / of_class.sum(0).clamp(min=1)
 
 
 def _outputs(params: Params, name: str, sequence: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class ImplicitMAML(Method):
     In tests lambda is 0, so the steps are MAML's, as in the authors' code.
 
     Deviation: nothing is added to I + H / lambda, where their code damps it. Where it curves down, no step
-    is taken.
+    is taken. So with few solver steps the solution is rough where H is large, and may be worse than none.
 
     Args:
         learner: network, loss and gradient descent.

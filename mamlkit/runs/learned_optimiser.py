@@ -6,6 +6,7 @@ Andrychowicz et al. (2016). All rules meet the same test problems, and none is c
 __all__ = [
     "RATES",
     "RULES",
+    "SCORES",
     "SETTINGS",
     "STEPS",
     "TUNING",
@@ -14,6 +15,7 @@ __all__ = [
     "folder",
     "log_losses",
     "median",
+    "over_steps",
     "tests_of",
     "train",
     "tune",
@@ -36,12 +38,14 @@ from mamlkit.measures import Z95
 from mamlkit.methods import learned_optimiser
 from mamlkit.methods.learned_optimiser import RULES, Rule, descend
 from mamlkit.runs.seeds import generator
+from mamlkit.tasks.checks import at_least
 from mamlkit.tasks.objectives import Objectives, glyph_networks, quadratics
 
 STEPS, SEGMENT = 100, 20  # of a problem in training; through which one gradient goes
 OUTER_LR = 1e-3
 RATES = tuple(10 ** (k / 4) for k in range(-16, 5))  # 0.0001 to 10
 TUNING = 64  # validation problems
+FEWEST = 6  # values, of whose median all together are a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,11 @@ def train(
 
     Returns:
         phi, and for each epoch the mean loss of its problems after their last step.
+
+    Raises:
+        ValueError: fewer epochs than none.
     """
+    at_least(0, epochs=epochs)
     phi = learned_optimiser.init(generator(seed, "init"), inputs=1 if setting.p is None else 2)
     phi = {name: value.requires_grad_() for name, value in phi.items()}
     optimiser = torch.optim.Adam(phi.values(), lr=OUTER_LR)
@@ -134,11 +142,36 @@ def log_losses(rule: Rule, objectives: Objectives, steps: int = STEPS) -> np.nda
     return np.log10(np.where(np.isfinite(losses), losses, np.inf))
 
 
-def tune(setting: Setting) -> dict[str, list[float]]:
-    """For each usual rule the mean log10 loss of validation problems after 100 steps, at each of RATES."""
-    objectives = setting.draw(generator(0, "validate"), TUNING, "val")
+def over_steps(logs: np.ndarray) -> np.ndarray:
+    """The mean loss over the steps after the first ``[problems]``: what the LSTM is trained to make small.
+
+    Args:
+        logs: what :func:`log_losses` gives, of which :data:`STEPS` steps count.
+    """
+    with np.errstate(over="ignore"):
+        return (10 ** logs[1 : STEPS + 1]).mean(0)
+
+
+# what a rate can be tuned for, by what log_losses gives: its logarithm is to be small
+SCORES: dict[str, Callable[[np.ndarray], float]] = {
+    "log loss at the end": lambda logs: float(logs[STEPS].mean()),
+    "mean loss over the steps": lambda logs: float(np.log10(over_steps(logs).mean())),
+}
+
+
+def tune(
+    setting: Setting, score: str = "log loss at the end", problems: int | None = None
+) -> dict[str, list[float]]:
+    """For each usual rule the score of validation problems at each of RATES.
+
+    Args:
+        setting: what is optimised.
+        score: one of :data:`SCORES`.
+        problems: how many, :data:`TUNING` if None.
+    """
+    objectives = setting.draw(generator(0, "validate"), problems or TUNING, "val")
     return {
-        name: [float(log_losses(make(rate), objectives)[-1].mean()) for rate in RATES]
+        name: [SCORES[score](log_losses(make(rate), objectives)) for rate in RATES]
         for name, make in RULES.items()
     }
 
@@ -156,11 +189,16 @@ def tests_of(setting: Setting, problems: int, **options: Any) -> Objectives:
 def median(values: np.ndarray) -> tuple[float, float, float]:
     """The median over problems and its 95 % interval, from ranks; what diverged counts as infinite.
 
-    A mean would hang on the few problems that a rule by hand does not survive.
+    It says how a rule does on most problems, and nothing of the worst, on which a mean hangs.
+
+    Raises:
+        ValueError: fewer values than an interval needs.
 
     >>> median(np.arange(100.0))
     (49.5, 39.0, 60.0)
     """
+    if len(values) < FEWEST:
+        raise ValueError(f"{len(values)} values came, but a 95 % interval of a median needs {FEWEST}")
     ranked, half = np.sort(values), Z95 * math.sqrt(len(values)) / 2
     low, high = math.floor(len(values) / 2 - half), math.ceil(len(values) / 2 + half)
     return float(np.median(ranked)), float(ranked[max(low - 1, 0)]), float(ranked[min(high, len(ranked) - 1)])

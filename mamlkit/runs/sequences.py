@@ -4,6 +4,7 @@ __all__ = ["accuracy_by_instance"]
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from mamlkit import tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.rows import Row
 from mamlkit.maml import Params, Task
-from mamlkit.methods import Method
+from mamlkit.methods import GradientMethod, ImplicitMAML, Method, NearestNeighbour, PretrainedClassifier
+from mamlkit.methods.metric import Metric
 from mamlkit.runs.seeds import generator
-from mamlkit.runs.supervised import EVALUATION_CHUNK, method
+from mamlkit.runs.supervised import EVALUATION_CHUNK, check_tasks, method
 
 PER_SHOT = "cross-entropy, sum over examples / shots"
+# whose step, if there is one, is the rate times the gradient, and no other rate is learned
+PLAIN = (ImplicitMAML, Metric, NearestNeighbour, PretrainedClassifier)
 
 
 @torch.no_grad()
@@ -54,12 +58,26 @@ def accuracy_by_instance(
         Percent of the classes of a sequence, ``[tasks, instances]``.
 
     Raises:
-        ValueError: an instance that a sequence has not got, or before which nothing may have been seen.
+        ValueError: an instance that a sequence has not got, or before which nothing may have been seen; rows
+            of other numbers of classes; a method with another step, for which that is not the same update.
     """
     sizes, test = reader.evaluations[0], row.evaluations[0]
-    if not all(2 <= k <= sizes.shots for k in instances):
-        raise ValueError(f"instances={tuple(instances)}, but they must lie from 2 to {sizes.shots}")
+    known = range(2, sizes.shots + 1)
+    if not instances or not all(isinstance(k, Integral) and k in known for k in instances):
+        raise ValueError(
+            f"instances={tuple(instances)}, but they must be whole numbers that lie from 2 to {sizes.shots}"
+        )
+    if row.ways != reader.ways:
+        raise ValueError(
+            f"{row.name} tells {row.ways} classes apart, but sequences of {reader.name} have {reader.ways}"
+        )
+    n_tasks = check_tasks(sizes.tasks if n_tasks is None else n_tasks)
     if row.loss == PER_SHOT:
+        if type(kind := method(row)) is not GradientMethod and not isinstance(kind, PLAIN):
+            raise ValueError(
+                f"{row.name}: the step of method {row.method!r} is not inner_lr times the gradient, so it "
+                "would be another one with the mean; use a row whose loss is the mean"
+            )
         test = dataclasses.replace(test, inner_lr=test.inner_lr * row.ways)
         row = dataclasses.replace(row, loss="cross-entropy, mean")
     made = method(row, dataclasses.replace(test, inner_steps=test.headline_step, transductive=False))
@@ -67,7 +85,7 @@ def accuracy_by_instance(
     family = tasks.make(
         reader.family, split, ways=reader.ways, shots=sizes.shots, queries=sizes.queries, device=device
     )
-    n_tasks, found = sizes.tasks if n_tasks is None else n_tasks, []
+    found = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
         few = Task(*(tuple(tensor[: n_tasks - start] for tensor in part) for part in batch))

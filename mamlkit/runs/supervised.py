@@ -1,12 +1,13 @@
 """Supervised tasks: what the training loop trains, and the evaluation of what it gives."""
 
-__all__ = ["SupervisedTraining", "build", "evaluate", "method"]
+__all__ = ["SupervisedTraining", "build", "check_tasks", "evaluate", "method"]
 
 import dataclasses
 import math
 import warnings
 from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,8 +119,16 @@ class SupervisedTraining(OneByOne):
                 return tasks_contract.check(row.family, family.sample, draw, tasks=tasks, points=points)
 
         batch = check(self.family, row.meta_batch_size, row.queries)
+        classes, points = getattr(self.method, "classes", None), batch.support[1].shape[1]
+        if classes and points != classes * row.shots:
+            raise ValueError(
+                f"{row.name}: method {row.method!r} is trained on all of {classes} classes at once, but a "
+                f"task of family {row.family!r} has {points} examples; use a family such as "
+                "'mini-imagenet, all classes'"
+            )
         if row.iterations:  # one meta-batch, before many are joined for one call
-            checks.check(self.method.learner, self.params, batch, self.method.shapes)
+            ways = getattr(self.method, "ways", None)
+            checks.check(self.method.learner, self.params, batch, self.method.shapes, ways)
         if row.shots == row.queries > 1:  # inputs of the query taken for targets show only at another number
             fewer = dataclasses.replace(row, queries=row.queries - 1)
             try:
@@ -238,6 +247,13 @@ class SupervisedTraining(OneByOne):
         return measure
 
 
+def check_tasks(n_tasks: Any) -> int:
+    """So many tasks; ``ValueError`` for what is no such number."""
+    if not isinstance(n_tasks, Integral) or int(n_tasks) < 1:
+        raise ValueError(f"n_tasks={n_tasks!r}, but it must be a whole number, at least 1")
+    return int(n_tasks)
+
+
 @torch.no_grad()
 def evaluate(
     row: Row,
@@ -274,9 +290,7 @@ def evaluate(
     Warns:
         RuntimeWarning: the network is dead.
     """
-    n_tasks = evaluation.tasks if n_tasks is None else n_tasks
-    if not isinstance(n_tasks, Integral) or n_tasks < 1:
-        raise ValueError(f"n_tasks={n_tasks!r}, but it must be a whole number, at least 1")
+    n_tasks = check_tasks(evaluation.tasks if n_tasks is None else n_tasks)
     family, tested = _family(row, split, device, evaluation), method(row, evaluation)
     params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
 

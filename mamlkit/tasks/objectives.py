@@ -82,7 +82,7 @@ def glyph_networks(
         batch: images of a step, drawn with replacement from 200, twenty of each character.
         steps: how many steps have a batch.
     """
-    at_least(1, problems=problems, hidden=hidden, batch=batch)
+    at_least(1, problems=problems, hidden=hidden, batch=batch, steps=steps)
     drawings = _small(split)
     classes = torch.rand(problems, len(drawings), generator=generator).topk(WAYS).indices
     images = drawings[classes].flatten(1, 2)
@@ -92,6 +92,13 @@ def glyph_networks(
     chosen = torch.randint(len(labels), (steps + 1, problems, batch), generator=generator)
     rows = torch.arange(problems)[:, None]
 
+    def of_batch(theta: Tensor, step: int) -> Tensor:
+        if not 0 <= step <= steps:
+            raise ValueError(
+                f"step={step}, but batches were drawn for steps 0 to {steps}; ask for more with steps="
+            )
+        return of_images(theta, images[rows, chosen[step]], labels[chosen[step]])
+
     def of_images(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         first, first_bias, last, last_bias = theta.split(sizes, -1)
         z = x.to(theta) @ first.unflatten(-1, (hidden, PIXELS)).mT + first_bias[:, None]
@@ -100,7 +107,7 @@ def glyph_networks(
 
     return Objectives(
         start,
-        lambda theta, step: of_images(theta, images[rows, chosen[step]], labels[chosen[step]]),
+        of_batch,
         lambda theta: of_images(theta, images, labels.expand(problems, -1)),
     )
 

@@ -35,6 +35,14 @@ def features(learner, params, inputs):
     return torch.cat(outputs, dim=1)
 
 
+def test_tasks_of_a_few_classes_are_not_what_a_classifier_of_all_is_trained_on():
+    row = dataclasses.replace(paper.get("glyphs-5way-1shot"), method="pretrained classifier")
+    with pytest.raises(
+        ValueError, match="is trained on all of 64 classes at once, but a task .* has 5 examples"
+    ):
+        train.begin(row)
+
+
 def test_the_classifier_learns_all_classes_and_leaves_the_networks_own_head():
     learner, made, params, batch = classifier()
     labels = torch.tensor([[0, 3, 6, 5]] * 3)

@@ -198,6 +198,37 @@ def test_training_repeats_and_moves_every_parameter(name):
     assert all(not torch.equal(once[key], begun[key]) for key in begun)
 
 
+def test_what_cannot_be_descended_is_refused():
+    networks = objectives.glyph_networks(generator(0, "test"), 1, steps=3)
+    with pytest.raises(ValueError, match="step=4, but batches were drawn for steps 0 to 3"):
+        learned_optimiser.descend(learned_optimiser.sgd(0.1), networks, 5)
+    assert len(learned_optimiser.descend(learned_optimiser.sgd(0.1), networks, 4)) == 5
+    for refused in (
+        lambda: objectives.glyph_networks(generator(0, "test"), 1, steps=0),
+        lambda: learned_optimiser.descend(learned_optimiser.sgd(0.1), networks, -1),
+        lambda: runs.train(runs.SETTINGS["quadratics"], 0, -3),
+    ):
+        with pytest.raises(ValueError, match="but it must be at least"):
+            refused()
+    for p in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"p={p}, but it must be positive and finite"):
+            coordinates.preprocess(torch.ones(3), p)
+    for inputs, p in ((1, 10.0), (2, None)):
+        with pytest.raises(
+            ValueError, match=f"p={p} gives the LSTM {3 - inputs} inputs, but phi has .* {inputs}"
+        ):
+            learned_optimiser.learned(small(inputs), p=p)
+
+
+def test_what_the_lstm_is_trained_on_is_the_mean_over_problems_and_steps_but_the_first():
+    losses = 10 ** torch.randn(runs.STEPS + 20, 4, generator=generator(0, "test"), dtype=torch.float64)
+    wanted = losses[1 : runs.STEPS + 1].mean()
+    found = runs.over_steps(losses.log10().numpy())
+    assert found.mean() == pytest.approx(float(wanted), rel=1e-12)
+    score = runs.SCORES["mean loss over the steps"](losses.log10().numpy())
+    assert score == pytest.approx(math.log10(wanted), rel=1e-12)
+
+
 def test_rates_are_tuned_on_validation_problems_by_the_last_loss(monkeypatch):
     monkeypatch.setattr(runs, "RATES", (1e-3, 1e-2, 10.0))
     monkeypatch.setattr(runs, "TUNING", 5)

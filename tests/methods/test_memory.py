@@ -93,25 +93,6 @@ def test_the_memory_is_that_of_hand_written_steps(steps):
     assert not np.allclose(memories[0], memories[-1])
 
 
-def test_the_first_steps_write_to_the_rows_that_nobody_has_used():
-    # gates shut off "where it has just read", so that each key goes to a least used row
-    params = shaken(models.mann(5, 4, 2, rows=6, width=3, reads=1))
-    params |= {"gate": 0 * params["gate"], "gate_bias": params["gate_bias"] * 0 - 100}
-    xs = np.random.default_rng(0).normal(size=(3, 5))
-    _, (first, second, third) = by_hand(params, xs, rows=6, width=3, reads=1, decay=0.99)
-    filled = [np.flatnonzero(np.abs(memory).sum(1) > 1e-9).tolist() for memory in (first, second, third)]
-    assert filled == [[1], [1, 2], [1, 2, 3]]  # row 0 counts as used at the beginning
-
-
-def test_usage_has_no_gradient_and_the_rest_has(network):
-    # the decay weighs nothing but the usage; where the order of the usage stays, outputs do
-    few = {"rows": 6, "width": 3, "reads": 2}
-    xs = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    one, other = (models.mann(5, 4, 2, decay=decay, **few) for decay in (0.99, 0.98))
-    params = shaken(one)
-    assert torch.equal(one.apply(params, xs), other.apply(params, xs))
-
-
 def test_an_lstm_is_pytorchs():
     model = NETWORKS["lstm"]()
     params = shaken(model)
@@ -162,6 +143,15 @@ def test_predictions_are_those_of_the_instances_and_the_loss_is_that_of_all_time
         assert torch.isclose(losses[i], torch.nn.functional.cross_entropy(outputs, labels), rtol=1e-9)
     few = problem(network, instances=2)[0]
     assert torch.equal(meta_batch.predictions(few, params, batch), found[:2])
+
+
+def test_labels_that_the_network_cannot_say_are_refused(network):
+    made, params, batch = problem(network)
+    images, labels = batch.support
+    with pytest.raises(
+        ValueError, match="support labels lie between 0 and 2, but must lie from 0 to 2 less 1"
+    ):
+        meta_batch.meta_gradient(made, params, Task((images, labels.clone().fill_(2) * labels), batch.query))
 
 
 def test_nothing_is_known_before_its_time(network):

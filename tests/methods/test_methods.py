@@ -54,8 +54,10 @@ def known(method):
 @pytest.mark.parametrize("method", list(methods.METHODS))
 def test_every_method_gives_a_scalar_and_a_gradient(kind, method):
     learner, params, tasks = small_problem(kind)
+    if learner.loss == "mse" and known(method) == {False}:  # it may be for classes alone
+        pytest.skip(f"no experiment has {method} with squared errors")
     made = methods.METHODS[method](learner)
-    if not isinstance(made, methods.GradientMethod):  # it may be for classes alone, or for values alone
+    if not isinstance(made, methods.GradientMethod):  # or for values alone
         if (learner.loss == "mse") not in known(method):
             pytest.skip(f"no experiment has {method} with a loss such as {learner.loss}")
         params = {**made.init(torch.Generator().manual_seed(0)), **params}

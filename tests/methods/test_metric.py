@@ -144,6 +144,33 @@ def test_outputs_are_those_of_loops(name, kind):
             assert np.allclose(found[0, i, q].detach(), wanted, rtol=1e-9)
 
 
+@pytest.mark.parametrize("transductive", [False, True])
+@pytest.mark.parametrize("name", METRIC)
+def test_a_class_without_support_is_never_named_and_the_others_are_as_they_are(name, transductive):
+    made, params, batch = problem(name, transductive=transductive)
+    images, labels = batch.support
+    mine = Task((images[:, :3], torch.zeros_like(labels[:, :3])), batch.query)
+    found = meta_batch.predictions(made, params, mine)
+    assert (found[..., 1] == -torch.inf).all() and found[..., 0].isfinite().all()
+    whole = Task((images[:, :3], torch.tensor([0, 0, 1]).expand(3, -1)), batch.query)
+    if name in ("prototypical networks", "siamese"):  # the others' attention is shared by all classes
+        two = Task((images[:, :3], torch.tensor([[0, 0, 0]]).expand(3, -1)), batch.query)
+        assert torch.equal(meta_batch.predictions(made, params, two)[..., 0], found[..., 0])
+        for i in range(3):
+            near, far = features(made, params, single(mine, i)) if transductive else (None, ())
+            for q, query in enumerate(far):
+                wanted = outputs_of(name, params, near, [0, 0, 0], query, ways=1)
+                assert np.allclose(found[0, i, q, :1].detach(), wanted, rtol=1e-9)
+    assert meta_batch.predictions(made, params, whole).isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*METRIC, "pretrained classifier", "nearest neighbour on pixels"])
+def test_a_loss_without_classes_is_refused(name):
+    learner = dataclasses.replace(small_problem("conv-stride")[0], loss="mse")
+    with pytest.raises(ValueError, match="loss='mse', but this method tells classes apart"):
+        methods.METHODS[name](learner)
+
+
 def test_full_context_is_that_of_pytorchs_own_cells():
     made, params, batch = problem(IN_CONTEXT)
     found = meta_batch.predictions(made, params, batch)[0, 1]

@@ -228,6 +228,23 @@ def test_in_tests_nothing_pulls_the_steps_of_implicit_maml_back():
     assert torch.allclose(meta_batch.predictions(method, params, batch), wanted, rtol=1e-9)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_few_conjugate_gradients_are_the_best_of_what_so_few_products_reach(steps):
+    draw = lambda *shape: torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    half, right = draw(20, 20), draw(20)
+    matrix = half @ half.T + 0.1 * torch.eye(
+        20
+    )  # of condition 1,000, so that five steps are far from the end
+    found = proximity.conjugate_gradients(lambda v: {"a": matrix @ v["a"]}, {"a": right}, steps)["a"]
+    reached = [right]
+    for _ in range(steps - 1):
+        reached.append(matrix @ reached[-1])
+    basis = torch.linalg.qr(torch.stack(reached, 1)).Q
+    wanted = basis @ torch.linalg.solve(basis.T @ matrix @ basis, basis.T @ right)
+    assert (found - wanted).norm() < 1e-9 * wanted.norm()
+    assert (matrix @ found - right).norm() > 0.05 * right.norm()
+
+
 def test_conjugate_gradients_stand_still_where_they_are_done_or_the_matrix_curves_down():
     wanted = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
     for curvature, solution in ((2.0, 0.5), (-1.0, 0.0)):

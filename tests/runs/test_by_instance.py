@@ -77,6 +77,48 @@ def test_maml_adapts_to_all_that_came_before():
     assert found.std() > 0
 
 
+@pytest.mark.parametrize("name", ["prototypical networks", "siamese"])
+def test_features_are_compared_with_the_classes_that_have_come(name):
+    row = dataclasses.replace(MAML, method=name, loss="cross-entropy, mean")
+    made = supervised.method(row, dataclasses.replace(row.evaluations[0], transductive=False))
+    params = made.init(torch.Generator().manual_seed(0))
+    found = sequences.accuracy_by_instance(row, params, READER, n_tasks=9)
+    for i, (images, labels) in enumerate(drawn(9)):
+        right = {2: [], 5: []}
+        for t, label, instance in instances_of(labels):
+            if instance in right:
+                support = images[:t], labels[:t]
+                near = made.learner.model.apply(params, images[:t])
+                far = made.learner.outputs(params, Task(support, (images[t, None], labels[t, None])))
+                scores = []
+                for way in (0, 1):
+                    own = near[support[1] == way]
+                    if name == "siamese" and len(own):
+                        different = (own - far).abs() @ params["pair_weights"][0] + params["pair_bias"]
+                        scores.append(float(different.mean()))
+                    else:
+                        scores.append(-float(((own.mean(0) - far) ** 2).sum()) if len(own) else -np.inf)
+                right[instance].append(np.argmax(scores) == label)
+        assert np.allclose(found[i], [100 * np.mean(right[2]), 100 * np.mean(right[5])])
+
+
+@pytest.mark.parametrize(
+    "name", ["meta-sgd", "maml, learned rates", "reptile, inner adam", "meta-learner lstm"]
+)
+def test_a_method_with_another_step_is_refused(name):
+    with pytest.raises(ValueError, match="is not inner_lr times the gradient"):
+        sequences.accuracy_by_instance(dataclasses.replace(MAML, method=name), {}, READER)
+
+
+def test_rows_and_numbers_that_cannot_be_are_refused():
+    other = dataclasses.replace(MAML, ways=3, network=("conv4", {"ways": 3, "filters": 4}))
+    with pytest.raises(ValueError, match="tells 3 classes apart, but sequences of .* have 2"):
+        sequences.accuracy_by_instance(other, {}, READER)
+    for n_tasks in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"n_tasks={n_tasks}, but it must be a whole number, at least 1"):
+            sequences.accuracy_by_instance(MAML, {}, READER, n_tasks=n_tasks)
+
+
 def test_a_row_whose_loss_is_the_mean_keeps_its_step():
     learner = supervised.build(MAML)
     params = learner.model.init(torch.Generator().manual_seed(0))
@@ -98,9 +140,9 @@ def test_the_sequences_are_those_of_the_recurrent_network():
         assert np.allclose(found[i], 100 * (outputs.argmax(-1)[:, 0] == torch.arange(2)).float().mean(-1))
 
 
-@pytest.mark.parametrize("instances", [(1,), (6,), (2, 9)])
+@pytest.mark.parametrize("instances", [(1,), (6,), (2, 9), (), (2.0,)])
 def test_instances_that_a_sequence_has_not_got_are_refused(instances):
-    with pytest.raises(ValueError, match="must lie from 2 to 5"):
+    with pytest.raises(ValueError, match="whole numbers that lie from 2 to 5"):
         sequences.accuracy_by_instance(MAML, {}, READER, instances=instances)
 
 

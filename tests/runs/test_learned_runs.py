@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from mamlkit.methods import learned_optimiser
 from mamlkit.runs import checkpoints
@@ -25,7 +26,7 @@ def benchmark(monkeypatch, tmp_path):
     found = importlib.util.spec_from_file_location("learned_benchmark", SCRIPT)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    few = dataclasses.replace(runs.SETTINGS["quadratics"], together=3, tests=5)
+    few = dataclasses.replace(runs.SETTINGS["quadratics"], together=3, tests=7)
     monkeypatch.setitem(runs.SETTINGS, "quadratics", few)
     monkeypatch.setattr(runs, "folder", lambda name: tmp_path / name)
     monkeypatch.setattr(runs, "TUNING", 4)
@@ -50,11 +51,19 @@ def test_a_training_and_its_tests_are_kept_whole(benchmark, tmp_path):
     assert set(curves.problems) == kinds and len(curves) == len(kinds) * (4 + 2) * 41
     rates = pd.read_csv(folder / "rates.csv")
     best = rates.loc[rates[rates.rule == "Adam"].score.idxmin()].rate
-    problems = runs.tests_of(setting, 5)
+    problems = runs.tests_of(setting, 7)
     of_adam = runs.log_losses(learned_optimiser.adam(best), problems, 200)
     line = curves[(curves.rule == "Adam") & (curves.problems == "as in training")].set_index("step")
     assert line["median"][100] == pytest.approx(np.median(of_adam[100]), rel=1e-3)
     gaps = pd.read_csv(folder / "gaps.csv", dtype={"seed": str})
+    means = pd.read_csv(folder / "means.csv", dtype={"seed": str}, keep_default_na=False)
+    own = means[means.problems == "as in training"].set_index(["rule", "seed"])
+    assert set(own.index) == {(rule, "") for rule in runs.RULES} | {("LSTM", "0"), ("LSTM", "1")}
+    at = runs.over_steps(runs.log_losses(learned_optimiser.adam(float(own.rate["Adam", ""])), problems))
+    of_one = runs.over_steps(runs.log_losses(setting.rule(phi), problems))
+    assert own.over_steps["Adam", ""] == pytest.approx(at.mean(), rel=1e-3)
+    assert own.over_steps["LSTM", "1"] == pytest.approx(of_one.mean(), rel=1e-3)
+    assert float(own["below Adam, %"]["LSTM", "1"]) == pytest.approx(100 * (of_one < at).mean())
     one = gaps[(gaps.rule == "Adam") & (gaps.seed == "1") & (gaps.step == 200)].iloc[0]
     of_lstm = runs.log_losses(setting.rule(phi), problems, 200)
     assert one["median"] == pytest.approx(np.median(of_lstm[200] - of_adam[200]), rel=1e-3)
@@ -67,7 +76,23 @@ def test_the_interval_of_a_median_holds_it_as_often_as_it_says():
     found = np.array([runs.median(values) for values in draws])
     holds = (found[:, 1] <= math.log(2)) & (math.log(2) <= found[:, 2])
     assert 0.94 < holds.mean() < 0.99  # of ranks, so never just 0.95
-    assert runs.median(np.array([1.0, 2.0, np.inf])) == (2.0, 1.0, np.inf)
+    assert runs.median(np.array([1.0, 2.0, 2.0, 3.0, 4.0, np.inf])) == (2.5, 1.0, np.inf)
+
+
+@pytest.mark.parametrize("count", [*range(6, 70), 200, 1000])
+def test_the_interval_of_a_median_holds_it_with_95_percent_or_more(count):
+    (_, low, high), chances = runs.median(np.arange(float(count))), stats.binom(count, 0.5)
+    below, above = (
+        int(low),
+        int(high) + 1,
+    )  # ranks: it fails if so few values, or so many, are under the median
+    assert chances.cdf(below) + chances.sf(above - 1) <= 0.05
+    assert chances.cdf(below + 2) + chances.sf(above - 3) > 0.05 or count < 9  # and is no wider than needed
+
+
+def test_fewer_values_have_no_such_interval():
+    with pytest.raises(ValueError, match="5 values came, but a 95 % interval of a median needs 6"):
+        runs.median(np.arange(5.0))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")

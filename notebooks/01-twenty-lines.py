@@ -279,7 +279,7 @@ plt.show()
 # Live run of the twenty lines. First panel: meta-loss of each meta-batch of ten tasks (light) and its running mean. Second: mean squared
 # error on the query points of 200 new tasks after 0 to 10 inner steps; the band is the 95 % interval over tasks.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-before-after"}, "image": {"alt": "Three panels, each with a sine wave, ten support points on it and three curves of the network. The dotted curve before adaptation is the same in all panels. The dashed curve after one step lies near the wave, the solid one after ten steps nearer still."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-before-after"}, "image": {"alt": "Three panels, each with a sine wave, ten support points on it and three curves of the network. The dotted curve before adaptation is the same in all panels. The dashed curve after one step lies near the wave; the solid one after ten steps lies nearer still in the first panel, and in the third leaves it where there is no support point."}}
 x = torch.linspace(-5, 5, 201)[:, None]
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
 for ax, amplitude, phase in zip(axes, (4.5, 3.0, 1.0), (0.4, 2.6, 1.5)):

@@ -107,19 +107,28 @@ def baseline_clip() -> str:
 
 
 def _compared(kinds: dict[str, str]) -> str:
-    """Returns of MAML and of rows whose names go on, for every environment that has at least two of them."""
-    sentences = []
+    """Returns of MAML and of rows whose names go on, for every environment that has at least two of them.
+
+    They are compared by the seeds that all of them have, since a single other one may decide everything.
+    """
+    test, sentences = ("40 goals", 1, "return"), []
     for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):
-        parts = []
-        for kind, words in kinds.items():
-            if row.name + kind in ROWS and (
-                ours := results.summary(row.name + kind, "40 goals", 1, "return")
-            ):
-                parts.append(f"{number(ours.value, ours.ci95)} {words}{_reservation(row.name + kind)}")
-        if len(parts) > 1:
-            sentences.append(
-                f"{row.title.removesuffix(', MAML')}, return after one gradient step: {', '.join(parts)}."
-            )
+        whole = {kind: results.summary(row.name + kind, *test) for kind in kinds if row.name + kind in ROWS}
+        found = {kind: ours for kind, ours in whole.items() if ours}
+        if len(found) < 2 or not (common := set.intersection(*(set(s.seeds) for s in found.values()))):
+            continue
+        parts, more = [], []
+        for kind, of_all in found.items():
+            if ours := results.summary(row.name + kind, *test, seeds=common):
+                value = number(ours.value, ours.deciding_ci95)
+                parts.append(f"{value} {kinds[kind]}{_reservation(row.name + kind)}")
+            if set(of_all.seeds) > common:
+                count = len(of_all.seeds)
+                more.append(f"{count} seeds {kinds[kind]} give {number(of_all.value, of_all.deciding_ci95)}")
+        which = f"seed{'s' if len(common) > 1 else ''} {', '.join(map(str, sorted(common)))}"
+        title = row.title.removesuffix(", MAML")
+        added = f" ({', '.join(more)}.)" if more else ""
+        sentences.append(f"{title}, {which}, return after one gradient step: {', '.join(parts)}.{added}")
     return measured_effect(sentences)
 
 

@@ -22,6 +22,10 @@ from mamlkit.report.texts import badge, decimals, number, numbered, step_words
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
+OF_ERRORS = (
+    ", as are *median*, over all tasks, and *diverged*; a mean leaves out the tasks that have diverged by "
+    "its step"
+)
 AnyRow = Row | PolicyRow | MemoryRow | ChainRow
 AnyTest = Evaluation | PolicyEvaluation | BanditEvaluation | ChainEvaluation
 
@@ -58,7 +62,10 @@ def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> 
             elif tests:
                 missing[f"`{row.name}`"] = None
         if lines:
-            caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
+            caption = (
+                f"{what}: {results.UNITS[metric]}, after so many inner steps. *over seeds* is the standard "
+                f"deviation between training runs, after the last step shown{OF_ERRORS * (metric == 'mse')}."
+            )
             tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
     if missing:
         tables.append(f"Not run (`python -m mamlkit run NAME` does): {', '.join(missing)}.\n")
@@ -74,12 +81,12 @@ def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, 
     line = {"experiment": row.title, "test": evaluation.name}
     line |= {step_words(step): number(s.value, s.deciding_ci95) if s else "" for step, s in ours.items()}
     line |= {"over seeds": "", "median": "", "diverged": "", "state": badge(state_of(row.name))}
-    if headline := ours.get(evaluation.headline_step):
-        if len(headline.seeds) > 1:
-            line["over seeds"] = f"{headline.seed_sd:.{decimals(headline.ci95)}f}"
-        if headline.diverged:
-            line["median"] = f"{headline.median:.{decimals(headline.ci95)}f}"
-            line["diverged"] = f"{headline.diverged} of {headline.tasks * len(headline.seeds):,}"
+    if last := ours[taken[-1]]:
+        if len(last.seeds) > 1:
+            line["over seeds"] = f"{last.seed_sd:.{decimals(last.ci95)}f}"
+        if last.diverged:
+            line["median"] = f"{last.median:.{decimals(last.ci95)}f}"
+            line["diverged"] = f"{last.diverged:,} of {last.tasks * len(last.seeds):,}"
     return line
 
 

@@ -17,7 +17,7 @@ __all__ = [
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,8 +210,10 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
         ) from error
 
 
-def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | None:
-    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds.
+def summary(
+    name: str, evaluation: str, step: int, metric: str, seeds: Collection[int] | None = None
+) -> Summary | None:
+    """Ours for a row, evaluation and inner step, over its :func:`counted` seeds, or some of them.
 
     None if it was not run, or with other settings; ``ValueError`` for a row, test, metric or step that is not
     there. Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so
@@ -222,7 +224,9 @@ def summary(name: str, evaluation: str, step: int, metric: str) -> Summary | Non
     found = load(name)
     if not found or any(map(stale, found)):
         return None
-    found = counted(found)
+    found = [result for result in counted(found) if seeds is None or result["seed"] in seeds]
+    if not found:
+        return None
     curves = [_curves(result, evaluation, metric, step) for result in found]
     means = tuple(curve["mean"][step] for curve in curves)
     seeds = tuple(result["seed"] for result in found)

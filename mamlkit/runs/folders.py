@@ -84,7 +84,12 @@ def open_run(
             "origin": [] if device is None else [provenance(device)],
         }
         _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if not any((folder / each).exists() for each in ("state.safetensors", "result.json")):
+                (folder / "run.json").unlink(missing_ok=True)  # it was refused before it began: it is no run
+            raise
 
 
 def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:

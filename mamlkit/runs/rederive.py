@@ -88,7 +88,9 @@ def of_policy(
     """As :func:`standard_errors`, of a policy: the same goals, other episodes, a difference for each goal."""
     from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
-    few = dataclasses.replace(test, inner_lrs=test.inner_lrs[: max(steps)])
+    few = dataclasses.replace(
+        test, inner_lrs=test.inner_lrs[: max(steps)], headline_step=min(test.headline_step, max(steps))
+    )
     first = policies.test_goals(row.environment)[:goals]
     new = policies.evaluate(row, params, few, goals=first, seed=seed, device=device)["return"]
     change = new[:, steps] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), steps]

@@ -598,7 +598,10 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     assert effects.curvature() == "The effect was not measured.\n"
     commit(repository, "ant-direction-maml-ratios", errors=np.tile([1.0, 90.0, 95.0, 99.0], (40, 1)), done=20)
     found = effects.curvature()
-    assert "Ant direction, return after one gradient step: 50" in found and "with log-densities, 90" in found
+    assert (
+        "Ant direction, seed 0, return after one gradient step: 50" in found
+        and "with log-densities, 90" in found
+    )
     assert (
         'with ratios (<span class="verdict-partial">partial</span> 20 of 500).' in found
         and "first order" not in found
@@ -606,6 +609,20 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     assert effects.baseline_clip() == "The effect was not measured.\n"
     commit(repository, "ant-direction-maml-unclipped", errors=np.tile([1.0, 80.0, 95.0, 99.0], (40, 1)))
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
+
+
+def test_an_effect_is_of_the_seeds_that_all_have(repository):
+    returns = lambda value: np.tile([1.0, value, value, value], (40, 1))
+    for seed, value in ((0, 50.0), (1, 60.0), (2, -500.0)):
+        commit(repository, "ant-direction-maml", errors=returns(value), seed=seed)
+    commit(repository, "ant-direction-maml-ratios", errors=returns(55.0))
+    found = re.sub(r" ± [\d.,]+", "", effects.curvature())
+    assert "seed 0, return after one gradient step: 50.0" in found and "55.0" in found
+    assert "(3 seeds with log-densities give −130" in found
+    commit(repository, "ant-direction-maml-ratios", errors=returns(65.0), seed=1)
+    assert re.search(
+        r"seeds 0, 1, return .*: 55\b.* with log-densities, 60\b.* with ratios", effects.curvature()
+    )
 
 
 def test_the_effect_of_physics_is_what_random_policies_gain(repository):

@@ -18,8 +18,8 @@ def ax():
         plt.close(fig)
 
 
-def result(seed, mean, sd=0.5, tasks=100):
-    curve = {"mean": mean, "sd": [sd] * len(mean), "tasks": tasks}
+def result(seed, mean, sd=0.5, tasks=100, diverged=0):
+    curve = {"mean": mean, "sd": [sd] * len(mean), "tasks": tasks, "diverged": [diverged] * len(mean)}
     return {"seed": seed, "evaluations": {"K=5": {"mse": curve}}}
 
 
@@ -72,6 +72,11 @@ def test_mean_curve_averages_seeds():
     assert curve["value"].tolist() == [4.0, 1.5]
     assert curve["ci95"].tolist() == pytest.approx([1.96 * 0.5 / 10] * 2)
     assert curve["seed0"].tolist() == [3.0, 1.0] and curve["seed2"].tolist() == [5.0, 2.0]
+
+
+def test_the_interval_of_a_mean_curve_is_that_of_the_tasks_in_it():
+    few = plots.mean_curve([result(0, [3.0], diverged=75)], "K=5", "mse")
+    assert few["ci95"].tolist() == pytest.approx([1.96 * 0.5 / 5])
 
 
 def test_mean_curve_interval_bounds_that_of_the_mean_over_seeds():

@@ -343,6 +343,12 @@ def test_a_damaged_committed_record_is_not_replaced(name, short, tmp_path):
     [({"scale": "big"}, "scale='big', but the scales are 'quick', 'paper'")]
     + [({"seed": seed}, f"seed={seed!r}, but a whole number from 0 on is needed") for seed in (-1, 0.5, "0")],
 )
+def test_a_run_that_is_refused_before_it_begins_leaves_no_record(short, tmp_path, monkeypatch):
+    monkeypatch.setitem(paper.ROWS, ROW.name, dataclasses.replace(ROW, method="mamm"))
+    assert __main__.main(short) == 1
+    assert not list((tmp_path / "runs").rglob("run.json"))
+
+
 def test_a_folder_of_no_run_is_not_made(given, said, tmp_path):
     with (
         pytest.raises(ValueError, match=said),

@@ -24,7 +24,7 @@ from torch.optim import Adam, Optimizer
 from mamlkit import maml
 from mamlkit.engine import adjoint, checks, dense, features, head, network, passes, stepwise
 from mamlkit.engine.ranks import ALONE, Ranks
-from mamlkit.engine.threads import each, one_thread
+from mamlkit.engine.threads import each
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Method
 from mamlkit.methods.gradient import GradientMethod
@@ -66,7 +66,7 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
         way = head.gradient if method.adapts and head.is_for(method.learner) else adjoint.gradient
         work = functools.partial(way, method, kernels, weights)
         parts = _parts(tasks, _chunk(plan, weights, tasks), ranks.count)
-        mean, losses = _mean(ranks.each(functools.partial(_map, work), parts, weights))
+        mean, losses = _mean(ranks.each(functools.partial(each, work), parts, weights))
         return passes.from_matrices(plan, mean, params), losses
 
 
@@ -171,7 +171,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
         weights = passes.to_matrices(plan, params)
         way = head.predictions if head.is_for(method.learner) else adjoint.predictions
         work = functools.partial(way, method.learner, kernels, weights)
-        return torch.cat(_map(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
+        return torch.cat(each(work, _parts(tasks, _chunk(plan, weights, tasks))), dim=1)
 
 
 def _are_apart(method: Method) -> bool:
@@ -190,7 +190,7 @@ def _in_parts(
     work: Callable[..., Any], way: ModuleType, method: Any, params: Params, tasks: Task
 ) -> list[Any]:
     parts = _parts(tasks, _chunk(way.layers(method), params, tasks))
-    return _map(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
+    return each(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
 
 
 def _mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
@@ -247,15 +247,6 @@ def _parts(tasks: Task, chunk: int, ranks: int = 1) -> list[Task]:
         chunk = -(-count // ranks)
     part = lambda start: Task(*(tuple(t[start : start + chunk] for t in pair) for pair in tasks))
     return [part(start) for start in range(0, count, chunk)]
-
-
-def _map(work: Callable[[Task], Any], parts: Sequence[Task]) -> list[Any]:
-    """The results for the parts of a meta-batch, in their order: on a CPU one thread each."""
-    if len(parts) == 1:
-        # so that the number of threads, which decides how sums are split, does not move a digit
-        with one_thread():
-            return [work(parts[0])]
-    return each(work, parts)
 
 
 def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:

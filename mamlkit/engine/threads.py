@@ -68,11 +68,16 @@ def check(threads: int) -> None:
 def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
     """``work`` of every part, in their order; on several CPU threads a thread each, which computes alone.
 
+    So does the caller, where there is a single part: how its sums are split must not hang on the threads.
+
     Raises:
         ValueError: PyTorch's number of threads is above :data:`MOST`, or more than the system can start.
     """
     pool = _pool_for(parts)
-    return list(pool.map(work, parts)) if pool else [work(part) for part in parts]
+    if pool:
+        return list(pool.map(work, parts))
+    with one_thread():
+        return [work(part) for part in parts]
 
 
 def spread(work: Callable[[Any], None], parts: Sequence[Any]) -> None:

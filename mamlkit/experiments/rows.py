@@ -24,7 +24,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 SCALES = ("quick", "paper")
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
@@ -51,12 +51,19 @@ def _check(
     shares: tuple[str, ...] = (),
     names: dict[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """``ValueError`` for a number that no run can have; None is one that is not set."""
+    """``ValueError`` for a number that no run can have; None is one that is not set, where that may be."""
     integers = {f.name for f in dataclasses.fields(settings) if f.type is int}
+    optional = {f.name for f in dataclasses.fields(settings) if type(None) in get_args(f.type)}
 
     def refuse_unless(holds: Callable[[Any], bool], name: str, allowed: str) -> None:
         value = getattr(settings, name)
-        if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
+        if value is None and name in optional:
+            return
+        try:
+            fits = all(map(holds, value if isinstance(value, tuple) else (value,)))
+        except TypeError:  # it is no number
+            fits = False
+        if not fits:
             raise ValueError(f"{settings.name}: {name}={value!r}, but it must {allowed}")
 
     def check_bound(name: str, bound: int) -> None:
@@ -311,6 +318,11 @@ class PolicyRow(Experiment):
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}
         positive = ("max_kl", "outer_lr", "baseline_clip")
         _check(self, at_least=at_least, positive=positive, shares=("discount", "forward"), names=names)
+        if self.activation != "relu" and self.iterations:
+            raise ValueError(
+                f"{self.name}: activation={self.activation!r}, of which the engine has no derivatives, so "
+                "nothing can be trained; use 'relu', or iterations=0"
+            )
         if self.forward != 0.5 and self.environment not in DIRECTIONS:
             raise ValueError(
                 f"{self.name}: forward={self.forward}, but {self.environment} has no directions; leave it out"

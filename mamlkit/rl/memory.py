@@ -193,6 +193,7 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
 
     Raises:
         ValueError: there is noise for more or fewer tasks than there are.
+        FloatingPointError: an action is not finite.
     """
     seen, actions = tasks.begin(), tasks.actions
     if len(noise) != len(seen):
@@ -205,6 +206,8 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
         state = gru(params, POLICY, torch.cat([seen, told], 1), state)
         outputs = actions.outputs(_head(params, POLICY, state))
         action = actions.draw(params, outputs, now, most_probable)
+        if not bool(action.isfinite().all()):
+            raise FloatingPointError("an action of the policy is not finite")
         after = tasks.step(action)
         logs = actions.log_probs(params, outputs, action)
         found.append((seen, action, after.rewards, after.ended, logs, lived))

@@ -5,6 +5,7 @@ __all__ = [
     "TEST",
     "MemoryTraining",
     "evaluate",
+    "has_goals",
     "init",
     "number",
     "of_play",
@@ -14,7 +15,7 @@ __all__ = [
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -55,6 +56,8 @@ class MemoryTraining(OneByOne):
 
     def __init__(self, row: MemoryRow, seed: int, device: str | torch.device) -> None:
         self.row, self.seed, self.device = row, seed, torch.device(device)
+        for test in row.evaluations:  # what is wrong there, before hours of training
+            _goals_of(row, test)
         self.params: Params = {name: value.to(device) for name, value in init(row, seed).items()}
         self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
         self.optimiser: torch.optim.Optimizer | None = self._adam
@@ -134,7 +137,7 @@ def tasks_of(
     if isinstance(row, BanditRow):
         arms = bandits.sample_arms(key, count, row.arms, row.kind)
         make, arrays = Bandits, [arms, bandits.luck(key, count, row.pulls)]
-    elif isinstance(row, TrialRow) and row.family not in TOTALS:
+    elif has_goals(row):
         from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
 
         make = partial(
@@ -197,22 +200,35 @@ def evaluate(
         What the tasks measure (see :meth:`mamlkit.rl.memory.Tasks.measured`), ``[tasks, entries]``.
 
     Raises:
+        ValueError: the test wants more goals than there are.
         FloatingPointError: what the policy makes of the parameters is not finite.
     """
     full = {name: value.to(device, torch.float32) for name, value in params.items()}
     if not all(bool(value.isfinite().all()) for value in full.values()):
         raise FloatingPointError(f"{row.name}: the parameters of the policy are not finite")
-    repeats, goals = getattr(evaluation, "repeats", 1), None
-    if isinstance(row, TrialRow) and row.family not in TOTALS:
-        from mamlkit.runs.policies import test_goals
-
-        goals = np.repeat(test_goals(row.family)[: evaluation.tasks], repeats, 0)
+    repeats, goals = getattr(evaluation, "repeats", 1), _goals_of(row, evaluation)
+    if goals is not None:
+        goals = np.repeat(goals, repeats, 0)
     some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
         trials = played(full, some, generator(seed, "evaluate bandits"), most_probable=most_probable)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}
+
+
+def _goals_of(row: MemoryRow, evaluation: Any) -> NDArray[np.float64] | None:
+    """The goals that a test takes, where tasks have some; ``ValueError`` if it takes more than there are."""
+    if not has_goals(row):
+        return None
+    from mamlkit.runs.policies import goals_of  # imports MuJoCo, which takes its time
+
+    return goals_of(row.family, evaluation)
+
+
+def has_goals(row: MemoryRow) -> TypeGuard[TrialRow]:
+    """Whether the tasks of a row are those of an environment, and its test goals the paper's."""
+    return isinstance(row, TrialRow) and row.family not in TOTALS
 
 
 def of_play(

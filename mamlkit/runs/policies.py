@@ -1,9 +1,10 @@
 """Policies: what the training loop trains, and the evaluation of what it gives."""
 
-__all__ = ["PolicyTraining", "beyond", "build", "evaluate", "spread", "test_goals"]
+__all__ = ["PolicyTraining", "beyond", "build", "evaluate", "goals_of", "spread", "test_goals"]
 
 import time
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ class PolicyTraining(OneByOne):
     ) -> None:
         self.row, self.seed = row, seed
         for test in row.evaluations:  # what is wrong there, before hours of training
-            _goals_of(row, test)
+            goals_of(row.environment, test)
         self.env, self.policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
         begun = self.policy.init(generator(seed, "init"))
         self.params = {name: value.to(device) for name, value in begun.items()}
@@ -202,13 +203,13 @@ def test_goals(environment: str) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def _goals_of(row: PolicyRow, evaluation: PolicyEvaluation) -> NDArray[np.float64]:
-    """The goals that a test takes, the first of :func:`test_goals`."""
-    goals = test_goals(row.environment)
+def goals_of(environment: str, evaluation: Any) -> NDArray[np.float64]:
+    """The goals that a test takes, the first of :func:`test_goals`; ``ValueError`` if it takes more."""
+    goals = test_goals(environment)
     if evaluation.tasks > len(goals):
         raise ValueError(
             f"{evaluation.name}: tasks={evaluation.tasks}, but data/test_goals.csv has {len(goals)} of "
-            f"{row.environment}; add some, or name others as goals"
+            f"{environment}; add some, or name others as goals"
         )
     return goals[: evaluation.tasks]
 
@@ -248,7 +249,7 @@ def evaluate(
         FloatingPointError: parameters are finite, but what the policy does with them is not.
     """
     if goals is None:
-        goals = _goals_of(row, evaluation)
+        goals = goals_of(row.environment, evaluation)
     env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
     found, diverged = [], np.zeros(len(goals), bool)

@@ -93,7 +93,12 @@ def of_policy(
     )
     first = policies.test_goals(row.environment)[:goals]
     new = policies.evaluate(row, params, few, goals=first, seed=seed, device=device)["return"]
-    change = new[:, steps] - results.per_task_errors(row.name, 0, test.name, "return")[: len(new), steps]
+    return _paired(new, results.per_task_errors(row.name, 0, test.name, "return"), steps)
+
+
+def _paired(new: np.ndarray, kept: np.ndarray, steps: Sequence[int]) -> dict[int, float]:
+    """How many standard errors the mean difference of goal to goal is from 0; ``[goals, steps]`` each."""
+    change = new[:, steps] - kept[: len(new), steps]
     far = abs(change.mean(0)) / (change.std(0, ddof=1) / math.sqrt(len(change)))
     return dict(zip(steps, far.tolist(), strict=True))
 
@@ -101,10 +106,17 @@ def of_policy(
 def of_memory(
     row: MemoryRow, params: Params, steps: Sequence[int], tasks: int, seed: int, device: str
 ) -> dict[int, float]:
-    """As :func:`standard_errors`, of a policy with a memory: fresh tasks; bandits by their regret."""
+    """As :func:`standard_errors`, of a policy with a memory: fresh tasks; bandits by their regret.
+
+    Where tasks have goals, they are the same ones in other trials, with a difference for each.
+    """
     test = row.evaluations[0]
-    fresh = dataclasses.replace(test, tasks=tasks)
+    goals = memory.has_goals(row)
+    fresh = dataclasses.replace(test, tasks=min(tasks, test.tasks) if goals else tasks)
     found = memory.evaluate(row, params, fresh, seed=seed, device=device)
+    if goals:
+        kept = results.per_task_errors(row.name, 0, test.name, row.metric)
+        return _paired(found[row.metric], kept, steps)
     metric = "regret" if "regret" in found else row.metric  # of which tasks differ less
     new, old = found[metric], results.load(row.name)[0]["evaluations"][test.name][metric]
     variance = new.var(0, ddof=1) / tasks + np.square(old["sd"]) / old["tasks"]

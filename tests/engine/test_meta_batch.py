@@ -18,6 +18,7 @@ from conftest import (
 )
 from mamlkit import maml, methods, models
 from mamlkit.engine import adjoint, kernels_cpu, kernels_torch, meta_batch, passes
+from mamlkit.engine.threads import each, one_thread
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.runs import seeds, supervised
@@ -195,11 +196,13 @@ def test_one_thread_lasts_as_long_as_it_is_asked_for():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with pytest.raises(KeyError), meta_batch.one_thread():
+        with pytest.raises(KeyError), one_thread():
             assert torch.get_num_threads() == 1
             raise KeyError
         assert torch.get_num_threads() == 2
-        assert meta_batch.each(lambda x: (x, torch.get_num_threads()), [3, 1, 2]) == [(3, 1), (1, 1), (2, 1)]
+        alone = lambda x: (x, torch.get_num_threads())
+        assert each(alone, [3, 1, 2]) == [(3, 1), (1, 1), (2, 1)]
+        assert each(alone, [3]) == [(3, 1)] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

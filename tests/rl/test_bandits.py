@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from mamlkit.rl import bandit_values, bandits
 
@@ -224,3 +225,12 @@ def test_no_classical_way_passes_the_best_possible_and_gittins_comes_near():
             assert missed.mean() > most - best - ERRORS * error
         if kind == "independent":  # the last way
             assert missed.mean() < most - best + 0.15 + ERRORS * error
+
+
+def test_thompson_takes_an_arm_as_often_as_it_is_likely_to_be_the_best():
+    """Beta(1 + wins, 1 + losses) of each arm, from 100,000 draws: five standard errors."""
+    wins, losses = np.tile([3.0, 1.0], (100_000, 1)), np.tile([1.0, 2.0], (100_000, 1))
+    first, second = stats.beta(4, 2), stats.beta(2, 3)
+    wanted = integrate.quad(lambda x: first.pdf(x) * second.cdf(x), 0, 1)[0]
+    scores = bandits.thompson(bandits.Seen(wins, losses, 7), np.random.default_rng(0))
+    assert far(scores[:, 0] > scores[:, 1], wanted) < ERRORS and 0.6 < wanted < 0.95

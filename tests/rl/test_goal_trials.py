@@ -75,6 +75,18 @@ def test_a_trial_does_not_depend_on_the_others_and_repeats():
     assert torch.equal(both.begin(), ours)
 
 
+def test_each_episode_of_each_trial_begins_elsewhere():
+    goals, keys = np.ones(3), np.array([[3, 0], [3, 1], [4, 0]])
+    some = GoalTrials(goals, keys, environment="half-cheetah-direction", episodes=3)
+    starts = [some.begin()]
+    for time in range(1, 401):
+        after = some.step(torch.zeros(3, 6))
+        if time % 200 == 0:
+            starts.append(after.observations)
+    rows = torch.cat(starts)
+    assert len(rows) == 9 and len({tuple(row.tolist()) for row in rows}) == 9
+
+
 def forward_and_backward(**more):
     """Two trials of the robot that differ in their goals alone."""
     given = {"environment": "half-cheetah-direction", "episodes": 2} | more

@@ -174,6 +174,52 @@ def test_updates_raise_what_earns_more_through_ends_of_episodes_and_trials():
     assert np.mean(earned[-3:]) > np.mean(earned[:3]) + 1
 
 
+@pytest.mark.parametrize("actions", BOTH, ids=names)
+def test_an_update_is_that_of_two_minibatches_written_out(actions):
+    """Trials that end early, a gradient that is cut and one that is not, two passes."""
+    trials, begun = played(actions, policy(actions, 2), tasks=6), policy(actions)
+    trials = trials._replace(rewards=40 * trials.rewards)
+    params = {name: value.clone() for name, value in begun.items()}
+    how = {"discount": 0.9, "decay": 0.8, "epochs": 2, "minibatches": 2, "clip": 0.1, "entropy": 0.05}
+    optimiser = torch.optim.SGD(list(params.values()), lr=0.1)
+    found = rl2.update(params, optimiser, trials, generator(0, "update"), actions=actions, **how)
+
+    scale = sum(0.9**t for t in range(6))
+    expected = memory.values(begun, memory.inputs_of(trials, actions), scale)
+    gains, returns = torch.zeros(6, 6).double(), torch.zeros(6, 6).double()
+    for task in range(6):
+        last = int(trials.lived[task].sum()) - 1
+        ahead = 0.0
+        for t in range(last, -1, -1):
+            following = expected[task, t + 1] if t < last else 0.0
+            ahead = trials.rewards[task, t] + 0.9 * following - expected[task, t] + 0.72 * ahead
+            gains[task, t], returns[task, t] = ahead, ahead + expected[task, t]
+    lived = gains[trials.lived]
+    gains = (gains - lived.mean()) / (lived.std() + 1e-8)
+    wanted, draw, norms = {name: value.clone() for name, value in begun.items()}, generator(0, "update"), []
+    for _ in range(2):
+        order = torch.randperm(6, generator=draw)
+        for some in (order[:3], order[3:]):
+            leaves = {name: value.clone().requires_grad_() for name, value in wanted.items()}
+            few = memory.Trials(*(part[some] for part in trials))
+            loss, *told = rl2.loss(
+                leaves, few, gains[some], returns[some], actions=actions, clip=0.1, entropy=0.05, scale=scale
+            )
+            gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+            norms.append(float(torch.cat([g.flatten() for g in gradients.values()]).norm()))
+            cut = min(1.0, 0.5 / norms[-1])
+            wanted = {name: value - 0.1 * cut * gradients[name] for name, value in wanted.items()}
+    assert max(norms) > 0.5
+    assert all(torch.allclose(params[name], wanted[name], atol=1e-12) for name in params)
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, told, strict=True))
+
+
+def test_an_action_that_is_not_finite_is_refused():
+    params = policy(Moves(2)) | {"policy_log_std": torch.full((2,), 1e3, dtype=torch.float64)}
+    with pytest.raises(FloatingPointError, match="an action of the policy is not finite"):
+        played(Moves(2), params)
+
+
 def test_noise_for_another_number_of_tasks_is_refused():
     with pytest.raises(ValueError, match="there is noise for 3 tasks, but there are 4"):
         memory.sample(policy(Choices(3)), Made(Choices(3)), torch.rand(3, 6).double())

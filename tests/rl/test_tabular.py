@@ -133,3 +133,25 @@ def test_what_is_known_is_counted_without_the_move_that_nobody_sees():
     assert (known.moves == moves).all() and (known.times == times).all() and np.allclose(known.earned, earned)
     assert np.allclose(known.mean.rewards, (1 + earned) / (1 + times))
     assert np.allclose(known.mean.transitions, (1 + moves) / (10 + moves.sum(-1, keepdims=True)))
+
+
+def test_posterior_sampling_draws_from_what_is_believed(monkeypatch):
+    """Moments of a Dirichlet and of normals, from 20,000 processes: five standard errors of each."""
+    drawn = []
+    monkeypatch.setattr(tabular_play, "plan", lambda process, horizon: drawn.append(process) or (None, None))
+    count, moves = 20_000, np.array([3.0, 0.0, 1.0])
+    known = tabular_play.Known(
+        np.broadcast_to(moves, (count, 3, 2, 3)), np.full((count, 3, 2), 4.0), np.full((count, 3, 2), 6.5), 5
+    )
+    tabular_play.posterior(known, np.random.default_rng(0))
+    ((chances, rewards),) = drawn
+    believed = 1 + moves
+    mean = believed / believed.sum()
+    spread = np.sqrt(mean * (1 - mean) / (believed.sum() + 1))
+    chances = chances.reshape(-1, 3)
+    assert np.allclose(chances.sum(1), 1)
+    assert (abs(chances.mean(0) - mean) < 5 * spread / np.sqrt(len(chances))).all()
+    assert (abs(chances.std(0) / spread - 1) < 0.02).all()
+    rewards = rewards.ravel()
+    assert abs(rewards.mean() - 7.5 / 5) < 5 * np.sqrt(1 / 5 / len(rewards))
+    assert abs(rewards.std() * np.sqrt(5) - 1) < 5 / np.sqrt(2 * len(rewards))

@@ -91,3 +91,14 @@ def test_the_product_is_damped():
     evaluate = lambda new: (float(slope @ new), 0.0)
     new, _ = trust_region_step(theta, 0.0, slope, torch.zeros_like, evaluate, 1e-9)
     assert new[0] == pytest.approx(-math.sqrt(2e-9 / (1 / DAMPING + 1e-8)) / DAMPING)
+
+
+def test_the_number_of_threads_changes_nothing():
+    found = []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        draw = torch.Generator().manual_seed(0)
+        scale, b = (torch.rand(50_000, generator=draw, dtype=torch.float64) + 0.5 for _ in "ab")
+        found.append(conjugate_gradient(lambda v, scale=scale: scale * v, b)[0])
+    torch.set_num_threads(1)
+    assert all(torch.equal(found[0], each) for each in found[1:])

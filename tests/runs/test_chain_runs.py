@@ -133,6 +133,47 @@ def test_actions_are_random_as_often_as_epsilon_says():
     assert abs(other - 0.2) < 5 * (0.2 * 0.8 / one.actions.numel()) ** 0.5
 
 
+def test_the_lagging_network_is_the_other_at_its_turn_and_stays_meanwhile():
+    training = chains.ChainTraining(ROW, 0, "cpu")  # lag 7
+    one, seen = training.chains[0], []
+    learn = one._learn
+
+    def watched(batch):
+        learn(batch)
+        seen.append((one.lagging.clone(), one.q.detach().clone()))
+
+    one._learn = watched
+    for number in range(ROW.idle + 4):
+        one.episode(number)
+    first = ROW.idle * one.time  # steps before the first that learns
+    copied = None
+    for step, (lagging, q) in enumerate(seen, start=first + 1):
+        if copied is not None:
+            assert torch.equal(lagging, copied)
+        if step % ROW.lag == 0:
+            copied = q
+    assert copied is not None and not torch.equal(copied, chains.ChainTraining(ROW, 0, "cpu").chains[0].q)
+
+
+def test_sigma_follows_the_distance_of_the_head_that_acts(monkeypatch):
+    training = chains.ChainTraining(ROW, 0, "cpu")
+    one, asked = training.chains[0], []
+    assert one.policy is not None and not torch.equal(one.policy, one.q)
+    for number in range(3):
+        one.episode(number)
+    plain = chains.parameter_noise.kl
+    monkeypatch.setattr(
+        chains.parameter_noise, "kl", lambda a, b: asked.append((a.clone(), b.clone())) or plain(a, b)
+    )
+    batch = one._remembered(torch.rand(2, 4, generator=torch.Generator().manual_seed(0)), 3 * one.time)
+    noise = torch.randn(one.policy.shape, generator=torch.Generator().manual_seed(1))
+    one._adapt(batch.seen, noise, 0.1)
+    ((logits, others),) = asked
+    with torch.no_grad():
+        assert torch.equal(logits, one.networks.outputs(one.policy, batch.seen))
+    assert not torch.equal(logits, others)
+
+
 def test_memory_gives_back_what_was_done():
     training = chains.ChainTraining(dataclasses.replace(ROW, memory=20), 0, "cpu")
     one = training.chains[1]

@@ -177,6 +177,19 @@ def test_the_number_of_simulation_threads_changes_nothing():
     assert same(train.fit(CHEETAH, threads=1).params, train.fit(CHEETAH, threads=2).params)
 
 
+@pytest.mark.parametrize("name", ["2d-navigation-oracle", "2d-navigation-pretrained", "2d-navigation-maml"])
+def test_the_number_of_pytorchs_threads_changes_nothing(name):
+    """Also where all points are one piece, whose sums PyTorch would split otherwise for each number."""
+    row = dataclasses.replace(paper.get(name), rollouts=40, iterations=2, meta_batch_size=1)
+    found = []
+    for threads in (1, 2, 4, 8):
+        torch.set_num_threads(threads)
+        found.append(train.fit(row))
+    torch.set_num_threads(1)
+    assert all(same(found[0].params, each.params) for each in found[1:])
+    assert all(found[0].log.return_before.equals(each.log.return_before) for each in found[1:])
+
+
 def test_training_and_tests_take_the_clip_of_the_row():
     free = dataclasses.replace(CHEETAH, baseline_clip=None)  # its joints are beyond 10 rad/s now and then
     clipped, unclipped = train.fit(CHEETAH).params, train.fit(free).params
@@ -354,6 +367,17 @@ def test_adam_moves_each_parameter_by_its_step_size_at_first():
     row = dataclasses.replace(paper.get("2d-navigation-pretrained"), **SMALL | {"iterations": 1})
     start, end = (train.fit(dataclasses.replace(row, iterations=n)).params for n in (0, 1))
     assert (end["bias2"] - start["bias2"]).abs().tolist() == pytest.approx([0.001, 0.001], rel=1e-3)
+
+
+def test_adam_goes_to_where_the_surrogate_is_less(monkeypatch):
+    row = dataclasses.replace(paper.get("2d-navigation-pretrained"), **SMALL | {"iterations": 1})
+    batches, plain = [], maml_rl.MetaBatch
+    monkeypatch.setattr(maml_rl, "MetaBatch", lambda *given: batches.append(plain(*given)) or batches[-1])
+    end = train.fit(row).params
+    (batch,) = batches
+    start = train.fit(dataclasses.replace(row, iterations=0)).params
+    before, after = (batch.judge(batch.vector(params))[0] for params in (start, end))
+    assert abs(before) < 1e-6 and after < -1e-3
 
 
 def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):

@@ -8,8 +8,9 @@ import torch
 
 from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, TrialRow, tabular_name
-from mamlkit.rl import envs, tabular_play
-from mamlkit.runs import folders, memory, queue, rederive, train
+from mamlkit.report import results
+from mamlkit.rl import envs, goal_trials, tabular_play
+from mamlkit.runs import folders, memory, policies, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
 SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
@@ -141,7 +142,7 @@ def test_half_cheetah_has_an_eighth_of_mamls_steps_and_its_goals():
     assert row.evaluations[0].tasks == maml.evaluations[0].tasks == 40
     test = dataclasses.replace(row.evaluations[0], tasks=2, repeats=2)
     found = memory.evaluate(row, memory.init(row), test)["return"]
-    assert found.shape == (2, 2) and (found < 0).all()  # an untrained policy pays for its actions
+    assert found.shape == (2, 2) and np.isfinite(found).all()
     small = dataclasses.replace(row, meta_batch_size=4, minibatches=2, iterations=2, units=4, evaluations=())
     assert train.fit(small).iteration == 2
 
@@ -153,6 +154,71 @@ def test_navigation_has_as_many_steps_as_maml_and_its_goals():
     assert row.evaluations[0].tasks == maml.evaluations[0].tasks == 40
     test = dataclasses.replace(row.evaluations[0], tasks=3, repeats=2)
     found = memory.evaluate(row, memory.init(row), test)["return"]
-    assert found.shape == (3, 4) and (found < 0).all()
+    assert found.shape == (3, 4) and (found < 0).all()  # minus distances
     with pytest.raises(ValueError, match="the strategy is for 'tabular'"):
         memory.of_play(row, tabular_play.random, test)
+
+
+@pytest.mark.parametrize("name", ["2d-navigation-rl2", "half-cheetah-direction-rl2"])
+def test_a_return_is_that_of_its_own_goal(name, monkeypatch):
+    row = dataclasses.replace(paper.get(name), units=4)
+    test = dataclasses.replace(row.evaluations[0], tasks=5, repeats=3)
+    goals = policies.test_goals(row.family)[:5].reshape(5, -1)
+    first = lambda part, trials: {"return": part.env.goals.reshape(15, -1)[:, :1]}
+    monkeypatch.setattr(goal_trials.GoalTrials, "measured", first)
+    monkeypatch.setattr(memory, "played", lambda params, some, *_, **__: [None] * len(some))
+    assert np.allclose(memory.evaluate(row, memory.init(row), test)["return"], goals[:, :1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["2d-navigation-rl2", "half-cheetah-direction-rl2"])
+def test_more_goals_than_there_are_are_refused_before_training(name):
+    row = paper.get(name)
+    more = dataclasses.replace(row, evaluations=(dataclasses.replace(row.evaluations[0], tasks=41),))
+    with pytest.raises(ValueError, match=f"tasks=41, but .* has 40 of {row.family}; add some"):
+        train.begin(more)
+
+
+def test_tests_have_keys_that_no_training_has():
+    tests = {memory.number(seed, memory.TEST) for seed in range(10)}
+    trained = {memory.number(seed, memory.TRAIN, i) for seed in range(10) for i in range(1000)}
+    assert len(tests) == 10 and len(trained) == 10_000 and not tests & trained
+
+
+def test_rates_and_entropy_fall_to_zero_and_tasks_are_new(monkeypatch):
+    row = dataclasses.replace(paper.get("tabular-10-episodes-rl2"), units=4, meta_batch_size=4, minibatches=1)
+    row, seen, keys, plain = dataclasses.replace(row, iterations=4, evaluations=()), [], [], memory.tasks_of
+
+    def spied(params, optimiser, *_, **how):
+        seen.append((optimiser.param_groups[0]["lr"], how["entropy"]))
+        return torch.zeros(()), torch.zeros(())
+
+    def drawn(row, key, *given):
+        keys.append(key)
+        return plain(row, key, *given)
+
+    monkeypatch.setattr(memory.rl2, "update", spied)
+    monkeypatch.setattr(memory, "tasks_of", drawn)
+    train.fit(row)
+    shares = [1, 3 / 4, 2 / 4, 1 / 4]
+    assert [lr for lr, _ in seen] == pytest.approx([row.outer_lr * share for share in shares])
+    assert [entropy for _, entropy in seen] == pytest.approx([row.entropy * share for share in shares])
+    assert len(set(keys[-4:])) == 4  # the first asks for sizes
+
+
+def test_of_goals_the_difference_is_taken_goal_by_goal(monkeypatch):
+    row, noise = paper.get("2d-navigation-rl2"), np.random.default_rng(0)
+    kept = 100 * noise.normal(size=(40, 4))
+    new = kept[:15] + 1 + noise.normal(size=(15, 4))
+    monkeypatch.setattr(results, "per_task_errors", lambda *_: kept)
+    asked = []
+
+    def evaluated(row, params, test, **_):
+        asked.append(test.tasks)
+        return {"return": new}
+
+    monkeypatch.setattr(rederive.memory, "evaluate", evaluated)
+    found = rederive.of_memory(row, {}, [0, 3], 15, seed=1, device="cpu")
+    change = (new - kept[:15])[:, [0, 3]]
+    assert list(found.values()) == pytest.approx(change.mean(0) / change.std(0, ddof=1) * 15**0.5)
+    rederive.of_memory(row, {}, [0], 200, seed=1, device="cpu")
+    assert asked == [15, 40]

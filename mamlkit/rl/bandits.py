@@ -9,6 +9,7 @@ __all__ = [
     "Played",
     "Seen",
     "Strategy",
+    "check_share",
     "epsilon_greedy",
     "gittins",
     "greedy",
@@ -21,6 +22,7 @@ __all__ = [
     "ucb1",
 ]
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -185,13 +187,19 @@ def ucb1(width: float) -> Strategy:
 
     Args:
         width: c of the bound; Auer et al. 2002 have 1, Duan et al. tune it.
+
+    Raises:
+        ValueError: it is negative, or not finite.
     """
+    if not 0 <= width < math.inf:
+        raise ValueError(f"width={width}, but it must be finite, at least 0")
     bound = lambda seen: width * np.sqrt(2 * np.log(seen.time + 1) / seen.trials)
     return lambda seen, draw: seen.mean + bound(seen)
 
 
 def epsilon_greedy(share: float) -> Strategy:
-    """:func:`greedy`, but any arm in a share of the pulls."""
+    """:func:`greedy`, but any arm in a share of the pulls; ``ValueError`` for what is no share."""
+    check_share(share)
 
     def scores(seen: Seen, draw: Generator) -> Array:
         explores = draw.random((len(seen.wins), 1)) < share
@@ -207,6 +215,21 @@ def gittins(pulls: int, discount: float) -> Strategy:
         pulls: that there will be.
         discount: between 0 and 1; Duan et al. take the best-performing of several approximations, and do not
             say which discounts.
+
+    Raises:
+        ValueError: no such discount; or, when played, more pulls.
     """
     indices = gittins_indices(pulls, discount)
-    return lambda seen, draw: indices[seen.wins.astype(int), seen.losses.astype(int)]
+
+    def scores(seen: Seen, draw: Generator) -> Array:
+        if seen.time >= pulls:
+            raise ValueError(f"pull {seen.time + 1}, but indices are of {pulls}; ask for more with pulls=")
+        return indices[seen.wins.astype(int), seen.losses.astype(int)]
+
+    return scores
+
+
+def check_share(share: float) -> None:
+    """``ValueError`` for what is not between 0 and 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share}, but it must lie between 0 and 1")

@@ -122,7 +122,8 @@ def update(
         expected = values(params, inputs_of(trials, actions), scale) * trials.lived
         gains, returns = advantages(trials.rewards, expected, discount, decay)
         lived = _of_lived(gains, trials.lived)
-        gains = (gains - lived.mean()) / (lived.std() + STANDARD_EPS)
+        deviation = lived.std() if lived.numel() > 1 else 0.0  # of one number there is none
+        gains = (gains - lived.mean()) / (deviation + STANDARD_EPS)
     leaves = list(params.values())
     for value in leaves:
         value.requires_grad_(True)

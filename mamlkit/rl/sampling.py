@@ -88,9 +88,11 @@ def sample(
     meta-batch has enough; where no episode ends early all three rules are the same.
 
     Raises:
-        ValueError: the number of environments is not a multiple of ``rollouts``.
+        ValueError: the number of environments is not a multiple of ``rollouts``, or that is below 1.
         FloatingPointError: the policy gives an action that is not finite.
     """
+    if rollouts < 1:
+        raise ValueError(f"rollouts={rollouts}, but there must be at least one")
     count, left_over = divmod(env.num_envs, rollouts)
     if left_over or not count:
         raise ValueError(

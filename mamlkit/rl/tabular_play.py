@@ -7,6 +7,7 @@ the prior. Source: Duan et al. 2016, section 3.2, who name them and do not print
 
 __all__ = ["Known", "Strategy", "bonus", "epsilon_greedy", "greedy", "play", "posterior", "random"]
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from mamlkit.rl.bandits import check_share
 from mamlkit.rl.memory import Trials, done_by_hand
 from mamlkit.rl.tabular import Processes, Tabular, plan
 
@@ -91,7 +93,8 @@ def greedy(known: Known, draw: Generator) -> NDArray[np.int64]:
 
 
 def epsilon_greedy(share: float) -> Strategy:
-    """:func:`greedy`, but any action in a share of the steps."""
+    """:func:`greedy`, but any action in a share of the steps; ``ValueError`` for what is no share."""
+    check_share(share)
 
     def table(known: Known, draw: Generator) -> NDArray[np.int64]:
         best, other = greedy(known, draw), random(known, draw)
@@ -118,7 +121,12 @@ def bonus(size: float) -> Strategy:
 
     Args:
         size: beta of the bonus.
+
+    Raises:
+        ValueError: it is negative, or not finite.
     """
+    if not 0 <= size < math.inf:
+        raise ValueError(f"size={size}, but it must be finite, at least 0")
 
     def table(known: Known, draw: Generator) -> NDArray[np.int64]:
         expected = known.mean

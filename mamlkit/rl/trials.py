@@ -21,7 +21,7 @@ class Bandits:
         dtype, device: of what the networks get.
 
     Raises:
-        ValueError: the two are not of the same tasks.
+        ValueError: the two are not of the same tasks, or an arm pays with no probability.
     """
 
     observation = 0
@@ -39,6 +39,8 @@ class Bandits:
         if self._arms.dim() != 2 or self._luck.dim() != 2 or len(self._luck) != len(self._arms):
             came = f"arms {list(self._arms.shape)}, luck {list(self._luck.shape)}"
             raise ValueError(f"{came}; they must be [tasks, arms] and [tasks, time]")
+        if not bool(((self._arms >= 0) & (self._arms <= 1)).all()):
+            raise ValueError("arms must pay with probabilities between 0 and 1")
         self.actions, self.time = Choices(self._arms.shape[1]), self._luck.shape[1]
         self._everyone = torch.arange(len(self._arms), device=device)
         self._now = 0

@@ -93,8 +93,11 @@ def trust_region_step(
         The new theta, or the very same tensor if no step would do, and what happened.
 
     Raises:
+        ValueError: a bound that is not positive and finite.
         FloatingPointError: the loss, its gradient or the curvature along the step is not finite.
     """
+    if not 0 < max_kl < math.inf:
+        raise ValueError(f"max_kl={max_kl}, but it must be positive and finite")
     refuse = lambda why, tries=0: (params, Step(loss, loss, 0.0, tries, why))
     if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
         raise FloatingPointError(f"the surrogate loss ({loss}) or its gradient is not finite")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from mamlkit.rl import bandit_values, bandits
+from mamlkit.rl import bandit_values, bandits, tabular_play
+from mamlkit.rl.trials import Bandits
 
 ERRORS = 5.0
 
@@ -234,3 +235,23 @@ def test_thompson_takes_an_arm_as_often_as_it_is_likely_to_be_the_best():
     wanted = integrate.quad(lambda x: first.pdf(x) * second.cdf(x), 0, 1)[0]
     scores = bandits.thompson(bandits.Seen(wins, losses, 7), np.random.default_rng(0))
     assert far(scores[:, 0] > scores[:, 1], wanted) < ERRORS and 0.6 < wanted < 0.95
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: bandits.ucb1(math.nan), "width=nan, but it must be finite, at least 0"),
+        (lambda: bandits.epsilon_greedy(-1), "share=-1, but it must lie between 0 and 1"),
+        (lambda: bandits.epsilon_greedy(math.nan), "share=nan"),
+        (lambda: tabular_play.epsilon_greedy(5), "share=5"),
+        (lambda: tabular_play.bonus(math.nan), "size=nan, but it must be finite"),
+        (lambda: Bandits([[2.0, -1.0]], [[0.5]]), "probabilities between 0 and 1"),
+        (
+            lambda: bandits.play(bandits.gittins(3, 0.9), np.array([[0.2, 0.4]]), 10, 0),
+            "pull 4, but indices are of 3",
+        ),
+    ],
+)
+def test_ways_to_play_that_cannot_be_meant_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

@@ -102,3 +102,9 @@ def test_the_number_of_threads_changes_nothing():
         found.append(conjugate_gradient(lambda v, scale=scale: scale * v, b)[0])
     torch.set_num_threads(1)
     assert all(torch.equal(found[0], each) for each in found[1:])
+
+
+@pytest.mark.parametrize("max_kl", [0.0, -1.0, math.nan, math.inf])
+def test_a_bound_that_cannot_be_is_refused(max_kl):
+    with pytest.raises(ValueError, match=f"max_kl={max_kl}, but it must be positive and finite"):
+        trust_region_step(torch.ones(2), 0.0, torch.ones(2), lambda v: v, lambda v: (0.0, 0.0), max_kl)

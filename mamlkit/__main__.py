@@ -11,9 +11,10 @@ from pathlib import Path
 
 from mamlkit import places
 from mamlkit.experiments import paper
-from mamlkit.experiments.rows import SCALES
+from mamlkit.experiments.rows import SCALES, PolicyRow, Row
 
 PIPE = 13  # the number of SIGPIPE, which not all systems have
+COMPILING = "the engine's loops are compiled for this processor, once, which takes up to a minute"
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
@@ -145,6 +146,7 @@ def _run(options: argparse.Namespace) -> None:
     # Here, so that the other commands start at once.
     from mamlkit import measures
     from mamlkit.engine import ranks
+    from mamlkit.engine.kernels_cpu.loops import are_kept
     from mamlkit.runs import devices, folders, queue, train
 
     if options.keep and (options.scale != "paper" or options.tf32):
@@ -167,6 +169,8 @@ def _run(options: argparse.Namespace) -> None:
             train.fit(row, **how, **where)
             return
         words += f", {ours.count} processes" if ours.count > 1 else ""
+        if isinstance(row, Row | PolicyRow) and device.type == "cpu" and not are_kept():
+            print(COMPILING, file=sys.stderr)
         place = folders.open_run(row, options.seed, words, scale=options.scale, base=options.runs)
         folder = run.enter_context(place)
         fit = train.fit(row, folder=folder, progress=True, **how, **where)

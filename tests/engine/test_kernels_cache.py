@@ -124,3 +124,12 @@ def test_a_loop_works_whether_or_not_it_can_be_kept(place, tmp_path, monkeypatch
         damaged.write_bytes(b"" if place == "empty" else damaged.read_bytes()[:-40])
     assert [first, compiled()] == [0, 1 if place == "folder" else 0]
     assert compiled() == (0 if place == "gone" else 1)  # what was damaged is kept anew
+
+
+def test_whether_loops_are_kept_is_known(tmp_path, monkeypatch):
+    assert run(
+        PACKAGE.parent, f"{PRODUCT}\nfrom mamlkit.engine.kernels_cpu import loops\nprint(loops.are_kept())"
+    ).endswith("True")
+    for folder in (tmp_path, None):
+        monkeypatch.setattr(loops._Locator, "folder", folder)
+        assert not loops.are_kept()

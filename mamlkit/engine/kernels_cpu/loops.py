@@ -5,7 +5,7 @@ loop takes a part. Here the machine code lies in a folder whose name holds a dig
 package.
 """
 
-__all__ = ["loop"]
+__all__ = ["are_kept", "loop"]
 
 import hashlib
 import os
@@ -87,6 +87,11 @@ class _Locator(caching._CacheLocator):
 
     def get_disambiguator(self) -> str:
         return str(self._line)
+
+
+def are_kept() -> bool:
+    """Whether some loops lie compiled in their folder; else the first run compiles what it needs."""
+    return _Locator.folder is not None and any(_Locator.folder.glob("*.nbi"))
 
 
 class _Results(caching.CompileResultCacheImpl):

@@ -479,7 +479,7 @@ notebook.check("the engine's median error is at most twice the loop's", most, "<
 # Some tasks have far larger errors than the median, whichever way they are computed: where a unit lies so close to the kink of its
 # ReLU that rounding decides, the gradient of the whole task jumps.
 #
-# What follows was measured on processors with wide vectors, not always the same one; each caption says which.
+# What follows was measured on processors with wide vectors, not always the same one; each caption, or the line below it, says which.
 #
 # ## Memory
 #

@@ -295,8 +295,8 @@ for slug, words in (("maml-usual-head", "head"), ("maml-usual-loss", "loss")):
 # **With 20 classes MAML's own short cuts are ahead of it**, in one seed of each: the gradient without its second-order term, inner steps of the head alone,
 # and Meta-SGD's single step. But the whole gradient through five steps of the whole network, with rates that are learned, gains as much. So these rows do not say which part is
 # slow, the way of the gradient or the authors' rate. With 5 classes, where MAML takes one step too, none of the three is told apart from it: the first-order gradient is
-# ahead in the mean, within what three seeds leave open. On Mini-ImageNet, with 5 classes and five steps, steps of the head alone are ahead of MAML, too, and the first-order
-# gradient is behind it (one seed of each): after so few tasks its second-order term gains something there, and moving the body in the inner steps does not. Where any of this
+# ahead in the mean, within what three seeds leave open. On Mini-ImageNet, with 5 classes and five steps, one seed of each was run: there steps of the head alone are
+# ahead of MAML, too, and the first-order gradient is behind it. Another seed may change that: with 5 classes of Omniglot seeds differ by more. Where any of this
 # leads after 60,000 updates, this does not say.
 
 # %%

@@ -134,7 +134,7 @@ notebook.source(models.mann)
 # Two classes of *Glyphs*, five drawings each, 300 updates. How little that is shows a rule that sees no image at all: as every class comes equally often, it
 # counts the labels and always names the class with the most drawings left. In {numref}`tab-sequences-live` both networks are about where that rule is, but
 # for the fifth drawing, where it rises and they do not. What they have learned so far is to count: given blank images with the same labels they
-# do as well. The published curve needs more than counting, {numref}`fig-sequences-instances` shows it. So an accuracy by instance needs the counting rule
+# do as well, in the mean over the five drawings. The published curve needs more than counting, {numref}`fig-sequences-instances` shows it. So an accuracy by instance needs the counting rule
 # beside it, most of all at the first instances and in short sequences.
 
 

@@ -208,8 +208,8 @@ def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
     """A row by name; an unknown one is a ``ValueError`` that names those that are like it."""
     if name not in ROWS:
         found = ", ".join(difflib.get_close_matches(name, ROWS, 3))
-        near = f"do you mean {found}? " if found else ""
-        raise ValueError(f"no experiment is called {name!r}; {near}All are listed by python -m mamlkit list")
+        near = f"; do you mean {found}?" if found else "."
+        raise ValueError(f"no experiment is called {name!r}{near} All are listed by python -m mamlkit list")
     return ROWS[name]
 
 

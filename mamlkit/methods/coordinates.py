@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOST_P = 80  # beyond e^88 float32 has no numbers
+
 
 def preprocess(x: Tensor, p: float = 10.0) -> Tensor:
     """Numbers of any magnitude as two inputs of like size: logarithm and sign.
@@ -27,7 +29,7 @@ def preprocess(x: Tensor, p: float = 10.0) -> Tensor:
         ``[..., 2]``.
 
     Raises:
-        ValueError: p is not positive.
+        ValueError: p is not positive, or e^p cannot be told from infinity.
 
     Example:
         >>> preprocess(torch.tensor([1.0, -1.0, 0.0]), p=10)
@@ -35,8 +37,8 @@ def preprocess(x: Tensor, p: float = 10.0) -> Tensor:
                 [ 0., -1.],
                 [-1.,  0.]])
     """
-    if not 0 < p < math.inf:
-        raise ValueError(f"p={p}, but it must be positive and finite")
+    if not 0 < p <= MOST_P:
+        raise ValueError(f"p={p}, but it must be positive, at most {MOST_P}")
     magnitude = x.abs().clamp(min=math.exp(-p)).log() / p
     return torch.stack([magnitude, (math.exp(p) * x).clamp(-1, 1)], -1)
 

@@ -110,6 +110,7 @@ def _compared(kinds: dict[str, str]) -> str:
     """Returns of MAML and of rows whose names go on, for every environment that has at least two of them.
 
     They are compared by the seeds that all of them have, since a single other one may decide everything.
+    Where they have none in common, an environment is left out.
     """
     test, sentences = ("40 goals", 1, "return"), []
     for row in (row for row in ROWS.values() if f"{row.name}-ratios" in ROWS):

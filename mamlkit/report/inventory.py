@@ -22,9 +22,10 @@ from mamlkit.report.texts import badge, decimals, number, numbered, step_words
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
+OF_SEEDS = " *over seeds* is the standard deviation between training runs, after the last step shown."
 OF_ERRORS = (
-    ", as are *median*, over all tasks, and *diverged*; a mean leaves out the tasks that have diverged by "
-    "its step"
+    " *median*, over all tasks, and *diverged* are after the last step shown; a mean leaves out the tasks "
+    "that have diverged by its step."
 )
 AnyRow = Row | PolicyRow | MemoryRow | ChainRow
 AnyTest = Evaluation | PolicyEvaluation | BanditEvaluation | ChainEvaluation
@@ -62,10 +63,9 @@ def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> 
             elif tests:
                 missing[f"`{row.name}`"] = None
         if lines:
-            caption = (
-                f"{what}: {results.UNITS[metric]}, after so many inner steps. *over seeds* is the standard "
-                f"deviation between training runs, after the last step shown{OF_ERRORS * (metric == 'mse')}."
-            )
+            caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
+            caption += OF_SEEDS * any(line["over seeds"] for line in lines)
+            caption += OF_ERRORS * any(line["diverged"] for line in lines)
             tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
     if missing:
         tables.append(f"Not run (`python -m mamlkit run NAME` does): {', '.join(missing)}.\n")

@@ -141,7 +141,9 @@ def mean_curve(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str)
         return pd.DataFrame({"value": [], "ci95": []})
     means = np.array([curve["mean"] for curve in curves])
     counts = [curve["tasks"] - np.array(curve["diverged"]) for curve in curves]
-    ci95 = np.array([Z95 * np.array(curve["sd"]) / np.sqrt(count) for curve, count in zip(curves, counts)])
+    ci95 = np.array(
+        [Z95 * np.array(curve["sd"]) / np.sqrt(np.maximum(count, 1)) for curve, count in zip(curves, counts)]
+    )
     seeds = {f"seed{result['seed']}": mean for result, mean in zip(found, means)}
     return pd.DataFrame({"value": means.mean(0), "ci95": ci95.mean(0)} | seeds)
 

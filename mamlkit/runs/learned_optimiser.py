@@ -168,8 +168,14 @@ def tune(
         setting: what is optimised.
         score: one of :data:`SCORES`.
         problems: how many, :data:`TUNING` if None.
+
+    Raises:
+        ValueError: there is no such score, or no problem.
     """
-    objectives = setting.draw(generator(0, "validate"), problems or TUNING, "val")
+    if score not in SCORES:
+        raise ValueError(f"score={score!r}, but it must be one of {', '.join(map(repr, SCORES))}")
+    count = TUNING if problems is None else problems
+    objectives = setting.draw(generator(0, "validate"), count, "val")
     return {
         name: [SCORES[score](log_losses(make(rate), objectives)) for rate in RATES]
         for name, make in RULES.items()

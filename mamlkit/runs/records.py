@@ -12,7 +12,6 @@ __all__ = [
 ]
 
 import json
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ ADVICE = "restore it, or move it away to start again"
 
 def check_seed(seed: Any) -> None:
     """``ValueError`` if that is none."""
-    if not (isinstance(seed, Integral) and int(seed) >= 0):
+    if type(seed) is not int or seed < 0:
         raise ValueError(f"seed={seed!r}, but a whole number from 0 on is needed")
 
 
@@ -31,9 +30,13 @@ def read(path: Path, *keys: str) -> dict[str, Any]:
     """The record of a run, or a result, that must have some entries; ``ValueError`` if it has not."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
         if missing := [key for key in keys if key not in found]:
             raise ValueError(f"{', '.join(missing)} missing")
-    except (ValueError, TypeError) as error:
+        if "origin" in keys and not all(isinstance(part["device"], str) for part in found["origin"]):
+            raise ValueError("a device is no name")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole record of a run ({error}); {ADVICE}") from error
     return found
 

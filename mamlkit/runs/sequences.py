@@ -14,14 +14,20 @@ from mamlkit import tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.rows import Row
 from mamlkit.maml import Params, Task
-from mamlkit.methods import GradientMethod, ImplicitMAML, Method, NearestNeighbour, PretrainedClassifier
+from mamlkit.methods import (
+    GradientMethod,
+    ImplicitMAML,
+    Method,
+    NearestNeighbour,
+    PretrainedClassifier,
+    StepwiseMethod,
+)
 from mamlkit.methods.metric import Metric
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.supervised import EVALUATION_CHUNK, check_tasks, method
 
 PER_SHOT = "cross-entropy, sum over examples / shots"
-# whose step, if there is one, is the rate times the gradient, and no other rate is learned
-PLAIN = (ImplicitMAML, Metric, NearestNeighbour, PretrainedClassifier)
+PLAIN = (ImplicitMAML, Metric, NearestNeighbour, PretrainedClassifier)  # beside those of gradients
 
 
 @torch.no_grad()
@@ -63,7 +69,7 @@ def accuracy_by_instance(
     """
     sizes, test = reader.evaluations[0], row.evaluations[0]
     known = range(2, sizes.shots + 1)
-    if not instances or not all(isinstance(k, Integral) and k in known for k in instances):
+    if not len(instances) or not all(isinstance(k, Integral) and k in known for k in instances):
         raise ValueError(
             f"instances={tuple(instances)}, but they must be whole numbers that lie from 2 to {sizes.shots}"
         )
@@ -73,7 +79,7 @@ def accuracy_by_instance(
         )
     n_tasks = check_tasks(sizes.tasks if n_tasks is None else n_tasks)
     if row.loss == PER_SHOT:
-        if type(kind := method(row)) is not GradientMethod and not isinstance(kind, PLAIN):
+        if not _is_plain(method(row)):
             raise ValueError(
                 f"{row.name}: the step of method {row.method!r} is not inner_lr times the gradient, so it "
                 "would be another one with the mean; use a row whose loss is the mean"
@@ -92,6 +98,12 @@ def accuracy_by_instance(
         right = [_right(made, params, few, few.query[0][..., k - 1]) for k in instances]
         found.append(100 * torch.stack(right, dim=-1).mean(1).cpu().numpy())
     return np.concatenate(found)
+
+
+def _is_plain(made: Method) -> bool:
+    """Whether the step of a method, if there is one, is its fixed rate times the gradient."""
+    stepwise = isinstance(made, StepwiseMethod) and made.rates is None
+    return stepwise or type(made) is GradientMethod or isinstance(made, PLAIN)
 
 
 def _right(made: Method, params: Params, batch: Task, places: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ def test_published_numbers_point_at_rows_that_are_there():
 def test_bad_names_are_refused():
     with pytest.raises(ValueError, match="do you mean sinusoid-maml, .* python -m mamlkit list"):
         paper.get("sinusiod-maml")
-    with pytest.raises(ValueError, match="no experiment is called 'x'; All are listed by"):
+    with pytest.raises(ValueError, match="no experiment is called 'x'. All are listed by"):
         paper.get("x")
     with pytest.raises(ValueError, match="'quick' and 'paper'"):
         paper.get("sinusoid-maml").at("small")

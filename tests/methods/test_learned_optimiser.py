@@ -210,14 +210,21 @@ def test_what_cannot_be_descended_is_refused():
     ):
         with pytest.raises(ValueError, match="but it must be at least"):
             refused()
-    for p in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"p={p}, but it must be positive and finite"):
+    for p in (0.0, -1.0, math.nan, math.inf, 800.0):
+        with pytest.raises(ValueError, match=f"p={p}, but it must be positive, at most 80"):
             coordinates.preprocess(torch.ones(3), p)
     for inputs, p in ((1, 10.0), (2, None)):
         with pytest.raises(
             ValueError, match=f"p={p} gives the LSTM {3 - inputs} inputs, but phi has .* {inputs}"
         ):
             learned_optimiser.learned(small(inputs), p=p)
+
+
+def test_rates_are_tuned_for_a_score_that_there_is_on_problems_that_there_are():
+    with pytest.raises(ValueError, match="score='x', but it must be one of 'log loss at the end', 'mean"):
+        runs.tune(runs.SETTINGS["quadratics"], "x")
+    with pytest.raises(ValueError, match="problems=0"):
+        runs.tune(runs.SETTINGS["quadratics"], problems=0)
 
 
 def test_what_the_lstm_is_trained_on_is_the_mean_over_problems_and_steps_but_the_first():

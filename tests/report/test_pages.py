@@ -611,6 +611,19 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
 
 
+def test_what_diverged_is_told_of_the_last_step_shown(repository):
+    steps = paper.get("sinusoid-meta-sgd").evaluations[0].inner_steps + 1
+    errors = np.ones((400, steps))
+    errors[:100, 6:] = 1e9  # after the headline's step
+    commit(repository, "sinusoid-meta-sgd", errors=errors)
+    found = inventory.beyond_rows()
+    assert "100 of 400" in found and "*diverged* are after the last step shown" in found
+    assert "*over seeds*" not in found  # there is one seed, and no such column
+    commit(repository, "sinusoid-meta-sgd", errors=errors + 0.1, seed=1)
+    found = inventory.beyond_rows()
+    assert "200 of 800" in found and "*over seeds* is the standard deviation" in found and "0.07" in found
+
+
 def test_an_effect_is_of_the_seeds_that_all_have(repository):
     returns = lambda value: np.tile([1.0, value, value, value], (40, 1))
     for seed, value in ((0, 50.0), (1, 60.0), (2, -500.0)):

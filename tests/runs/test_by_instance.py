@@ -77,6 +77,16 @@ def test_maml_adapts_to_all_that_came_before():
     assert found.std() > 0
 
 
+def test_the_loss_of_every_step_changes_no_step():
+    learner = supervised.build(MAML)
+    params = learner.model.init(torch.Generator().manual_seed(0))
+    both = MAML, dataclasses.replace(MAML, method="maml, multi-step loss")
+    found = [sequences.accuracy_by_instance(row, params, READER, n_tasks=9) for row in both]
+    assert np.array_equal(*found) and found[0].std() > 0
+    several = sequences.accuracy_by_instance(MAML, params, READER, n_tasks=9, instances=np.array([2, 5]))
+    assert np.array_equal(several, found[0])
+
+
 @pytest.mark.parametrize("name", ["prototypical networks", "siamese"])
 def test_features_are_compared_with_the_classes_that_have_come(name):
     row = dataclasses.replace(MAML, method=name, loss="cross-entropy, mean")

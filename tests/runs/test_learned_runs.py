@@ -30,7 +30,7 @@ def benchmark(monkeypatch, tmp_path):
     monkeypatch.setitem(runs.SETTINGS, "quadratics", few)
     monkeypatch.setattr(runs, "folder", lambda name: tmp_path / name)
     monkeypatch.setattr(runs, "TUNING", 4)
-    monkeypatch.setattr(runs, "RATES", (0.01, 0.1))
+    monkeypatch.setattr(runs, "RATES", (0.003, 0.006, 0.01, 0.02, 0.03, 0.1, 0.3))
     return module
 
 
@@ -59,6 +59,15 @@ def test_a_training_and_its_tests_are_kept_whole(benchmark, tmp_path):
     means = pd.read_csv(folder / "means.csv", dtype={"seed": str}, keep_default_na=False)
     own = means[means.problems == "as in training"].set_index(["rule", "seed"])
     assert set(own.index) == {(rule, "") for rule in runs.RULES} | {("LSTM", "0"), ("LSTM", "1")}
+    tuned = runs.best_rates(runs.tune(setting, "mean loss over the steps", 7))
+    by_end, by_few = (
+        runs.best_rates(runs.tune(setting, score, problems))
+        for score, problems in (("log loss at the end", 7), ("mean loss over the steps", 4))
+    )
+    assert {rule: float(own.rate[rule, ""]) for rule in runs.RULES} == tuned
+    assert by_end != tuned != by_few  # so that the score and the number of problems matter
+    logs = runs.log_losses(learned_optimiser.sgd(tuned["SGD"]), problems)
+    assert own.diverged["SGD", ""] == (logs[100] > logs[0]).sum()
     at = runs.over_steps(runs.log_losses(learned_optimiser.adam(float(own.rate["Adam", ""])), problems))
     of_one = runs.over_steps(runs.log_losses(setting.rule(phi), problems))
     assert own.over_steps["Adam", ""] == pytest.approx(at.mean(), rel=1e-3)

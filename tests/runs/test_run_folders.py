@@ -315,7 +315,14 @@ def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
     assert (folder / "run.json").read_text() == content
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", '{"name": "sinusoid-maml"}', "\xff"])
+KEYS = '["name", "scale", "seed", "settings", "origin", "fingerprint", "iterations_done"]'
+ORIGINS = (None, [1], [{}])  # that are none
+WRONG = [json.dumps(dict.fromkeys(json.loads(KEYS), 0) | {"origin": origin}) for origin in ORIGINS]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", '{"name": "sinusoid-maml"}', "\xff", KEYS, "[" * 100_000, *WRONG]
+)
 @pytest.mark.parametrize("name", ["run.json", "result.json"])
 def test_a_damaged_record_is_named_by_what_would_keep_it(name, content, short, tmp_path):
     assert __main__.main([*short, "--until", "100"]) == 0
@@ -338,17 +345,17 @@ def test_a_damaged_committed_record_is_not_replaced(name, short, tmp_path):
     assert committed.read_text() == "{"
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [({"scale": "big"}, "scale='big', but the scales are 'quick', 'paper'")]
-    + [({"seed": seed}, f"seed={seed!r}, but a whole number from 0 on is needed") for seed in (-1, 0.5, "0")],
-)
 def test_a_run_that_is_refused_before_it_begins_leaves_no_record(short, tmp_path, monkeypatch):
     monkeypatch.setitem(paper.ROWS, ROW.name, dataclasses.replace(ROW, method="mamm"))
     assert __main__.main(short) == 1
     assert not list((tmp_path / "runs").rglob("run.json"))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"scale": "big"}, "scale='big', but the scales are 'quick', 'paper'")]
+    + [({"seed": seed}, f"seed={seed!r}, but a whole number from 0 on") for seed in (-1, 0.5, "0", True)],
+)
 def test_a_folder_of_no_run_is_not_made(given, said, tmp_path):
     with (
         pytest.raises(ValueError, match=said),

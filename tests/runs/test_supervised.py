@@ -454,6 +454,17 @@ def test_a_device_that_is_not_there_is_refused():
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.parametrize(("coarse", "words"), [(True, "H200, TF32"), (False, "H200")])
+def test_coarse_products_are_in_the_name_of_a_device(coarse, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = coarse
+    try:
+        assert devices.described(torch.device("cuda")) == words
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 @pytest.mark.parametrize(("row", "last"), [(ROW, "bias1"), (GLYPHS, "shift3")], ids=["sinusoid", "glyphs"])
 def test_a_dead_network_is_said(row, last):
     params = supervised.build(row).model.init(torch.Generator().manual_seed(0))

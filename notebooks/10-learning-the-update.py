@@ -523,8 +523,8 @@ notebook.table(
     "Mean loss over steps 1 to 100 (± 95 % over problems), of the LSTM and of the best "
     "rule by hand. A rule that ends worse than it began on some problem cannot be the "
     "best; the last column names it. *LSTM lower on*: on how many problems the mean "
-    "loss of the LSTM is lower, for the rule against which that is least often so. Rates "
-    "are tuned for this mean, on 1,000 validation quadratics and 64 networks.",
+    "loss of the LSTM is lower, for the rule against which that is least often so. "
+    "Rates are tuned for this mean, on 1,000 validation quadratics and 64 networks.",
     "tab-update-objective",
     right=("LSTM", "best by hand", "LSTM lower on, %"),
 )

@@ -66,7 +66,7 @@ class _Path:
         """The rate of each matrix that moves: a number, or a matrix of the same layout."""
         method = self.method
         if method.rates is None:
-            every = self.network[self.plan[0].weight].new_tensor(method.learner.inner_lr)
+            every = self.network[self.plan[0].weight].new_full((), method.learner.inner_lr)
             return {name: every for name in self._names() if name not in method.learner.model.frozen}
         if method.rates == "tensor and step":
             return {name: params[RATE + name][step] for name in self._names() if RATE + name in params}

@@ -110,7 +110,7 @@ def without_head(model: Model) -> Model:
         return {name: value for name, value in model.init(generator).items() if name not in (weight, bias)}
 
     def apply(params: Params, x: Tensor, *reference: int, **named: int) -> Tensor:
-        head = {weight: torch.eye(features).to(x), bias: torch.zeros(features).to(x)}
+        head = {weight: torch.eye(features, dtype=x.dtype, device=x.device), bias: x.new_zeros(features)}
         return model.apply(params | head, x, *reference, **named)
 
     return Model(init, apply, frozenset(model.frozen) - {weight, bias})

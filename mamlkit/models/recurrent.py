@@ -243,7 +243,7 @@ def mann(
         check_features(x.shape[-1], inputs)
         hidden = cell = x.new_zeros(units)
         memory, read = x.new_zeros(rows, width), x.new_zeros(reads * width)
-        usage = F.one_hot(torch.tensor(0, device=x.device), rows).to(x)
+        usage = F.one_hot(torch.zeros((), dtype=torch.long, device=x.device), rows).to(x)
         reading, found = usage.expand(reads, rows), []
         for gates in F.linear(x, params["cell_inputs"], params["cell_bias"]):  # of all steps at once
             gates = gates + F.linear(hidden, params["cell_state"]) + F.linear(read, params["cell_read"])

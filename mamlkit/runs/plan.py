@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,21 +141,22 @@ def _speed(log: pd.DataFrame) -> float | None:
 
 
 def seconds_per_iteration(row: Experiment, **where: Any) -> float:
-    """A short trial: :data:`PROBE_ITERATIONS` iterations after a first one, or as many as
-    :data:`PROBE_SECONDS` allow.
+    """A short trial: :data:`PROBE_ITERATIONS` iterations after a first call, or as many as
+    :data:`PROBE_SECONDS` allow; a call may be of many iterations.
 
     Args:
         row: the experiment.
         where: ``device`` and ``threads``, as :func:`mamlkit.runs.train.fit` takes them.
     """
-    times: list[float] = []
-
-    def enough() -> bool:
-        times.append(time.perf_counter())
-        return len(times) > 1 + PROBE_ITERATIONS or (len(times) > 1 and times[-1] - times[0] > PROBE_SECONDS)
-
-    train.fit(row, stop=enough, **where)
-    return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
+    begun = time.perf_counter()
+    with closing(train.begin(row, **where)) as training:
+        done = first = training.advance(0, row.iterations)
+        start = now = time.perf_counter()
+        while done < min(first + PROBE_ITERATIONS, row.iterations) and now - begun < PROBE_SECONDS:
+            if done % training.every == 0:
+                training.line(done)  # which empties the window
+            done, now = training.advance(done, row.iterations), time.perf_counter()
+    return (now - start) / (done - first) if done > first else (start - begun) / first
 
 
 def trials(

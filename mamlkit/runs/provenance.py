@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def provenance(device: str) -> dict[str, Any]:
     """
     versions = {"python": platform.python_version()}
     for name in ("torch", "numpy", "numba", "safetensors", "mujoco"):
-        versions[name] = metadata.version(name)
+        with suppress(metadata.PackageNotFoundError):  # without robots MuJoCo may be missing
+            versions[name] = metadata.version(name)
     return {
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from mamlkit import measures
-from mamlkit.experiments.rows import Experiment, Row
+from mamlkit.experiments.rows import Experiment
 from mamlkit.runs import checkpoints, devices, folders, plan, train
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
@@ -60,7 +60,7 @@ def advance(
 ) -> tuple[int, Evaluations | None]:
     """:class:`Advance` in this process; arguments as for :func:`mamlkit.runs.train.fit`.
 
-    Policies, which cannot be recorded, go the plain way.
+    What cannot be recorded, such as policies, goes the plain way.
     """
     fit = train.fit(
         row,
@@ -71,7 +71,7 @@ def advance(
         progress=progress,
         threads=threads,
         stop=stop,
-        recorded=recorded and isinstance(row, Row),
+        recorded=recorded and train.can_record(row),
     )
     if fit.iteration < goal:
         return fit.iteration, None

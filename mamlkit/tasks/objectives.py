@@ -103,7 +103,7 @@ def glyph_networks(
         first, first_bias, last, last_bias = theta.split(sizes, -1)
         z = x.to(theta) @ first.unflatten(-1, (hidden, PIXELS)).mT + first_bias[:, None]
         outputs = activation(z) @ last.unflatten(-1, (WAYS, hidden)).mT + last_bias[:, None]
-        return F.cross_entropy(outputs.mT, y, reduction="none").mean(-1)
+        return F.cross_entropy(outputs.mT, y.to(theta.device), reduction="none").mean(-1)
 
     return Objectives(
         start,

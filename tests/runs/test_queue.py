@@ -2,6 +2,7 @@
 people."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -293,6 +294,30 @@ def test_the_plan_answers_from_logs_alone(place, monkeypatch, capsys):
 def test_trials_are_for_the_plan(place, capsys):
     assert __main__.main(["paper", "--trials"]) == 1
     assert "--trials is for --dry-run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("at_once", "wanted"), [(1, 1.0), (100, 0.01)])
+def test_a_trial_counts_iterations_and_not_calls(at_once, wanted, monkeypatch):
+    """A call takes a second of this clock, whether of one iteration or of a hundred of a small network."""
+
+    class Training:
+        every, closed = 100, False
+
+        def advance(self, iteration, last):
+            return min(last, iteration + at_once)
+
+        def line(self, iteration):
+            assert iteration % 100 == 0
+            return {}
+
+        def close(self):
+            Training.closed = True
+
+    monkeypatch.setattr(plan.train, "begin", lambda row, **_: Training())
+    monkeypatch.setattr(plan.time, "perf_counter", functools.partial(next, itertools.count()))
+    row = dataclasses.replace(FIRST, iterations=1000)
+    assert plan.seconds_per_iteration(row) == pytest.approx(wanted)
+    assert Training.closed
 
 
 def test_a_trial_that_takes_its_process_with_it_leaves_the_others(place, monkeypatch):

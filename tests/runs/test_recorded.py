@@ -9,7 +9,7 @@ from mamlkit.engine import recorded
 from mamlkit.engine.ranks import Ranks
 from mamlkit.engine.recorded import Recorded
 from mamlkit.experiments import paper
-from mamlkit.runs import folders, supervised, train
+from mamlkit.runs import checkpoints, folders, queue, supervised, train
 from mamlkit.runs import recorded as trainings
 from mamlkit.tasks import images
 
@@ -121,6 +121,19 @@ def test_other_shapes_than_the_recorded_are_refused():
 
 
 def test_what_cannot_be_recorded_is_refused():
-    for row, ranks in ((paper.get("2d-navigation-maml"), Ranks()), (GLYPHS, Ranks(0, 2))):
-        with pytest.raises(ValueError, match=f"{row.name}: steps of supervised experiments in one process"):
+    others = ("2d-navigation-maml", "sinusoid-average", "compare-omniglot-5way-1shot-reptile")
+    for row, ranks in [*((paper.get(name), Ranks()) for name in others), (GLYPHS, Ranks(0, 2))]:
+        with pytest.raises(ValueError, match=f"{row.name}: steps of supervised experiments with Adam in one"):
             train.fit(row, ranks=ranks, recorded=True)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_in_the_queue_what_cannot_be_recorded_goes_the_plain_way(recorded, tmp_path):
+    row = dataclasses.replace(paper.get("sinusoid-average").at("quick"), iterations=2, evaluations=())
+    device = torch.device("cpu")
+    how = {"device": device, "threads": 1, "progress": False, "recorded": recorded}
+    with folders.open_run(row, 0, "cpu", base=tmp_path) as folder:
+        queue.advance(row, 0, folder, 2, lambda: False, **how)
+        found = checkpoints.load_params(folder / "params.safetensors")
+    wanted = train.fit(row).params
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -1,11 +1,12 @@
 """Learning within a sequence: the recurrent networks from which Table 1's MANN row comes."""
 
-__all__ = ["rows"]
+__all__ = ["is_reader", "rows"]
 
 from typing import Any
 
 from mamlkit.experiments.rows import Evaluation, Row
 
+PREFIX = "omniglot-sequences-"
 PIXELS, WAYS, DRAWINGS, UNITS = 28 * 28, 5, 10, 200
 
 
@@ -21,6 +22,11 @@ def rows() -> list[Row]:
     ]
 
 
+def is_reader(name: str) -> bool:
+    """Whether a row is of a network that reads sequences; its parameters are many."""
+    return name.startswith(PREFIX)
+
+
 def _row(kind: str, title: str) -> Row:
     quick: dict[str, Any] = {
         "family": "glyphs, sequences",
@@ -32,7 +38,7 @@ def _row(kind: str, title: str) -> Row:
         "evaluations": (_test(5),),
     }
     return Row(
-        name=f"omniglot-sequences-{kind}",
+        name=f"{PREFIX}{kind}",
         title=f"Omniglot, sequences of 50: {title}",
         place="Table 1, MANN: the 2nd and the 5th drawing of a class",
         family="omniglot, sequences",

@@ -24,6 +24,7 @@ from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import SCALES, Experiment, PolicyRow, Row, as_stored
+from mamlkit.experiments.sequences import is_reader
 from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT, seeds_kept, statistics
 from mamlkit.runs import logs
@@ -32,6 +33,7 @@ from mamlkit.runs.records import check_seed, earlier_origins, iterations_done, r
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
+UNDER_WAY = "tested-"  # begins the name of a folder for a result until it is whole
 RECORD = ("name", "scale", "seed", "settings", "origin")  # entries of run.json
 
 
@@ -76,6 +78,8 @@ def open_run(
         ) from error
     with held:
         files.remove_leftovers(folder, STATE + RESULT)
+        for left in folder.glob(f"{UNDER_WAY}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         record = {
             "name": row.name,
             "scale": scale,
@@ -146,6 +150,7 @@ def write_result(
     iteration: int,
     seconds: float,
     evaluations: dict[str, dict[str, np.ndarray]],
+    into: Path | None = None,
 ) -> Path:
     """Write ``tasks.npz`` and ``result.json``.
 
@@ -155,7 +160,9 @@ def write_result(
         iteration: outer updates done.
         seconds: training time.
         evaluations: name to metric to error ``[tasks, inner_steps + 1]``.
+        into: where the files go, if not into the run folder.
     """
+    into = into or folder
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
     # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns
     # are few, so all are kept.
@@ -167,7 +174,7 @@ def write_result(
         }
     content = io.BytesIO()
     np.savez_compressed(content, **kept)
-    files.write_bytes(folder / "tasks.npz", content.getvalue())
+    files.write_bytes(into / "tasks.npz", content.getvalue())
     run = read(folder / "run.json", *RECORD)
     settings = {e.name: as_stored(e) for e in row.evaluations}
     family = getattr(row, "family", None)
@@ -181,8 +188,8 @@ def write_result(
             for name, metrics in evaluations.items()
         },
     }
-    files.write_json(folder / "result.json", result)
-    return folder / "result.json"
+    files.write_json(into / "result.json", result)
+    return into / "result.json"
 
 
 def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
@@ -240,13 +247,14 @@ def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
-    compared, those which are measured again; of candidates, whose logs are compared, none; and none of a
-    supervised row that trains nothing, since what it begins with can be made again.
+    compared, those which are measured again; of candidates, whose logs are compared, none, nor of readers of
+    sequences, which take megabytes; and none of a supervised row that trains nothing, since what it begins
+    with can be made again.
     """
     row = paper.get(name)
     if type(row) is Row and not row.iterations:
         return False
-    if is_candidate(name) or (is_compared(name) and not is_measured_again(name)):
+    if is_candidate(name) or is_reader(name) or (is_compared(name) and not is_measured_again(name)):
         return False
     return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
 

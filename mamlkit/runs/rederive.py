@@ -65,7 +65,7 @@ def standard_errors(
         )
     if not results.load(name):
         raise FileNotFoundError(f"{name} has no committed result; python -m mamlkit run {name} --keep")
-    if isinstance(row, Row) and not folders.has_parameters(name, 0):
+    if isinstance(row, Row) and not row.iterations and not folders.has_parameters(name, 0):
         params = supervised.method(row).init(seeds.generator(0, "init"))
     else:
         params = checkpoints.load_params(results.checkpoint(name))

@@ -64,7 +64,7 @@ def test_there_is_no_effect_of_what_was_not_run_or_is_stale(two_seeds, monkeypat
 def test_there_is_no_effect_between_runs_that_have_come_differently_far(two_seeds):
     assert traps.effect(TRAP, BASE, "Q=K").seeds == (0, 1)
     for done in (500, 0):
-        commit(two_seeds, "trap-5way-head", seed=done > 0, errors=made(np.full(400, 60.0)), done=done)
+        commit(two_seeds, "trap-5way-head", seed=int(done > 0), errors=made(np.full(400, 60.0)), done=done)
         assert traps.effect("trap-5way-head", BASE, "Q=K") is None
 
 

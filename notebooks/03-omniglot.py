@@ -516,7 +516,8 @@ notebook.table(
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 lines = []
-for each in (r for r in paper.ROWS.values() if r.name.startswith("omniglot-")):
+of_images = (r for r in paper.ROWS.values() if r.name.startswith("omniglot-"))
+for each in (r for r in of_images if r.evaluations[0].name == "Q=K"):
     found = {k: results.summary(each.name, "Q=K", k, "accuracy") for k in (1, 3, 5, 10)}
     if all(found.values()):
         numbers = {str(k): texts.number(o.value, o.ci95) for k, o in found.items()}

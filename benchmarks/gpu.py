@@ -105,16 +105,9 @@ def recorded_from_plain(name: str, device: torch.device, failed: Failures) -> fl
         for iteration in range(3):
             plain.step(iteration)
             recorded.step(iteration)
-        way, apart = (
-            {key: other.params[key].detach() - value for key, value in of.items()}
-            for other, of in ((plain, start), (recorded, plain.params))
-        )
-        return norm(apart) / norm(way)
+        way = lambda of: {key: of.params[key].detach() - value for key, value in start.items()}
+        return distance(way(recorded), way(plain))
     return math.nan
-
-
-def norm(params: Params) -> float:
-    return float(torch.cat([value.detach().double().cpu().flatten() for value in params.values()]).norm())
 
 
 def holds(lines: Lines) -> bool:

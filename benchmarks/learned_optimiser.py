@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mamlkit import files, measures
 from mamlkit.methods.learned_optimiser import Rule
 from mamlkit.runs import checkpoints, devices, learned_optimiser
-from mamlkit.runs.learned_optimiser import SETTINGS, STEPS, Setting
+from mamlkit.runs.learned_optimiser import SETTINGS, STEPS
 from mamlkit.runs.provenance import provenance
 from mamlkit.tasks.objectives import Objectives
 
@@ -62,6 +62,8 @@ def test(name: str) -> None:
     for path in sorted(place.glob("seed*.safetensors")):
         rules["LSTM", path.stem[4:]] = setting.rule(checkpoints.load_params(path))
     curves, gaps, means = [], [], []
+    score, many = "mean loss over the steps", max(setting.tests, learned_optimiser.TUNING)
+    for_mean = learned_optimiser.best_rates(learned_optimiser.tune(setting, score, many))
     for kind, options in {"as in training": {}, **setting.others}.items():
         objectives = learned_optimiser.tests_of(setting, setting.tests, **options)
         found = {
@@ -76,7 +78,7 @@ def test(name: str) -> None:
                 for step in (STEPS, 2 * STEPS):
                     gap = np.nan_to_num(losses[step] - found[usual, ""][step], posinf=np.inf, neginf=-np.inf)
                     gaps.append({**line, "rule": usual, "step": step, **named(gap)})
-        means += [{"problems": kind, **line} for line in objective_of(setting, objectives, rules)]
+        means += [{"problems": kind, **line} for line in objective_of(objectives, for_mean, rules)]
     keep(place / "curves.csv", pd.DataFrame(curves))
     keep(place / "means.csv", pd.DataFrame(means))
     keep(place / "gaps.csv", pd.DataFrame(gaps))
@@ -85,11 +87,9 @@ def test(name: str) -> None:
 
 
 def objective_of(
-    setting: Setting, objectives: Objectives, rules: dict[tuple[str, str], Rule]
+    objectives: Objectives, best: dict[str, float], rules: dict[tuple[str, str], Rule]
 ) -> list[dict[str, object]]:
-    """What the LSTM is trained on, with usual rules tuned for that; and how far each LSTM is below them."""
-    score, many = "mean loss over the steps", max(setting.tests, learned_optimiser.TUNING)
-    best = learned_optimiser.best_rates(learned_optimiser.tune(setting, score, many))
+    """What the LSTM is trained on, beside usual rules with the rates that are best for that."""
     tuned = {(rule, ""): learned_optimiser.RULES[rule](rate) for rule, rate in best.items()}
     learned = {key: rule for key, rule in rules.items() if key[0] == "LSTM"}
     found = {key: learned_optimiser.log_losses(rule, objectives) for key, rule in (tuned | learned).items()}

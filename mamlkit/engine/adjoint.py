@@ -17,7 +17,10 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
 
-KEPT_BYTES = 128 << 20  # of passes that a thread keeps for their derivatives; older ones are run again
+# Of passes that are kept for their derivatives; older ones are run again. A CPU's thread has a part of the
+# tasks, a GPU has all of them.
+KEPT_BYTES = 128 << 20
+KEPT_BYTES_OF_GPU = 4 << 30
 
 
 @torch.no_grad()
@@ -43,12 +46,13 @@ def gradient(
     With phi_0 = theta, phi_k+1 = phi_k - alpha g(phi_k) and v_K the query gradient at phi_K, the
     meta-gradient is v_0 of the recursion v_k = v_k+1 - alpha H(phi_k) v_k+1, where H is the Hessian of the
     support loss. No step moves what is frozen, so H is multiplied by v_k+1 with zeros there. The recursion
-    needs the phi_k alone: of the passes over the support examples the last are kept, as many as KEPT_BYTES
-    hold, and older ones are run again.
+    needs the phi_k alone: of the passes over the support examples the last are kept, as many as a limit
+    allows, and older ones are run again.
     """
     learner = method.learner
     steps = learner.inner_steps if method.adapts else 0
     plan, targets = learner.model.layers, tasks.support[1]
+    limit = KEPT_BYTES if targets.device.type == "cpu" else KEPT_BYTES_OF_GPU
     if steps:
         support = passes.to_images(plan, tasks.support[0])
 
@@ -63,9 +67,7 @@ def gradient(
         run, gradient, d_dot = inner(path[-1])
         path.append(_step(learner, path[-1], gradient))
         kept.append((run, d_dot))
-        while kept and (
-            method.first_order or (len(kept) > 1 and sum(run.bytes for run, _ in kept) > KEPT_BYTES)
-        ):
+        while kept and (method.first_order or (len(kept) > 1 and sum(run.bytes for run, _ in kept) > limit)):
             kept.popleft()
 
     inputs, targets_of_loss = tasks.query if method.adapts else tasks.support

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 from mamlkit import files
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import devices, folders, queue
+from mamlkit.runs import devices, folders, provenance, queue
 from mamlkit.runs.plan import Job
-from mamlkit.runs.provenance import provenance
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
 SLICE_SECONDS = 60.0  # what a lost machine costs at most, as a killed process does
@@ -51,7 +50,7 @@ def train_slice(
     goal: int,
     content: dict[str, bytes],
     *,
-    commit: str,
+    code: str,
     device: str,
     threads: int,
     seconds: float,
@@ -63,18 +62,19 @@ def train_slice(
         seed: of the run.
         goal: iterations after which it is tested.
         content: of the files in its folder, by name.
-        commit: of the package that asks.
+        code: :func:`mamlkit.runs.provenance.code` of whoever asks.
         device, threads: where to compute, as for :func:`mamlkit.runs.devices.set_up`.
         seconds: after which training ends; one iteration is done in any case.
 
     Raises:
-        ValueError: this machine has the package at another commit.
+        ValueError: this machine has the package at another commit, or with other files.
     """
-    here = provenance("")["commit"]
-    if here != commit:
+    here = provenance.code()
+    if here != code:
         raise ValueError(
-            f"{os.uname().nodename} has mamlkit at commit {here}, but the queue was started at {commit}; "
-            "bring all machines to the same commit (MAMLKIT_COMMIT names that of a copy without .git)"
+            f"{os.uname().nodename} has mamlkit at commit {here}, but the queue was started at {code}; "
+            "bring all machines to the same commit, unchanged (MAMLKIT_COMMIT names that of a copy "
+            "without .git)"
         )
     chosen = devices.set_up(device, threads=threads)
     end, calls = time.monotonic() + seconds, itertools.count()
@@ -145,7 +145,7 @@ class Machines:
         chosen = device if device != "auto" else "cuda" if self.needs["GPU"] else "cpu"
         # A lost slice is told and asked for again here, where it can be seen.
         task = ray.remote(train_slice).options(num_cpus=threads, num_gpus=self.needs["GPU"], max_retries=0)
-        where = {"commit": provenance("")["commit"], "device": chosen, "threads": threads}
+        where = {"code": provenance.code(), "device": chosen, "threads": threads}
         self.task: Callable[..., Any] = lambda *run: task.remote(*run, seconds=SLICE_SECONDS, **where)
         if not self.room():
             self.close()

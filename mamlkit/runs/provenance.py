@@ -1,8 +1,9 @@
 """Where a number comes from. No torch here."""
 
-__all__ = ["provenance"]
+__all__ = ["code", "provenance"]
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
@@ -29,6 +30,19 @@ def provenance(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "versions": versions,
     }
+
+
+def code() -> str:
+    """What two machines compare before they share a run: the commit, and a digest of the package's files.
+
+    Copies without .git have no commit, and a clone may have been changed since its own.
+    """
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()} {file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+    return f"{_commit()} (files {digest.hexdigest()[:12]})"
 
 
 def _commit() -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,8 +16,7 @@ import made_results
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, cluster, folders, plan, train
-from mamlkit.runs.provenance import provenance
+from mamlkit.runs import checkpoints, cluster, folders, plan, provenance, train
 
 SINUSOID, NAVIGATION = paper.get("sinusoid-maml"), paper.get("2d-navigation-maml")
 # Names that nobody commits: what is under way on another machine looks at its own clone too.
@@ -62,9 +62,9 @@ def finished_as_straight(row, seed=0):
 
 def test_slices_without_a_common_folder_are_a_straight_run(place):
     """What Ray does with slices, without Ray: each gets the content of a folder and gives back another."""
-    commit, content, seen = provenance("")["commit"], {}, []
+    code, content, seen = provenance.code(), {}, []
     while not (seen and seen[-1].evaluations):
-        found = cluster.train_slice(FIRST, 0, 3, content, commit=commit, seconds=0.0, **HERE)
+        found = cluster.train_slice(FIRST, 0, 3, content, code=code, seconds=0.0, **HERE)
         seen.append(found)
         content = {name: found.content[name] for name in folders.STATE}
     assert [found.iteration for found in seen] == [1, 2, 3]
@@ -76,11 +76,14 @@ def test_slices_without_a_common_folder_are_a_straight_run(place):
     assert all(torch.equal(params[name], straight[name]) for name in straight)
 
 
-def test_another_commit_is_refused_by_the_name_of_the_machine():
-    with pytest.raises(
-        ValueError, match=f"{os.uname().nodename} has mamlkit at commit .*started at abc; bring"
-    ):
-        cluster.train_slice(FIRST, 0, 3, {}, commit="abc", seconds=0.0, **HERE)
+def test_other_code_is_refused_by_the_name_of_the_machine():
+    commit, _, _ = provenance.code().partition(" (")
+    for code in ("abc", f"{commit} (files 0123456789ab)"):  # another commit; other files at the same
+        with pytest.raises(
+            ValueError,
+            match=f"{os.uname().nodename} has mamlkit at commit .*started at {re.escape(code)}; bring",
+        ):
+            cluster.train_slice(FIRST, 0, 3, {}, code=code, seconds=0.0, **HERE)
 
 
 def test_without_ray_the_command_says_how_to_install_it(place, monkeypatch, capsys):
@@ -172,7 +175,7 @@ def test_what_is_lost_with_a_process_or_a_machine_is_done_again_elsewhere(
             time.sleep(600)
         return found
 
-    where = HERE | {"commit": provenance("")["commit"], "seconds": 0.2}
+    where = HERE | {"code": provenance.code(), "seconds": 0.2}
     task = ray.remote(fated).options(num_cpus=1, max_retries=0)
     fates = ["waits", "killed"]
     machines.task = lambda *run: task.remote(fates.pop(), *run, **where) if fates else call(*run)

@@ -38,6 +38,19 @@ def installed(package):
     return module
 
 
+def test_the_code_of_a_copy_without_a_commit_is_told_by_its_files(tmp_path):
+    first, second = (installed(tmp_path / name / "mamlkit") for name in ("first", "second"))
+    assert first.code() == second.code()
+    changed = tmp_path / "second" / "mamlkit" / "maml.py"
+    changed.write_text("alpha = 1\n")
+    before = second.code()
+    assert before != first.code()
+    changed.write_text("alpha = 2\n")
+    assert second.code() != before
+    changed.rename(changed.with_name("mamls.py"))
+    assert second.code() not in (first.code(), before)
+
+
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_package_installed_within_another_repository_has_not_its_commit(ignored, other):
     if ignored:

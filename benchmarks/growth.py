@@ -23,7 +23,7 @@ from ways import WAYS
 from mamlkit import methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.paper import get
-from mamlkit.runs import devices, supervised, train
+from mamlkit.runs import devices, supervised, supervised_training, train
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
@@ -130,7 +130,7 @@ def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:
 def _training(shape: str, device: torch.device, repeats: int) -> list[dict[str, Any]]:
     row = get(SHAPES[shape])
     family = STAND_INS.get(row.family, row.family)
-    row = dataclasses.replace(row, family=family, iterations=2 * supervised.LOG_EVERY)
+    row = dataclasses.replace(row, family=family, iterations=2 * supervised_training.LOG_EVERY)
     learner, params, batch = problem(shape, device)
     method, test = methods.maml(learner), row.evaluations[0]
     times: dict[str, list[float]] = {"training": [], "meta-gradients alone": []}
@@ -139,18 +139,21 @@ def _training(shape: str, device: torch.device, repeats: int) -> list[dict[str, 
         seconds = train.fit(row, device=device, validate=False).log.seconds
         look, _ = timed(
             lambda: supervised.evaluate(
-                row, params, test, split="val", n_tasks=supervised.VALIDATION_TASKS, device=device
+                row, params, test, split="val", n_tasks=supervised_training.VALIDATION_TASKS, device=device
             ),
             device,
         )
         times["training"].append(
-            (seconds[1] - seconds[0]) / supervised.LOG_EVERY + look / supervised.VALIDATE_EVERY
+            (seconds[1] - seconds[0]) / supervised_training.LOG_EVERY
+            + look / supervised_training.VALIDATE_EVERY
         )
         alone, _ = timed(
-            lambda: [meta_batch.meta_gradient(method, params, batch) for _ in range(supervised.LOG_EVERY)],
+            lambda: [
+                meta_batch.meta_gradient(method, params, batch) for _ in range(supervised_training.LOG_EVERY)
+            ],
             device,
         )
-        times["meta-gradients alone"].append(alone / supervised.LOG_EVERY)
+        times["meta-gradients alone"].append(alone / supervised_training.LOG_EVERY)
     medians = {name: 1e3 * statistics.median(each) for name, each in times.items()}
     return [{"shape": shape, "way": name, "ms": ms} for name, ms in medians.items()]
 

@@ -34,7 +34,7 @@ from mamlkit.engine.ranks import ALONE, Ranks, joined
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Task
 from mamlkit.methods import GradientMethod
-from mamlkit.runs import cluster, devices, folders, supervised
+from mamlkit.runs import cluster, devices, folders, supervised_training
 from mamlkit.tasks.images import AllClasses
 
 CPU = torch.device("cpu")
@@ -68,11 +68,11 @@ class Again:
         return self.batch
 
 
-def training(name: str, ranks: Ranks = ALONE) -> supervised.SupervisedTraining:
+def training(name: str, ranks: Ranks = ALONE) -> supervised_training.SupervisedTraining:
     """The training of a row of the paper, on one meta-batch of the stand-in."""
     family, _, kind = get(name).family.partition(", ")
     row = dataclasses.replace(get(name), family=STAND_INS[family], evaluations=())
-    made = supervised.SupervisedTraining(row, 0, CPU, validate=False, ranks=ranks)
+    made = supervised_training.SupervisedTraining(row, 0, CPU, validate=False, ranks=ranks)
     drawn = AllClasses(made.family.bank, row.shots) if kind == "all classes" else made.family
     made.family = Again(drawn.sample(torch.Generator().manual_seed(0), row.meta_batch_size))
     return made

@@ -147,7 +147,7 @@ def _run(options: argparse.Namespace) -> None:
     from mamlkit import measures
     from mamlkit.engine import ranks
     from mamlkit.engine.kernels_cpu.loops import are_kept
-    from mamlkit.runs import devices, folders, queue, train
+    from mamlkit.runs import devices, folders, keeping, queue, train
 
     if options.keep and (options.scale != "paper" or options.tf32):
         raise ValueError("--keep is for results at the paper scale, without --tf32; leave it out")
@@ -186,7 +186,7 @@ def _run(options: argparse.Namespace) -> None:
             )
         print(f"result in {folder / 'result.json'}")
         if options.keep:
-            print(*folders.keep(folder), sep="\n")
+            print(*keeping.keep(folder), sep="\n")
 
 
 def _paper(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mamlkit import places
 from mamlkit.experiments import paper
-from mamlkit.runs import folders, logs, queue
+from mamlkit.runs import folders, keeping, logs, queue
 
 
 def repository(tmp_path, monkeypatch):
@@ -57,4 +57,4 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
         (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
         logs.write(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
         folders.write_result(folder, row, done, 60.0, curves)
-        folders.keep(folder)
+        keeping.keep(folder)

@@ -5,7 +5,8 @@ __all__ = ["AverageRow", "rows"]
 import dataclasses
 from dataclasses import dataclass
 
-from mamlkit.experiments.rows import Row, _check
+from mamlkit.experiments.checks import check
+from mamlkit.experiments.rows import Row
 
 PULLS: tuple[str, ...] = ("nothing", "zero", "mean")
 
@@ -40,7 +41,7 @@ class AverageRow(Row):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, at_least={"strength": 0}, positive=("enough",), names={"pull": PULLS})
+        check(self, at_least={"strength": 0}, positive=("enough",), names={"pull": PULLS})
 
 
 def rows(pretrained: Row) -> list[Row]:

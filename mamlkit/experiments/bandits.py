@@ -5,8 +5,9 @@ __all__ = ["CELLS", "PAIRS", "BanditEvaluation", "BanditRow", "name_of", "rows"]
 from dataclasses import dataclass
 from typing import Any
 
+from mamlkit.experiments.checks import check
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import Stepless, _check
+from mamlkit.experiments.rows import Stepless
 
 # Pulls and arms of Duan et al., Table 1, in its order.
 CELLS: tuple[tuple[int, int], ...] = tuple((pulls, arms) for pulls in (10, 100, 500) for arms in (5, 10, 50))
@@ -28,7 +29,7 @@ class BanditEvaluation(Stepless):
     tasks: int
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"tasks": 1})
+        check(self, at_least={"tasks": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class BanditRow(MemoryRow):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, at_least={"pulls": 1, "arms": 2}, names={"kind": PAIRS})
+        check(self, at_least={"pulls": 1, "arms": 2}, names={"kind": PAIRS})
         if self.kind != "independent" and self.arms != 2:
             raise ValueError(f"{self.name}: arms={self.arms}, but {self.kind!r} bandits have two")
 

@@ -18,7 +18,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from mamlkit.experiments.rows import Experiment, Stepless, _check, _check_tests
+from mamlkit.experiments.checks import check, check_tests
+from mamlkit.experiments.rows import Experiment, Stepless
 
 LENGTHS = (5, 10, 20, 30, 40)
 MIXED_LENGTHS = (4, 6, 8, 10, 12)  # of mixed chains, which are harder
@@ -62,7 +63,7 @@ class ChainEvaluation(Stepless):
     tasks: int
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"length": 3, "tasks": 1})
+        check(self, at_least={"length": 3, "tasks": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +118,12 @@ class ChainRow(Experiment):
     evaluations: tuple[ChainEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_tests(self)
+        check_tests(self)
         ones = ("meta_batch_size", "units", "batch", "memory", "lag", "falling", "in_a_row")
         zeros = ("iterations", "discount", "idle", "epsilons")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {"lengths": 3}
         positive, names = ("sigma", "factor", "outer_lr"), {"exploration": EXPLORATIONS}
-        _check(self, at_least=at_least, positive=positive, shares=("discount", "epsilons"), names=names)
+        check(self, at_least=at_least, positive=positive, shares=("discount", "epsilons"), names=names)
         if len(set(self.lengths)) < len(self.lengths) or max(self.lengths, default=0) > 255:
             raise ValueError(
                 f"{self.name}: lengths={self.lengths}, but they must differ, and none be above 255"

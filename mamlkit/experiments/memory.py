@@ -4,7 +4,8 @@ __all__ = ["MemoryRow", "has_memory"]
 
 from dataclasses import dataclass
 
-from mamlkit.experiments.rows import Experiment, _check, _check_tests
+from mamlkit.experiments.checks import check, check_tests
+from mamlkit.experiments.rows import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,11 @@ class MemoryRow(Experiment):
     outer_lr: float = 0.003
 
     def __post_init__(self) -> None:
-        _check_tests(self)
+        check_tests(self)
         ones = ("meta_batch_size", "units", "epochs", "minibatches")
         zeros = ("iterations", "discount", "decay", "entropy")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
-        _check(self, at_least=at_least, positive=("clip", "outer_lr"), shares=("discount", "decay"))
+        check(self, at_least=at_least, positive=("clip", "outer_lr"), shares=("discount", "decay"))
         if self.minibatches > self.meta_batch_size:
             raise ValueError(
                 f"{self.name}: minibatches={self.minibatches}, but there are {self.meta_batch_size} trials "

@@ -21,10 +21,10 @@ __all__ = [
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self, get_args
+from typing import Any, Self
+
+from mamlkit.experiments.checks import check, check_headline, check_tests
 
 SCALES = ("quick", "paper")
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
@@ -41,60 +41,6 @@ def as_stored(settings: Any) -> dict[str, Any]:
         if each.metadata.get("later") and getattr(settings, each.name) == each.default:
             del stored[each.name]
     return stored
-
-
-def _check(
-    settings: Any,
-    *,
-    at_least: dict[str, int],
-    positive: tuple[str, ...] = (),
-    shares: tuple[str, ...] = (),
-    names: dict[str, tuple[str, ...]] | None = None,
-) -> None:
-    """``ValueError`` for a number that no run can have; None is one that is not set, where that may be."""
-    integers = {f.name for f in dataclasses.fields(settings) if f.type is int}
-    optional = {f.name for f in dataclasses.fields(settings) if type(None) in get_args(f.type)}
-
-    def refuse_unless(holds: Callable[[Any], bool], name: str, allowed: str) -> None:
-        value = getattr(settings, name)
-        if value is None and name in optional:
-            return
-        try:
-            fits = all(map(holds, value if isinstance(value, tuple) else (value,)))
-        except TypeError:  # it is no number
-            fits = False
-        if not fits:
-            raise ValueError(f"{settings.name}: {name}={value!r}, but it must {allowed}")
-
-    def check_bound(name: str, bound: int) -> None:
-        whole = name in integers
-        holds = lambda v: bound <= v < math.inf and (isinstance(v, int) or not whole)
-        refuse_unless(holds, name, f"be {'a whole number, ' if whole else ''}at least {bound}")
-
-    for name, bound in at_least.items():
-        check_bound(name, bound)
-    for name in positive:
-        refuse_unless(lambda v: 0 < v < math.inf, name, "be positive and finite")
-    for name in shares:
-        refuse_unless(lambda v: 0 <= v <= 1, name, "lie between 0 and 1")
-    for name, known in (names or {}).items():
-        refuse_unless(known.__contains__, name, f"be one of {', '.join(map(repr, known))}")
-
-
-def _check_headline(test: Any, steps: str) -> None:
-    if test.headline_step > test.inner_steps:
-        raise ValueError(
-            f"{test.name}: headline_step={test.headline_step}, but only {test.inner_steps} steps are taken "
-            f"({steps})"
-        )
-
-
-def _check_tests(row: Any) -> None:
-    names = [test.name for test in row.evaluations]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own"
-        )
 
 
 @dataclass(frozen=True)
@@ -124,8 +70,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         ones, zeros = ("shots", "queries", "tasks"), ("inner_lr", "inner_steps", "headline_step")
-        _check(self, at_least=dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
-        _check_headline(self, "inner_steps")
+        check(self, at_least=dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0))
+        check_headline(self, "inner_steps")
 
 
 @dataclass(frozen=True)
@@ -147,8 +93,8 @@ class PolicyEvaluation:
     tasks: int = 40
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"rollouts": 1, "inner_lrs": 0, "headline_step": 0, "tasks": 1})
-        _check_headline(self, "inner_lrs")
+        check(self, at_least={"rollouts": 1, "inner_lrs": 0, "headline_step": 0, "tasks": 1})
+        check_headline(self, "inner_lrs")
 
     @property
     def inner_steps(self) -> int:
@@ -253,7 +199,7 @@ class Row(Experiment):
     evaluations: tuple[Evaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_tests(self)
+        check_tests(self)
         if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
             raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
         ones, zeros = (
@@ -262,7 +208,7 @@ class Row(Experiment):
         )
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
         names: dict[str, tuple[str, ...]] = {"outer": ("adam", "descent, falling")}
-        _check(self, at_least=at_least, positive=("outer_lr", "clip"), names=names)
+        check(self, at_least=at_least, positive=("outer_lr", "clip"), names=names)
 
     @property
     def metric(self) -> str:
@@ -313,11 +259,11 @@ class PolicyRow(Experiment):
     evaluations: tuple[PolicyEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_tests(self)
+        check_tests(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}
         positive = ("max_kl", "outer_lr", "baseline_clip")
-        _check(self, at_least=at_least, positive=positive, shares=("discount", "forward"), names=names)
+        check(self, at_least=at_least, positive=positive, shares=("discount", "forward"), names=names)
         if self.activation != "relu" and self.iterations:
             raise ValueError(
                 f"{self.name}: activation={self.activation!r}, of which the engine has no derivatives, so "

@@ -5,8 +5,9 @@ __all__ = ["EPISODES", "FAMILIES", "TOTALS", "TrialEvaluation", "TrialRow", "row
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mamlkit.experiments.checks import check
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import Stepless, _check
+from mamlkit.experiments.rows import Stepless
 
 FAMILIES = ("tabular", "two-step", "2d-navigation", "half-cheetah-direction")
 TOTALS = ("tabular", "two-step")  # of which a trial's total is reported, not each episode
@@ -30,7 +31,7 @@ class TrialEvaluation(Stepless):
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, at_least={"tasks": 1, "entries": 1, "repeats": 1})
+        check(self, at_least={"tasks": 1, "entries": 1, "repeats": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class TrialRow(MemoryRow):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, at_least={"episodes": 1}, names={"family": FAMILIES})
+        check(self, at_least={"episodes": 1}, names={"family": FAMILIES})
         if self.show_goal and self.family in TOTALS:
             raise ValueError(
                 f"{self.name}: show_goal, but tasks of family {self.family!r} have no goal; leave it out"

@@ -12,7 +12,7 @@ from mamlkit import tasks
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.maml import Params
-from mamlkit.runs import supervised
+from mamlkit.runs import supervised, supervised_training
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
 from mamlkit.tasks.sinusoid import Sinusoid
@@ -40,7 +40,7 @@ class AverageTraining(OneByOne):
 
     def __init__(self, row: AverageRow, seed: int, device: str | torch.device) -> None:
         self.row, self.seed, self.device = row, seed, torch.device(device)
-        self.every = supervised.LOG_EVERY
+        self.every = supervised_training.LOG_EVERY
         self.learner = supervised.build(row)
         family = tasks.make(row.family, "train", ways=row.ways, shots=row.shots, queries=row.queries)
         if not isinstance(family, Sinusoid):

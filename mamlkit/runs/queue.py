@@ -26,7 +26,7 @@ import torch
 
 from mamlkit import measures
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import checkpoints, devices, folders, plan, train
+from mamlkit.runs import checkpoints, devices, folders, keeping, plan, train
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
@@ -198,12 +198,12 @@ def _go_on(
                     tell(f"{job.name}: time is over at {done:,} of {row.iterations:,}")
                     return
                 with _uncut():
-                    folders.keep(folder)
+                    keeping.keep(folder)
                 tell(f"{job.name}: {done:,} of {row.iterations:,}; {_headlines(row, evaluations)}")
         finally:
             if 0 < folders.iterations_done(folder) < row.iterations:
                 with _uncut():
-                    folders.keep_state(folder)
+                    keeping.keep_state(folder)
 
 
 def _reach(
@@ -221,7 +221,7 @@ def _reach(
         if evaluations is not None or over():
             return done, evaluations
         with _uncut():
-            folders.keep_state(folder)
+            keeping.keep_state(folder)
 
 
 @contextmanager

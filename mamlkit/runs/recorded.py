@@ -11,7 +11,7 @@ from mamlkit.engine.recorded import Recorded
 from mamlkit.engine.threads import one_thread
 from mamlkit.maml import Task
 from mamlkit.runs.seeds import generator
-from mamlkit.runs.supervised import SupervisedTraining
+from mamlkit.runs.supervised_training import SupervisedTraining
 from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
 

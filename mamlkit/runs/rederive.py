@@ -16,7 +16,7 @@ from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Evaluation, PolicyEvaluation, PolicyRow, Row
 from mamlkit.maml import Params
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, folders, memory, seeds, supervised
+from mamlkit.runs import checkpoints, keeping, memory, seeds, supervised
 
 
 def standard_errors(
@@ -65,7 +65,7 @@ def standard_errors(
         )
     if not results.load(name):
         raise FileNotFoundError(f"{name} has no committed result; python -m mamlkit run {name} --keep")
-    if isinstance(row, Row) and not row.iterations and not folders.has_parameters(name, 0):
+    if isinstance(row, Row) and not row.iterations and not keeping.has_parameters(name, 0):
         params = supervised.method(row).init(seeds.generator(0, "init"))
     else:
         params = checkpoints.load_params(results.checkpoint(name))

@@ -23,7 +23,7 @@ from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, chains, checkpoints, memory, records, supervised
+from mamlkit.runs import averages, chains, checkpoints, memory, records, supervised, supervised_training
 from mamlkit.runs.recorded import RecordedTraining
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
 
@@ -125,7 +125,7 @@ def begin(
         return RecordedTraining(row, seed, device, validate)
     if isinstance(row, AverageRow):
         return averages.AverageTraining(row, seed, device)
-    return supervised.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
+    return supervised_training.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
 
 
 def can_record(row: Experiment) -> bool:

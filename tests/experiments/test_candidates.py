@@ -12,7 +12,7 @@ from mamlkit.report import results
 from mamlkit.rl import envs, physics
 from mamlkit.rl.goals import Direction
 from mamlkit.rl.robot import Locomotion
-from mamlkit.runs import folders, policies
+from mamlkit.runs import keeping, policies
 
 BASE = paper.get("half-cheetah-direction-maml")
 ROWS = {name: row for name, row in paper.ROWS.items() if candidates.is_candidate(name)}
@@ -30,7 +30,7 @@ def test_each_differs_from_the_authors_row_in_what_it_says():
 
 def test_they_come_last_in_the_queue_and_keep_no_parameters():
     assert paper.QUEUE[-len(ROWS) :] == tuple(ROWS)
-    assert not any(folders.has_parameters(name, seed) for name in ROWS for seed in (0, 1))
+    assert not any(keeping.has_parameters(name, seed) for name in ROWS for seed in (0, 1))
 
 
 def test_fields_of_later_date_change_no_row_that_has_not_got_them():

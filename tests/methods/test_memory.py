@@ -12,7 +12,7 @@ from mamlkit import maml, methods, models
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
-from mamlkit.runs import supervised, train
+from mamlkit.runs import supervised, supervised_training, train
 
 NETWORKS = {
     "lstm": lambda: models.lstm_network(5, 4, 2),
@@ -181,7 +181,7 @@ def test_one_sequence_does_not_see_another(network):
 @pytest.mark.parametrize("name", ["mann", "lstm"])
 def test_a_short_training_lowers_the_loss_and_gives_a_curve_by_instance(name):
     row = paper.get(f"omniglot-sequences-{name}").at("quick")
-    run = supervised.SupervisedTraining(row, seed=0, device="cpu", validate=False)
+    run = supervised_training.SupervisedTraining(row, seed=0, device="cpu", validate=False)
     held = supervised.tasks.make(row.family, "train", ways=2, shots=5, queries=5)
     batch = held.sample(torch.Generator().manual_seed(1), 100)
     before = meta_batch.meta_gradient(run.method, run.params, batch)[1].mean()

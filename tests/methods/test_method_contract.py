@@ -8,7 +8,7 @@ import torch
 
 from mamlkit import methods
 from mamlkit.experiments import paper
-from mamlkit.runs import supervised
+from mamlkit.runs import supervised, supervised_training
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), method="new", iterations=1)
 
@@ -112,12 +112,12 @@ WRONG = {
 def test_what_a_method_lacks_is_said_before_training(monkeypatch, made, words):
     monkeypatch.setitem(methods.METHODS, "new", made)
     with pytest.raises(ValueError, match=words):
-        supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+        supervised_training.SupervisedTraining(ROW, 0, "cpu", validate=False)
 
 
 def test_what_lacks_nothing_is_trained(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "new", Whole)
-    training = supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+    training = supervised_training.SupervisedTraining(ROW, 0, "cpu", validate=False)
     training.step(0)
     assert torch.isfinite(training.window[0])
 
@@ -130,7 +130,7 @@ def test_an_error_of_a_method_that_is_none_of_these_is_its_own(monkeypatch):
         methods.METHODS, "new", type("Own", (Whole,), {"loss": loss, "predict": Whole.predict})
     )
     with pytest.raises(RuntimeError, match=re.escape("another")):
-        supervised.SupervisedTraining(ROW, 0, "cpu", validate=False)
+        supervised_training.SupervisedTraining(ROW, 0, "cpu", validate=False)
 
 
 def test_a_list_of_predictions_is_refused_in_a_test_as_well(monkeypatch):

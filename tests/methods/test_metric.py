@@ -17,7 +17,7 @@ from mamlkit.experiments.rows import Evaluation
 from mamlkit.maml import Task
 from mamlkit.methods import metric
 from mamlkit.models import recurrent
-from mamlkit.runs import supervised, train
+from mamlkit.runs import supervised, supervised_training, train
 
 MATCHING = ["matching networks", "matching networks, learned scale", "matching networks, squared Euclid"]
 IN_CONTEXT = "matching networks, full context"
@@ -392,7 +392,7 @@ def test_a_short_training_lowers_the_loss_and_tells_new_classes_apart(name):
         evaluations=(test,),
         network=("conv4", {"ways": 5, "filters": 8}),
     )
-    run = supervised.SupervisedTraining(row, seed=0, device="cpu", validate=False)
+    run = supervised_training.SupervisedTraining(row, seed=0, device="cpu", validate=False)
     begun = {key: value.clone() for key, value in run.params.items()}
     held = supervised.tasks.make("glyphs", "train", ways=5, shots=1, queries=5)
     batch = held.sample(torch.Generator().manual_seed(1), 50)

@@ -9,7 +9,7 @@ import pytest
 
 from mamlkit.experiments.bandits import CELLS, PAIRS, name_of
 from mamlkit.report import bandits, results
-from mamlkit.runs import folders, logs
+from mamlkit.runs import folders, keeping, logs
 
 
 def commit(name, totals, missed, seed=0, done=None):
@@ -26,7 +26,7 @@ def commit(name, totals, missed, seed=0, done=None):
         (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
         logs.write(folder / "metrics.csv", [{"iteration": 10, "seconds": 1.0, "return": 5.0}])
         folders.write_result(folder, row, done, 60.0, found)
-        folders.keep(folder)
+        keeping.keep(folder)
 
 
 def made(mean, sd, count=5000):

@@ -17,7 +17,17 @@ from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.report import beside, inventory, pages, results, verdicts
 from mamlkit.rl.memory import policy_of
-from mamlkit.runs import chains, checkpoints, folders, logs, memory, seeds, supervised, train
+from mamlkit.runs import (
+    chains,
+    checkpoints,
+    keeping,
+    logs,
+    memory,
+    seeds,
+    supervised,
+    supervised_training,
+    train,
+)
 from mamlkit.runs import policies as rl_train
 
 COMMITTED = sorted((places.repository() / "data" / "results").glob("*/seed*.json"))
@@ -351,7 +361,7 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
 def test_committed_parameters_and_log_lie_beside_the_result(path):
     result = json.loads(path.read_text())
     committed = path.with_suffix(".safetensors")
-    assert committed.exists() == folders.has_parameters(result["name"], result["seed"])
+    assert committed.exists() == keeping.has_parameters(result["name"], result["seed"])
     if committed.exists():
         params = checkpoints.load_params(committed, like=untrained(result["name"]))
         assert all(value.isfinite().all() for value in params.values())
@@ -359,7 +369,7 @@ def test_committed_parameters_and_log_lie_beside_the_result(path):
     done = result["iterations_done"]
     log = pd.read_csv(path.with_name(f"{path.stem}.metrics.csv")).iteration if done else ()
     policies = isinstance(paper.get(result["name"]), rows.PolicyRow)  # these log every iteration
-    kind = {MemoryRow: memory, ChainRow: chains}.get(type(paper.get(result["name"])), supervised)
+    kind = {MemoryRow: memory, ChainRow: chains}.get(type(paper.get(result["name"])), supervised_training)
     often = kind.LOG_EVERY
     every = math.ceil(done / logs.ROWS_KEPT) if policies else often
     last = done if done == result["settings"]["iterations"] else done - done % every

@@ -12,7 +12,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, name_of
 from mamlkit.rl import bandit_values, bandits
 from mamlkit.runs import bandits as runs
-from mamlkit.runs import folders, memory, queue, rederive, train
+from mamlkit.runs import folders, keeping, memory, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, BanditRow)]
 SMALL = {"meta_batch_size": 12, "iterations": 14, "units": 6, "minibatches": 3}
@@ -74,7 +74,7 @@ def test_a_run_is_written_and_its_number_found_again(tmp_path, repository, monke
     with folders.open_run(row, 0, "cpu", base=tmp_path) as folder:
         fit = train.fit(row, folder=folder)
         found = queue.evaluate_run(row, folder, fit)["bandits"]
-        written = folders.keep(folder)
+        written = keeping.keep(folder)
     assert all(value.dtype == torch.float16 for value in fit.params.values())
     assert {path.name for path in written} == {
         f"seed0.{s}" for s in ("json", "tasks.npz", "metrics.csv", "safetensors")
@@ -85,7 +85,7 @@ def test_a_run_is_written_and_its_number_found_again(tmp_path, repository, monke
     assert ours.value == pytest.approx(found["return"].mean(), abs=1e-5) and ours.tasks == 40
     # fresh bandits: five standard errors of the difference, wrong in one of 1.7 million seeds
     assert rederive.standard_errors(row.name, tasks=60, seed=5)[0] < 5
-    assert folders.has_parameters(row.name, 0) and not folders.has_parameters(row.name, 1)
+    assert keeping.has_parameters(row.name, 0) and not keeping.has_parameters(row.name, 1)
 
 
 def test_all_who_are_tested_have_the_same_bandits_and_the_same_luck():

@@ -12,7 +12,7 @@ from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.report import results
-from mamlkit.runs import sequences, supervised
+from mamlkit.runs import sequences, supervised, supervised_training
 from mamlkit.runs.seeds import generator
 
 READER = paper.get("omniglot-sequences-mann").at("quick")
@@ -139,7 +139,7 @@ def test_a_row_whose_loss_is_the_mean_keeps_its_step():
 
 
 def test_the_sequences_are_those_of_the_recurrent_network():
-    run = supervised.SupervisedTraining(READER, seed=0, device="cpu", validate=False)
+    run = supervised_training.SupervisedTraining(READER, seed=0, device="cpu", validate=False)
     test = READER.evaluations[0]
     found = supervised.evaluate(READER, run.params, test, n_tasks=3)["accuracy"]
     for i, part in enumerate(drawn(3)):

@@ -10,7 +10,7 @@ from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
 from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainEvaluation, ChainRow, name_of
 from mamlkit.rl import chain
-from mamlkit.runs import chains, folders, queue, rederive, train
+from mamlkit.runs import chains, folders, keeping, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
 TEST = ChainEvaluation("N=3", 3, 2)
@@ -247,7 +247,7 @@ def test_a_run_is_written_and_read(tmp_path, repository, monkeypatch):
     monkeypatch.setitem(paper.ROWS, row.name, row)
     with folders.open_run(row, 0, "cpu", base=tmp_path) as folder:
         found = queue.evaluate_run(row, folder, train.fit(row, folder=folder))["N=3"]["episodes"]
-        folders.keep(folder)
+        keeping.keep(folder)
     from mamlkit.report import results
 
     assert np.array_equal(results.per_task_errors(row.name, 0, "N=3", "episodes"), found)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mamlkit import places
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, logs, records
+from mamlkit.runs import checkpoints, folders, keeping, logs, records
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=12)
 PARAMS = {"weight": torch.tensor([0.5, -1.5]), "bias": torch.zeros(1)}
@@ -314,7 +314,7 @@ def test_the_copying_of_a_committed_state_is_done_again_if_it_was_cut_short(tmp_
     monkeypatch.setattr(places, "repository", lambda: tmp_path / "repository")
     with folders.open_run(ROW, 0, "cpu", base=tmp_path / "here") as folder:
         saved(folder)
-        folders.keep_state(folder)
+        keeping.keep_state(folder)
     for present in (["metrics.csv"], ["metrics.csv", "state.safetensors"]):
         base = tmp_path / f"after {len(present)}"
         for name in present:

@@ -17,7 +17,7 @@ import made_results
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, folders, plan, queue, supervised, train
+from mamlkit.runs import checkpoints, folders, keeping, plan, queue, supervised_training, train
 
 SINUSOID = paper.get("sinusoid-maml")
 FIRST = dataclasses.replace(
@@ -108,12 +108,12 @@ def test_a_machine_that_vanishes_loses_half_an_hour_and_the_next_one_may_be_an_e
     place, monkeypatch
 ):
     clock, kept = itertools.count(), []
-    keep_state = folders.keep_state
+    keep_state = keeping.keep_state
     with monkeypatch.context() as patched:
         patched.setattr(queue, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         patched.setattr(queue, "KEEP_SECONDS", 30)  # looks at the clock: two an iteration
         patched.setattr(
-            folders,
+            keeping,
             "keep_state",
             lambda folder: kept.append(folders.iterations_done(folder)) or keep_state(folder),
         )
@@ -242,7 +242,7 @@ def test_a_signal_and_a_full_disk_end_the_queue_too(place, monkeypatch, full):
 
     said = []
     monkeypatch.setattr(train, "fit", stopped)
-    monkeypatch.setattr(folders, "keep_state", kept)
+    monkeypatch.setattr(keeping, "keep_state", kept)
     with pytest.raises(KeyboardInterrupt):
         work(place, said=said)
     assert not any(line.startswith(SECOND.name) for line in said)
@@ -270,7 +270,7 @@ def test_a_damaged_log_or_state_stops_no_plan(place, text):
 
 
 def test_speed_is_that_of_the_last_lines_of_its_own_log_or_of_another_seeds(place, monkeypatch):
-    monkeypatch.setattr(supervised, "LOG_EVERY", 4)
+    monkeypatch.setattr(supervised_training, "LOG_EVERY", 4)
     with folders.open_run(FIRST, 1, "cpu", base=place / "here") as folder:
         log = train.fit(FIRST, seed=1, folder=folder, until=103).log
     (job, *_) = plan.jobs(seeds=(1,), base=place / "here")

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from mamlkit import __main__, places
 from mamlkit.engine import meta_batch, ranks
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, supervised, train
+from mamlkit.runs import checkpoints, folders, supervised_training, train
 
 # Seven tasks in chunks of two: four chunks, the last of which is smaller.
 CHUNK = 2 * (5 * 14 * 14 * 4) * 4  # bytes of the widest layer of two tasks
@@ -35,17 +35,17 @@ import os, pathlib, pickle, signal, sys
 from mamlkit import __main__
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
-from mamlkit.runs import supervised
+from mamlkit.runs import supervised, supervised_training
 row = pickle.loads(pathlib.Path(__file__).with_name("row").read_bytes())
 paper.ROWS[row.name] = row
-meta_batch.CHUNK_BYTES, supervised.LOG_EVERY = CHUNK, 4
+meta_batch.CHUNK_BYTES, supervised_training.LOG_EVERY = CHUNK, 4
 of_rank, number, *words = sys.argv[1:]
-step = supervised.SupervisedTraining.step
+step = supervised_training.SupervisedTraining.step
 def signalled(training, iteration):
     if iteration == 3 and os.environ["RANK"] == of_rank:
         os.kill(os.getpid(), int(number))
     step(training, iteration)
-supervised.SupervisedTraining.step = signalled
+supervised_training.SupervisedTraining.step = signalled
 sys.exit(__main__.main(words))
 """
 
@@ -55,7 +55,7 @@ def straight():
     """A run that one process has trained, never cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meta_batch, "CHUNK_BYTES", CHUNK)
-        patch.setattr(supervised, "LOG_EVERY", 4)
+        patch.setattr(supervised_training, "LOG_EVERY", 4)
         yield train.fit(ROW)
 
 

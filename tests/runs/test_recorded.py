@@ -9,7 +9,7 @@ from mamlkit.engine import recorded
 from mamlkit.engine.ranks import Ranks
 from mamlkit.engine.recorded import Recorded
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, queue, supervised, train
+from mamlkit.runs import checkpoints, folders, queue, supervised, supervised_training, train
 from mamlkit.runs import recorded as trainings
 from mamlkit.tasks import images
 
@@ -67,7 +67,7 @@ def test_a_recorded_training_is_the_plain_one_bit_for_bit(row, kind, request):
 
 
 def test_a_plain_run_goes_on_recorded_and_the_other_way_round(tmp_path, like_a_gpu, monkeypatch):
-    monkeypatch.setattr(supervised, "LOG_EVERY", 3)  # halves end inside a window of the log
+    monkeypatch.setattr(supervised_training, "LOG_EVERY", 3)  # halves end inside a window of the log
     whole = train.fit(GLYPHS)
     for first in (True, False):
         base = tmp_path / str(first)
@@ -90,7 +90,7 @@ def test_choices_alone_are_copied_where_the_bank_lies_on_the_device(monkeypatch)
 
 
 def test_gathered_choices_are_the_sample():
-    family = supervised._family(GLYPHS, "train", CPU)
+    family = supervised.tasks_of(GLYPHS, "train", CPU)
     assert isinstance(family, images.ImageTasks)
     wanted = family.sample(torch.Generator().manual_seed(0), 3)
     found = family.gather(*family.draw(torch.Generator().manual_seed(0), 3))

@@ -19,7 +19,7 @@ import made_clone
 from made_results import commit
 from mamlkit import __main__, files, measures, places, tasks
 from mamlkit.experiments import paper, rows
-from mamlkit.runs import checkpoints, folders, logs, supervised, train
+from mamlkit.runs import checkpoints, folders, keeping, logs, supervised, supervised_training, train
 
 pytestmark = pytest.mark.usefixtures("one_by_one")
 
@@ -199,7 +199,7 @@ def test_what_must_not_be_committed_is_not_kept(short, tmp_path, capsys):
     with pytest.raises(
         ValueError, match="at the quick scale.*only runs at the paper scale, without TF32, are kept"
     ):
-        folders.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
+        keeping.keep(tmp_path / "quick" / f"{ROW.name}-quick" / "seed0")
     assert not data.exists()
 
 
@@ -221,7 +221,7 @@ FEW = dataclasses.replace(ROW, iterations=30)
 @pytest.fixture
 def few(short, monkeypatch):
     """A row of few iterations that logs often."""
-    monkeypatch.setattr(supervised, "LOG_EVERY", 10)
+    monkeypatch.setattr(supervised_training, "LOG_EVERY", 10)
     return FEW
 
 
@@ -240,7 +240,7 @@ def test_the_state_of_a_run_without_result_is_kept_and_goes_on_elsewhere(few, tm
     data = tmp_path / "repository" / "data"
     with folders.open_run(few, 0, "cpu", base=tmp_path / "runs") as folder:
         train.fit(few, folder=folder, until=17)
-        written = folders.keep_state(folder)
+        written = keeping.keep_state(folder)
     assert {p.name for p in written} == {"run.json", "metrics.csv", "state.safetensors"}
     assert written[0].parent == data / "partial" / few.name / "seed0" and not (data / "results").exists()
     assert folders.iterations_done(written[0].parent) == 17
@@ -264,7 +264,7 @@ def test_keeping_a_state_may_end_after_any_file(number, few, tmp_path, monkeypat
                 ),
             )
             with pytest.raises(ZeroDivisionError) if killed_after < 3 else contextlib.nullcontext():
-                folders.keep_state(folder)
+                keeping.keep_state(folder)
     assert folders.iterations_done(tmp_path / "repository" / "data" / "partial" / few.name / "seed0") == 12
     assert goes_on_as_a_straight_run(few, tmp_path / "elsewhere")
 
@@ -274,17 +274,17 @@ def test_a_kept_state_that_has_come_further_stays(short, tmp_path):
         with folders.open_run(ROW, 0, "cpu", base=tmp_path / base) as folder:
             train.fit(ROW, folder=folder, until=until)
     far, near = (tmp_path / base / ROW.name / "seed0" for base in ("far", "near"))
-    folders.keep_state(far)
+    keeping.keep_state(far)
     before = contents(tmp_path / "repository")
     with pytest.raises(ValueError, match="has 20 iterations, .*near.* 10; move"):
-        folders.keep_state(near)
+        keeping.keep_state(near)
     assert contents(tmp_path / "repository") == before
-    folders.keep_state(far)  # the same again does no harm
+    keeping.keep_state(far)  # the same again does no harm
 
 
 def test_a_run_that_was_not_trained_has_no_state_to_keep(short, tmp_path):
     with pytest.raises(FileNotFoundError, match="has no state.safetensors; train it first"):
-        folders.keep_state(opened(ROW, base=tmp_path / "runs"))
+        keeping.keep_state(opened(ROW, base=tmp_path / "runs"))
 
 
 def test_a_committed_state_that_has_come_further_is_gone_on_from_and_nothing_is_lost(short, tmp_path):
@@ -329,10 +329,10 @@ def test_a_damaged_record_is_named_by_what_would_keep_it(name, content, short, t
     folder = tmp_path / "runs" / ROW.name / "seed0"
     (folder / name).write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=f"{name} is not a whole record of a run .*; restore it"):
-        folders.keep(folder)
+        keeping.keep(folder)
     if name == "run.json":
         with pytest.raises(ValueError, match="run.json is not a whole record of a run"):
-            folders.keep_state(folder)
+            keeping.keep_state(folder)
     assert not (tmp_path / "repository").exists()
 
 
@@ -341,7 +341,7 @@ def test_a_damaged_committed_record_is_not_replaced(name, short, tmp_path):
     assert __main__.main([*short, "--until", "100", "--keep"]) == 0
     (committed := tmp_path / "repository" / "data" / name).write_text("{")
     with pytest.raises(ValueError, match=f"{name} is not a whole record of a run"):
-        folders.keep(tmp_path / "runs" / ROW.name / "seed0")
+        keeping.keep(tmp_path / "runs" / ROW.name / "seed0")
     assert committed.read_text() == "{"
 
 
@@ -387,7 +387,7 @@ def test_of_a_run_with_coarse_products_the_part_that_had_them_is_named(short, tm
     (part,) = record["origin"]
     files.write_json(folder / "result.json", record | {"origin": [part | {"device": "H200, TF32"}, part]})
     with pytest.raises(ValueError, match="at the paper scale, on H200, TF32; only runs"):
-        folders.keep(folder)
+        keeping.keep(folder)
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
         for i in range(1, 3501)
     ]
     logs.write(folder / "metrics.csv", lines)
-    kept = folders.keep(folder, tmp_path / "data")
+    kept = keeping.keep(folder, tmp_path / "data")
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
     assert len(log) <= logs.ROWS_KEPT and log.validation.notna().sum() == 7
 

@@ -9,7 +9,7 @@ import torch
 
 from mamlkit.engine import dense
 from mamlkit.experiments import paper
-from mamlkit.runs import folders, supervised, terminal, train
+from mamlkit.runs import folders, supervised, supervised_training, terminal, train
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=230, meta_batch_size=3, evaluations=())
 
@@ -47,7 +47,7 @@ def test_a_call_holds_so_many_updates_and_their_number_changes_nothing(monkeypat
     whole, counts, updates = train.fit(ROW), [], supervised.meta_batch.updates
     counted = lambda *args: (counts.append(len(args[3])), updates(*args))[1]
     monkeypatch.setattr(supervised.meta_batch, "updates", counted)
-    monkeypatch.setattr(supervised, "AT_ONCE", 70)
+    monkeypatch.setattr(supervised_training, "AT_ONCE", 70)
     assert same(train.fit(ROW), whole) and counts == [70, 30, 70, 30, 30]
 
 

@@ -13,7 +13,7 @@ import torch
 from mamlkit import maml, methods, tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
-from mamlkit.runs import devices, folders, seeds, supervised, terminal, train
+from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train
 
 pytestmark = pytest.mark.usefixtures("one_by_one")
 GRADIENT = meta_batch.meta_gradient
@@ -40,7 +40,7 @@ def opened(row, seed=0, **options):
 
 @pytest.mark.parametrize("row", [ROW, GLYPHS, FALLING], ids=["sinusoid", "glyphs", "falling"])
 def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "LOG_EVERY", 3)  # the halves end inside a window of the log
+    monkeypatch.setattr(supervised_training, "LOG_EVERY", 3)  # the halves end inside a window of the log
     half = row.iterations // 2
     whole = train.fit(row, seed=1, folder=opened(row, 1, scale="quick", base=tmp_path / "whole"))
     folder = opened(row, 1, scale="quick", base=tmp_path / "halves")
@@ -129,7 +129,7 @@ def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
         def step(self):
             seen.append(torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]]))
 
-    monkeypatch.setattr(supervised.torch.optim, "Adam", Watched)
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
     train.fit(ROW, until=1, validate=False)
     bound = float(seen[0].abs().median())
     train.fit(dataclasses.replace(ROW, clip=bound), until=1, validate=False)
@@ -195,7 +195,7 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
 @pytest.mark.parametrize("replaced", [False, True], ids=["before it is replaced", "after"])
 @pytest.mark.parametrize("number", range(6))
 def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "LOG_EVERY", 2)
+    monkeypatch.setattr(supervised_training, "LOG_EVERY", 2)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # save after each iteration
     folder, replace, done = opened(ROW, base=tmp_path), os.replace, []
 

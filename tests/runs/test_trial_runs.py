@@ -10,7 +10,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, TrialRow, tabular_name
 from mamlkit.report import results
 from mamlkit.rl import envs, goal_trials, tabular_play
-from mamlkit.runs import folders, memory, policies, queue, rederive, train
+from mamlkit.runs import folders, keeping, memory, policies, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
 SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
@@ -76,7 +76,7 @@ def test_a_run_is_written_and_its_number_found_again(row, tmp_path, repository, 
     with folders.open_run(some, 0, "cpu", base=tmp_path) as folder:
         fit = train.fit(some, folder=folder, until=1)
         found = queue.evaluate_run(some, folder, fit)
-        folders.keep(folder)
+        keeping.keep(folder)
     assert all(value.dtype == torch.float16 for value in fit.params.values())
     from mamlkit.report import results
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mamlkit import tasks
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
-from mamlkit.runs import supervised, train
+from mamlkit.runs import supervised_training, train
 from mamlkit.tasks import contract
 from mamlkit.tasks.sinusoid import Sinusoid
 
@@ -122,7 +122,7 @@ def test_values_that_are_no_numbers_are_named(value):
 def test_the_look_at_a_family_changes_no_task_of_the_run(monkeypatch):
     row, seen = dataclasses.replace(ROW, family="sinusoid"), []
     one = train.fit(row, validate=False)
-    monkeypatch.setattr(supervised.SupervisedTraining, "_check_family", lambda run: seen.append(run))
+    monkeypatch.setattr(supervised_training.SupervisedTraining, "_check_family", lambda run: seen.append(run))
     other = train.fit(row, validate=False)
     assert len(seen) == 1 and all(torch.equal(one.params[name], other.params[name]) for name in one.params)
 

@@ -1,9 +1,7 @@
 """Mini-ImageNet as it lies on a disk: found by name, read once from end to end, decoded to pixels.
 
 A source is a folder with ``train.csv``, ``val.csv``, ``test.csv`` (``filename,label``) and ``images/``, or
-one archive (``.tar.xz``, ``.tar``, ``.zip``) that holds the same, at whatever depth. An archive is read in
-one pass: ``.tar.xz`` has no other way that is fast. Files come from anywhere: nothing is unpacked to
-the disk or unpickled, and sizes and formats are checked before use.
+one archive (``.tar.xz``, ``.tar``, ``.zip``) that holds the same, at whatever depth.
 
 What is wrong is told to a function that the caller gives: one that raises ends the reading at the
 first finding, one that collects hears them all.
@@ -27,22 +25,19 @@ __all__ = [
 import csv
 import hashlib
 import io
-import lzma
 import os
-import tarfile
-import zipfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image
 from tqdm.std import tqdm
 
 from mamlkit.tasks.checks import few
+from mamlkit.tasks.mini_imagenet_source import TABLES, Tell, contents
 
 HOW_TO_GET = (
     "put into MAMLKIT_DATA/mini_imagenet the files train.csv, val.csv and test.csv of Ravi & Larochelle "
@@ -55,16 +50,9 @@ SPLITS = ("train", "val", "test")
 SHAPE = (3, 84, 84)  # of an image
 BYTES = 3 * 84 * 84
 
-_TABLES = tuple(f"{split}.csv" for split in SPLITS)
 _ARCHIVES = (".tar.xz", ".tar", ".zip")
-_MOST_IMAGE = 2**17  # bytes of a picture; 84 x 84 are about 4,000, and 21,168 uncompressed
-_MOST_TABLE = 2**23  # bytes of a table; train.csv has 1,228,815
-_MOST_TOTAL = 2**32  # bytes of an unpacked archive; a few kilobytes can become far more
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _THREADS = 2  # that decode, beside the one that unpacks
 _AHEAD = 512  # pictures read and not yet decoded: the memory that reading may take
-
-Tell = Callable[[str], None]
 
 
 def find(folder: Path) -> Path | None:
@@ -95,7 +83,7 @@ def lacking(source: Path) -> list[str]:
     """What a folder should hold and does not; nothing for an archive, which is not looked into."""
     if source.is_file():
         return []
-    tables = [name for name in _TABLES if not (source / name).is_file()]
+    tables = [name for name in TABLES if not (source / name).is_file()]
     return tables + ([] if (source / "images").is_dir() else ["images/"])
 
 
@@ -108,7 +96,7 @@ def identity(source: Path) -> str:
     if source.is_file():
         tables, lines = [], [line(source.name, source.stat())]
     else:
-        tables = [(source / table).read_bytes() for table in _TABLES]
+        tables = [(source / table).read_bytes() for table in TABLES]
         with os.scandir(source / "images") as entries:
             lines = sorted(line(entry.name, entry.stat()) for entry in entries if entry.is_file())
     listing = "".join(lines).encode(errors="surrogateescape")
@@ -127,13 +115,13 @@ def places(
         tell: hears of each finding.
     """
     tables: dict[str, bytes] = {}
-    for name, data in _contents(source, lambda name: name in _TABLES, tell):
+    for name, data in contents(source, lambda name: name in TABLES, tell):
         tables.setdefault(name, data)
-        if len(tables) == len(_TABLES):
+        if len(tables) == len(TABLES):
             break  # before the pictures, where the tables come first
     names: dict[str, list[str]] = {}  # of the pictures of a class
     splits: dict[str, set[str]] = {}  # in whose tables a class stands
-    for split, table in zip(SPLITS, _TABLES):
+    for split, table in zip(SPLITS, TABLES):
         if table not in tables:
             tell(f"{source} has no {table}")
             continue
@@ -146,7 +134,7 @@ def places(
                 f"class {label!a} is in {' and '.join(f'{s}.csv' for s in SPLITS if s in where)}; "
                 "it must be in one"
             )
-    for split, table in zip(SPLITS, _TABLES):
+    for split, table in zip(SPLITS, TABLES):
         known = {label for label, its in classes.items() if its == split}
         found = {label for label, where in splits.items() if split in where}
         if table in tables and known != found:
@@ -189,7 +177,7 @@ def images(
             tell(str(error))
 
     with bar, ThreadPoolExecutor(_THREADS) as pool:
-        for name, data in _contents(source, names.__contains__, tell):
+        for name, data in contents(source, names.__contains__, tell):
             if name not in left:
                 tell(f"{source} has picture {name} twice")
                 continue
@@ -232,90 +220,3 @@ def _rows(data: bytes, where: str, tell: Tell) -> Iterator[tuple[str, str]]:
     if not lines or lines[0] != ["filename", "label"] or any(len(line) != 2 for line in lines if line):
         return tell(f"{where} is no table of two columns under the heading filename,label")
     yield from ((name, label) for name, label in filter(None, lines[1:]))
-
-
-def _contents(source: Path, wanted: Callable[[str], bool], tell: Tell) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the tables and pictures of a source, in the order in which they lie there."""
-    entries = (_folder if source.is_dir() else _zip if source.name.endswith(".zip") else _tar)(source)
-    while True:
-        path = "it"
-        try:
-            path, size, content = next(entries)
-            if not (name := _name(path)) or not wanted(name):
-                continue
-            most = _MOST_TABLE if name in _TABLES else _MOST_IMAGE
-            data = content() if 0 <= size <= most else None
-        except StopIteration:
-            return
-        except Exception as error:  # damage shows in many ways (zip, zlib, lzma, tar, struct, ...)
-            where = str(source) if path == "it" else f"{source}: {path!a}"
-            tell(f"{where} cannot be read: it is truncated or damaged ({error})")
-            if path == "it":  # nothing can be read after it
-                return
-            continue
-        if data is None:
-            tell(f"{source}: {path!a} has {size:,} bytes; it may have at most {most:,}")
-        else:
-            yield name, data
-
-
-# Each reader gives path, size and a function that reads the bytes, file by file.
-_Entries = Iterator[tuple[str, int, Callable[[], bytes]]]
-
-
-def _folder(source: Path) -> _Entries:
-    for table in filter(lambda name: (source / name).is_file(), _TABLES):
-        yield table, (source / table).stat().st_size, (source / table).read_bytes
-    for name in sorted(os.listdir(source / "images") if (source / "images").is_dir() else []):
-        path = source / "images" / name
-        if path.is_file():  # reading from a pipe would wait for ever
-            yield f"images/{name}", path.stat().st_size, path.read_bytes
-
-
-def _zip(source: Path) -> _Entries:
-    with zipfile.ZipFile(source) as archive:
-        for member in archive.infolist():
-            if member.compress_type not in _PACKED:  # of the other methods a few bytes can become gigabytes
-                raise ValueError(f"it is packed by method {member.compress_type}; use 'stored' or 'deflated'")
-
-            def content(member: zipfile.ZipInfo = member) -> bytes:
-                with archive.open(member) as file:
-                    return file.read(member.file_size)  # the size that was checked, true or false
-
-            yield member.filename, member.file_size, content
-
-
-def _tar(source: Path) -> _Entries:
-    with (
-        cast(BinaryIO, lzma.open(source) if source.name.endswith(".xz") else source.open("rb")) as file,
-        tarfile.open(fileobj=cast(BinaryIO, _Bounded(file)), mode="r:") as archive,
-    ):
-        for member in archive:
-            if member.isreg():  # neither a link nor a pipe
-                yield member.name, member.size, cast(BinaryIO, archive.extractfile(member)).read
-
-
-class _Bounded:
-    """The bytes of an unpacked archive, of which a header cannot ask for more than there may be."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.tell = file.tell
-
-    def seek(self, position: int) -> int:
-        if position > _MOST_TOTAL:
-            raise ValueError(f"it has more than {_MOST_TOTAL:,} bytes")
-        return self._file.seek(position)
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MOST_TABLE:
-            raise ValueError(f"a part of it has {size:,} bytes")
-        return self._file.read(size)
-
-
-def _name(path: str) -> str | None:
-    """What a file is, by its path in the source: a table, or a picture in ``images/``; None if neither."""
-    parts = path.replace("\\", "/").split("/")
-    if parts[-1].startswith(".") or "__MACOSX" in parts:  # what a Mac leaves
-        return None
-    return parts[-1] if parts[-1] in _TABLES or parts[-2:-1] == ["images"] else None

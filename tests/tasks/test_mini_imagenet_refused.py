@@ -12,7 +12,7 @@ import pytest
 
 import small_mini_imagenet
 from mamlkit.places import cache_dir
-from mamlkit.tasks import mini_imagenet, mini_imagenet_files
+from mamlkit.tasks import mini_imagenet, mini_imagenet_source
 from small_mini_imagenet import FORMS, files, jpeg, put, refused, right, same
 
 empty = pytest.fixture(small_mini_imagenet.small, name="empty")
@@ -245,7 +245,7 @@ def test_a_small_archive_that_becomes_large_is_refused_without_the_memory(empty)
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(empty, monkeypatch):
-    monkeypatch.setattr(mini_imagenet_files, "_MOST_TOTAL", 2**20)
+    monkeypatch.setattr(mini_imagenet_source, "_MOST_TOTAL", 2**20)
     put(empty, {"notes.txt": bytes(2**21)} | files(), ".tar.xz")
     refused("it has more than 1,048,576 bytes")
 

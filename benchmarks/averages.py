@@ -44,9 +44,7 @@ def main() -> None:
                 for step in range(STEPS):
                     training.step(step)
             reached = int(training.params[REACHED].sum())
-            lines.append(
-                {"same_start": same_start, "pull": pull, "strength": strength, "reached": reached}
-            )
+            lines.append({"same_start": same_start, "pull": pull, "strength": strength, "reached": reached})
     table = pd.DataFrame(lines).assign(networks=NETWORKS, steps=STEPS)
     print(table.to_string(index=False))
     if options.save:

@@ -1,4 +1,4 @@
-"""What it takes to leave one core: iterations on one process and on two, what the two exchange, Ray's slices.
+"""What it takes to leave one core: iterations on one process and on two, what some exchange, Ray's slices.
 
     python benchmarks/scaling.py                     # all of it, printed
     python benchmarks/scaling.py --save              # and kept under data/benchmarks/cluster
@@ -52,7 +52,8 @@ ROWS = (  # of Table 1; those after the first three are timed in one process alo
     "mini-imagenet-pretrained",
 )
 DEALT = ROWS[:3]
-SIZES = (1_000, 112_000, 448_000, 896_000, 1_792_000)  # bytes that each of two processes gives
+SIZES = (1_000, 112_000, 448_000, 896_000, 1_792_000)  # bytes that each process gives
+TOGETHER = (2, 3, 4)  # processes that give each other so much
 SECONDS = 3.0  # of a row, after a first iteration that counts for nothing
 TURNS = 6  # of a row in two processes
 SLICED = "glyphs-5way-1shot"
@@ -111,21 +112,22 @@ def of_row(name: str, seconds: float = SECONDS) -> dict[str, Any]:
     }
 
 
-def of_two(names: list[str], out: Path) -> None:
-    """What two processes measure together; the first writes it. Run by torchrun."""
+def of_several(names: list[str], out: Path) -> None:
+    """What processes measure together, gathers or rows; the first writes it. Run by torchrun."""
     with joined(CPU) as ranks:
         lines: dict[str, list[dict[str, Any]]] = {"gather": [], "ranks": []}
         for size in SIZES if not names else ():
             own = torch.zeros(size // 4)
             every = [torch.empty_like(own) for _ in range(ranks.count)]
-            lines["gather"].append({"bytes": size, "ms": elapsed_ms(partial(dist.all_gather, every, own))})
+            ms = elapsed_ms(partial(dist.all_gather, every, own))
+            lines["gather"].append({"ranks": ranks.count, "bytes": size, "ms": ms})
         for name in names:
             step = partial(training(name).step, 0)
             alone = median_ms(step, SECONDS) if ranks.first else 0.0  # the other waits
             dist.barrier()
-            ms = torch.tensor(median_ms(partial(training(name, ranks).step, 0), 0.0, TURNS))
-            dist.all_reduce(ms, dist.ReduceOp.MAX)  # of the rank that is busy longest
-            lines["ranks"].append({"row": name, "alone_ms": alone, "two_ms": float(ms)})
+            busy = torch.tensor(median_ms(partial(training(name, ranks).step, 0), 0.0, TURNS))
+            dist.all_reduce(busy, dist.ReduceOp.MAX)  # of the rank that is busy longest
+            lines["ranks"].append({"row": name, "alone_ms": alone, "two_ms": float(busy)})
         if ranks.first:
             out.write_text(json.dumps(lines))
 
@@ -139,11 +141,11 @@ def elapsed_ms(call: Callable[[], Any], turns: int = 300) -> float:
     return 1e3 * statistics.median(times)
 
 
-def launched(names: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """:func:`of_two`, in two processes of their own."""
+def launched(names: list[str], count: int = 2) -> dict[str, list[dict[str, Any]]]:
+    """:func:`of_several`, in so many processes of their own."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "lines.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
         command += [__file__, "--out", str(out), *(word for name in names for word in ("--row", name))]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return json.loads(out.read_text())
@@ -180,13 +182,13 @@ def main() -> None:
     options = parser.parse_args()
     devices.set_up("cpu", threads=1)
     if options.out:
-        of_two(options.row or [], options.out)
+        of_several(options.row or [], options.out)
         return
     if options.save and options.row:
         parser.error("--save keeps tables of all rows; leave --row out")
     parts = {
         "rows": lambda: [of_row(name) for name in options.row or ROWS],
-        "gather": lambda: launched([])["gather"],
+        "gather": lambda: [line for count in TOGETHER for line in launched([], count)["gather"]],
         "ranks": lambda: launched(options.row or list(DEALT))["ranks"],
         "ray": of_ray,
     }

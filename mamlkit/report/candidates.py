@@ -7,13 +7,15 @@ directive ``{from-package} mamlkit.report.candidates:NAME``.
 __all__ = ["LONG_ROWS", "by_direction", "curves", "measured", "published", "solver", "table", "task_mix"]
 
 import math
+import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mamlkit import places
-from mamlkit.experiments.candidates import AUTHORS, ITERATIONS, about, is_candidate
+from mamlkit.experiments.candidates import AGAIN, AUTHORS, ITERATIONS, about, is_candidate
 from mamlkit.experiments.paper import ROWS
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
@@ -24,6 +26,7 @@ WINDOW = 5  # iterations of a mean, the last of which is named
 SNAPSHOT = 100  # the iteration of the plotted policy, by its script
 AT = (10, 25, ITERATIONS, SNAPSHOT)
 COLUMNS = ["seed", "iteration", "before", "after", "beyond"]
+UNCHANGED = (AUTHORS, AGAIN)
 # Rows of the paper's length that have what else is asked for in their logs: what each changes.
 LONG = {
     "": "nothing, a longer run",
@@ -59,9 +62,9 @@ def curves(name: str) -> pd.DataFrame:
         Columns: ``seed``, ``iteration``; ``before`` and ``after``, the mean return of the last
         :data:`WINDOW` iterations, NaN where there are not so many; and ``beyond``, the share of the steps
         before the inner step whose observation lies beyond the clip, a mean over the same, NaN where it was
-        not logged.
+        not logged; and ``processor``, all that it was trained on.
     """
-    found = [pd.DataFrame(columns=COLUMNS, dtype=float)]
+    found = [pd.DataFrame(columns=COLUMNS, dtype=float).assign(processor="")]
     for result in results.load(name):
         if not results.stale(result):
             log = results.training_log(name, result["seed"])
@@ -70,8 +73,19 @@ def curves(name: str) -> pd.DataFrame:
             # a log with gaps has no such means over them
             values[log.iteration.diff(WINDOW - 1) != WINDOW - 1] = float("nan")
             values.columns = COLUMNS[2:]
-            found.append(values.assign(seed=result["seed"], iteration=log.iteration)[COLUMNS])
+            values = values.assign(seed=result["seed"], iteration=log.iteration)[COLUMNS]
+            found.append(values.assign(processor=_processors(result)))
     return pd.concat([each for each in found if len(each)] or found, ignore_index=True)
+
+
+def _processors(result: dict[str, Any]) -> str:
+    """What a run was trained on, in short words.
+
+    >>> _processors({"origin": [{"processor": "Intel(R) Xeon(R) Processor"}, {"processor": "AMD EPYC"}]})
+    'Intel Xeon, AMD EPYC'
+    """
+    names = [re.sub(r"\([RTM]+\)| (Processor|CPU)\b.*", "", part["processor"]) for part in result["origin"]]
+    return ", ".join(dict.fromkeys(names))
 
 
 def measured(name: str, iteration: int) -> pd.DataFrame:
@@ -130,16 +144,11 @@ def table(name: str = "tab-results-candidates") -> str:
         "HalfCheetah direction, one change at a time: return after the inner step, a mean of the "
         f"{WINDOW} iterations up to one; of several seeds (0, 1, ...) their mean, and in brackets their "
         "range. Beyond the clip: share of the steps before the inner step with an observation beyond ±10, up "
-        f"to iteration {ITERATIONS}, where it was logged. What was published are tests of one policy. What "
+        f"to iteration {ITERATIONS}, where it was logged. Processor: on another one sums round otherwise, so "
+        "that a seed is another run. What was published are tests of one policy. What "
         "is not run: python -m mamlkit run NAME, with the name that stands there."
     )
-    columns = [
-        "changed",
-        "seeds",
-        *(f"iteration {k}" for k in AT),
-        "beyond the clip",
-        "state",
-    ]
+    columns = ["changed", "seeds", *(f"iteration {k}" for k in AT), "beyond the clip", "processor", "state"]
     lines = [{column: line.get(column, "") for column in columns} for line in lines]
     return numbered(lines, caption, name, ["seeds", *(f"iteration {k}" for k in AT), "beyond the clip"])
 
@@ -150,6 +159,10 @@ def _line(name: str, what: str) -> dict[str, str]:
         if len(found := measured(name, iteration)):
             line |= {f"iteration {iteration}": _over_seeds(found.after)}
             line["seeds"] = line["seeds"] or str(len(found))
+            line["processor"] = "; ".join(
+                f"{which} ({', '.join(map(str, of.seed))})" if found.processor.nunique() > 1 else which
+                for which, of in found.groupby("processor", sort=False)
+            )
             if iteration == ITERATIONS and found.beyond.notna().all():
                 line["beyond the clip"] = f"{100 * found.beyond.mean():.0f} %"
     return line
@@ -173,7 +186,7 @@ def solver() -> str:
 
 def _effect(changes: dict[str, str]) -> str:
     """Returns of changed rows at the last iteration, and the authors' of the same seeds, run by run."""
-    alike = [measured(name, ITERATIONS) for name in (AUTHORS, AS_AUTHORS)]
+    alike = [measured(name, ITERATIONS) for name in (*UNCHANGED, AS_AUTHORS)]
     parts: list[str] = []
     shown: set[int] = set()
     authors = pd.concat([each for each in alike if len(each)] or alike)
@@ -182,15 +195,18 @@ def _effect(changes: dict[str, str]) -> str:
         found = found[found.seed.isin(authors.seed)]
         if len(found):
             which = f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found.seed))}"
-            parts.append(f"{_over_seeds(found.after)} with {words} ({which})")
+            where = ", ".join(found.processor.unique())
+            parts.append(f"{_over_seeds(found.after)} with {words} ({which}, {where})")
             shown.update(found.seed)
     if not parts:
         return measured_effect([])
     of_authors = authors[authors.seed.isin(shown)].sort_values("seed", kind="stable")
-    runs = " and ".join(f"{fixed(run.after, 0)} (seed {run.seed})" for run in of_authors.itertuples())
+    runs = " and ".join(
+        f"{fixed(run.after, 0)} (seed {run.seed}, {run.processor})" for run in of_authors.itertuples()
+    )
     where = "HalfCheetah direction, return of training after the inner step, up to iteration"
     parts = [f"{where} {ITERATIONS}: {'; '.join(parts)}. With the authors' settings: {runs}."]
     if of_authors.seed.duplicated().any():
-        again = "Where one seed has two numbers, it was run twice, on two kinds of processor"
+        again = "Where one seed has several numbers, its sums were rounded otherwise"
         parts.append(f"{again} ([chapter 6](../notebooks/06-locomotion.ipynb)).")
     return measured_effect([*parts, "See {numref}`tab-results-candidates`."])

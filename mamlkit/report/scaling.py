@@ -46,6 +46,7 @@ def _origin(name: str) -> str:
 def _link() -> Link:
     """Latency and rate that fit the gathers of two processes, each of which counts by its own time."""
     found = _read("gather")
+    found = found[found.ranks == 2]
     slope, latency = np.polyfit(found.bytes, found.ms / 1e3, 1, w=1 / found.ms)
     return Link(float(latency), float(1 / slope))
 
@@ -70,22 +71,24 @@ def _gpu_cores() -> float:
 
 
 def gathers() -> str:
-    """How long two processes take to give each other their gradients, and the line through it."""
+    """How long processes take to give each other their gradients, and the line through that of two."""
     found = _read("gather")
     if found.empty:
         return ABSENT
     link = _link()
-    lines = [
-        {
-            "bytes of each": f"{line.bytes:,}",
-            "measured, ms": f"{line.ms:.2f}",
-            "model, ms": f"{1e3 * (link.latency + line.bytes / link.rate):.2f}",
-        }
-        for line in found.itertuples()
-    ]
-    caption = f"Two processes of one machine give each other their sums (gloo). {_origin('gather')}."
+    lines = []
+    for size, of_size in found.groupby("bytes"):
+        line = {"bytes of each": f"{size:,}"}
+        for ranks, ms in zip(of_size.ranks, of_size.ms):
+            line[f"{ranks} ranks, ms"] = f"{ms:.2f}"
+            line[f"model of {ranks}"] = f"{1e3 * (ranks - 1) * (link.latency + size / link.rate):.2f}"
+        lines.append(line)
+    caption = (
+        "Processes of one machine of two threads give each other their sums (gloo): time by the clock, and "
+        f"the second part of the model. {_origin('gather')}."
+    )
     says = (
-        f"\nThe line that fits best has λ = {1e3 * link.latency:.2f} ms and "
+        f"\nThe line that fits two ranks best has λ = {1e3 * link.latency:.2f} ms and "
         f"ρ = {link.rate / 1e9:.2f} GB/s. The model takes these.\n"
     )
     return numbered(lines, caption, "tab-gather", lines[0]) + says

@@ -14,7 +14,7 @@ from mamlkit.report import candidates
 ROWS = [name for name in paper.ROWS if is_candidate(name)]
 
 
-def logged(repository, name, before, after, *, seed=0, beyond=None, iterations=50):
+def logged(repository, name, before, after, *, seed=0, beyond=None, iterations=50, processor="AMD EPYC"):
     """Commit a run whose returns are straight lines over the iterations: ``(start, slope)`` each."""
     commit(repository, name, seed=seed, errors=np.zeros((40, 4)), tasks=40)
     at = np.arange(1, iterations + 1)
@@ -22,6 +22,9 @@ def logged(repository, name, before, after, *, seed=0, beyond=None, iterations=5
     log |= {"return_after": after[0] + after[1] * at} | ({} if beyond is None else {"beyond_clip": beyond})
     path = repository / "data" / "results" / name / f"seed{seed}.metrics.csv"
     pd.DataFrame(log).to_csv(path, index=False)
+    result = json.loads((described := path.with_name(f"seed{seed}.json")).read_text())
+    result["origin"] = [part | {"processor": processor} for part in result["origin"]]
+    described.write_text(json.dumps(result))
     return path
 
 
@@ -52,12 +55,14 @@ def test_published_points_stand_beside(repository):
 def test_the_table_is_what_a_hand_computes(repository):
     # the mean of five iterations up to k of a straight line is its value at k - 2
     logged(repository, AUTHORS, (-40, 0), (-42, 1.0), seed=0, beyond=0.5)
-    logged(repository, AUTHORS, (-20, 0), (-22, 1.5), seed=3, beyond=0.7)
-    logged(repository, "candidate-pgs", (0, -1), (0, 2), beyond=0.25)
+    intel = "Intel(R) Xeon(R) Processor"
+    logged(repository, AUTHORS, (-20, 0), (-22, 1.5), seed=3, beyond=0.7, processor=intel)
+    logged(repository, "candidate-pgs", (0, -1), (0, 2), beyond=0.25, processor=intel)
     logged(repository, "half-cheetah-direction-maml-first-order", (0, 0), (0, 2), iterations=120)
     found = shown(candidates.table())
     line = found["nothing"]
     assert line["seeds"] == "2" and line["beyond the clip"] == "60 %" and "complete" in line["state"]
+    assert line["processor"] == "AMD EPYC (0); Intel Xeon (3)"
     # after at 10: 8 - 42 = -34 and 12 - 22 = -10; at 25: -19 and 12.5; at 50: 6 and 50
     assert line["iteration 10"] == "−22 (−34 to −10)"
     assert line["iteration 50"] == "28 (6 to 50)" and line["iteration 100"] == "–"
@@ -69,10 +74,10 @@ def test_the_table_is_what_a_hand_computes(repository):
     assert candidates.measured(AUTHORS, 25).after.tolist() == [-19, 12.5]
     text = candidates.solver()
     assert (
-        "iteration 50: 96 with projected Gauss-Seidel (seed 0). With the authors' settings: 6 (seed 0)."
-        in text
+        "iteration 50: 96 with projected Gauss-Seidel (seed 0, Intel Xeon). With the authors' settings: "
+        "6 (seed 0, AMD EPYC)." in text
     )
-    assert "elliptic" not in text and "run twice" not in text
+    assert "elliptic" not in text and "several numbers" not in text
     assert "not measured" in candidates.task_mix()  # of which nothing was run
 
 

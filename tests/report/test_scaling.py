@@ -79,15 +79,20 @@ def test_every_training_of_table_1_was_measured():
 
 def test_what_is_measured_lies_by_the_line(repository):
     target = kept(repository)
-    (target / "gather.csv").write_text("bytes,ms\n0,0.1\n1000000,1.1\n2000000,2.1\n")
+    (target / "gather.csv").write_text(
+        "ranks,bytes,ms\n2,0,0.1\n2,1000000,1.1\n2,2000000,2.1\n3,1000000,2.5\n"
+    )
     assert scaling._link() == pytest.approx((1e-4, 1e9))
-    assert "ρ = 1.00 GB/s" in scaling.gathers() and "| 1,000,000 | 1.10 | 1.10 |" in scaling.gathers()
+    assert (
+        "ρ = 1.00 GB/s" in scaling.gathers()
+        and "| 1,000,000 | 1.10 | 1.10 | 2.50 | 2.20 |" in scaling.gathers()
+    )
 
 
 def test_a_model_stands_beside_what_it_was_not_fitted_to(repository):
     target = kept(repository)
     (target / "ranks.csv").write_text("row,alone_ms,two_ms\nomniglot-20way-1shot,1000,600\n")
-    (target / "gather.csv").write_text("bytes,ms\n0,0.0000001\n1000000,1\n")
+    (target / "gather.csv").write_text("ranks,bytes,ms\n2,0,0.0000001\n2,1000000,1\n")
     line = next(line for line in scaling.beside().splitlines() if line.startswith("| Omniglot"))
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["1000", "600", "501", "1.67", "2.00"]
 

@@ -18,6 +18,7 @@ from made_results import commit
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import (
+    averages,
     bandits,
     beside,
     candidates,
@@ -68,6 +69,7 @@ HELPERS |= {
     "LONG_ROWS",
 }
 MODULES = (
+    averages,
     bandits,
     candidates,
     chains,

@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.runs import averages, seeds, supervised, train
@@ -115,3 +117,13 @@ def test_the_yardsticks_are_4_25_for_zero_and_3_01_for_what_is_blind_to_the_task
     for predicted, exact in ((0, 4.2517), (blind, 3.006)):
         errors = ((predicted - y) ** 2).mean((1, 2)).double().numpy()
         assert abs(errors.mean() - exact) < 4 * errors.std() / np.sqrt(len(errors))
+
+
+def test_each_strength_is_the_largest_that_costs_no_network():
+    path = places.repository() / "data" / "benchmarks" / "averages" / "strength.csv"
+    found = pd.read_csv(path).set_index(["same_start", "pull"])
+    for row in (row for row in paper.ROWS.values() if isinstance(row, AverageRow)):
+        if row.pull != "nothing":
+            tried = found.loc[[(row.same_start, row.pull)]]
+            enough = tried[tried.reached >= found.loc[(row.same_start, "nothing"), "reached"].item()]
+            assert row.strength == enough.strength.max(), row.name

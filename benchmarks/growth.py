@@ -27,6 +27,7 @@ from mamlkit.runs import devices, supervised, supervised_training, train
 
 STEPS = (1, 5, 10)  # inner steps of the Mini-ImageNet shape whose memory is measured
 GROWN = ("mamlkit", "loop", "torch.func vmap")  # ways whose growth is shown
+CHUNKS = tuple(meta_batch.CHUNK_BYTES >> halved for halved in range(4))  # sizes that are tried
 TRAINED = ("sinusoid", "Omniglot 5-way 1-shot")  # the trainings that are timed
 
 
@@ -48,9 +49,13 @@ def scaling(device: torch.device, repeats: int) -> list[dict[str, Any]]:
 
 
 def chosen(words: dict[str, int], device: torch.device) -> Problem:
-    """Mini-ImageNet's with so many ``inner_steps``, or :func:`problems.scaled` with these changes."""
+    """Mini-ImageNet's with so many ``inner_steps``, or :func:`problems.scaled` with these changes.
+
+    With ``chunk_bytes``, tasks are taken in chunks of that size.
+    """
+    meta_batch.CHUNK_BYTES = words.get("chunk_bytes", meta_batch.CHUNK_BYTES)
     if "inner_steps" not in words:
-        return scaled(device, **words)
+        return scaled(device, **{name: value for name, value in words.items() if name != "chunk_bytes"})
     learner, params, batch = problem(MINI, device)
     return dataclasses.replace(learner, **words), params, batch
 
@@ -116,6 +121,23 @@ def memory_scaling(device: str, threads: int) -> list[dict[str, Any]]:
         {"quantity": q, "value": v, "way": name, "MB": _memory(name, BASE | {q: v}, device, threads)}
         for q, v, name in bar
     ]
+
+
+def chunks(device: torch.device, threads: int, repeats: int) -> list[dict[str, Any]]:
+    """Median milliseconds and peak megabytes of :func:`scaling`'s base, with smaller and smaller chunks."""
+    learner, params, batch = scaled(device, **BASE)
+    run, usual = WAYS["mamlkit"](learner, params), meta_batch.CHUNK_BYTES
+
+    def in_chunks(size: int) -> None:
+        meta_batch.CHUNK_BYTES = size
+        run(batch)
+
+    try:
+        times = in_turns([partial(in_chunks, size) for size in CHUNKS], device, repeats, "chunks")
+    finally:
+        meta_batch.CHUNK_BYTES = usual
+    held = [_memory("mamlkit", BASE | {"chunk_bytes": size}, device.type, threads) for size in CHUNKS]
+    return [{"bytes": size, "ms": ms, "MB": mb} for size, ms, mb in zip(CHUNKS, times, held)]
 
 
 def training(device: torch.device, repeats: int) -> list[dict[str, Any]]:

@@ -158,6 +158,7 @@ def main() -> None:
             found["accuracy"] = accuracy(device, options.shape or list(SHAPES))
         elif part == "scaling":
             found["scaling"] = growth.scaling(device, options.repeats)
+            found["chunks"] = growth.chunks(device, options.threads, options.repeats)
         elif part == "memory":
             names = list(importable(list(WAYS), *problem("sinusoid", device)[:2]))
             found["memory"] = growth.memories(names, device.type, options.threads)

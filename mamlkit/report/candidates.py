@@ -131,7 +131,7 @@ def table(name: str = "tab-results-candidates") -> str:
         f"{WINDOW} iterations up to one; of several seeds (0, 1, ...) their mean, and in brackets their "
         "range. Beyond the clip: share of the steps before the inner step with an observation beyond ±10, up "
         f"to iteration {ITERATIONS}, where it was logged. What was published are tests of one policy. What "
-        "is not run: python -m mamlkit run NAME, with the name that stands there."
+        "has no result: python -m mamlkit run NAME, with the name that stands there."
     )
     columns = [
         "changed",

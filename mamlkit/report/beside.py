@@ -25,8 +25,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
 
     Args:
         lines: of :func:`mamlkit.report.results.published`, perhaps with another ``row`` of ours to compare
-            with, and ``varied`` where ours is of another algorithm or network, which is not judged; all as they
-            are if None.
+            with, and ``varied`` where ours is of another algorithm or network, which is not judged; all as
+            they are if None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's where it

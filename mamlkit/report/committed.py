@@ -72,7 +72,7 @@ def training_log(name: str, seed: int = 0) -> pd.DataFrame:
 
 
 def without_result(name: str) -> str:
-    """The word for a row without a result: ``begun`` with the iterations of its furthest state, or ``not run``.
+    """The word for a row without a result: ``begun``, with how far its furthest state is, or ``not run``.
 
     A state of other settings than the row has does not count, since no run can go on from it.
 

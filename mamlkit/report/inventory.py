@@ -56,7 +56,7 @@ def state_cells(name: str) -> dict[str, str]:
 
 
 def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> str:
-    """Tables of our own curves, one per metric, of the evaluations that are wanted; and what has no result."""
+    """Tables of our own curves, one per metric, of the evaluations that are wanted; what has no result."""
     tables, missing = [], dict[str, None]()
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
         lines = []

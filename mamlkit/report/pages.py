@@ -79,7 +79,7 @@ def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: with ours beside them, without a result, without one of ours, and quoted."""
+    """The published numbers of groups: with ours, without a result, without an experiment, and quoted."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 import warnings
 from itertools import islice
@@ -364,3 +366,27 @@ def test_real_pictures_lie_at_the_places_of_their_names(monkeypatch):
         label = names[place][:9]  # as Ravi & Larochelle name them
         bank = banks[split_of[label]]
         assert np.array_equal(bank.images[bank.names.index(label), place[1]], pixels)
+
+
+TWO_ITERATIONS = """
+from pathlib import Path
+
+from mamlkit.experiments import paper
+from mamlkit.runs import devices, train
+
+devices.set_up("cpu", threads=1)
+train.fit(paper.get("mini-imagenet-5way-1shot"), until=2, validate=False)
+lines = Path("/proc/self/status").read_text().splitlines()
+print(*(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells the peak of a process")
+def test_training_on_the_real_images_stays_under_the_memory_that_is_promised():
+    """The peak holds the few mapped pages that were looked at; all 64 classes would add 0.8 GB to it."""
+    if not mini_imagenet.available():
+        pytest.skip("no Mini-ImageNet here; set MAMLKIT_DATA")
+    mini_imagenet.prepare()  # decoding has a peak of its own
+    command_line = [sys.executable, "-c", TWO_ITERATIONS]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+    assert 0.3e9 < 1024 * int(done.stdout) < 1.5e9

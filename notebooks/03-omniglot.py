@@ -561,8 +561,9 @@ for line, validation in trained.values():
         shown = texts.number(ours.value, ours.ci95)
         tested = f"tested after {ours.done:,} iterations, with {shown} %"
     lines.append(
-        f"- {line.setting}, {line.method}: {tested}. Its last validation, after {last:,} of "
-        f"{total:,}, had {validation.iloc[-1]:.1f} %; the paper's test has {line.value} %."
+        f"- {line.setting}, {line.method}: {tested}. Its last validation, after "
+        f"{last:,} of {total:,}, had {validation.iloc[-1]:.1f} %; "
+        f"the paper's test has {line.value} %."
     )
 lines = lines or ["All runs of the figure have come to their end."]
 notebook.box("\n".join(lines), title="Runs that are under way")

@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all. No torch here."""
+"""Files that appear whole or not at all; what a file of tensors says of itself. No torch here."""
 
-__all__ = ["copy", "remove_leftovers", "replacing", "write_bytes", "write_json", "write_text"]
+__all__ = ["copy", "metadata", "remove_leftovers", "replacing", "write_bytes", "write_json", "write_text"]
 
 import json
 import os
@@ -88,3 +88,20 @@ def remove_leftovers(folder: Path, names: Iterable[str], older_than: float = 0.0
             ):
                 with suppress(OSError):  # another process may be quicker
                     os.unlink(entry.path)
+
+
+def metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors; an empty dictionary if that is nothing.
+
+    Args:
+        content: of the file. It begins with the length of its header, which is JSON.
+
+    Raises:
+        ValueError: it is not such a file.
+    """
+    try:
+        found = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        found = json.loads(found["record"]) if "record" in found else found  # see mamlkit/runs/checkpoints.py
+        return {key: str(value) for key, value in found.items()}
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error

@@ -499,7 +499,8 @@ explore(
 #
 # The Omniglot rows of Table 1. Rows that the paper quotes have no run of ours; their authors split the
 # characters in other ways. A verdict is computed, and explained on the [results page](../book/results.md): an unfinished
-# run is *partial*, a row without a committed result *not run*.
+# run is *partial*, one that was not tested yet has *begun*, and a row of which nothing is committed is *not run*. How the trainings went is in
+# {numref}`fig-omniglot-training`: it says where a partial one is heading.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 notebook.table(
@@ -507,6 +508,65 @@ notebook.table(
     "Table 1 of the paper, Omniglot: accuracy in %, ± 95 % over test tasks.",
     "tab-omniglot-5way",
 )
+
+# %% tags=["hide-input"]
+of_table = results.published().query("place == 'Table 1' and row != ''")
+of_table = of_table[of_table.setting.str.startswith("Omniglot")]
+trained = {}
+for line in of_table.sort_values(["method", "setting"]).itertuples():
+    log = results.training_log(line.row).dropna(subset=["validation"])
+    if len(log):
+        trained[line.row] = line, log.set_index("iteration").validation
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-training"}, "image": {"alt": "A panel for each row: a jagged curve of validation accuracy, which rises steeply at first and then hardly, on an axis of iterations that ends at 60,000, with a dashed line at the paper's accuracy. The curve of a run that has not come to its end stops early."}}
+below = max(1, math.ceil(len(trained) / 2))
+fig, axes = plt.subplots(below, 2, figsize=(7.2, 2.5 * below), squeeze=False)
+for ax in axes.flat[len(trained) :]:
+    ax.set_axis_off()
+for ax, (line, validation) in zip(axes.flat, trained.values()):
+    curve = pd.DataFrame({"value": validation, "ci95": 0.0})
+    plots_images.accuracy_curves(ax, {"validation": curve}, along="iteration")
+    ax.lines[0].set(marker="", linewidth=1)
+    dashed = {"color": "black", "linestyle": "--", "linewidth": 1}
+    ax.axhline(line.value, label="paper, test", **dashed)
+    lowest, highest = (
+        min(validation.min(), line.value),
+        max(validation.max(), line.value),
+    )
+    if tested := results.summary(line.row, line.evaluation, line.step, "accuracy"):
+        ax.plot(tested.done, tested.value, "o", color="black", ms=5, label="our test")
+        lowest, highest = min(lowest, tested.value), max(highest, tested.value)
+    room = 0.1 * (highest - lowest)
+    ax.set(xlim=(0, 61_500), ylim=(lowest - room, highest + room))
+    ax.set_title(f"{line.setting.removeprefix('Omniglot ')}, {line.method}")
+    ax.set_xticks(range(0, 60_001, 20_000))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+axes.flat[0].legend(loc="lower right")
+plt.show()
+
+# %% [markdown] tags=["caption"]
+# The rows of Table 1 that we have trained, each on an axis of its own: accuracy on 200 validation tasks in the course of training, up to the paper's number of
+# iterations. A curve ends where its run has come to; what was not begun has no panel. Dashed: the paper's test accuracy. Dots: the accuracy of our
+# last committed test.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+lines = []
+for line, validation in trained.values():
+    ours = results.summary(line.row, line.evaluation, line.step, "accuracy")
+    last, total = validation.index[-1], paper.get(line.row).iterations
+    if ours and ours.done == total:
+        continue
+    tested = "not tested yet"
+    if ours:
+        shown = texts.number(ours.value, ours.ci95)
+        tested = f"tested after {ours.done:,} iterations, with {shown} %"
+    lines.append(
+        f"- {line.setting}, {line.method}: {tested}. Its last validation, after "
+        f"{last:,} of {total:,}, had {validation.iloc[-1]:.1f} %; "
+        f"the paper's test has {line.value} %."
+    )
+lines = lines or ["All runs of the figure have come to their end."]
+notebook.box("\n".join(lines), title="Runs that are under way")
 
 # %% [markdown]
 # ### Which step is reported
@@ -552,42 +612,22 @@ else:
 `python -m mamlkit run {name} --keep` makes one."""
 notebook.box(text, title="5-way 1-shot at the paper's settings")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-committed"}, "image": {"alt": "First panel: validation accuracy over iterations, on an axis that ends at 60,000. Second: two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
-log = results.training_log(name).dropna(subset=["validation"])
-validation = pd.DataFrame(
-    {"value": log.validation.to_numpy(), "ci95": 0.0}, index=log.iteration
-)
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-committed"}, "image": {"alt": "Two flat curves of test accuracy over inner steps, the one with one query per class above the one with fifteen; a star with an error bar at three steps marks 98.7 percent."}}
 queries = {"1 query per class": "Q=K", "15 queries per class": "Q=15"}
 tests = {
     label: plots.mean_curve(committed, key, "accuracy").loc[1:]
     for label, key in queries.items()
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
-plots_images.accuracy_curves(left, {"MAML": validation}, along="iteration")
-plots_images.accuracy_curves(right, tests)
-right.errorbar(
-    3,
-    98.7,
-    yerr=0.4,
-    color="black",
-    marker="*",
-    markersize=9,
-    linestyle="none",
-    label="paper",
-    zorder=5,
-)
-left.set(xlim=(0, paper.get(name).iterations), ylim=(70, 100))
-left.set_xticks(range(0, paper.get(name).iterations + 1, 20_000))
-left.xaxis.set_major_formatter("{x:,.0f}")
-right.set(xlim=(0.5, 10.5))
-left.set_title("validation")
-right.set_title("test")
-fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+fig, ax = plt.subplots(figsize=(4.6, 3.1))
+plots_images.accuracy_curves(ax, tests)
+star = {"color": "black", "marker": "*", "markersize": 9, "linestyle": "none"}
+ax.errorbar(3, 98.7, yerr=0.4, label="paper", zorder=5, **star)
+ax.set(xlim=(0.5, 10.5), ylim=(95, 100))
+ax.legend(loc="lower right")
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# The committed 5-way 1-shot run. First panel: accuracy on 200 validation tasks in the course of training, up to the paper's number of
-# iterations. Second: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 %
+# The committed 5-way 1-shot run: accuracy on 600 test tasks after 1 to 10 inner steps, with one and with fifteen queries per class (bands: 95 %
 # intervals over tasks); the star is the paper's number.
 
 # %% [markdown]

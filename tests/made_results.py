@@ -53,8 +53,20 @@ def commit(repository, name, *, seed=0, errors=None, done=None, tasks=400):
     done = row.iterations if done is None else done
     with folders.open_run(row, seed, "a device", base=repository / "runs") as folder:
         (folder / "params.safetensors").write_bytes(b"")
-        header = json.dumps({"__metadata__": {"iteration": str(done)}}).encode()
-        (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-        logs.write(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])
+        _train(folder, done)
         folders.write_result(folder, row, done, 60.0, curves)
         keeping.keep(folder)
+
+
+def begin(repository, name, *, done, seed=0):
+    """Commit the state of a run that was not tested yet."""
+    with folders.open_run(paper.get(name), seed, "a device", base=repository / "runs") as folder:
+        _train(folder, done)
+        keeping.keep_state(folder)
+
+
+def _train(folder, done):
+    """A state that says no more than its iteration, and a log of one line."""
+    header = json.dumps({"__metadata__": {"iteration": str(done)}}).encode()
+    (folder / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    logs.write(folder / "metrics.csv", [{"iteration": 100, "seconds": 1.0, "meta_loss": 1.0}])

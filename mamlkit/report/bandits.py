@@ -18,7 +18,7 @@ from mamlkit.measures import Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.texts import badge, number, numbered
-from mamlkit.report.verdicts import RETURN_MARGIN, verdict
+from mamlkit.report.verdicts import RETURN_MARGIN, WITHOUT_RESULT, verdict
 
 TEST = "bandits"
 PUBLISHED_TASKS = 1000  # bandits that a published mean is of
@@ -110,7 +110,7 @@ def shown(at: Any) -> dict[str, str]:
         "difference": "",
         "seeds": "",
         "verdict": badge(at.verdict),
-        "name": f"`{at.row}`" if at.verdict == "not run" else "",
+        "name": f"`{at.row}`" if at.verdict.startswith(WITHOUT_RESULT) else "",
     }
     if not pd.isna(at.ours):
         line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
@@ -166,7 +166,7 @@ def pairs() -> str:
         ours = results.summary(name, TEST, 0, "regret")
         text = number(ours.value, ours.deciding_ci95) if ours else ""
         if (state := state_of(name)) != "complete":
-            text += f" {badge(state)}" + (f" `{name}`" if state == "not run" else "")
+            text += f" {badge(state)}" + (f" `{name}`" if state.startswith(WITHOUT_RESULT) else "")
         lines[OURS][kind] = text
         for at in found[(found.kind == kind) & (found.arms == 2)].itertuples():
             lines[at.strategy][kind] = number(at.regret, at.regret_ci95)

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from mamlkit.measures import Z95, seeds_kept
-from mamlkit.report.results import Summary, directions, load, per_task_errors, published, summary
+from mamlkit.report.results import (
+    Summary,
+    directions,
+    load,
+    per_task_errors,
+    published,
+    summary,
+    without_result,
+)
 from mamlkit.report.verdicts import NOT_JUDGED, margin, paper_curves, verdict
 
 
@@ -17,8 +25,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
 
     Args:
         lines: of :func:`mamlkit.report.results.published`, perhaps with another ``row`` of ours to compare
-            with, or ``varied`` where ours is of another algorithm, which is not judged; all as they are if
-            None.
+            with, and ``varied`` where ours is of another algorithm or network, which is not judged; all as
+            they are if None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's where it
@@ -49,12 +57,12 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
                 verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
             )
             untold = line.setting.endswith("direction") and line.step == 0 and line.method != "oracle"
-            if untold or line.get("varied") is True:
+            if untold or line.varied:
                 entry["verdict"] = NOT_JUDGED
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
-        elif line.row and load(line.row):
-            entry["verdict"] = "stale"
+        elif line.row:
+            entry["verdict"] = "stale" if load(line.row) else without_result(line.row)
         found.append(entry)
     return pd.DataFrame(found)
 

@@ -146,7 +146,7 @@ def table(name: str = "tab-results-candidates") -> str:
         "range. Beyond the clip: share of the steps before the inner step with an observation beyond ±10, up "
         f"to iteration {ITERATIONS}, where it was logged. Processor: on another one sums round otherwise, so "
         "that a seed is another run. What was published are tests of one policy. What "
-        "is not run: python -m mamlkit run NAME, with the name that stands there."
+        "has no result: python -m mamlkit run NAME, with the name that stands there."
     )
     columns = ["changed", "seeds", *(f"iteration {k}" for k in AT), "beyond the clip", "processor", "state"]
     lines = [{column: line.get(column, "") for column in columns} for line in lines]

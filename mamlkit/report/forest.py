@@ -55,7 +55,7 @@ def bar(verdicts: pd.Series) -> str:
         verdicts: a word for each number; what stands in brackets after it does not count.
     """
     counts = verdicts.str.partition(" (")[0].value_counts()
-    words = [w for w in (*WORDS, NOT_JUDGED, "partial", "stale", "not run") if w in counts]
+    words = [w for w in (*WORDS, NOT_JUDGED, "partial", "stale", "begun", "not run") if w in counts]
     parts = "".join(f'<i class="{css_class(w)}" style="flex:{counts[w]}"></i>' for w in words)
     legend = ", ".join(f'<span class="{css_class(w)}">{w}</span> {counts[w]}' for w in words)
     return _raw(

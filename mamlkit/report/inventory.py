@@ -19,6 +19,7 @@ from mamlkit.experiments.traps import is_trap
 from mamlkit.measures import STEPS_KEPT
 from mamlkit.report import results
 from mamlkit.report.texts import badge, decimals, number, numbered, step_words
+from mamlkit.report.verdicts import WITHOUT_RESULT
 
 MSE_STEPS = (0, 1, 5, 10)  # what the sinusoid tables show of a curve; accuracies are shown at all kept steps
 RETURN_STEPS = (0, 1, 2, 3)
@@ -32,10 +33,13 @@ AnyTest = Evaluation | PolicyEvaluation | BanditEvaluation | ChainEvaluation
 
 
 def state_of(name: str) -> str:
-    """How far an experiment has come: a verdict's word, perhaps with iterations, or ``complete``."""
+    """How far an experiment has come: a verdict's word, perhaps with iterations, or ``complete``.
+
+    One that has a result goes by that, and not by a state that has come further: no test is of that.
+    """
     found = results.load(name)
     if not found:
-        return "not run"
+        return results.without_result(name)
     if any(results.stale(result) for result in found):
         return "stale"
     done, total = (
@@ -46,13 +50,13 @@ def state_of(name: str) -> str:
 
 
 def state_cells(name: str) -> dict[str, str]:
-    """The last cells of an experiment's line in a table: its state, and what runs it where nothing did."""
+    """The last cells of an experiment's line in a table: its state, and its name where there is no result."""
     state = state_of(name)
-    return {"state": badge(state), "name": f"`{name}`" if state == "not run" else ""}
+    return {"state": badge(state), "name": f"`{name}`" if state.startswith(WITHOUT_RESULT) else ""}
 
 
 def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> str:
-    """Tables of our own curves, one per metric, of the evaluations that are wanted; and what is not run."""
+    """Tables of our own curves, one per metric, of the evaluations that are wanted; what has no result."""
     tables, missing = [], dict[str, None]()
     for metric, steps in (("mse", MSE_STEPS), ("accuracy", STEPS_KEPT), ("return", RETURN_STEPS)):
         lines = []
@@ -61,14 +65,15 @@ def _curves(wanted: Callable[[AnyRow, AnyTest], bool], what: str, name: str) -> 
             if results.load(row.name):
                 lines += [_curve(row, evaluation, steps) for evaluation in tests]
             elif tests:
-                missing[f"`{row.name}`"] = None
+                state = results.without_result(row.name)
+                missing[f"`{row.name}`" + ("" if state == "not run" else f" {badge(state)}")] = None
         if lines:
             caption = f"{what}: {results.UNITS[metric]}, after so many inner steps."
             caption += OF_SEEDS * any(line["over seeds"] for line in lines)
             caption += OF_ERRORS * any(line["diverged"] for line in lines)
             tables.append(numbered(lines, caption, f"tab-{name}-{metric}"))
     if missing:
-        tables.append(f"Not run (`python -m mamlkit run NAME` does): {', '.join(missing)}.\n")
+        tables.append(f"Without a result (`python -m mamlkit run NAME` brings one): {', '.join(missing)}.\n")
     return "\n".join(tables)
 
 

@@ -24,7 +24,7 @@ from mamlkit.report.verdicts import (
     verdict,
 )
 
-OWN_VERDICTS = [*WORDS, NOT_JUDGED, "partial", "stale", "not run"]
+OWN_VERDICTS = [*WORDS, NOT_JUDGED, "partial", "stale", "begun", "not run"]
 
 # Setting of a published number -> a word in the name of its chapter.
 CHAPTERS = {
@@ -45,10 +45,11 @@ def verdicts() -> str:
         "consistent": "it contains zero but reaches beyond the margin",
         "inconclusive": f"so it does, but its half-width is above {WIDE:g} margins: it says next to nothing",
         "differs": "it does not contain zero, and reaches beyond the margin",
-        NOT_JUDGED: "ours is shown, but it is of another algorithm, or the number is a mean over both "
-        "directions of a policy that was told neither: what it gains in one it loses in the other",
+        NOT_JUDGED: "ours is shown, but it is of another algorithm or network, or the number is a mean over "
+        "both directions of a policy that was told neither: what it gains in one it loses in the other",
         "partial": "tested after n of N iterations; ours and the difference are shown, but not judged",
-        "not run": "there is no committed result",
+        "begun": "trained for n of N iterations and not tested yet: there is a state, but no result",
+        "not run": "there is neither",
         "stale": "there is one, but the settings of its experiment have changed since, so it is not shown",
     }
     lines = [{"verdict": badge(word), "meaning": meaning} for word, meaning in meanings.items()]

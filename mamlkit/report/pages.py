@@ -79,7 +79,7 @@ def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _paper_tables(*names: str) -> str:
-    """The published numbers of groups: with ours beside them, not run, without one of ours, and quoted."""
+    """The published numbers of groups: with ours, without a result, without an experiment, and quoted."""
     found, tables = printed_table(), []
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
@@ -92,7 +92,7 @@ def _paper_tables(*names: str) -> str:
                 lines = _without_constant(lines, "interval over")
             tables.append(numbered(lines, f"{caption}{basis}.", f"tab-results-{name}"))
         if (rest := part[~run & (part.row != "")]).size:
-            missing = f"{caption}, not run; python -m mamlkit run NAME runs it."
+            missing = f"{caption}, without a result; python -m mamlkit run NAME brings one."
             tables.append(numbered(_to_run(rest), missing, f"tab-not-run-{name}"))
         if (rest := part[(part.row == "") & ~part.quoted]).size:
             without = f"{caption}, without an experiment of ours."

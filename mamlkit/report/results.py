@@ -1,4 +1,7 @@
-"""The committed results beside the paper's numbers: intervals, verdicts, tables. No torch here."""
+"""The paper's numbers, and ours with their intervals. No torch here.
+
+What is committed of a run is read in :mod:`mamlkit.report.committed`, whose names are here as well.
+"""
 
 __all__ = [
     "Summary",
@@ -13,15 +16,13 @@ __all__ = [
     "stale",
     "summary",
     "training_log",
+    "without_result",
 ]
 
-import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -30,11 +31,17 @@ from scipy import special  # scipy.stats takes a second to import
 
 from mamlkit import places
 from mamlkit.experiments.paper import ROWS, get
-from mamlkit.experiments.rows import as_stored
 from mamlkit.measures import STEPS_KEPT, Z95, left_out, seeds_kept
+from mamlkit.report.committed import (
+    checkpoint,
+    counted,
+    load,
+    per_task_errors,
+    stale,
+    training_log,
+    without_result,
+)
 
-# of a result
-PARTS = {"name", "seed", "settings", "origin", "fingerprint", "iterations_done", "seconds", "evaluations"}
 UNITS = {"accuracy": "accuracy, %", "mse": "mean squared error", "return": "return"}
 
 
@@ -42,13 +49,15 @@ def published() -> pd.DataFrame:
     """Every number of the paper's tables and learning curves.
 
     Columns: place, setting, method, step, metric, value, ci95. ``row`` and ``evaluation`` name our experiment
-    where there is one. ``by_goal`` has the returns of a policy on the 40 test goals, else None.
+    where there is one, and ``varied`` says that it is of something else than the number, in network or steps.
+    ``by_goal`` has the returns of a policy on the 40 test goals, else None.
     """
     data = places.repository() / "data"
     text = pd.read_csv(data / "published.csv", dtype=str, keep_default_na=False)
     by_goal = {(s, m, str(k)): list(map(float, v)) for (s, m, k), *v in published_goals().itertuples()}
     return text.assign(
         by_goal=list(map(by_goal.get, zip(text.setting, text.method, text.step))),
+        varied=text.varied != "",
         value=text.value.astype(float),
         ci95=pd.to_numeric(text.ci95),
         step=pd.to_numeric(text.step).astype("Int64"),
@@ -66,84 +75,6 @@ def directions(setting: str) -> dict[str, NDArray[np.bool_]]:
     """Which of the test goals of a setting are forward, and which backward, ``[40]`` each."""
     goals = published_goals().loc[(setting, "goal", 0)].to_numpy()
     return {"forward": goals > 0, "backward": goals < 0}
-
-
-def load(name: str) -> list[dict[str, Any]]:
-    """The committed results of a row, by seed; an empty list if it was not run.
-
-    Raises:
-        ValueError: a result file is damaged.
-    """
-    found = []
-    for path in sorted((places.repository() / "data" / "results" / name).glob("seed*.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            if missing := PARTS - result.keys():
-                raise ValueError(f"{', '.join(sorted(missing))} missing")
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is not a whole result ({error}); restore it from git or run the row again"
-            ) from error
-        found.append(result)
-    return found
-
-
-def checkpoint(name: str, seed: int = 0) -> Path:
-    """Where the committed parameters of a run lie; those of some rows and seeds are not committed.
-
-    Raises:
-        ValueError: there is no such row.
-    """
-    get(name)
-    return places.repository() / "data" / "results" / name / f"seed{seed}.safetensors"
-
-
-def training_log(name: str, seed: int = 0) -> pd.DataFrame:
-    """How a training went, as far as it is committed: the log of its result, or of a state that is ahead.
-
-    Columns: iteration, seconds and what the kind of row logs; without lines where nothing was run, or with
-    other settings than the row has.
-    """
-    result = places.repository() / "data" / "results" / name / f"seed{seed}.json"
-    state = places.repository() / "data" / "partial" / name / f"seed{seed}" / "run.json"
-    logs = {result.with_suffix(".metrics.csv"): result, state.with_name("metrics.csv"): state}
-    found = [pd.read_csv(log) for log, of in logs.items() if log.exists() and _as_now(name, of)]
-    log = max(found, key=lambda log: log.iteration.max(), default=pd.DataFrame(dtype=float))
-    # a state of a few iterations has no line yet
-    return log.reindex(columns=[*dict.fromkeys(["iteration", "seconds", "meta_loss", "validation", *log])])
-
-
-def _as_now(name: str, description: Path) -> bool:
-    """Whether a run's description is there and has the settings that its row has now."""
-    if not description.exists():
-        return False
-    return not _changed(name, json.loads(description.read_text(encoding="utf-8"))["settings"])
-
-
-def _changed(name: str, settings: dict[str, Any]) -> list[str]:
-    """Names of the settings of a run that its row no longer has."""
-    return [key for key, value in get(name).settings.items() if settings.get(key) != value]
-
-
-def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a row's results those that its numbers are taken of: the finished runs, or else all."""
-    return [
-        result for result in found if result["iterations_done"] >= result["settings"]["iterations"]
-    ] or found
-
-
-def stale(result: dict[str, Any]) -> list[str]:
-    """Names of the settings of a committed result that its row no longer has; empty if it is current."""
-    if result["name"] not in ROWS:
-        return ["name"]
-    row = get(result["name"])
-    fields = _changed(row.name, result["settings"])
-    if result["fingerprint"] != row.fingerprint and not fields:
-        fields = ["fingerprint"]
-    for evaluation in row.evaluations:
-        if result["evaluations"].get(evaluation.name, {}).get("settings") != as_stored(evaluation):
-            fields.append(f"evaluation {evaluation.name}")
-    return fields
 
 
 @dataclass(frozen=True)
@@ -186,28 +117,6 @@ class Summary:
     def deciding_ci95(self) -> float:
         """The wider of the intervals over test tasks and, where there are several seeds, over seeds."""
         return float(np.fmax(self.ci95, self.seed_ci95))
-
-
-def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.ndarray:
-    """The committed error of every test task, ``[tasks, len(STEPS_KEPT)]``; returns of every step.
-
-    Raises:
-        ValueError: the file is damaged, or of another test.
-        FileNotFoundError: the row was not run, or that seed's errors are not kept.
-    """
-    path = places.repository() / "data" / "results" / name / f"seed{seed}.tasks.npz"
-    if not path.exists():
-        there = sorted(int(each.name[4:-10]) for each in path.parent.glob("seed*.tasks.npz"))
-        kept = f"those of seeds {', '.join(map(str, there))} are" if there else "none are"
-        raise FileNotFoundError(f"task by task no errors of {name}, seed {seed}, are committed; {kept}")
-    try:
-        with np.load(path) as arrays:
-            return arrays[f"{evaluation}/{metric}"].astype(float)
-    except (BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} does not hold the {metric} of test {evaluation} ({error}); restore it from git "
-            f"or run the row again"
-        ) from error
 
 
 def summary(
@@ -328,7 +237,7 @@ def listing() -> pd.DataFrame:
         for result in load(row.name):
             count = f"{result['iterations_done']:,}" + (" of other settings" if stale(result) else "")
             alike.setdefault(count, []).append(result)
-        done = "; ".join(f"{count} ({_seeds(of)})" for count, of in alike.items()) or "not run"
+        done = "; ".join(f"{count} ({_seeds(of)})" for count, of in alike.items()) or without_result(row.name)
         line = {"name": row.name, "iterations": f"{row.iterations:,}", "done": done}
         lines.append(line | {"title": row.title, "place": row.place})
     return pd.DataFrame(lines)

@@ -6,6 +6,7 @@ __all__ = [
     "NOT_JUDGED",
     "RETURN_MARGIN",
     "WIDE",
+    "WITHOUT_RESULT",
     "WORDS",
     "css_class",
     "margin",
@@ -23,6 +24,7 @@ RETURN_MARGIN = 0.10  # of what the paper gains in its first step
 WIDE = 3.0  # margins: an interval of a larger half-width says nothing
 WORDS = ("reproduced", "consistent", "inconclusive", "differs")
 NOT_JUDGED = "not judged"  # ours is shown, but is of something else, or the number says nothing of a method
+WITHOUT_RESULT = ("begun", "not run")  # how the words for a row without a result begin
 
 
 def css_class(verdict: str) -> str:

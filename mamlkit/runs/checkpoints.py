@@ -47,7 +47,7 @@ def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
     advice = f"restore {path.name} from git or a backup; without one, move it away and train again"
     content = path.read_bytes()
     try:
-        tensors, metadata = safetensors.torch.load(content), records.metadata(content)
+        tensors, metadata = safetensors.torch.load(content), files.metadata(content)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); {advice}") from error
     wanted = metadata.pop("digest", None)

@@ -6,7 +6,6 @@ __all__ = [
     "identity",
     "iteration_of",
     "iterations_done",
-    "metadata",
     "read",
     "refuse_another",
 ]
@@ -15,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mamlkit import files
 from mamlkit.experiments.rows import Experiment
 
 ADVICE = "restore it, or move it away to start again"
@@ -41,23 +41,6 @@ def read(path: Path, *keys: str) -> dict[str, Any]:
     return found
 
 
-def metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file says beside its tensors; an empty dictionary if that is nothing.
-
-    Args:
-        content: of the file. It begins with the length of its header, which is JSON.
-
-    Raises:
-        ValueError: it is not such a file.
-    """
-    try:
-        found = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-        found = json.loads(found["record"]) if "record" in found else found  # see checkpoints.py
-        return {key: str(value) for key, value in found.items()}
-    except (AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-
-
 def iteration_of(path: Path, found: dict[str, str]) -> int:
     """The iteration of a training state, by its metadata; ``ValueError`` if that is none."""
     number = found.get("iteration", "missing")
@@ -68,7 +51,7 @@ def iteration_of(path: Path, found: dict[str, str]) -> int:
 
 def _metadata_of(path: Path) -> dict[str, str]:
     try:
-        return metadata(path.read_bytes())
+        return files.metadata(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); {ADVICE}") from error
 

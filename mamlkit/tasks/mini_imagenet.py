@@ -16,7 +16,6 @@ __all__ = ["LISTS", "SPLITS", "Report", "available", "check", "load", "prepare"]
 import csv
 import hashlib
 import io
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -27,9 +26,10 @@ import filelock
 import numpy as np
 import torch
 
-from mamlkit.files import remove_leftovers, replacing, write_json
+from mamlkit.files import remove_leftovers, replacing
 from mamlkit.places import cache_dir, data_folders
 from mamlkit.tasks import mini_imagenet_files as files
+from mamlkit.tasks import mini_imagenet_record as recorded
 from mamlkit.tasks.bank import ClassBank
 
 LISTS = ("64/16/20", "64/12/24")
@@ -95,7 +95,8 @@ def prepare() -> Path:
     It holds uint8 ``[100, 600, 3, 84, 84]``, classes in the order of ``mini_imagenet_classes.csv``. Its
     name has the identity of the source (of an archive its name, size and time; of a folder the tables, and
     those of each picture), and it has that name only when it is whole. Beside it lies its SHA-256, which
-    :func:`check` compares. Processes that want it at once wait for the first.
+    :func:`check` compares, and that of a sample, which is compared here: a file that differs there, or in its
+    size, is made anew. Processes that want it at once wait for the first.
 
     Raises:
         FileNotFoundError, ValueError, OSError: as :func:`load`.
@@ -103,13 +104,13 @@ def prepare() -> Path:
     source = _find()
     if source is None or (missing := files.lacking(source)):
         raise FileNotFoundError(_absence(None if source is None else f"{', '.join(missing)} in {source}"))
-    path = _decoded(source)
-    if _whole(path):
+    if _usable(path := _decoded(files.remembered_identity(source))):
         return path
+    path = _decoded(files.identity(source))  # what is decoded now has the name of what is there now
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.parent / "lock"):
-            if not _whole(path):  # nobody was quicker
+            if not _usable(path):  # nobody was quicker
                 _decode(source, path)
     except OSError as error:
         raise OSError(
@@ -161,8 +162,8 @@ def check(folder: Path) -> Report:
     decoded = sum(1 for _ in files.images(source, places, wrong.append, "checking"))
     readable = f"{source}: {decoded:,} pictures are there, readable, and 84 x 84"
     (right if decoded == whole else wrong).append(readable)
-    if not missing and (path := _decoded(source)).exists():
-        if _whole(path) and _digest(path) == _recorded(path):
+    if not missing and (path := _decoded(files.identity(source))).exists():
+        if _whole(path) and recorded.whole_holds(path):
             right.append(f"{path}: the decoded images are as they were written")
         else:
             wrong.append(f"{path}: the decoded images have changed since they were written; delete this file")
@@ -188,9 +189,9 @@ def _split_of(classes: str) -> dict[str, str]:
     return {row["class"]: row[classes] for row in csv.DictReader(io.StringIO(text))}
 
 
-def _decoded(source: Path) -> Path:
-    """Where the decoded images of a source are kept."""
-    key = f"version {_VERSION} {list(_split_of(LISTS[0]))} {_PER_CLASS} {files.identity(source)}"
+def _decoded(identity: str) -> Path:
+    """Where the decoded images of a source of this identity are kept."""
+    key = f"version {_VERSION} {list(_split_of(LISTS[0]))} {_PER_CLASS} {identity}"
     return cache_dir() / "mini_imagenet" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.images"
 
 
@@ -200,6 +201,10 @@ def _size() -> int:
 
 def _whole(path: Path) -> bool:
     return path.is_file() and path.stat().st_size == _size()
+
+
+def _usable(path: Path) -> bool:
+    return _whole(path) and recorded.sample_holds(path)
 
 
 def _decode(source: Path, path: Path) -> None:
@@ -212,7 +217,7 @@ def _decode(source: Path, path: Path) -> None:
             for (row, number), pixels in files.images(source, places, _refuse, "decoding Mini-ImageNet"):
                 file.seek((row * _PER_CLASS + number) * files.BYTES)
                 file.write(pixels.data)
-        write_json(path.with_suffix(".json"), {"source": source.name, "sha256": _digest(temporary)})
+        recorded.write(path, temporary, source.name)
     for old in set(path.parent.glob("*.images")) - {path}:  # of a source that has changed
         with suppress(OSError):  # it only takes room
             old.unlink()
@@ -221,16 +226,3 @@ def _decode(source: Path, path: Path) -> None:
 
 def _refuse(finding: str) -> NoReturn:
     raise ValueError(f"{finding}; {files.HOW_TO_GET}")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _recorded(path: Path) -> str | None:
-    """The SHA-256 that was recorded for the decoded images; None if there is none that can be read."""
-    try:
-        return json.loads(path.with_suffix(".json").read_text("utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -20,15 +20,18 @@ __all__ = [
     "images",
     "lacking",
     "places",
+    "remembered_identity",
 ]
 
 import csv
 import hashlib
 import io
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -52,6 +55,7 @@ BYTES = 3 * 84 * 84
 
 _ARCHIVES = (".tar.xz", ".tar", ".zip")
 _THREADS = 2  # that decode, beside the one that unpacks
+_GRAIN = 2 * 10**9  # nanoseconds, the coarsest times of a file system
 _AHEAD = 512  # pictures read and not yet decoded: the memory that reading may take
 
 
@@ -101,6 +105,29 @@ def identity(source: Path) -> str:
             lines = sorted(line(entry.name, entry.stat()) for entry in entries if entry.is_file())
     listing = "".join(lines).encode(errors="surrogateescape")
     return hashlib.sha256(b"".join([*tables, listing])).hexdigest()
+
+
+def remembered_identity(source: Path) -> str:
+    """:func:`identity`, for which a process looks at the 60,000 pictures of a folder once.
+
+    It looks again when a table or the folder ``images`` has other times. The folder has when a picture comes,
+    goes or is replaced. One that is written over in place shows in its own time alone: the next process sees
+    that, or this one when it decodes. Until then it goes on with the images that it has.
+    """
+    if source.is_file():
+        return identity(source)
+    found = [(source / name).stat() for name in (*TABLES, "images")]
+    times = tuple(each for at in found for each in (at.st_mtime_ns, at.st_ctime_ns, at.st_ino, at.st_size))
+    newest = max(max(at.st_mtime_ns, at.st_ctime_ns) for at in found)
+    if time.time_ns() - newest < _GRAIN:  # another change could give the same times
+        return identity(source)
+    return _identity(source, times)
+
+
+@lru_cache(maxsize=8)
+def _identity(source: Path, times: tuple[int, ...]) -> str:
+    """:func:`identity` of a folder; ``times`` tell it from what it was or will be."""
+    return identity(source)
 
 
 def places(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from made_results import commit
+from made_results import begin, commit
 from mamlkit import measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.experiments.averages import AverageRow
@@ -181,6 +181,44 @@ def test_an_unfinished_run_is_partial_whatever_its_number(repository):
     commit(repository, "sinusoid-maml", seed=1, errors=np.full((400, 11), 0.45), done=20_000)
     assert line().verdict == "partial (12,000 of 70,000)"  # the least advanced seed decides
     assert (repository / "data" / "partial" / "sinusoid-maml" / "seed0" / "run.json").exists()
+
+
+def test_a_run_without_a_test_has_begun_and_its_furthest_state_says_how_far(repository):
+    name = "omniglot-20way-1shot"
+    ours = lambda: line("Table 1", "MAML", 5, setting="Omniglot 20-way 1-shot")
+    for seed, done in ((0, 300), (1, 4221), (2, 50)):
+        begin(repository, name, done=done, seed=seed)
+    begun = "begun (4,221 of 60,000)"
+    assert ours().verdict == inventory.state_of(name) == results.without_result(name) == begun
+    assert results.listing().set_index("name").done[name] == begun and begun in beside.table_text()
+    assert inventory.state_cells(name) == {
+        "state": '<span class="verdict-begun">begun</span> 4,221 of 60,000',
+        "name": f"`{name}`",
+    }
+    assert inventory.state_of("omniglot-20way-5shot") == "not run"
+    commit(repository, name, done=4230, seed=1)
+    before = ours()
+    assert before.verdict == inventory.state_of(name) == "partial (4,230 of 60,000)"
+    begin(repository, name, done=5000, seed=1)
+    assert ours().equals(before) and inventory.state_of(name) == before.verdict
+
+
+def test_a_state_that_no_run_can_go_on_from_has_not_begun(repository, monkeypatch):
+    begin(repository, "sinusoid-maml", done=0)
+    assert inventory.state_of("sinusoid-maml") == "not run"
+    begin(repository, "sinusoid-maml", done=500)
+    row = paper.get("sinusoid-maml")
+    with monkeypatch.context() as patch:
+        patch.setitem(paper.ROWS, row.name, replace(row, inner_lr=0.5))
+        assert inventory.state_of(row.name) == "not run"
+    assert inventory.state_of(row.name) == "begun (500 of 70,000)"
+    state = repository / "data" / "partial" / row.name / "seed0" / "state.safetensors"
+    for content in (b"", state.read_bytes()[:30], state.read_bytes().replace(b"500", b"5x0")):
+        state.write_bytes(content)
+        with pytest.raises(ValueError, match="state.safetensors is not a whole training state .*from git"):
+            inventory.state_of(row.name)
+    state.unlink()
+    assert inventory.state_of(row.name) == "not run"
 
 
 def test_the_log_of_a_training_is_the_one_that_has_come_further(repository):

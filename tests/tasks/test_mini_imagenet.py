@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
 import warnings
 from itertools import islice
 
@@ -92,6 +95,74 @@ def test_decoded_images_that_were_cut_short_are_made_anew(small):
     path = mini_imagenet.prepare()
     os.truncate(path, 1000)
     assert same(mini_imagenet.load("train"), right("train"))
+
+
+def test_the_pictures_of_a_folder_are_looked_at_once_until_it_changes(small, monkeypatch):
+    looks, identity = [], mini_imagenet_files.identity
+    monkeypatch.setattr(mini_imagenet_files, "identity", lambda source: looks.append(1) or identity(source))
+    for _ in range(2):  # the folder is younger than the grain of times, so it is looked at each time
+        before = len(looks)
+        assert same(mini_imagenet.load("val"), right("val")) and len(looks) > before
+    monkeypatch.setattr(mini_imagenet_files, "_GRAIN", 0)
+    mini_imagenet.prepare()
+
+    def looked():
+        """How often three loads look."""
+        looks.clear()
+        for split in mini_imagenet.SPLITS:
+            mini_imagenet.load(split)
+        return len(looks)
+
+    def change(how):
+        time.sleep(0.05)  # beyond the grain of this machine's times
+        how()
+
+    assert looked() == 0
+    more, picture = small / "images" / "one_more.jpg", small / "images" / "n0300000000.jpg"
+    kept = in_cache()
+    for how in (
+        lambda: more.write_bytes(jpeg(98)),
+        lambda: more.unlink(),
+        lambda: (picture.with_name("new").write_bytes(jpeg(99)), picture.with_name("new").replace(picture)),
+        lambda: (small / "train.csv").write_bytes((small / "train.csv").read_bytes() + b"\n"),
+    ):
+        change(how)
+        assert looked() == 2 and in_cache() != kept  # once for the name, once more before decoding
+        assert looked() == 0
+        kept = in_cache()
+    assert np.array_equal(mini_imagenet.load("train").images[0, 0], mini_imagenet_files.decode(jpeg(99), ""))
+
+
+def test_what_is_decoded_has_the_name_of_what_is_there_then(small, monkeypatch):
+    """A picture that is mended in place, which shows in no time of the folder."""
+    monkeypatch.setattr(mini_imagenet_files, "_GRAIN", 0)
+    picture = small / "images" / "n0300000000.jpg"
+    picture.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="not a readable JPEG"):
+        mini_imagenet.load("train")
+    picture.write_bytes(files()["images/n0300000000.jpg"])
+    assert same(mini_imagenet.load("train"), right("train"))
+    (images,) = [name for name in in_cache() if name.endswith(".images")]
+    mini_imagenet_files._identity.cache_clear()  # as another process
+    monkeypatch.setattr(mini_imagenet_files, "decode", None)
+    assert mini_imagenet.prepare().name == images
+
+
+def test_decoded_images_of_which_much_has_changed_are_made_anew(small):
+    path = mini_imagenet.prepare()
+    with path.open("rb+") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(path.stat().st_size // 8))  # of zeros
+    assert same(mini_imagenet.load("train"), right("train"))
+    assert mini_imagenet.check(small).wrong == ()
+
+
+@pytest.mark.parametrize("record", ["", "{}", '{"sha256": "0"}', "[]", None])
+def test_decoded_images_without_a_sum_of_a_sample_are_taken_as_they_are(small, monkeypatch, record):
+    beside = mini_imagenet.prepare().with_suffix(".json")
+    beside.unlink() if record is None else beside.write_text(record)
+    monkeypatch.setattr(mini_imagenet_files, "decode", None)
+    assert same(mini_imagenet.load("test"), right("test"))
 
 
 def test_what_a_killed_process_left_is_removed(small):
@@ -295,3 +366,27 @@ def test_real_pictures_lie_at_the_places_of_their_names(monkeypatch):
         label = names[place][:9]  # as Ravi & Larochelle name them
         bank = banks[split_of[label]]
         assert np.array_equal(bank.images[bank.names.index(label), place[1]], pixels)
+
+
+TWO_ITERATIONS = """
+from pathlib import Path
+
+from mamlkit.experiments import paper
+from mamlkit.runs import devices, train
+
+devices.set_up("cpu", threads=1)
+train.fit(paper.get("mini-imagenet-5way-1shot"), until=2, validate=False)
+lines = Path("/proc/self/status").read_text().splitlines()
+print(*(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells the peak of a process")
+def test_training_on_the_real_images_stays_under_the_memory_that_is_promised():
+    """The peak holds the few mapped pages that were looked at; all 64 classes would add 0.8 GB to it."""
+    if not mini_imagenet.available():
+        pytest.skip("no Mini-ImageNet here; set MAMLKIT_DATA")
+    mini_imagenet.prepare()  # decoding has a peak of its own
+    command_line = [sys.executable, "-c", TWO_ITERATIONS]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+    assert 0.3e9 < 1024 * int(done.stdout) < 1.5e9

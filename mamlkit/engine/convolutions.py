@@ -73,7 +73,7 @@ class Unfolded(Form):
 
 @dataclass(frozen=True)
 class Grouped(Form):
-    """One convolution with a group for each task. Its images are ``[points, tasks * channels, height, width]``.
+    """One convolution with a group per task. Its images are ``[points, tasks * channels, height, width]``.
 
     Args:
         memory: where the channels of those images lie.

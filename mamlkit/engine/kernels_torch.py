@@ -1,7 +1,7 @@
 """The engine's inner loops as PyTorch operations, for a GPU.
 
-They are the same functions as in :mod:`mamlkit.engine.kernels_cpu`. Every task of a chunk at once; what form a
-convolution has, :mod:`mamlkit.engine.convolutions` says.
+They are the same functions as in :mod:`mamlkit.engine.kernels_cpu`. Every task of a chunk at once; what form
+a convolution has, :mod:`mamlkit.engine.convolutions` says.
 """
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Every form of a convolution gives the numbers of an unfolding and one product, and the engine's gradients."""
+"""Every form of a convolution gives the numbers of an unfolding and one product; the engine takes any."""
 
 import pytest
 import torch

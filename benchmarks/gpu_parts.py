@@ -178,7 +178,7 @@ def winners(device: torch.device) -> dict[str, str]:
 
 def use_best(name: str, device: torch.device) -> str:
     """Use the form that won on the shape of a row, whatever its shots, and name it; else the default."""
-    kind = lambda row: (row.family, row.ways)
+    kind = lambda row: (row.family, row.ways, row.network[0])
     forms = {kind(paper.get(SHAPES[shape])): form for shape, form in winners(device).items()}
     row = paper.get(name)
     form = forms.get(kind(row), convolutions.DEFAULT) if isinstance(row, paper.Row) else convolutions.DEFAULT

@@ -1,20 +1,37 @@
 """The script for a machine with a GPU, as far as it goes without one: its dry run."""
 
+import json
 import sys
 import tarfile
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from mamlkit import places
+from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch
 from mamlkit.experiments import paper
 
 sys.path.insert(0, str(places.clone() / "benchmarks"))
 import gpu
+import gpu_parts
+import gpu_profile
 
 pytestmark = pytest.mark.queue
 SHORT = "omniglot-no-conv-5way-1shot"
+CPU = torch.device("cpu")
+IMAGES = "Omniglot 5-way 1-shot"
+
+
+def some(*names):
+    return {name: gpu_parts.SHAPES[name] for name in names}
+
+
+@pytest.fixture(autouse=True)
+def the_default_form():
+    yield
+    assert convolutions.in_use() == convolutions.DEFAULT
 
 
 def unpacked(place):
@@ -25,17 +42,17 @@ def unpacked(place):
 
 
 def test_a_dry_run_goes_through_every_part(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "SHAPES", {"sinusoid": gpu.SHAPES["sinusoid"]})
-    monkeypatch.setattr(gpu, "TIMED", ("sinusoid-maml",))
+    monkeypatch.setattr(gpu_parts, "SHAPES", some("sinusoid"))
+    monkeypatch.setattr(gpu_parts, "TIMED", ("sinusoid-maml",))
     monkeypatch.setattr(gpu, "TRAINED", "omniglot-no-conv-5way-1shot")
-    monkeypatch.setattr(gpu, "profiles", lambda *_: 1 / 0)
+    monkeypatch.setattr(gpu_profile, "profiles", lambda *_: 1 / 0)
     before, repository = dict(paper.ROWS), places.repository
     gpu.main(["--out", str(tmp_path), "--seconds", "1000", "--dry-run"])
     assert before == paper.ROWS and places.repository is repository
     unpacked(tmp_path)
     found = tmp_path / "data" / "benchmarks" / "cpu"
     checks = pd.read_csv(found / "checks.csv").iloc[0]
-    assert checks["float64, from the CPU"] == 0 and checks["recorded, from plain"] < 1e-5
+    assert 0 < checks["float64, from the CPU"] < gpu_parts.EXACT and checks["recorded, from plain"] < 1e-5
     assert {"mamlkit", "loop"} <= set(pd.read_csv(found / "time.csv").way)
     assert list(pd.read_csv(found / "iterations.csv").recorded) == [False, True]
     assert (
@@ -47,18 +64,20 @@ def test_a_dry_run_goes_through_every_part(tmp_path, monkeypatch, capsys):
 
 def test_wrong_gradients_end_everything_and_wrong_recordings_are_left_out():
     right = {"float64, from the CPU": 1e-12, "recorded, from plain": 1e-7}
-    assert gpu.holds([right]) and not gpu.holds([right, right | {"recorded, from plain": float("nan")}])
+    assert gpu_parts.holds([right]) and not gpu_parts.holds(
+        [right, right | {"recorded, from plain": float("nan")}]
+    )
     with pytest.raises(SystemExit, match="wrong here"):
-        gpu.holds([right | {"float64, from the CPU": 1e-3}])
+        gpu_parts.holds([right | {"float64, from the CPU": 1e-3}])
 
 
 def test_what_fails_is_noted_and_everything_else_is_brought_home(tmp_path, monkeypatch):
     """A peer that differs, a recording that cannot be made, a row that fails."""
     shapes = ("sinusoid", "Omniglot 5-way 1-shot, no convolution")
-    monkeypatch.setattr(gpu, "SHAPES", {name: gpu.SHAPES[name] for name in shapes})
-    monkeypatch.setattr(gpu, "TIMED", ("sinusoid-maml",))
+    monkeypatch.setattr(gpu_parts, "SHAPES", some(*shapes))
+    monkeypatch.setattr(gpu_parts, "TIMED", ("sinusoid-maml",))
     monkeypatch.setattr(gpu, "TRAINED", "omniglot-no-conv-5way-1shot")
-    compare, begun = gpu.compare, gpu.begun
+    compare, begun = gpu.compare, gpu_parts.begun
 
     def differs(shape, *given):
         if shape == "sinusoid":
@@ -71,7 +90,7 @@ def test_what_fails_is_noted_and_everything_else_is_brought_home(tmp_path, monke
         return begun(name, device, recorded)
 
     monkeypatch.setattr(gpu, "compare", differs)
-    monkeypatch.setattr(gpu, "begun", no_recording)
+    monkeypatch.setattr(gpu_parts, "begun", no_recording)
     monkeypatch.setattr(gpu.queue, "work", lambda jobs, *_, **how: [f"{jobs[0].name}: {how['recorded']}"])
     gpu.main(["--out", str(tmp_path), "--seconds", "1000", "--dry-run"])
     words = (unpacked(tmp_path) / "failed.txt").read_text()
@@ -83,8 +102,8 @@ def test_what_fails_is_noted_and_everything_else_is_brought_home(tmp_path, monke
 
 
 def test_a_later_call_takes_some_parts_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "SHAPES", {"sinusoid": gpu.SHAPES["sinusoid"]})
-    monkeypatch.setattr(gpu, "TIMED", ("sinusoid-maml",))
+    monkeypatch.setattr(gpu_parts, "SHAPES", some("sinusoid"))
+    monkeypatch.setattr(gpu_parts, "TIMED", ("sinusoid-maml",))
     gpu.main(["--out", str(tmp_path), "--seconds", "1000", "--dry-run", "--part", "profile"])
     found = unpacked(tmp_path) / "data" / "benchmarks" / "cpu"
     assert {path.name for path in found.glob("*.csv")} == {"checks.csv", "profile.csv"}
@@ -93,37 +112,130 @@ def test_a_later_call_takes_some_parts_only(tmp_path, monkeypatch):
 
 def test_pictures_that_are_drawn_give_way_to_noise_so_that_drawing_is_not_timed():
     for recorded in (False, True):
-        training = gpu.begun("mini-imagenet-5way-1shot", gpu.torch.device("cpu"), recorded)
-        assert isinstance(training.family.bank, gpu.ClassBank)
+        training = gpu_parts.begun("mini-imagenet-5way-1shot", torch.device("cpu"), recorded)
+        assert isinstance(training.family.bank, gpu_parts.ClassBank)
         assert training.family.bank.shape[0] == 64 and training.family.bank.shape[2:] == (3, 84, 84)
     assert training.images is training.family
 
 
 def test_of_a_gpus_profile_only_its_own_work_counts():
     event = lambda kind, named: SimpleNamespace(device_type=kind, is_user_annotation=named)
-    assert gpu.of_kernel(event(gpu.DeviceType.CUDA, False))
-    assert not gpu.of_kernel(event(gpu.DeviceType.CPU, False))
-    assert not gpu.of_kernel(event(gpu.DeviceType.CUDA, True))
+    assert gpu_profile.of_kernel(event(gpu_profile.DeviceType.CUDA, False))
+    assert not gpu_profile.of_kernel(event(gpu_profile.DeviceType.CPU, False))
+    assert not gpu_profile.of_kernel(event(gpu_profile.DeviceType.CUDA, True))
 
 
 def test_a_wrong_recording_is_far_from_the_plain_way(monkeypatch):
     """One that repeats its first batch, as a recording does whose inputs are not copied."""
-    device = gpu.torch.device("cpu")
-    plain = gpu.recorded_from_plain("glyphs-5way-1shot", device, gpu.Failures())
-    drawn = gpu.train.RecordedTraining._drawn
+    device = torch.device("cpu")
+    plain = gpu_parts.recorded_from_plain("glyphs-5way-1shot", device, gpu_parts.Failures())
+    drawn = gpu_parts.train.RecordedTraining._drawn
     first = {}
 
     def stuck(training, draw):
         return first.setdefault(id(training), drawn(training, draw))
 
-    monkeypatch.setattr(gpu.train.RecordedTraining, "_drawn", stuck)
+    monkeypatch.setattr(gpu_parts.train.RecordedTraining, "_drawn", stuck)
     assert (
-        plain < gpu.CLOSE / 3
-        and gpu.recorded_from_plain("glyphs-5way-1shot", device, gpu.Failures()) > gpu.CLOSE
+        plain < gpu_parts.CLOSE / 3
+        and gpu_parts.recorded_from_plain("glyphs-5way-1shot", device, gpu_parts.Failures()) > gpu_parts.CLOSE
     )
 
 
-def test_a_profile_counts_calls_and_products(monkeypatch):
-    monkeypatch.setattr(gpu, "TIMED", ("sinusoid-maml",))
-    lines = pd.DataFrame(gpu.profiles(gpu.torch.device("cpu"), gpu.Failures())[:2])
-    assert list(lines.what) == ["all", "products"] and lines.us[0] >= lines.us[1] >= 0 and lines.calls[0] > 0
+def test_a_profile_counts_calls_products_and_launches(monkeypatch):
+    monkeypatch.setattr(gpu_parts, "TIMED", ("sinusoid-maml",))
+    lines = pd.DataFrame(gpu_profile.profiles(CPU, True, gpu_parts.Failures()))
+    for recorded in (False, True):
+        found = lines[lines.recorded == recorded].reset_index(drop=True)
+        assert list(found.what[:2]) == ["all", "products"] and found.us[0] >= found.us[1] >= 0
+        assert found.calls[0] == found.launches[0] > 0
+        part = found["launches x 5 us, of the whole"]
+        assert part[0] == pytest.approx(5 * found.launches[0] / found.us[0]) and part[1:].isna().all()
+
+
+def test_launches_on_a_gpu_are_what_the_cpu_asks_for():
+    def event(key, count, us, kind=gpu_profile.DeviceType.CPU):
+        return SimpleNamespace(
+            key=key,
+            count=count,
+            self_device_time_total=us,
+            self_cpu_time_total=1000,
+            device_type=kind,
+            is_user_annotation=False,
+        )
+
+    on_gpu = gpu_profile.DeviceType.CUDA
+    kernels = [event("sgemm_128", 6, 30.0, on_gpu), event("vectorized_add", 4, 10.0, on_gpu)]
+    asked = [event("aten::mm", 6, 30.0), event("cudaDeviceSynchronize", 1, 0.0)]
+    plain = [event("cudaLaunchKernel", 9, 0.0), event("cudaMemcpyAsync", 1, 0.0)]
+    recorded = [event("cudaGraphLaunch", 1, 0.0), event("cudaMemsetAsync", 1, 0.0)]
+    for launches, count in ((plain, 10), (recorded, 2)):
+        whole, products, *others = gpu_profile.described([*kernels, *asked, *launches], of_gpu=True)
+        assert (whole["calls"], whole["us"], products["us"]) == (10, 40.0, 30.0)
+        assert whole["launches"] == count and whole["launches x 5 us, of the whole"] == 5 * count / 40
+        assert [line["what"] for line in others] == ["sgemm_128", "vectorized_add"]
+
+
+def test_a_dry_run_compares_a_gpus_loops_with_the_cpus(tmp_path, monkeypatch):
+    """An error of one of them ends it."""
+    monkeypatch.setattr(gpu_parts, "SHAPES", some(IMAGES))
+    right = kernels_torch.weight_gradient
+    wrong = lambda d, x, window, out=None: right(d, x, window, out).mul_(1 + 1e-6)
+    monkeypatch.setattr(kernels_torch, "weight_gradient", wrong)
+    with pytest.raises(SystemExit, match="meta-gradients are wrong here"):
+        gpu.main(["--out", str(tmp_path), "--seconds", "1000", "--dry-run", "--part", "checks"])
+    assert meta_batch._kernels(CPU) is kernels_cpu
+
+
+class Wrong(convolutions.Unfolded):
+    """A form whose kernels have another gradient."""
+
+    def weight_gradient(self, d, x, window):
+        return 1.01 * super().weight_gradient(d, x, window)
+
+
+def test_the_fastest_form_wins_and_is_used_by_what_follows(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "SHAPES", some("sinusoid", IMAGES))
+    monkeypatch.setattr(gpu_parts, "TIMED", ("omniglot-5way-1shot",))
+    monkeypatch.setattr(gpu, "TRAINED", "omniglot-5way-5shot")
+    monkeypatch.setitem(convolutions.FORMS, "wrong", Wrong())
+    ms = {"unfolded": 2.0, "grouped": 3.0, "channels-last": 1.0, "wrong": 0.5}
+    used = []
+    measure, work = gpu_parts.iteration_ms, gpu.queue.work
+
+    def quick(*given):
+        measure(*given)
+        return ms[convolutions.in_use()]
+
+    def noted(jobs, *given, **how):
+        used.append((jobs[0].row.name, convolutions.in_use()))
+        return work(jobs, *given, **how)
+
+    monkeypatch.setattr(gpu_parts, "iteration_ms", quick)
+    monkeypatch.setattr(gpu.queue, "work", noted)
+    given = ["--out", str(tmp_path), "--seconds", "1000", "--dry-run"]
+    gpu.main([*given, *(word for name in ("tune", "iterations", "train") for word in ("--part", name))])
+    found = unpacked(tmp_path) / "data" / "benchmarks" / "cpu"
+    table = pd.read_csv(found / "tune.csv")
+    assert dict(zip(table.form, table.wins)) == {"unfolded": False, "grouped": False, "channels-last": True}
+    assert set(table["shape"]) == {IMAGES} and (table["float64, from the CPU"] < gpu_parts.EXACT).all()
+    assert "wrong convolutions, Omniglot 5-way 1-shot" in (tmp_path / "failed.txt").read_text()
+    assert set(pd.read_csv(found / "iterations.csv").form) == {"channels-last"}
+    assert used == [("omniglot-5way-5shot", "channels-last")]
+    origins = json.loads((found / "origin.json").read_text())
+    assert origins["iterations"]["convolutions"] == {IMAGES: "channels-last"}
+
+
+def test_rows_of_other_shapes_keep_the_default_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "repository", lambda: tmp_path)
+    assert gpu_parts.use_best("omniglot-5way-5shot", CPU) == "unfolded"  # nothing was measured
+    lines = [
+        {"shape": shape, "form": form, "ms": ms, "wins": ms == 1.0}
+        for shape, best in ((IMAGES, "grouped"), ("Mini-ImageNet 5-way 1-shot", "channels-last"))
+        for form, ms in (("unfolded", 2.0), (best, 1.0))
+    ]
+    gpu.keep("", CPU, "tune", lines, {"commit": "0" * 40})
+    tuned = {"omniglot-5way-5shot": "grouped", "mini-imagenet-5way-5shot": "channels-last"}
+    others = ("omniglot-20way-1shot", "omniglot-no-conv-5way-1shot", "sinusoid-maml", "2d-navigation-maml")
+    for name, form in (tuned | dict.fromkeys(others, "unfolded")).items():
+        assert gpu_parts.use_best(name, CPU) == form == convolutions.in_use()

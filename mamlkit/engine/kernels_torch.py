@@ -1,7 +1,7 @@
 """The engine's inner loops as PyTorch operations, for a GPU.
 
-They are the same functions as in :mod:`mamlkit.engine.kernels_cpu`. Every task of a chunk at once; a
-convolution is one unfolding and one batched product.
+They are the same functions as in :mod:`mamlkit.engine.kernels_cpu`. Every task of a chunk at once; what form
+a convolution has, :mod:`mamlkit.engine.convolutions` says.
 """
 
 __all__ = [
@@ -14,51 +14,14 @@ __all__ = [
     "weight_gradient",
 ]
 
-from collections.abc import Sequence
-from functools import reduce
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mamlkit.models import BATCH_NORM_EPS, Window
+from mamlkit.engine.convolutions import input_gradient, product, weight_gradient
+from mamlkit.models import BATCH_NORM_EPS
 
 PIXELS = (1, 2, 3)  # axes that batch normalisation averages over
-
-
-def _unfolded(x: Tensor, window: Window) -> Tensor:
-    """The 3x3 neighbourhoods of every output pixel: ``[tasks, points * out * out, 9 * channels]``."""
-    sides = (window.before, window.after)
-    x = F.pad(x, (0, 0, *sides, *sides))
-    patches = x.unfold(2, 3, window.stride).unfold(3, 3, window.stride)
-    return patches.permute(0, 1, 2, 3, 5, 6, 4).reshape(len(x), -1, 9 * window.channels)
-
-
-def product(x: Tensor, kernel: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Convolution ``[tasks, points, out, out, filters]``, added to ``out`` if one is given."""
-    z = (_unfolded(x, window) @ kernel).view(*x.shape[:2], window.out, window.out, -1)
-    return z if out is None else out.add_(z)
-
-
-def weight_gradient(d: Tensor, x: Tensor, window: Window, out: Tensor | None = None) -> Tensor:
-    """Adjoint of :func:`product` in the kernel: ``[tasks, 9 * channels, filters]``, added to ``out``."""
-    gradient = _unfolded(x, window).mT @ d.flatten(1, 3)
-    return gradient if out is None else out.add_(gradient)
-
-
-def input_gradient(terms: Sequence[tuple[Tensor, Tensor]], window: Window) -> Tensor:
-    """Adjoint of :func:`product` in the images, summed over ``(d, kernel)`` pairs."""
-    d = terms[0][0]
-    patches = reduce(torch.add, (d.flatten(1, 3) @ kernel.mT for d, kernel in terms))
-    patches = patches.view(*d.shape[:4], 3, 3, window.channels)
-    padded = window.before + window.size + window.after
-    x = d.new_zeros(*d.shape[:2], padded, padded, window.channels)
-    last = window.stride * (window.out - 1) + 1
-    for ky in range(3):
-        for kx in range(3):
-            x[:, :, ky : ky + last : window.stride, kx : kx + last : window.stride] += patches[..., ky, kx, :]
-    inside = slice(window.before, window.before + window.size)
-    return x[:, :, inside, inside]
 
 
 def _windows(x: Tensor, pool: int) -> Tensor:

@@ -4,6 +4,7 @@ __all__ = ["described", "set_up"]
 
 import torch
 
+from mamlkit.engine import convolutions
 from mamlkit.engine.threads import check
 
 
@@ -42,10 +43,11 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
 
 
 def described(device: torch.device) -> str:
-    """A device as the record of a run names it."""
+    """A device as the record of a run names it, with what changes the rounding there."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device) + (
-            ", TF32" if torch.backends.cuda.matmul.allow_tf32 else ""
-        )
+        form = convolutions.in_use()
+        words = [f"{form} convolutions"] * (form != convolutions.DEFAULT)
+        words += ["TF32"] * torch.backends.cuda.matmul.allow_tf32  # last, where `keeping` looks for it
+        return ", ".join([torch.cuda.get_device_name(device), *words])
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from mamlkit.engine import recorded
+from conftest import relative_error
+from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch, recorded
 from mamlkit.engine.ranks import Ranks
 from mamlkit.engine.recorded import Recorded
 from mamlkit.experiments import paper
@@ -28,6 +29,13 @@ GLYPHS = dataclasses.replace(
 TEXTURES = dataclasses.replace(
     paper.get("textures-5way-1shot").at("quick"), iterations=2, meta_batch_size=2, evaluations=()
 )
+
+
+@pytest.fixture(params=[kernels_cpu, kernels_torch], ids=["loops of a CPU", "loops of a GPU"])
+def kernels(request, monkeypatch):
+    """Both sets of loops run on a CPU, so that a recorded step is tested over those that a GPU has."""
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: request.param)
+    return request.param
 
 
 def equal(one, other):
@@ -57,7 +65,7 @@ def like_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize("row", [SINUSOID, GLYPHS, TEXTURES], ids=["sinusoid", "glyphs", "textures"])
 @pytest.mark.parametrize("kind", ["plain call", "like a GPU"])
-def test_a_recorded_training_is_the_plain_one_bit_for_bit(row, kind, request):
+def test_a_recorded_training_is_the_plain_one_bit_for_bit(row, kind, kernels, request):
     plain = train.fit(row, seed=1)
     if kind == "like a GPU":
         request.getfixturevalue("like_a_gpu")
@@ -66,7 +74,7 @@ def test_a_recorded_training_is_the_plain_one_bit_for_bit(row, kind, request):
     assert found.log.drop(columns="seconds").equals(plain.log.drop(columns="seconds"))
 
 
-def test_a_plain_run_goes_on_recorded_and_the_other_way_round(tmp_path, like_a_gpu, monkeypatch):
+def test_a_plain_run_goes_on_recorded_and_the_other_way_round(tmp_path, kernels, like_a_gpu, monkeypatch):
     monkeypatch.setattr(supervised_training, "LOG_EVERY", 3)  # halves end inside a window of the log
     whole = train.fit(GLYPHS)
     for first in (True, False):
@@ -76,6 +84,27 @@ def test_a_plain_run_goes_on_recorded_and_the_other_way_round(tmp_path, like_a_g
                 found = train.fit(GLYPHS, folder=folder, until=until, recorded=how)
         assert equal(found.params, whole.params)
         assert found.log.drop(columns="seconds").equals(whole.log.drop(columns="seconds"))
+
+
+def test_a_recorded_step_goes_through_the_loops_that_are_chosen(monkeypatch):
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    monkeypatch.setattr(kernels_torch, "product", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.fit(GLYPHS, until=1, recorded=True)
+
+
+@pytest.mark.parametrize("form", convolutions.FORMS)
+def test_a_recorded_training_is_the_plain_one_with_every_form_of_a_convolution(form, like_a_gpu, monkeypatch):
+    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    usual = train.fit(GLYPHS, seed=1)
+    try:
+        convolutions.use(form)
+        plain, found = (train.fit(GLYPHS, seed=1, recorded=kind) for kind in (False, True))
+    finally:
+        convolutions.use(convolutions.DEFAULT)
+    assert equal(found.params, plain.params)
+    assert relative_error(found.params, usual.params) < 0.02
+    assert equal(found.params, usual.params) == (form == convolutions.DEFAULT)
 
 
 def test_choices_alone_are_copied_where_the_bank_lies_on_the_device(monkeypatch):

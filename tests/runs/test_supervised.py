@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mamlkit import maml, methods, tasks
-from mamlkit.engine import meta_batch
+from mamlkit.engine import convolutions, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train
 
@@ -463,6 +463,16 @@ def test_coarse_products_are_in_the_name_of_a_device(coarse, words, monkeypatch)
         assert devices.described(torch.device("cuda")) == words
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_another_form_of_convolutions_is_in_the_name_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
+    assert devices.described(torch.device("cuda")) == "H200"
+    monkeypatch.setattr(convolutions, "_form", "grouped")
+    assert devices.described(torch.device("cuda")) == "H200, grouped convolutions"
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    assert devices.described(torch.device("cuda")).endswith("TF32")  # by which such results are told
+    assert "grouped" not in devices.described(torch.device("cpu"))  # which has loops of its own
 
 
 @pytest.mark.parametrize(("row", "last"), [(ROW, "bias1"), (GLYPHS, "shift3")], ids=["sinusoid", "glyphs"])

@@ -100,11 +100,12 @@ def begin(
     records.check_seed(seed)
     if threads is not None:
         cpu_threads.check(threads)
-    alone = isinstance(row, PolicyRow | MemoryRow | ChainRow)
-    if alone and ranks.count > 1:
+    if isinstance(row, MemoryRow | ChainRow) and ranks.count > 1:
+        chain, trials = "its networks are computed side by side", "its trials share their random numbers"
         raise ValueError(
-            f"{row.name} is reinforcement learning, which is not dealt to {ranks.count} processes; run it "
-            "without torchrun, or many runs at a time: paper --on ray"
+            f"{row.name} is not dealt to {ranks.count} processes, since "
+            f"{chain if isinstance(row, ChainRow) else trials}; run it without torchrun, or many runs at a "
+            "time: paper --on ray"
         )
     if recorded and (not can_record(row) or ranks.count > 1):
         raise ValueError(
@@ -112,9 +113,9 @@ def begin(
             "is another one, or one of several processes; leave recorded out"
         )
     if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+        from mamlkit.runs.policy_training import PolicyTraining  # imports MuJoCo, which takes its time
 
-        return policies.PolicyTraining(row, seed, device, threads)
+        return PolicyTraining(row, seed, device, threads, ranks)
     if isinstance(row, MemoryRow):
         return memory.MemoryTraining(row, seed, device)
     if isinstance(row, ChainRow):

@@ -46,9 +46,7 @@ def by_one_process(tmp_path, *words):
     assert __main__.main(["run", ROW.name, "--device", "cpu", "--runs", str(tmp_path / "runs"), *words]) == 0
 
 
-def test_a_run_that_one_process_began_is_finished_by_four_bit_for_bit(
-    straight, tmp_path, monkeypatch, capsys
-):
+def test_a_run_that_one_process_began_is_finished_by_four_bit_for_bit(straight, tmp_path, monkeypatch):
     monkeypatch.setitem(paper.ROWS, ROW.name, ROW)
     by_one_process(tmp_path, "--until", "3")
     done, folder = launched(tmp_path, 4, "", 0, "--threads", "2")  # threads of each change nothing
@@ -58,7 +56,7 @@ def test_a_run_that_one_process_began_is_finished_by_four_bit_for_bit(
 
 
 def test_a_process_that_dies_ends_all_and_one_goes_on_from_the_last_iteration(
-    straight, tmp_path, monkeypatch, capsys
+    straight, tmp_path, monkeypatch
 ):
     done, folder = launched(tmp_path, 2, "1", signal.SIGKILL)
     assert done.returncode != 0 and "error: another process of this run has ended" in done.stderr

@@ -172,7 +172,7 @@ def launched(names: list[str]) -> dict[str, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "lines.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-        command += [__file__, "--out", str(out), *(word for name in names for word in ("--row", name))]
+        command += [__file__, "--out", str(out), "--names", *names]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return json.loads(out.read_text())
 
@@ -205,10 +205,11 @@ def main() -> None:
     parser.add_argument("--row", choices=ROWS, action="append", help="only this row (may be given again)")
     parser.add_argument("--save", action="store_true", help="keep tables under data/benchmarks/cluster")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)  # in a process of torchrun
+    parser.add_argument("--names", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     devices.set_up("cpu", threads=1)
     if options.out:
-        of_two(options.row or [], options.out)
+        of_two(options.names, options.out)
         return
     if options.save and options.row:
         parser.error("--save keeps tables of all rows; leave --row out")

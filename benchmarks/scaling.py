@@ -1,4 +1,4 @@
-"""What it takes to leave one core: iterations on one process and on two, what these exchange, Ray's slices.
+"""What it takes to leave one core: iterations on one process and on two, what the two exchange, Ray's slices.
 
     python benchmarks/scaling.py                     # all of it, printed
     python benchmarks/scaling.py --save              # and kept under data/benchmarks/cluster
@@ -32,11 +32,9 @@ from problems import STAND_INS, flops, timed
 from mamlkit.engine import meta_batch, passes
 from mamlkit.engine.ranks import ALONE, Ranks, joined
 from mamlkit.experiments.paper import get
-from mamlkit.experiments.rows import PolicyRow
 from mamlkit.maml import Task
 from mamlkit.methods import GradientMethod
-from mamlkit.runs import cluster, devices, folders, policy_training, supervised_training
-from mamlkit.runs.steps import OneByOne
+from mamlkit.runs import cluster, devices, folders, supervised_training
 from mamlkit.tasks.images import AllClasses
 
 CPU = torch.device("cpu")
@@ -54,10 +52,9 @@ ROWS = (  # of Table 1; those after the first three are timed in one process alo
     "mini-imagenet-pretrained",
 )
 DEALT = ROWS[:3]
-POLICIES = ("2d-navigation-maml", "half-cheetah-velocity-maml")
 SIZES = (1_000, 112_000, 448_000, 896_000, 1_792_000)  # bytes that each of two processes gives
 SECONDS = 3.0  # of a row, after a first iteration that counts for nothing
-TURNS, POLICY_TURNS = 6, 2  # of a row in two processes
+TURNS = 6  # of a row in two processes
 SLICED = "glyphs-5way-1shot"
 
 
@@ -71,28 +68,8 @@ class Again:
         return self.batch
 
 
-class Counting(Ranks):
-    """Counts the bytes of what all have: episodes, and sums of the update, which are vectors."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        super().__init__(ranks.rank, ranks.count, ranks.device)
-        self.bytes = {"episodes": 0, "sums": 0}
-
-    def gathered(self, own: torch.Tensor, count: int) -> torch.Tensor:
-        found = super().gathered(own, count)
-        self.bytes["sums" if own.dim() == 2 else "episodes"] += found.nbytes
-        return found
-
-
-def training(name: str, ranks: Ranks = ALONE) -> OneByOne:
-    """The training of a row of the paper, on one meta-batch of the stand-in, or of new episodes."""
-    if isinstance(policy := get(name), PolicyRow):
-        return policy_training.PolicyTraining(policy, 0, CPU, 1, ranks)
-    return supervised(name, ranks)
-
-
-def supervised(name: str, ranks: Ranks = ALONE) -> supervised_training.SupervisedTraining:
-    """The training of a row of tasks with labels."""
+def training(name: str, ranks: Ranks = ALONE) -> supervised_training.SupervisedTraining:
+    """The training of a row of the paper, on one meta-batch of the stand-in."""
     family, _, kind = get(name).family.partition(", ")
     row = dataclasses.replace(get(name), family=STAND_INS[family], evaluations=())
     made = supervised_training.SupervisedTraining(row, 0, CPU, validate=False, ranks=ranks)
@@ -117,7 +94,7 @@ def median_ms(call: Callable[[], Any], seconds: float, least: int = 2) -> float:
 
 def of_row(name: str, seconds: float = SECONDS) -> dict[str, Any]:
     """An iteration of a row in one process, and what a model of more needs to know of it."""
-    made = supervised(name)
+    made = training(name)
     learner, batch = made.method.learner, made.family.batch
     plan, count = learner.model.layers, len(batch.query[1])
     chunk = count  # where each process computes all of it
@@ -143,17 +120,12 @@ def of_two(names: list[str], out: Path) -> None:
             every = [torch.empty_like(own) for _ in range(ranks.count)]
             lines["gather"].append({"bytes": size, "ms": elapsed_ms(partial(dist.all_gather, every, own))})
         for name in names:
-            turns = POLICY_TURNS if name in POLICIES else TURNS
             step = partial(training(name).step, 0)
             alone = median_ms(step, SECONDS) if ranks.first else 0.0  # the other waits
             dist.barrier()
-            counting = Counting(ranks)
-            ms = torch.tensor(median_ms(partial(training(name, counting).step, 0), 0.0, turns))
+            ms = torch.tensor(median_ms(partial(training(name, ranks).step, 0), 0.0, TURNS))
             dist.all_reduce(ms, dist.ReduceOp.MAX)  # of the rank that is busy longest
-            line = {"row": name, "alone_ms": alone, "two_ms": float(ms)}
-            if name in POLICIES:  # bytes of one iteration
-                line |= {what: number // (turns + 1) for what, number in counting.bytes.items()}
-            lines["ranks"].append(line)
+            lines["ranks"].append({"row": name, "alone_ms": alone, "two_ms": float(ms)})
         if ranks.first:
             out.write_text(json.dumps(lines))
 
@@ -172,7 +144,7 @@ def launched(names: list[str]) -> dict[str, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "lines.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-        command += [__file__, "--out", str(out), "--names", *names]
+        command += [__file__, "--out", str(out), *(word for name in names for word in ("--row", name))]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return json.loads(out.read_text())
 
@@ -201,15 +173,14 @@ def of_ray() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("rows", "gather", "ranks", "policies", "ray"), action="append")
+    parser.add_argument("--part", choices=("rows", "gather", "ranks", "ray"), action="append")
     parser.add_argument("--row", choices=ROWS, action="append", help="only this row (may be given again)")
     parser.add_argument("--save", action="store_true", help="keep tables under data/benchmarks/cluster")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)  # in a process of torchrun
-    parser.add_argument("--names", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     devices.set_up("cpu", threads=1)
     if options.out:
-        of_two(options.names, options.out)
+        of_two(options.row or [], options.out)
         return
     if options.save and options.row:
         parser.error("--save keeps tables of all rows; leave --row out")
@@ -217,7 +188,6 @@ def main() -> None:
         "rows": lambda: [of_row(name) for name in options.row or ROWS],
         "gather": lambda: launched([])["gather"],
         "ranks": lambda: launched(options.row or list(DEALT))["ranks"],
-        "policies": lambda: launched(list(POLICIES))["ranks"],
         "ray": of_ray,
     }
     origin = folders.provenance("1 thread of each process")

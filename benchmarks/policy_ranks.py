@@ -23,7 +23,7 @@ from meta_gradient import keep
 
 from mamlkit.engine.ranks import ALONE, Ranks, joined
 from mamlkit.experiments.paper import get
-from mamlkit.runs import devices, folders
+from mamlkit.runs import devices, folders, policies
 from mamlkit.runs.policy_training import PolicyTraining
 
 CPU = torch.device("cpu")
@@ -32,15 +32,16 @@ TURNS = 2  # iterations, after a first one that counts for nothing
 
 
 class Counting(Ranks):
-    """Counts the bytes of what all have: episodes, and sums of the update, which are vectors."""
+    """Counts the bytes of what all have: episodes, and sums of the update, as long as the parameters."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: Ranks, parameters: int) -> None:
         super().__init__(ranks.rank, ranks.count, ranks.device)
+        self.lengths = (parameters, 2)  # gradients and products; loss and divergence
         self.bytes = {"episodes": 0, "sums": 0}
 
     def gathered(self, own: torch.Tensor, count: int) -> torch.Tensor:
         found = super().gathered(own, count)
-        self.bytes["sums" if own.dim() == 2 else "episodes"] += found.nbytes
+        self.bytes["sums" if own.shape[1] in self.lengths else "episodes"] += found.nbytes
         return found
 
 
@@ -62,7 +63,9 @@ def of_two(out: Path) -> None:
         for name in ROWS:
             alone = median_ms(name, ALONE) if ranks.first else 0.0  # the other waits
             dist.barrier()
-            counting = Counting(ranks)
+            _, policy = policies.build(get(name), 1, 1)
+            begun = policy.init(torch.Generator())
+            counting = Counting(ranks, sum(value.numel() for value in begun.values()))
             busy = torch.tensor(median_ms(name, counting))
             dist.all_reduce(busy, dist.ReduceOp.MAX)  # of the rank that is busy longest
             sent = {what: number // (1 + TURNS) for what, number in counting.bytes.items()}

@@ -151,9 +151,27 @@ def policies() -> str:
     )
     says = (
         f"\nWith the ρ of {{numref}}`tab-gather` these bytes take at most {share:.1f}\N{NO-BREAK SPACE}% of "
-        "an iteration in two processes.\n"
+        f"an iteration in two processes. {_sampling()}\n"
     )
     return numbered(lines, caption, "tab-policy-ranks", list(lines[0])[1:]) + says
+
+
+def _sampling() -> str:
+    """Which part of an iteration is simulation, by ``benchmarks/meta_rl.py``; nothing if that was not run."""
+    path = places.repository() / "data" / "benchmarks" / "rl" / "time.csv"
+    if not path.exists():
+        return ""
+    found = pd.read_csv(path, index_col="what")
+    shares = (
+        100 * found.loc[["sampling before, s", "sampling after, s"]].sum() / found.loc["meta-iteration, s"]
+    )
+    words = [
+        f"{share:.0f}\N{NO-BREAK SPACE}% in {get(f'{robot}-maml').title}" for robot, share in shares.items()
+    ]
+    return (
+        f"Simulation is {' and '.join(words)} of an iteration with 20 rollouts in one process with two "
+        "threads; most of the rest is the update."
+    )
 
 
 def limits() -> str:

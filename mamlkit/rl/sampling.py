@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlkit.engine.ranks import Ranks
+from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params
 from mamlkit.rl import returns
@@ -217,7 +217,11 @@ def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:
 
 
 def to_steps(
-    rollouts: Rollouts, discount: float, device: str | torch.device = "cpu", clip: float | None = returns.CLIP
+    rollouts: Rollouts,
+    discount: float,
+    device: str | torch.device = "cpu",
+    clip: float | None = returns.CLIP,
+    ranks: Ranks = ALONE,
 ) -> Steps:
     """The steps that count, task by task, with their advantages (see :func:`mamlkit.rl.returns.advantages`).
 
@@ -227,16 +231,26 @@ def to_steps(
         device: where the update is computed.
         clip: of the observations in the baseline's features (see
             :func:`mamlkit.rl.returns.baseline_features`).
+        ranks: the processes that compute the advantages together; each has the rollouts of all tasks.
+
+    Raises:
+        Lost: another process has ended.
     """
     counts = rollouts.valid.sum((1, 2))
-    sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]
-    batch = [np.zeros((len(counts), counts.max(), *size), np.float32) for size in sizes]
+    tasks, points = len(counts), counts.max()
+    own = ranks.dealt(range(tasks))
+    earned = np.zeros((len(own), points), np.float32)
 
-    def fill(task: int) -> None:
-        observations, actions, rewards, time, last, valid = (array[task] for array in rollouts)
-        advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)[valid]
-        for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
-            whole[task, : counts[task]] = values
+    def judge(row: int) -> None:
+        observations, _, rewards, time, last, valid = (array[own[row]] for array in rollouts)
+        advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)
+        earned[row, : valid.sum()] = advantage[valid]
 
-    each(fill, range(len(counts)))
-    return Steps(*(torch.from_numpy(whole).to(device) for whole in batch))
+    each(judge, range(len(own)))
+    looked, done = (np.zeros((tasks, points, array.shape[-1]), np.float32) for array in rollouts[:2])
+    weights = np.zeros((tasks, points), np.float32)
+    for task, (count, valid) in enumerate(zip(counts, rollouts.valid)):
+        looked[task, :count], done[task, :count] = (array[task][valid] for array in rollouts[:2])
+        weights[task, :count] = 1 / count
+    advantages = ranks.gathered(torch.from_numpy(earned), tasks)
+    return Steps(*(torch.as_tensor(whole).to(device) for whole in (looked, done, advantages, weights)))

@@ -126,7 +126,8 @@ class PolicyTraining(OneByOne):
         self.found[name] = float(mean_returns(rollouts).mean())
         if "beyond_clip" not in self.found:  # of the first episodes, before the inner step
             self.found["beyond_clip"] = beyond(rollouts, row.baseline_clip or CLIP)
-        return to_steps(rollouts, row.discount, self.params["log_std"].device, row.baseline_clip)
+        device = self.params["log_std"].device
+        return to_steps(rollouts, row.discount, device, row.baseline_clip, self.ranks)
 
     def _follow_gradient(self, optimiser: torch.optim.Optimizer, steps: Steps) -> None:
         """A step of the optimiser along the policy gradient."""

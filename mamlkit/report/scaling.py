@@ -162,15 +162,13 @@ def _sampling() -> str:
     if not path.exists():
         return ""
     found = pd.read_csv(path, index_col="what")
-    shares = (
-        100 * found.loc[["sampling before, s", "sampling after, s"]].sum() / found.loc["meta-iteration, s"]
-    )
-    words = [
-        f"{share:.0f}\N{NO-BREAK SPACE}% in {get(f'{robot}-maml').title}" for robot, share in shares.items()
-    ]
+    sampling = found.loc[["sampling before, s", "sampling after, s"]].sum()
+    shares = 100 * sampling / found.loc["meta-iteration, s"]
+    title = lambda robot: get(f"{robot}-maml").title.removesuffix(", MAML")
+    words = [f"{share:.0f}\N{NO-BREAK SPACE}% in {title(robot)}" for robot, share in shares.items()]
     return (
-        f"Simulation is {' and '.join(words)} of an iteration with 20 rollouts in one process with two "
-        "threads; most of the rest is the update."
+        f"Of an iteration with 20 rollouts in one process, simulation is {' and '.join(words)} "
+        "([chapter 7](../notebooks/07-how-fast.ipynb)); most of the rest is the update."
     )
 
 

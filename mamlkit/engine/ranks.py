@@ -1,18 +1,19 @@
 """One run over many processes, which ``torchrun`` starts: each is a rank, and computes some parts of every
 meta-batch.
 
-All ranks draw the same tasks and take the same steps, so that only sums of gradients are exchanged. These are
-gathered and added in the order of the parts, as one process adds them: on CPUs of one kind the number of
-ranks does not move a digit.
+All ranks draw the same tasks and take the same steps, so that only what they compute of their parts is
+exchanged: sums of gradients, and in reinforcement learning the episodes. It is gathered in the order of the
+parts, and added as one process adds it: on CPUs of one kind the number of ranks does not move a digit.
 """
 
 __all__ = ["ALONE", "Lost", "Ranks", "joined"]
 
 import datetime
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,7 @@ from mamlkit.maml import Params, Task
 
 # A rank waits so long for the others: the first one tests on validation tasks, another may have gone unheard.
 PATIENCE = datetime.timedelta(minutes=30)
+Thing = TypeVar("Thing")
 
 
 class Lost(ConnectionError):
@@ -45,6 +47,34 @@ class Ranks:
         """Whether this one logs, saves, tests and keeps the result."""
         return self.rank == 0
 
+    @property
+    def here(self) -> int:
+        """Processes of this machine, which share its cores."""
+        return 1 if self.count == 1 else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def dealt(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """Those that this rank computes; the first, for nobody's use, where there are fewer than ranks."""
+        return things[self.rank :: self.count] or things[:1]
+
+    def gathered(self, own: Tensor, count: int) -> Tensor:
+        """What all ranks have computed of so many things, in their order, ``[count, ...]``.
+
+        Args:
+            own: of those that :meth:`dealt` gave, ``[dealt, ...]``; on :attr:`device`, or on the CPU.
+            count: of all things.
+
+        Raises:
+            Lost: another rank has.
+        """
+        if self.count == 1:
+            return own
+        sent = own.new_zeros(-(-count // self.count), *own.shape[1:], device=self.device)
+        sent[: len(own)] = own
+        every = [torch.empty_like(sent) for _ in range(self.count)]
+        with _together():
+            dist.all_gather(every, sent)
+        return torch.stack(every, 1).flatten(0, 1)[:count].to(own.device)
+
     def each(
         self,
         work: Callable[[Sequence[Task]], list[tuple[Params, Tensor]]],
@@ -64,15 +94,12 @@ class Ranks:
         if self.count == 1 or len(parts) == 1:  # one part takes each rank as long as it takes one
             return work(parts)
         longest, sizes = len(parts[0].query[1]), [value.numel() for value in like.values()]
-        own = next(iter(like.values())).new_zeros(-(-len(parts) // self.count), sum(sizes) + longest)
-        for line, (gradient, losses) in zip(own, work(parts[self.rank :: self.count])):
+        found, own = [], self.dealt(parts)
+        lines = next(iter(like.values())).new_zeros(len(own), sum(sizes) + longest)
+        for line, (gradient, losses) in zip(lines, work(own)):
             values = torch.cat([*(gradient[name].flatten() for name in like), losses])
             line[: len(values)] = values
-        every = [torch.empty_like(own) for _ in range(self.count)]
-        with _together():
-            dist.all_gather(every, own)
-        found = []
-        for line, part in zip(torch.stack(every, 1).flatten(0, 1), parts):
+        for line, part in zip(self.gathered(lines, len(parts)), parts):
             *gradients, losses = line.split([*sizes, longest])
             named = zip(like.items(), gradients)
             gradient = {name: values.view_as(value) for (name, value), values in named}
@@ -133,5 +160,6 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise Lost(f"another process of this run has ended, or does not answer ({lines[0]})") from error
+        # the first sentence, without gloo's own place in its source; what follows is advice for others
+        said = re.sub(r"^\[[^\]]*\] ", "", str(error).splitlines()[0]).split(". ")[0]
+        raise Lost(f"another process of this run has ended, or does not answer ({said})") from error

@@ -4,7 +4,7 @@
 return; the model is :mod:`mamlkit.report.costs`.
 """
 
-__all__ = ["alone", "beside", "figure", "gathers", "limits", "plan", "slices"]
+__all__ = ["alone", "beside", "figure", "gathers", "limits", "plan", "policies", "slices"]
 
 import json
 import math
@@ -120,6 +120,59 @@ def beside() -> str:
         f"{_origin('ranks')}."
     )
     return numbered(lines, caption, "tab-two-ranks", list(lines[0])[1:])
+
+
+def policies() -> str:
+    """Iterations of Algorithm 3 in two processes, and what these tell each other."""
+    found = _read("policies")
+    if found.empty or _read("gather").empty:
+        return ABSENT
+    link, lines = _link(), []
+    for line in found.itertuples():
+        tasks = get(line.row).meta_batch_size
+        sent = line.episodes + line.sums
+        model = 1e3 * seconds(Work(line.alone_ms / 1e3, tasks, 1, sent / tasks), 2, link)
+        lines.append(
+            {
+                "experiment": get(line.row).title,
+                "tasks": f"{tasks}",
+                "episodes, MB": fixed(line.episodes / 1e6, 1),
+                "sums, MB": fixed(line.sums / 1e6, 1),
+                "one process, s": fixed(line.alone_ms / 1e3, 2),
+                "two, s": fixed(line.two_ms / 1e3, 2),
+                "model, s": fixed(model / 1e3, 2),
+                "times as fast": fixed(line.alone_ms / line.two_ms, 2),
+            }
+        )
+    caption = (
+        "An iteration of a policy: what all processes have in the end of the episodes of both samplings, and "
+        "of the sums of the update; processor time in one process with one thread, of the busier of two "
+        f"processes, and by the model. {_origin('policies')}."
+    )
+    share = max(
+        100 * (line.episodes + line.sums) / link.rate / (line.two_ms / 1e3) for line in found.itertuples()
+    )
+    says = (
+        f"\nWith the ρ of {{numref}}`tab-gather` these bytes take at most {share:.1f}\N{NO-BREAK SPACE}% of "
+        f"an iteration in two processes. {_sampling()}\n"
+    )
+    return numbered(lines, caption, "tab-policy-ranks", list(lines[0])[1:]) + says
+
+
+def _sampling() -> str:
+    """Which part of an iteration is simulation, by ``benchmarks/meta_rl.py``; nothing if that was not run."""
+    path = places.repository() / "data" / "benchmarks" / "rl" / "time.csv"
+    if not path.exists():
+        return ""
+    found = pd.read_csv(path, index_col="what")
+    sampling = found.loc[["sampling before, s", "sampling after, s"]].sum()
+    shares = 100 * sampling / found.loc["meta-iteration, s"]
+    title = lambda robot: get(f"{robot}-maml").title.removesuffix(", MAML")
+    words = [f"{share:.0f}\N{NO-BREAK SPACE}% in {title(robot)}" for robot, share in shares.items()]
+    return (
+        f"Of an iteration with 20 rollouts in one process, simulation is {' and '.join(words)} "
+        "([chapter 7](../notebooks/07-how-fast.ipynb)); most of the rest is the update."
+    )
 
 
 def limits() -> str:

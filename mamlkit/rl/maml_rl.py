@@ -17,13 +17,14 @@ leaves H out: first-order MAML.
 
 __all__ = ["MetaBatch", "adapt", "adapt_each", "divergence", "inner_loss", "meta_update", "surrogate"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from mamlkit import maml
+from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each
 from mamlkit.maml import Params
 from mamlkit.rl.parts import Part, adapted, cut, pieces
@@ -85,17 +86,33 @@ def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) ->
 
 
 @torch.no_grad()
-def adapt_each(policy: Policy, params: Params, steps: Steps, inner_lr: float) -> Params:
-    """:func:`adapt` of every task at once; what comes and what is returned has a leading ``tasks`` axis."""
+def adapt_each(
+    policy: Policy, params: Params, steps: Steps, inner_lr: float, wanted: Sequence[int] | None = None
+) -> Params:
+    """:func:`adapt` of every task at once; what comes and what is returned has a leading ``tasks`` axis.
+
+    Args:
+        policy: see :mod:`mamlkit.rl.policy`.
+        params: of each task.
+        steps: of each task.
+        inner_lr: alpha.
+        wanted: the tasks whose parameters are asked for, or all.
+    """
+    tasks = range(len(steps.weights))
+    wanted = tasks if wanted is None else wanted
     if not policy.layers:
-        return vmap(lambda p, s: adapt(policy, p, s, inner_lr))(params, steps)
+        moved = vmap(lambda p, s: adapt(policy, p, s, inner_lr))(params, steps)
+        return {name: value[list(wanted)] for name, value in moved.items()}
 
     def work(piece: tuple[slice, ...]) -> Params:
         own = {name: value[piece] for name, value in params.items()}
         return adapted(policy, own, cut(steps, piece), inner_lr)
 
-    parts = each(work, pieces(policy, params, steps))
-    return {name: torch.cat([part[name] for part in parts]) for name in params}
+    # whole pieces, so that their bits are the same whichever of their tasks are wanted
+    some = [piece for piece in pieces(policy, params, steps) if set(wanted) & set(tasks[piece[0]])]
+    parts, there = each(work, some), [task for piece in some for task in tasks[piece[0]]]
+    rows = [there.index(task) for task in wanted]
+    return {name: torch.cat([part[name] for part in parts])[rows] for name in params}
 
 
 class MetaBatch:
@@ -108,6 +125,7 @@ class MetaBatch:
         after: rollouts of each task's adapted policy, or at theta if nothing is adapted.
         inner_lr: alpha.
         curvature: one of :data:`CURVATURES`, see above.
+        ranks: the processes that compute it together; each has all of the above, and computes some parts.
     """
 
     def __init__(
@@ -118,6 +136,7 @@ class MetaBatch:
         after: Steps,
         inner_lr: float = 0.0,
         curvature: str = "log-densities",
+        ranks: Ranks = ALONE,
     ) -> None:
         if curvature not in CURVATURES:
             raise ValueError(f"curvature={curvature!r}, but it is one of {', '.join(map(repr, CURVATURES))}")
@@ -126,7 +145,7 @@ class MetaBatch:
                 "this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with "
                 "activation='relu'"
             )
-        self.params, self.tasks = params, len(after.weights)
+        self.params, self.tasks, self.ranks = params, len(after.weights), ranks
         # with one theta for all, points may be cut apart
         axis = 0 if before else 1
 
@@ -134,11 +153,12 @@ class MetaBatch:
             own = before and cut(before, piece)
             return Part(policy, params, own, cut(after, piece), inner_lr, curvature)
 
-        self.parts = each(work, pieces(policy, params, after, axis))
+        every = pieces(policy, params, after, axis)
+        self.count, self.parts = len(every), each(work, ranks.dealt(every))
 
     def vector(self, params: Params) -> Tensor:
         """Parameters (or a gradient) as one vector in float64."""
-        return torch.cat([params[name].flatten() for name in self.params]).double()
+        return self._flat(params).double()
 
     def unflatten(self, vector: Tensor) -> Params:
         """The inverse of :meth:`vector`, in the precision of the parameters."""
@@ -147,23 +167,30 @@ class MetaBatch:
 
     def gradient(self) -> Tensor:
         """Gradient of the mean surrogate loss at theta."""
-        return self._mean(lambda part: part.gradient())
+        return self._mean(lambda part: self._summed(part.gradient()))
 
     def fisher(self, v: Tensor) -> Tensor:
         """Hessian of the mean divergence at theta times a vector."""
         direction = self.unflatten(v)
         of_each = lambda n: {name: d.expand(n, *d.shape) for name, d in direction.items()}
-        return self._mean(lambda part: part.fisher(of_each(len(part.after.weights))))
+        return self._mean(lambda part: self._summed(part.fisher(of_each(len(part.after.weights)))))
 
     def judge(self, theta: Tensor) -> tuple[float, float]:
         """Mean surrogate loss and divergence at another theta."""
         params = self.unflatten(theta)
-        loss, apart = torch.stack(each(lambda part: part.judge(params), self.parts)).sum(0) / self.tasks
+        loss, apart = self._mean(lambda part: part.judge(params))
         return float(loss), float(apart)
 
-    def _mean(self, of: Callable[[Part], Params]) -> Tensor:
-        summed = lambda part: self.vector({name: value.sum(0) for name, value in of(part).items()})
-        return torch.stack(each(summed, self.parts)).sum(0) / self.tasks
+    def _flat(self, params: Params) -> Tensor:
+        return torch.cat([params[name].flatten() for name in self.params])
+
+    def _summed(self, of_tasks: Params) -> Tensor:
+        return self._flat({name: value.sum(0) for name, value in of_tasks.items()})
+
+    def _mean(self, of: Callable[[Part], Tensor]) -> Tensor:
+        """Over tasks, of what each part gives summed over its own; added in the order of the parts."""
+        every = self.ranks.gathered(torch.stack(each(of, self.parts)), self.count)
+        return every.double().sum(0) / self.tasks
 
 
 @torch.no_grad()
@@ -176,13 +203,14 @@ def meta_update(
     inner_lr: float,
     max_kl: float,
     curvature: str = "log-densities",
+    ranks: Ranks = ALONE,
 ) -> tuple[Params, Step]:
     """One TRPO step on the meta-objective. Paper: Algorithm 3, line 10.
 
     Arguments as for :class:`MetaBatch`; ``max_kl`` bounds the mean divergence of the adapted policies.
     Returns the new parameters, or the very same if no step would do, and what happened.
     """
-    batch = MetaBatch(policy, params, before, after, inner_lr, curvature)
+    batch = MetaBatch(policy, params, before, after, inner_lr, curvature, ranks)
     theta = batch.vector(params)
     loss, gradient = batch.judge(theta)[0], batch.gradient()
     new, step = trust_region_step(theta, loss, gradient, batch.fisher, batch.judge, max_kl)

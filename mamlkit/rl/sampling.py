@@ -1,15 +1,16 @@
 """Episodes of a policy: all tasks and rollouts of a meta-batch advance together."""
 
-__all__ = ["Rollouts", "Steps", "mean_returns", "sample", "to_steps"]
+__all__ = ["Rollouts", "Steps", "gathered", "mean_returns", "sample", "to_steps"]
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each, one_thread
 from mamlkit.maml import Params
 from mamlkit.rl import returns
@@ -62,6 +63,7 @@ def sample(
     goals: NDArray[np.float64] | None = None,
     *,
     drop_unfinished: bool = False,
+    numbers: Sequence[int] | None = None,
 ) -> Rollouts:
     """Run every task's policy until its finished episodes have ``rollouts * horizon`` steps.
 
@@ -83,6 +85,8 @@ def sample(
         key: non-negative numbers such as ``(seed, purpose, iteration)``.
         goals: one for each task, ``[tasks, ...]``; None draws one for every episode.
         drop_unfinished: whether the authors' rule for tests is followed.
+        numbers: of the tasks, which their randomness comes from, where they are some of a meta-batch; 0, 1,
+            ... if None.
 
     Deviation: in training the authors run a task's episodes one after the other and stop when the whole
     meta-batch has enough; where no episode ends early all three rules are the same.
@@ -102,6 +106,7 @@ def sample(
     rows = np.arange(n)
     noise = np.empty((n, env.horizon, size), np.float32)
     of_env = np.empty((n, *env.task.shape)) if goals is None else np.repeat(goals, rollouts, axis=0)
+    named = range(count) if numbers is None else numbers
     begun, finished = np.zeros(count, np.int64), np.zeros(count, np.int64)
     time, seeds = np.zeros(n, np.int64), [0] * n
     std, device = params["log_std"].exp().cpu().numpy()[:, None], params["log_std"].device
@@ -109,7 +114,7 @@ def sample(
     def begin(which: NDArray[np.bool_]) -> NDArray[np.float64]:
         for i in np.flatnonzero(which):
             task = i // rollouts
-            rng = np.random.default_rng((*key, task, begun[task]))
+            rng = np.random.default_rng((*key, named[task], begun[task]))
             noise[i] = rng.standard_normal((env.horizon, size), dtype=np.float32)
             seeds[i] = int(rng.integers(2**62))
             if goals is None:
@@ -133,7 +138,7 @@ def sample(
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():
             raise FloatingPointError(
-                f"the policy of task {np.argmin(fine) // rollouts} gives an action that is not "
+                f"the policy of task {named[np.argmin(fine) // rollouts]} gives an action that is not "
                 f"finite; use a smaller step"
             )
         observations, rewards, terminated, truncated, _ = env.step(actions)
@@ -178,6 +183,33 @@ def _whole_episodes(last: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDAr
     return valid
 
 
+def gathered(ranks: Ranks, own: Rollouts, tasks: int) -> Rollouts:
+    """The episodes of a whole meta-batch, of which each process has simulated some.
+
+    Args:
+        ranks: the processes.
+        own: of the tasks that :meth:`mamlkit.engine.ranks.Ranks.dealt` gave to this one.
+        tasks: of the meta-batch.
+
+    Returns:
+        Those of all tasks, with as many steps as the longest row of any has. What is added to the others does
+        not count, and is zero.
+
+    Raises:
+        Lost: another process has ended.
+    """
+    if ranks.count == 1:
+        return own
+    steps = own.rewards.shape[2]
+    added = ranks.most(steps) - steps
+
+    def of_all(array: NDArray[Any]) -> NDArray[Any]:
+        sides = [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim]
+        return ranks.gathered(torch.from_numpy(np.pad(array, sides)), tasks).numpy()
+
+    return Rollouts(*map(of_all, own))
+
+
 def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:
     """Undiscounted return of each task, a mean over its episodes that count: ``[tasks]``."""
     episodes = (rollouts.last & rollouts.valid).sum((1, 2))
@@ -185,7 +217,11 @@ def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:
 
 
 def to_steps(
-    rollouts: Rollouts, discount: float, device: str | torch.device = "cpu", clip: float | None = returns.CLIP
+    rollouts: Rollouts,
+    discount: float,
+    device: str | torch.device = "cpu",
+    clip: float | None = returns.CLIP,
+    ranks: Ranks = ALONE,
 ) -> Steps:
     """The steps that count, task by task, with their advantages (see :func:`mamlkit.rl.returns.advantages`).
 
@@ -195,16 +231,26 @@ def to_steps(
         device: where the update is computed.
         clip: of the observations in the baseline's features (see
             :func:`mamlkit.rl.returns.baseline_features`).
+        ranks: the processes that compute the advantages together; each has the rollouts of all tasks.
+
+    Raises:
+        Lost: another process has ended.
     """
     counts = rollouts.valid.sum((1, 2))
-    sizes = [rollouts.observations.shape[-1:], rollouts.actions.shape[-1:], (), ()]
-    batch = [np.zeros((len(counts), counts.max(), *size), np.float32) for size in sizes]
+    tasks, points = len(counts), counts.max()
+    own = ranks.dealt(range(tasks))
+    earned = np.zeros((len(own), points), np.float32)
 
-    def fill(task: int) -> None:
-        observations, actions, rewards, time, last, valid = (array[task] for array in rollouts)
-        advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)[valid]
-        for whole, values in zip(batch, (observations[valid], actions[valid], advantage, 1 / counts[task])):
-            whole[task, : counts[task]] = values
+    def judge(row: int) -> None:
+        observations, _, rewards, time, last, valid = (array[own[row]] for array in rollouts)
+        advantage = returns.advantages(observations, rewards, time, last, valid, discount, clip)
+        earned[row, : valid.sum()] = advantage[valid]
 
-    each(fill, range(len(counts)))
-    return Steps(*(torch.from_numpy(whole).to(device) for whole in batch))
+    each(judge, range(len(own)))
+    looked, done = (np.zeros((tasks, points, array.shape[-1]), np.float32) for array in rollouts[:2])
+    weights = np.zeros((tasks, points), np.float32)
+    for task, (count, valid) in enumerate(zip(counts, rollouts.valid)):
+        looked[task, :count], done[task, :count] = (array[task][valid] for array in rollouts[:2])
+        weights[task, :count] = 1 / count
+    advantages = ranks.gathered(torch.from_numpy(earned), tasks)
+    return Steps(*(torch.as_tensor(whole).to(device) for whole in (looked, done, advantages, weights)))

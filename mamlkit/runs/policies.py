@@ -1,8 +1,7 @@
-"""Policies: what the training loop trains, and the evaluation of what it gives."""
+"""Policies: their environments and networks, and the tests of what a training gives."""
 
-__all__ = ["PolicyTraining", "beyond", "build", "evaluate", "goals_of", "spread", "test_goals"]
+__all__ = ["build", "evaluate", "goals_of", "spread", "test_goals"]
 
-import time
 from contextlib import closing
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mamlkit import places
 from mamlkit.engine.threads import one_blas_thread
@@ -19,17 +17,9 @@ from mamlkit.maml import Params
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
-from mamlkit.rl.returns import CLIP
-from mamlkit.rl.sampling import Rollouts, Steps, mean_returns, sample, to_steps
-from mamlkit.runs.seeds import generator
-from mamlkit.runs.steps import OneByOne
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
-LOG_COLUMNS = ["iteration", "seconds", "sampling_seconds", "return_before", "return_after"]
-LOG_COLUMNS += ["beyond_clip", "kl", "tries", "refused"]
-# of each method that adapts
-CURVATURE = {"maml": "log-densities", "maml, ratios": "ratios", "maml, first order": "none"}
 TRAIN, TEST = 0, 1  # purposes of random numbers
-BEFORE, AFTER, GOALS = 0, 1, 2  # parts of an iteration
 
 
 def build(
@@ -59,117 +49,6 @@ def build(
 def spread(params: Params, tasks: int) -> Params:
     """The same parameters for every task."""
     return {name: value.expand(tasks, *value.shape) for name, value in params.items()}
-
-
-def beyond(rollouts: Rollouts, bound: float) -> float:
-    """Share of the steps that count whose observation has a number beyond a bound.
-
-    Args:
-        rollouts: see :func:`mamlkit.rl.sampling.sample`.
-        bound: of the magnitude, such as that of the baseline's clip.
-    """
-    out = np.abs(rollouts.observations).max(-1) > bound
-    return float(out[rollouts.valid].mean())
-
-
-class PolicyTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the
-    meta-optimiser.
-
-    A line of its log is an iteration: mean return over tasks before and after the inner step, the share of
-    the steps before it whose observation lies beyond the baseline's clip (or the authors', where it has
-    none), the divergence of the outer step, the step lengths tried, and whether all were refused (1) so that
-    nothing moved.
-
-    Args:
-        row: the experiment, at either scale.
-        seed: of the initialisation, the goals and the episodes.
-        device: of the policy and its update; the physics uses the CPU's cores in any case.
-        threads: simulation threads; None takes all cores.
-    """
-
-    every, columns = 1, LOG_COLUMNS
-    shown: tuple[str, ...] = ("return_before", "return_after")
-
-    def __init__(
-        self, row: PolicyRow, seed: int, device: str | torch.device, threads: int | None = None
-    ) -> None:
-        self.row, self.seed = row, seed
-        for test in row.evaluations:  # what is wrong there, before hours of training
-            goals_of(row.environment, test)
-        self.env, self.policy = build(row, row.meta_batch_size, row.rollouts, threads=threads)
-        begun = self.policy.init(generator(seed, "init"))
-        self.params = {name: value.to(device) for name, value in begun.items()}
-        self.optimiser: torch.optim.Optimizer | None = None
-        if row.method == "policy gradient":
-            self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.window: list[Tensor] = []  # a line of the log takes all
-
-    @one_blas_thread()
-    def step(self, iteration: int) -> None:
-        """One outer update: sample, adapt, sample again, update."""
-        key = (self.seed, TRAIN, iteration)
-        row, goals = self.row, None
-        if row.method != "trpo":
-            goals = self.env.task.sample(np.random.default_rng((*key, GOALS)), row.meta_batch_size)
-        everyone = spread(self.params, row.meta_batch_size)
-        self.found = {"sampling_seconds": 0.0}
-        before, steps = None, self._sample("return_before", everyone, (*key, BEFORE), goals)
-        if row.method in CURVATURE:
-            before = steps
-            adapted = maml_rl.adapt_each(self.policy, everyone, before, row.inner_lr)
-            steps = self._sample("return_after", adapted, (*key, AFTER), goals)
-        if self.optimiser is None:
-            curvature = CURVATURE.get(row.method, "none")
-            self.params, step = maml_rl.meta_update(
-                self.policy,
-                self.params,
-                before,
-                steps,
-                inner_lr=row.inner_lr,
-                max_kl=row.max_kl,
-                curvature=curvature,
-            )
-            self.found |= {"kl": step.kl, "tries": step.tries, "refused": int(bool(step.refused))}
-        else:
-            self._follow_gradient(self.optimiser, steps)
-
-    def _sample(
-        self, name: str, params: Params, key: tuple[int, ...], goals: NDArray[np.float64] | None
-    ) -> Steps:
-        """The steps of new episodes; their mean return and the time they took go into the log."""
-        begin = time.perf_counter()
-        rollouts = sample(self.env, self.policy, params, self.row.rollouts, key, goals)
-        self.found["sampling_seconds"] += time.perf_counter() - begin
-        self.found[name] = float(mean_returns(rollouts).mean())
-        if "beyond_clip" not in self.found:  # of the first episodes, before the inner step
-            self.found["beyond_clip"] = beyond(rollouts, self.row.baseline_clip or CLIP)
-        return to_steps(rollouts, self.row.discount, self.params["log_std"].device, self.row.baseline_clip)
-
-    def _follow_gradient(self, optimiser: torch.optim.Optimizer, steps: Steps) -> None:
-        """A step of the optimiser along the policy gradient."""
-        batch = maml_rl.MetaBatch(self.policy, self.params, None, steps)
-        vector = batch.gradient()
-        if not vector.isfinite().all():
-            raise FloatingPointError("the policy gradient is not finite")
-        for name, gradient in batch.unflatten(vector).items():
-            self.params[name].grad = gradient
-        optimiser.step()
-
-    def check(self, iteration: int) -> None:
-        """Nothing is kept in the window."""
-
-    def line(self, iteration: int) -> dict[str, float]:
-        """What the last step has found."""
-        return self.found
-
-    def result(self) -> Params:
-        """Theta."""
-        return self.params
-
-    def close(self) -> None:
-        """End the threads of the simulation."""
-        self.env.close()
 
 
 def test_goals(environment: str) -> NDArray[np.float64]:

@@ -100,11 +100,12 @@ def begin(
     records.check_seed(seed)
     if threads is not None:
         cpu_threads.check(threads)
-    alone = isinstance(row, PolicyRow | MemoryRow | ChainRow)
-    if alone and ranks.count > 1:
+    if isinstance(row, MemoryRow | ChainRow) and ranks.count > 1:
+        chain, trials = "its networks are computed side by side", "its trials share their random numbers"
         raise ValueError(
-            f"{row.name} is reinforcement learning, which is not dealt to {ranks.count} processes; run it "
-            "without torchrun, or many runs at a time: paper --on ray"
+            f"{row.name} is not dealt to {ranks.count} processes, since "
+            f"{chain if isinstance(row, ChainRow) else trials}; run it without torchrun, or many runs at a "
+            "time: paper --on ray"
         )
     if recorded and (not can_record(row) or ranks.count > 1):
         raise ValueError(
@@ -112,9 +113,9 @@ def begin(
             "is another one, or one of several processes; leave recorded out"
         )
     if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+        from mamlkit.runs.policy_training import PolicyTraining  # imports MuJoCo, which takes its time
 
-        return policies.PolicyTraining(row, seed, device, threads)
+        return PolicyTraining(row, seed, device, threads, ranks)
     if isinstance(row, MemoryRow):
         return memory.MemoryTraining(row, seed, device)
     if isinstance(row, ChainRow):
@@ -191,7 +192,7 @@ def fit(
         elapsed = lambda: time.perf_counter() - start
 
         def save() -> None:
-            _check(training, iteration, store)  # what is not finite never replaces what was good
+            _check(training, iteration, store, ranks)  # what is not finite never replaces what was good
             seconds = before + elapsed()
             store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
 
@@ -206,13 +207,13 @@ def fit(
             if not store.begun:
                 save()  # so that a first save that is cut in two leaves a state with its log ahead
             while iteration < last and not halted():
-                with _located(iteration + 1, store):
+                with _located(iteration + 1, store, ranks):
                     done = training.advance(iteration, last)
                 bar.update(done - iteration)
                 iteration = done
                 if iteration % training.every == 0 or iteration == row.iterations:
                     # One look per window, so that a GPU is not made to wait at every iteration.
-                    _check(training, iteration, store)
+                    _check(training, iteration, store, ranks)
                     line = {"iteration": iteration, "seconds": before + elapsed()} | training.line(iteration)
                     log.append(line)
                     rate = (iteration - first) * row.meta_batch_size / elapsed()
@@ -259,8 +260,8 @@ def _saved_if_lost(save: Callable[[], None]) -> Iterator[None]:
         ) from lost
 
 
-def _check(training: Training, iteration: int, store: checkpoints.Store) -> None:
-    with _located(iteration, store):
+def _check(training: Training, iteration: int, store: checkpoints.Store, ranks: Ranks) -> None:
+    with _located(iteration, store, ranks):
         training.check(iteration)
         if not checkpoints.finite(training.params, training.optimiser):
             raise FloatingPointError(
@@ -269,7 +270,7 @@ def _check(training: Training, iteration: int, store: checkpoints.Store) -> None
 
 
 @contextmanager
-def _located(iteration: int, store: checkpoints.Store) -> Iterator[None]:
+def _located(iteration: int, store: checkpoints.Store, ranks: Ranks) -> Iterator[None]:
     """Say in which run and iteration an error was found, and what is left of the run."""
     try:
         yield
@@ -278,6 +279,8 @@ def _located(iteration: int, store: checkpoints.Store) -> Iterator[None]:
             f", run folder {store.folder}" if store.folder else ""
         )
         left = f"the state of iteration {store.saved} is kept" if store.folder else "no state is kept"
+        if not ranks.first:
+            left = "the first process keeps a state, if it has a run folder"
         raise FloatingPointError(f"iteration {iteration} of {run}: {error}; {left}") from error
 
 

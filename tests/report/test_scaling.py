@@ -97,6 +97,20 @@ def test_a_model_stands_beside_what_it_was_not_fitted_to(repository):
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["1000", "600", "501", "1.67", "2.00"]
 
 
+def test_what_policies_tell_each_other_stands_beside_the_model(repository):
+    target = kept(repository)
+    line = "half-cheetah-velocity-maml,10000,6000,40000000,20000000"
+    (target / "policies.csv").write_text(f"row,alone_ms,two_ms,episodes,sums\n{line}\n")
+    slope = 1e-9  # seconds of a byte
+    ranks = "ranks," if "ranks" in (target / "gather.csv").read_text().splitlines()[0] else ""
+    lines = [f"{'2,' if ranks else ''}{size},{1e3 * size * slope + 1e-9}" for size in (0, 10**6)]
+    (target / "gather.csv").write_text("\n".join([f"{ranks}bytes,ms", *lines]) + "\n")
+    text = scaling.policies()
+    cells = next(line for line in text.splitlines() if line.startswith("| HalfCheetah")).strip("|").split("|")
+    wanted = ["40", "40.0", "20.0", "10.00", "6.00", "5.03", "1.67"]
+    assert [cell.strip() for cell in cells][1:] == wanted and "at most 1.0" in text
+
+
 def test_the_plan_asks_for_results(repository):
     kept(repository)
     assert scaling.plan() == scaling.ABSENT
@@ -131,7 +145,7 @@ def test_the_figure_has_a_text_and_its_measured_points():
 
 def test_measurements_say_where_they_are_from():
     origin = json.loads((places.repository() / "data/benchmarks/cluster/origin.json").read_text())
-    assert origin.keys() == {"rows", "gather", "ranks", "ray"}
+    assert origin.keys() == {"rows", "gather", "ranks", "policies", "ray"}
     assert all(
         np.isfinite(scaling._read(name).select_dtypes("number").drop(columns="gflop", errors="ignore")).all(
             axis=None

@@ -15,8 +15,9 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import ACTIVATIONS
-from mamlkit.rl.sampling import sample, to_steps
-from mamlkit.runs import checkpoints, folders, policies, seeds, train
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.runs import checkpoints, folders, policies, policy_training, seeds, train
+from mamlkit.runs.policy_training import AFTER, BEFORE, GOALS
 
 SMALL = {"meta_batch_size": 4, "rollouts": 3, "iterations": 4}
 ROW = dataclasses.replace(paper.get("2d-navigation-maml"), name="small-navigation", **SMALL)
@@ -50,17 +51,17 @@ def test_a_run_that_is_cut_goes_on_exactly(name, tmp_path):
     train.fit(row, folder=folder, until=2)
     rest = train.fit(row, folder=folder)
     assert same(whole.params, rest.params) and rest.iteration == 4
-    columns = [c for c in policies.LOG_COLUMNS if "seconds" not in c]
+    columns = [c for c in policy_training.LOG_COLUMNS if "seconds" not in c]
     assert whole.log[columns].equals(rest.log[columns])
     assert not same(whole.params, train.fit(row, seed=1).params)
 
 
 def test_a_run_whose_log_is_from_before_a_column_goes_on_exactly(tmp_path, monkeypatch):
     row = dataclasses.replace(ROW, iterations=3)
-    folder, line = opened(row, base=tmp_path), policies.PolicyTraining.line
+    folder, line = opened(row, base=tmp_path), policy_training.PolicyTraining.line
     older = lambda self, i: {k: v for k, v in line(self, i).items() if k != "beyond_clip"}
     with monkeypatch.context() as patch:
-        patch.setattr(policies.PolicyTraining, "line", older)
+        patch.setattr(policy_training.PolicyTraining, "line", older)
         train.fit(row, folder=folder, until=2)
     rest = train.fit(row, folder=folder)
     assert rest.log.beyond_clip.isna().tolist() == [True, True, False]
@@ -71,15 +72,15 @@ def test_the_share_beyond_the_clip_is_that_of_the_steps_before_the_inner_step():
     row = dataclasses.replace(CHEETAH, baseline_clip=5.0, meta_batch_size=2, rollouts=1)
     env, policy = policies.build(row, 2, 1)
     everyone = policies.spread(policy.init(seeds.generator(0, "init")), 2)
-    goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, policies.GOALS)), 2)
-    seen = sample(env, policy, everyone, 1, (0, policies.TRAIN, 0, policies.BEFORE), goals)
+    goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, GOALS)), 2)
+    seen = sample(env, policy, everyone, 1, (0, policies.TRAIN, 0, BEFORE), goals)
     steps = [x for x, counts in zip(seen.observations.reshape(-1, 20), seen.valid.ravel()) if counts]
     wanted = sum(any(abs(value) > 5 for value in x) for x in steps) / len(steps)
     assert 0.1 < wanted < 0.99 and train.fit(row).log.beyond_clip.tolist() == [wanted]
     few = seen._replace(valid=np.zeros_like(seen.valid))
     few.valid[0, 0, :2] = True
     few.observations[0, 0, :2] = [[5.0] * 20, [-5.1] * 20]
-    assert policies.beyond(few, 5.0) == 0.5
+    assert policy_training.beyond(few, 5.0) == 0.5
     free, bound = (dataclasses.replace(row, baseline_clip=clip) for clip in (None, 10.0))
     assert train.fit(free).log.beyond_clip.equals(train.fit(bound).log.beyond_clip)
     env.close()
@@ -102,7 +103,7 @@ def test_a_run_that_has_come_to_no_iteration_goes_on(iterations, tmp_path):
 @pytest.mark.parametrize("times", [1, 2])
 def test_one_interrupt_lets_the_iteration_end_and_two_do_not(times, tmp_path, monkeypatch):
     row = dataclasses.replace(paper.get("2d-navigation-oracle"), **SMALL)
-    folder, step, ended = opened(row, base=tmp_path), policies.PolicyTraining.step, []
+    folder, step, ended = opened(row, base=tmp_path), policy_training.PolicyTraining.step, []
     train.fit(row, folder=folder, until=1)
 
     def signalled(*args):
@@ -116,7 +117,7 @@ def test_one_interrupt_lets_the_iteration_end_and_two_do_not(times, tmp_path, mo
         monkeypatch.context() as patch,
         pytest.raises(KeyboardInterrupt, match="after iteration 2" if times == 1 else "at once"),
     ):
-        patch.setattr(policies.PolicyTraining, "step", signalled)
+        patch.setattr(policy_training.PolicyTraining, "step", signalled)
         train.fit(row, folder=folder)
     assert len(ended) == (times == 1) and folders.iterations_done(folder) == (2 if times == 1 else 1)
     assert same(train.fit(row, folder=folder).params, train.fit(row).params)
@@ -203,14 +204,14 @@ def test_an_iteration_is_algorithm_3_step_by_step():
     row = dataclasses.replace(ROW, iterations=1)
     env, policy = policies.build(row, 4, 3)
     theta = train.fit(dataclasses.replace(row, iterations=0)).params
-    goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, policies.GOALS)), 4)
+    goals = env.task.sample(np.random.default_rng((0, policies.TRAIN, 0, GOALS)), 4)
     before = to_steps(
-        sample(env, policy, policies.spread(theta, 4), 3, (0, policies.TRAIN, 0, policies.BEFORE), goals),
+        sample(env, policy, policies.spread(theta, 4), 3, (0, policies.TRAIN, 0, BEFORE), goals),
         0.99,
     )
     each = [maml_rl.adapt(policy, theta, type(before)(*(part[t] for part in before)), 0.5) for t in range(4)]
     adapted = {k: torch.stack([fast[k] for fast in each]) for k in theta}
-    after = to_steps(sample(env, policy, adapted, 3, (0, policies.TRAIN, 0, policies.AFTER), goals), 0.99)
+    after = to_steps(sample(env, policy, adapted, 3, (0, policies.TRAIN, 0, AFTER), goals), 0.99)
     wanted, step = maml_rl.meta_update(policy, theta, before, after, inner_lr=0.5, max_kl=0.01)
     fit = train.fit(row)
     assert not step.refused and all(torch.allclose(fit.params[k], wanted[k], atol=1e-4) for k in wanted)
@@ -273,14 +274,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(method, tmp
     poisoned = lambda *args: to_steps(*args)._replace(
         advantages=torch.full_like(to_steps(*args).advantages, torch.nan)
     )
-    monkeypatch.setattr(policies, "to_steps", poisoned)
+    monkeypatch.setattr(policy_training, "to_steps", poisoned)
     with pytest.raises(FloatingPointError, match="iteration 2 of small-navigation, seed 0, run folder"):
         train.fit(row, folder=folder)
     assert (folder / "state.safetensors").read_bytes() == good
 
 
 def test_every_method_has_a_way_to_train():
-    assert set(POLICY_METHODS) == {*policies.CURVATURE, "trpo", "policy gradient"}
+    assert set(POLICY_METHODS) == {*policy_training.CURVATURE, "trpo", "policy gradient"}
 
 
 def test_every_activation_of_a_row_is_one_of_the_policys():
@@ -327,7 +328,7 @@ def spied(monkeypatch, row, iterations=2):
         )
         return found
 
-    monkeypatch.setattr(policies, "sample", spy)
+    monkeypatch.setattr(policy_training, "sample", spy)
     return calls, train.fit(dataclasses.replace(row, iterations=iterations))
 
 
@@ -338,7 +339,7 @@ def test_goals_and_noise_are_new_in_every_iteration_and_phase(monkeypatch):
         np.array_equal(calls[0]["goals"], calls[1]["goals"])
         and not np.isin(calls[2]["goals"], calls[0]["goals"]).any()
     )
-    returns = [policies.mean_returns(call["found"]).mean() for call in calls]
+    returns = [mean_returns(call["found"]).mean() for call in calls]
     assert list(fit.log.return_before) == returns[::2] and list(fit.log.return_after) == returns[1::2]
 
 
@@ -372,7 +373,8 @@ def test_adam_moves_each_parameter_by_its_step_size_at_first():
 def test_adam_goes_to_where_the_surrogate_is_less(monkeypatch):
     row = dataclasses.replace(paper.get("2d-navigation-pretrained"), **SMALL | {"iterations": 1})
     batches, plain = [], maml_rl.MetaBatch
-    monkeypatch.setattr(maml_rl, "MetaBatch", lambda *given: batches.append(plain(*given)) or batches[-1])
+    kept = lambda *given, **more: batches.append(plain(*given, **more)) or batches[-1]
+    monkeypatch.setattr(maml_rl, "MetaBatch", kept)
     end = train.fit(row).params
     (batch,) = batches
     start = train.fit(dataclasses.replace(row, iterations=0)).params
@@ -396,7 +398,7 @@ def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
     for step, ((_, policy, used, rollouts, key, goals), rules) in enumerate(calls):
         assert all(torch.allclose(used[k], fast[k], atol=1e-6) for k in fast)
         episodes = sample(policies.build(ROW, 3, 2)[0], policy, fast, rollouts, key, goals, **rules)
-        assert found[:, step] == pytest.approx(policies.mean_returns(episodes), rel=1e-3)
+        assert found[:, step] == pytest.approx(mean_returns(episodes), rel=1e-3)
         fast = maml_rl.adapt_each(policy, fast, to_steps(episodes, 0.99), (0.4, 0.1, 0.0)[step])
 
 
@@ -440,4 +442,4 @@ def test_a_bad_test_goal_is_named_with_its_line_before_training(goal, words, tmp
     (tmp_path / "data" / "test_goals.csv").write_text(lines)
     monkeypatch.setattr(policies.places, "repository", lambda: tmp_path)
     with pytest.raises(ValueError, match=re.escape(f"test_goals.csv, line 3: {words}")):
-        policies.PolicyTraining(ROW, 0, "cpu")
+        policy_training.PolicyTraining(ROW, 0, "cpu")

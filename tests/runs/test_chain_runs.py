@@ -1,6 +1,7 @@
 """Networks on chains: reproducible whatever the threads, resumed exactly, each for itself; chains solved."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -215,20 +216,54 @@ def test_each_network_has_a_mixed_chain_of_its_own_and_learns_from_what_happens_
     assert not chains.ChainTraining(ROW, 0, "cpu").chains[0].right.ne(chain.RIGHT).any()
 
 
+@torch.no_grad()
+def always(one, right):
+    """Make the heads of two members go always right, or never."""
+    for name, part in one.networks.split(one.policy).items():
+        if name == "weight2":
+            part.zero_()
+        if name == "bias2":
+            part.copy_(torch.tensor([[[0.0, 1.0] if goes else [1.0, 0.0]] for goes in right]))
+
+
 def test_a_chain_is_solved_by_optimal_episodes_in_a_row():
     training = chains.ChainTraining(dataclasses.replace(ROW, exploration="none", in_a_row=3), 0, "cpu")
     one = training.chains[0]
-    with torch.no_grad():  # a policy that always goes right, and one that never does
-        for name, part in one.networks.split(one.policy).items():
-            if name == "weight2":
-                part.zero_()
-            if name == "bias2":
-                part.copy_(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+    always(one, (True, False))
     for number in range(5):
         assert one._played_without_noise(number) == 0.5
     assert one.episodes.tolist() == [3, 0] and one.optimal.tolist() == [5, 0] and not one.done
     found = chains.evaluate(ROW, training.result(), TEST)["episodes"]
     assert found.tolist() == [[3.0], [14.0]]
+
+
+def test_what_counts_are_episodes_without_noise_however_much_of_it_there_is():
+    """With a sigma of 100 the head has no say in an episode; without noise it goes right all the same."""
+    row = dataclasses.replace(ROW, sigma=100.0, factor=1.0, idle=14)  # nothing is learned
+    one = chains.ChainTraining(row, 0, "cpu").chains[1]
+    always(one, (True, True))
+    for number in range(10):
+        assert one.episode(number) == 1.0
+    assert one.optimal.tolist() == [10, 10]
+    acted = one.actions[:, : 10 * one.time].view(2, 10, one.time)
+    assert (acted != chain.RIGHT).any(2).float().mean() > 0.25  # so there was noise, in episodes
+
+
+def test_the_distance_that_is_wanted_falls_with_epsilon(monkeypatch):
+    """Of each episode it is what epsilon-greedy play would have in that episode."""
+    row = dataclasses.replace(ROW, idle=0, epsilons=(0.9, 0.1), falling=2)
+    one, wanted = chains.ChainTraining(row, 0, "cpu").chains[0], []
+    plain = chains.parameter_noise.rescaled
+
+    def watched(sigma, distance, bound, factor):
+        wanted.append(float(bound))
+        return plain(sigma, distance, bound, factor)
+
+    monkeypatch.setattr(chains.parameter_noise, "rescaled", watched)
+    for number, epsilon in enumerate((0.9, 0.5, 0.1, 0.1)):
+        one.episode(number)
+        assert wanted == pytest.approx([-math.log(1 - epsilon / 2)] * one.time)
+        wanted.clear()
 
 
 def test_noise_solves_a_short_chain():

@@ -3,7 +3,8 @@
     python benchmarks/crossed.py [--tasks 5000] [--save]
 
 Source: Wang et al. 2016, section 3.1, train and test on each of five. The committed policies of seed 0 play
-the bandits of the tests, so that the diagonal has the committed regrets. Chapter 12 shows the table.
+the bandits of the tests, so that the diagonal has the committed regrets (but for a choice that another
+processor rounds otherwise). Chapter 12 shows the table.
 """
 
 import argparse

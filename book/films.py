@@ -116,6 +116,7 @@ def waves(inches: tuple[float, float]) -> tuple[plt.Figure, Callable[[int], None
 
 WIDTH, HEIGHT, SKY = 300, 132, 46  # of a picture, in pixels, and how much of the sky above it is cut away
 EVERY, FPS = 4, 12.5  # steps of the simulation from frame to frame, frames per second
+EVERY_OF_TRIAL = 8  # which has two episodes, so that its film is no longer
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
@@ -139,19 +140,20 @@ def robot(target: Path, name: str, goal: float, reach: float) -> None:
         f"before: return {mean_returns(tries)[0]:.0f}",
         f"after one step: return {mean_returns(again)[0]:.0f}",
     ]
+    words = [[text] * len(take) for text, take in zip(words, takes)]
     save(target, takes, (goal, goal), reach, words)
 
 
 def trial(target: Path, name: str, reach: float) -> None:
-    """The first episode of a trial, forward and backward: one recurrent policy that is told neither."""
+    """Both episodes of a trial, forward and backward: one recurrent policy that is told neither."""
     row, goals, takes = paper.get(name), (1.0, -1.0), ([], [])
     keys = np.array([[1, 0], [1, 1]])
-    tasks = GoalTrials(np.array(goals), keys, environment=row.family, episodes=1)
+    tasks = GoalTrials(np.array(goals), keys, environment=row.family, episodes=row.episodes)
     env, play = tasks.env, tasks.step
     env.model.mat_reflectance[:] = 0
 
     def filmed(actions: torch.Tensor) -> memory.After:
-        if next(times) % EVERY == 0:
+        if next(times) % EVERY_OF_TRIAL == 0:
             for index, (take, goal) in enumerate(zip(takes, goals)):
                 picture = env.frame(index, width=WIDTH, height=HEIGHT + SKY)[SKY:]
                 take.append((picture, float(env.states[index, 0]), goal * math.inf))
@@ -160,9 +162,13 @@ def trial(target: Path, name: str, reach: float) -> None:
     times, tasks.step = iter(range(tasks.time)), filmed
     noise = tasks.actions.noise(2, tasks.time, generator(1, "film"))
     policy = {key: value.float() for key, value in parameters(name).items()}
-    returns = tasks.measured(memory.sample(policy, tasks, noise))["return"][:, 0]
+    returns = tasks.measured(memory.sample(policy, tasks, noise))["return"]
     env.close()
-    words = [f"to run {way}: return {value:.0f}" for way, value in zip(("forward", "backward"), returns)]
+    frames = len(takes[0]) // row.episodes  # of an episode, which here never ends early
+    words = [
+        [f"{way}, episode {1 + at // frames}: return {each[at // frames]:.0f}" for at in range(len(take))]
+        for way, each, take in zip(("forward", "backward"), returns, takes)
+    ]
     save(target, takes, goals, reach, words)
 
 
@@ -171,13 +177,13 @@ def save(
     takes: Sequence[list[tuple[np.ndarray, float, float]]],
     goals: Sequence[float],
     reach: float,
-    words: list[str],
+    words: Sequence[Sequence[str]],
 ) -> None:
-    """Two takes side by side, each with its goal and its words, as an animation."""
+    """Two takes side by side, each with its goal and, frame by frame, its words, as an animation."""
     sheets = []
-    for pair in zip(*takes):
+    for pair, texts in zip(zip(*takes), zip(*words)):
         sheet = Image.new("RGB", (2 * WIDTH + 12, HEIGHT + 56), "white")
-        for column, ((picture, x, aim), goal, text) in enumerate(zip(pair, goals, words)):
+        for column, ((picture, x, aim), goal, text) in enumerate(zip(pair, goals, texts)):
             drawn = scene(picture, x, aim, goal, reach, text.replace("-", "−"))
             sheet.paste(drawn, (column * (WIDTH + 12), 0))
         sheets.append(sheet)

@@ -33,7 +33,7 @@ from mamlkit import measures
 from mamlkit.experiments import chains as ways
 from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, name_of
-from mamlkit.experiments.trials import tabular_name
+from mamlkit.experiments.trials import LARGER, tabular_name
 from mamlkit.report import bandits as tables
 from mamlkit.report import chains as chain_tables
 from mamlkit.report import notebook, plots, results, texts
@@ -114,6 +114,9 @@ for name, missed in regrets.items():
     print(f"{name:10} {mean:6.2f} ± {ci95:.2f}")
     text = f"{name}: not below the best possible by more than chance"
     notebook.check(text, mean + 2.5 * ci95, ">", least)
+usual = bandits.regret(arms, bandits.play(bandits.ucb1(1.0), arms, PULLS, 0).actions)
+share = usual.sum(1).mean() / regrets["UCB1"].sum(1).mean()
+notebook.check("UCB1 with c = 1: more regret, this many times", share, ">", 2)
 
 # %% [markdown]
 # ## RL²: the state learns
@@ -183,8 +186,25 @@ no_state = memory.sample(params, alone, draws.T.reshape(-1, 1))
 first = no_state.actions.numpy().reshape(SHORT, -1).T
 without = (first == better).mean(0)
 notebook.check("without its state it knows nothing", without.mean(), "<", 0.6)
+text = "with it, from the fourth pull on: share of the better arm"
+notebook.check(text, with_state[3:].mean(), ">", 0.9)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without, half of the time throughout."}}
+# %% [markdown]
+# And what is in the state? Train the same network once more, but do not tell it its rewards. It still gets its last action and the flag, and
+# has the same state to remember them with. All that it lacks is what tells one bandit from another:
+
+# %%
+untold = dataclasses.replace(row, name="bandits-untold", tell_reward=False)
+blind = train.fit(untold).params
+mean, ci95 = measures.interval(of_memory.evaluate(untold, blind, test)["regret"][:, 0])
+print(f"not told its rewards: {mean:.2f} ± {ci95:.2f}, at random {SHORT * 0.4}")
+text = "this is no better than random play, by more than chance"
+notebook.check(text, mean + 2.5 * ci95, ">", SHORT * 0.4)
+blind = {name: value.float() for name, value in blind.items()}
+play = memory.sample(blind, trials.Bandits(pairs, luck), draws, tell_reward=False)
+not_told = (play.actions.numpy() == better).mean(0)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-bandits-state"}, "image": {"alt": "With its state the policy pulls the better arm half of the time at first, nine times in ten at the second pull and nearly always from the fourth on, along the dotted curve; without its state, or not told its rewards, half of the time throughout."}}
 totals = [bandit_values.optimal_known_pair(n, 0.9) for n in range(1, SHORT + 1)]
 # from the reward of each pull: how often it is the better arm
 best = (np.diff(totals, prepend=0.0) - 0.1) / 0.8
@@ -193,13 +213,14 @@ at = np.arange(1, SHORT + 1)
 ax.plot(at, best, ":", color=plots.COLOURS["black"], label="best possible")
 ax.plot(at, with_state, color=plots.COLOURS["blue"], label="RL²")
 ax.plot(at, without, color=plots.COLOURS["grey"], label="state set to zero")
+ax.plot(at, not_told, "--", color=plots.COLOURS["orange"], label="not told its rewards")
 ax.set(xlabel="pull", ylabel="share of the better arm", ylim=(0, 1.02))
 ax.legend()
 plt.show()
 
 # %% [markdown] tags=["caption"]
 # The policy that was just trained: how likely it is to pull the better arm at each of ten pulls, with its state, and with the state
-# set to zero before each pull; dotted: the best possible play.
+# set to zero before each pull; dashed: another one, which is told its rewards neither in training nor here; dotted: the best possible play.
 
 # %% [markdown]
 # ## The published table
@@ -211,15 +232,44 @@ plt.show()
 notebook.markdown(tables.reached().replace("tab-bandits", "tab-chapter-bandits"))
 
 # %% [markdown]
-# At a hundred pulls our training falls short with ten arms or more, at five hundred with five and ten: there it earns less than greedy play, ours and the published one. A mean of a thousand bandits is known to within about 0.1 of ten pulls and 1 of a hundred, so 6.6 and 6.7 in the published table do not
+# At a hundred pulls our training falls short with ten arms or more, at five hundred with five and ten. With five hundred it earns less even than greedy play, ours and the published one. A mean of a thousand bandits is known to within about 0.1 of ten pulls and 1 of a hundred, so 6.6 and 6.7 in the published table do not
 # differ. What RL² shows there is that it comes near the Gittins indices without having been told about them, as long as the trial is
 # short. With 500 pulls and 50 arms it stays behind; the authors find that the outer learner is what fails there.
-#
-# A verdict asks whether *our RL²* earns what theirs does, and its margin, a tenth of what the indices gain over random play, is wider than what good players differ
-# by. Whether RL² is as good as the indices is asked more sharply by the regret on the same bandits:
 
 # %% tags=["hide-input"]
 known = tables.measured().set_index(["arms", "pulls", "strategy", "kind"])
+printed = tables.published().set_index(["pulls", "arms", "method"]).value
+cells = tables.compared().set_index(["pulls", "arms"])
+short = set(cells.index[(cells.verdict == "differs") & (cells.difference < 0)])
+text = "we fall short at 100 pulls with 10 and 50 arms, at 500 with 5 and 10"
+notebook.check(text, short == {(100, 10), (100, 50), (500, 5), (500, 10)})
+for few in (5, 10):
+    at, greedy = cells.loc[(500, few)], known.loc[(few, 500, "greedy", "independent")]
+    least_greedy = min(printed[500, few, "greedy"], greedy.value - greedy.ci95)
+    text = f"500 pulls, {few} arms: RL² at most, below greedy play"
+    notebook.check(text, at.ours + at.ours_ci95, "<", least_greedy)
+behind = {
+    cell: printed[*cell, "Gittins"] - printed[*cell, "RL²"] for cell in cells.index
+}
+text = "published, up to 100 pulls: RL² behind the indices by at most"
+shorter = max(value for (pulls, _), value in behind.items() if pulls <= 100)
+notebook.check(text, shorter, "<", 0.5)
+notebook.check("with 500 pulls and 50 arms by", behind[500, 50], ">", 20)
+# of a thousand bandits, where the references were played on more
+theirs = (known.ci95 * np.sqrt(known.tasks / 1000)).xs("Gittins", level="strategy")
+theirs = theirs.drop(2, level="arms")
+for pulls, most in ((10, 0.15), (100, 1.1)):
+    text = f"a published mean of {pulls} pulls is known to within"
+    notebook.check(text, theirs.xs(pulls, level="pulls").max(), "<", most)
+
+# %% [markdown]
+# A verdict asks whether *our RL²* earns what theirs does, and its margin, a tenth of what the indices gain over random play, is wider than what the published indices and UCB1 differ
+# by. Whether RL² is as good as the indices is asked more sharply by the regret on the same bandits:
+
+# %% tags=["hide-input"]
+good = printed.unstack("method")
+ratio = ((good["Gittins"] - good["UCB1"]).abs() / cells.margin).max()
+notebook.check("indices and UCB1 differ by this share of the margin", ratio, "<", 1)
 at = known.loc[(5, 100, "Gittins", "independent")]
 ours = results.summary(name_of(5, 100), "bandits", 0, "regret")
 if ours:
@@ -231,6 +281,112 @@ if ours:
 
 # %% [markdown]
 # In the published table they have 78.7 and 78.3, which differ by no more than chance.
+
+# %% tags=["hide-input"]
+apart = abs(printed[100, 5, "RL²"] - printed[100, 5, "Gittins"])
+chance = theirs.loc[(5, 100, "independent")] * np.sqrt(2)
+notebook.check("published, RL² and the indices: apart by", apart, "<", chance)
+
+# %% [markdown]
+# ## Two arms, and the bound
+#
+# {cite:t}`wang2016learning` have five kinds of two arms. In the first the arms are *independent*, as above. In the others they pay 1 together, $p_2 = 1 - p_1$:
+# either $p_1$ is uniform (*dependent*), or it is one of two values, 0.1 and 0.9 (*easy*), 0.25 and 0.75 (*medium*), 0.4 and 0.6 (*hard*). Then a pull of one arm
+# tells as much of the other one. Of each kind the best possible play is known exactly, by going back from the last pull. RL² was trained on each, with 100 pulls to a trial:
+
+# %% mystnb={"markdown_format": "myst"}
+notebook.markdown(tables.pairs().replace("tab-bandit", "tab-chapter-bandit"))
+
+# %%
+bounds = {
+    "independent": least,
+    "dependent": PULLS * 0.75 - bandit_values.optimal_dependent(PULLS),
+}
+for kind, pays in {"easy": 0.9, "medium": 0.75, "hard": 0.6}.items():
+    bounds[kind] = PULLS * pays - bandit_values.optimal_known_pair(PULLS, pays)
+ours = {
+    kind: results.summary(name_of(2, PULLS, kind), "bandits", 0, "regret")
+    for kind in bounds
+}
+for kind, found in ours.items():
+    text = f"{kind}: RL² not below the best possible by more than its interval"
+    notebook.check(text, found.value + found.deciding_ci95, ">", bounds[kind])
+    text = "and this many times the best possible"
+    notebook.check(text, found.value / bounds[kind], "<", 1.15)
+
+# %% [markdown]
+# No play can pass the last line, and RL² does not. It comes to within 15 % of it in each kind, and on easy bandits it is there. (So are greedy play, UCB1 and Gittins indices: easy
+# bandits do not tell good players apart.) Which classical ways does it beat?
+
+
+# %%
+def less(kind, way):
+    """How much less RL² regrets, in intervals of the difference."""
+    other, found = known.loc[(2, PULLS, way, kind)], ours[kind]
+    width = np.hypot(other.regret_ci95, found.deciding_ci95)
+    return (other.regret - found.value) / width
+
+
+TOLD_APART = {
+    "Thompson": list(bounds),
+    "epsilon-greedy": list(bounds),
+    "greedy": ["independent", "dependent", "medium", "hard"],
+    "UCB1": ["dependent", "medium", "hard"],
+    "Gittins": ["dependent", "medium", "hard"],
+}
+for way, kinds in TOLD_APART.items():
+    beaten = [kind for kind in bounds if less(kind, way) > 1]
+    text = f"RL² has clearly less regret than {way}: {', '.join(kinds)}"
+    notebook.check(text, beaten == kinds)
+notebook.check(
+    "independent: Gittins are ahead", less("independent", "Gittins"), "<", -1
+)
+notebook.check("UCB1 is not", less("independent", "UCB1"), ">", -1)
+
+# %% [markdown]
+# Thompson sampling and epsilon-greedy play are beaten in each kind, greedy play in all but the easy one. UCB1 and the Gittins indices are beaten where the arms depend on each other (dependent, medium and hard). This is no
+# fault of theirs: they take the arms for independent. Nobody has told RL² that they are not; it has learned that in training. Where they *are* independent the indices are ahead, and UCB1, whose width was
+# chosen on such bandits, is not told apart. Wang et al. print figures, no numbers; on independent arms they find their agent better than Thompson sampling and UCB, and worse than the indices.
+#
+# What has a policy learned that was trained on one kind, if another one is played? The same policies on all five:
+
+# %% mystnb={"markdown_format": "myst"}
+table = tables.crossed().replace("tab-bandit", "tab-chapter-bandit")
+notebook.markdown(table)
+
+# %% tags=["hide-input"]
+across = tables.across().set_index(["trained", "tested"])
+above = across.regret + across.regret_ci95 - across.index.map(lambda at: bounds[at[1]])
+text = "25 tests: none below the best possible by more than its interval"
+notebook.check(text, above.min(), ">", 0)
+
+
+def worse(trained, tested):
+    """How much more it regrets than who was trained on that kind, in intervals."""
+    one, own = across.loc[(trained, tested)], across.loc[(tested, tested)]
+    return (one.regret - own.regret) / np.hypot(one.regret_ci95, own.regret_ci95)
+
+
+others = [kind for kind in bounds if kind != "independent"]
+text = "trained on independent arms, on the others: clearly worse"
+notebook.check(text, min(worse("independent", kind) for kind in others), ">", 1)
+text = "trained on the others, on independent arms: clearly worse"
+notebook.check(text, min(worse(kind, "independent") for kind in others), ">", 1)
+thompson = known.loc[(2, PULLS, "Thompson", "independent")].regret
+for kind in others:
+    share = across.regret[kind, "independent"] / thompson
+    notebook.check(f"{kind}: regret in Thompson sampling's", abs(share - 1), "<", 0.1)
+text = "trained on medium, on dependent arms of any kind: not clearly worse"
+notebook.check(text, max(worse("medium", kind) for kind in others), "<", 1)
+text = "on the dependent kind it is clearly better than who was trained there"
+notebook.check(text, worse("medium", "dependent"), "<", -1)
+notebook.check("trained on easy, on hard: clearly worse", worse("easy", "hard"), ">", 1)
+notebook.check("trained on hard, on easy: clearly worse", worse("hard", "easy"), ">", 1)
+
+# %% [markdown]
+# The state learns what the weights expect. Policies that were trained where the arms depend on each other take independent arms for such, and fall back to about what Thompson sampling has. Who was trained on independent
+# arms does not use that two arms tell of each other. Among the kinds where they do, training on medium ones is good for all four; from easy to hard, or from hard to easy, something is lost. One training is behind each line: on
+# the dependent kind the policy of the medium one is even ahead of that kind's own, which so has not learned all that can be learned.
 
 # %% [markdown]
 # ## With something to see
@@ -307,11 +463,120 @@ table = of_trials.tabular().replace("tab-tabular", "tab-chapter-tabular")
 notebook.markdown(table)
 
 # %% [markdown]
-# Our RL² falls short here: what it learns of a process, within the first few episodes, is less than what greedy play and PSRL do with their counts. Its training has 30 million steps;
-# how many theirs had is not known to us.
+# Our RL² falls short here, at each length that was trained: it earns less than greedy play and PSRL do with their counts, ours and the published ones.
 #
-# Our greedy play and BEB earn clearly more than the published ones, greedy play by a tenth to a fifth, while random play and PSRL agree. Greedy play has nothing to be tuned, so settings do not explain it; perhaps
+# Our greedy play earns clearly more than the published one, by a tenth to a fifth, and so does BEB from 25 episodes on. With 10 episodes the two BEB do not differ. Random play agrees at each
+# length, PSRL from 25 episodes on; with 10 ours earns less than the published one. (An interval of what was published is made from the spread of ours.) Greedy play has nothing to be tuned, so settings do not explain it; perhaps
 # ours begins with a better belief, which is the very distribution that processes are drawn from. Beside *our* references, what is published of RL² is no more than BEB earns from 25 episodes on.
+
+# %% tags=["hide-input"]
+played = of_trials.measured().set_index(["strategy", "episodes"])
+printed = of_trials.published().set_index(["method", "episodes"]).value
+# in intervals of the difference of two means of a thousand processes
+apart = (played.value - printed.loc[played.index]) / (np.sqrt(2) * played.ci95)
+longer = slice(25, None)
+notebook.check(
+    "greedy play: clearly more at each length", apart["greedy"].min(), ">", 1
+)
+gain = played.value["greedy"] / printed["greedy"] - 1
+notebook.check("by a tenth", gain.min(), ">", 0.1)
+notebook.check("to a fifth", gain.max(), "<", 0.2)
+notebook.check("BEB from 25 on: clearly more", apart["BEB"].loc[longer].min(), ">", 1)
+notebook.check("with 10: no difference", abs(apart["BEB"][10]), "<", 1)
+notebook.check("random play agrees throughout", apart["random"].abs().max(), "<", 1)
+notebook.check("PSRL from 25 on", apart["PSRL"].loc[longer].abs().max(), "<", 1)
+notebook.check("with 10: clearly less", apart["PSRL"][10], "<", -1)
+ahead = (printed["RL²"] - played.value["BEB"]) / (np.sqrt(2) * played.ci95["BEB"])
+text = "published RL² above our BEB from 25 on, in intervals: at most"
+notebook.check(text, ahead.loc[longer].max(), "<", 1)
+for at in of_trials.compared().dropna(subset="ours").itertuples():
+    rest = [
+        part[way, at.episodes]
+        for part in (played.value, printed)
+        for way in ("greedy", "PSRL")
+    ]
+    text = f"{at.episodes} episodes: RL² at most, below greedy play and PSRL"
+    notebook.check(text, at.ours + at.ours_ci95, "<", min(rest))
+
+# %% [markdown]
+# ### Why is it so far behind?
+#
+# We do not know. What we know is this:
+#
+# - **It soon stops learning of a process.** From the third episode on its return rises by little, where greedy play still gains much ({numref}`fig-tabular-episodes`).
+# - **It is not PPO.** A public port of RL² (`lucaslingle/pytorch_rl2` on GitHub) has PPO, too. Its author reports 157.3 with 10 episodes, as good as the published 156.2; that is the best moment of a training.
+# - **Our settings are guesses.** The authors are said to have 256 units and 250,000 steps of the environment to an iteration; we know that at second hand. Here it is 64 units and 30,000 steps, for one core. What the entropy counts (0.15) comes
+#   from short trainings of another seed, in which it fell early. Steps and sizes were changed at the same time, and no setting that was tried learned as well as published.
+# - **The training ends early.** Its return still rises, but more and more slowly, while Adam's step and what the entropy counts fall to zero ({numref}`fig-tabular-training`). So the rate, and not the task, may be what ends it.
+#
+# So one more training was set up, and its settings chosen before it began: 128 units, a clip of 0.1, an entropy that counts 0.01, and a step of 0.001, of which nothing falls; 400 iterations, since each
+# costs more.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-tabular-training"}, "image": {"alt": "The lines of training rise ever more slowly, and stay far below two horizontal ones: greedy play at 151, and above it the published number at 156."}}
+logs = {
+    "64 units, rate falls": results.training_log(tabular_name(10)),
+    "128 units, constant rate": results.training_log(LARGER),
+}
+fig, ax = plt.subplots(figsize=(6.4, 3.2))
+for (words, log), colour in zip(logs.items(), ("blue", "vermillion")):
+    if len(log):
+        smooth = log["return"].rolling(3, min_periods=1).mean()
+        ax.plot(log.iteration, smooth, color=plots.COLOURS[colour], label=words)
+for words, value, dashes in (
+    ("published", printed["RL²", 10], ":"),
+    ("greedy play, ours", played.value["greedy", 10], "--"),
+):
+    ax.axhline(value, linestyle=dashes, color=plots.COLOURS["black"], label=words)
+ax.set(xlabel="iteration", ylabel="total reward of a trial", ylim=(95, 160))
+ax.legend(ncols=2, loc="center right", bbox_to_anchor=(1, 0.72))
+plt.show()
+
+# %% [markdown] tags=["caption"]
+# Small decision processes, ten episodes: total reward of a trial in training, mean of thirty iterations. Each iteration has 300 trials, 30,000 steps of the environment.
+
+# %% tags=["hide-input"]
+log = logs["64 units, rate falls"].set_index("iteration")["return"]
+quarters = [log.loc[end - 240 : end].mean() for end in (250, 500, 750, 1000)]
+rises = np.diff(quarters)
+notebook.check(
+    "each quarter of the training earns more than the last", min(rises), ">", 0.5
+)
+notebook.check("and gains less", max(np.diff(rises)), "<", 0)
+row = paper.get(tabular_name(10))
+steps = row.meta_batch_size * row.episodes * tabular.HORIZON
+notebook.check("steps of the environment in an iteration", steps, "==", 30_000)
+if "RL²" in found:
+    gains = {}
+    for name in ("RL²", "greedy"):
+        by_number = memory.by_episode(found[name], EPISODES).mean(0)
+        gains[name] = float(by_number[-3:].mean() - by_number[2])
+    text = "from the third episode on RL² gains this share of what greedy play does"
+    notebook.check(text, gains["RL²"] / gains["greedy"], "<", 1 / 3)
+other = paper.get(LARGER)
+chosen = (other.units, other.clip, other.entropy, other.outer_lr, other.iterations)
+text = "the other training has the settings that are named above"
+notebook.check(text, chosen == (128, 0.1, 0.01, 0.001, 400) and not other.falling)
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+small, more = (
+    results.summary(name, "processes", 0, "return")
+    for name in (tabular_name(10), LARGER)
+)
+text = "The training with 128 units is not finished, so nothing can be said of it yet."
+if more:
+    apart = (more.value - small.value) / np.hypot(more.ci95, small.ci95)
+    words = "more" if apart > 1 else "less" if apart < -1 else "neither more nor less"
+    last = logs["128 units, constant rate"].iloc[-3:]
+    then = log.loc[last.iteration].mean()
+    text = (
+        f"The training with 128 units earns {texts.number(more.value, more.ci95)} in the test. This is {words} than "
+        f"what the one with 64 units has after 1,000 iterations, {texts.number(small.value, small.ci95)}. In training, "
+        f"after the same {last.iteration.iloc[-1]} iterations, it has {last['return'].mean():.1f}, and the other one "
+        f"{then:.1f}."
+    )
+    if more.value + more.ci95 < played.value["greedy", 10]:
+        text += " Whatever it is that is missing, these settings alone do not bring it."
+notebook.markdown(text)
 
 # %% [markdown]
 # ## Who knows the model?
@@ -470,6 +735,8 @@ gain = few.set_index("episodes").value - maml.value["2d-navigation-maml", 0]
 text = "a step from one episode gains this share of what one from 40 does"
 notebook.check(text, gain[1] / gain[40], "<", 0.5)
 notebook.check("a step from ten episodes this", gain[10] / gain[40], ">", 0.75)
+more = maml.value["2d-navigation-rl2", 0] - few.value.max()
+notebook.check("RL², first episode: above MAML after its best step by", more, ">", 2)
 
 # %% [markdown]
 # This gradient step, trained with 20 episodes, loses from fewer: it has to tell from their returns which actions were good. Ten are nearly as good as forty. MAML trained for few
@@ -482,10 +749,10 @@ notebook.check("a step from ten episodes this", gain[10] / gain[40], ">", 0.75)
 #
 # ```{figure} ../book/films/half-cheetah-trial.gif
 # :name: fig-memory-film
-# :alt: Animation. Two pictures of a HalfCheetah on a chequered floor, side by side, over a ruler with a dot at its place and an arrow at the end that it should run to. Left it shall run forward, stands on its head and goes on on its back; right it shall run backward, and does so upright.
+# :alt: Animation. Two pictures of a HalfCheetah on a chequered floor, side by side, over a ruler with a dot at its place and an arrow at the end that it should run to. Left it shall run forward, turns over and goes on on its back; right it shall run backward, and does so upright. Halfway both begin again at the origin, and run the same ways.
 #
-# The first episode of a trial, at half the speed of the simulation: left it pays to run forward, right backward; the weights and the random numbers are the same. (An
-# episode does not end when the robot falls over, and forward it has learned to run on its back.)
+# Both episodes of a trial, at the speed of the simulation: left it pays to run forward, right backward; the weights and the random numbers are the same. In the second episode the robot stands at the origin again, and the
+# state of the network is that of the end of the first. (An episode does not end when the robot falls over, and forward it has learned to run on its back.)
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-memory-trained"}, "image": {"alt": "Return in training against steps of the environment on a logarithmic axis, a line for each method. The oracle rises first, then RL², told the direction or not, which passes it; MAML rises late, in first order to half of that."}}
@@ -533,7 +800,15 @@ by_seen("half-cheetah-direction", few, first_order, WAYS_TO_RUN)
 
 # %% [markdown]
 # Backward, a step from one or two episodes makes it worse than before. (First order is taken since it has learned better here.)
-#
+
+# %% tags=["hide-input"]
+part = of_trials.curves_by_seen("half-cheetah-direction", WAYS_TO_RUN["backward"])
+before = part.set_index(["row", "step"]).value[first_order, 0]
+worst = few[(few.group == "backward") & (few.episodes <= 2)].value.max()
+text = "backward: a step from one or two episodes, below no step by"
+notebook.check(text, before - worst, ">", 20)
+
+# %% [markdown]
 # A reward comes at every step. Does RL² remember which way to run, or does it follow what it was told last? Let it be told other rewards than it gets, in both episodes
 # or only in the second. (That is no task it was trained for.)
 
@@ -594,15 +869,24 @@ notebook.table(
 # a first episode. But it does not forget: rewards of the other direction turn it round less after a true first episode than after a false one, much less where the goal is forward. Where each reward tells the one thing that is to be
 # known, training asks for little memory of it. MAML's policy, once it is adapted, is measured without any reward. (All of this is of one training.)
 
+
 # %%
-false = "the other direction's rewards"
-later, always = (
-    told[f"in {when} {false}", "forward"] for when in ("episode 2", "both")
-)
-kept = later[:, 1] - always[:, 1]
-least = float(kept.mean()) - measures.interval(kept)[1]
-text = "forward, false rewards: a true first episode is worth at least"
-notebook.check(text, least, ">", 200)
+def worth(what, way):
+    """Of a true first episode, in the second, and its interval."""
+    later, always = (told[f"in {when} {what}", way] for when in ("episode 2", "both"))
+    return measures.interval(later[:, 1] - always[:, 1])
+
+
+false, nothing = "the other direction's rewards", "only what its actions cost"
+for way in ("forward", "backward"):
+    mean, ci95 = worth(false, way)
+    text = f"{way}, false rewards: a true first episode is worth at least"
+    notebook.check(text, mean - ci95, ">", 100)
+    full = told["its rewards", way][:, 1] - told[f"in both {nothing}", way][:, 1]
+    text = f"{way}, rewards that say nothing: share of what true ones are worth"
+    notebook.check(text, worth(nothing, way)[0] / float(full.mean()), "<", 0.25)
+text = "false rewards: worth more where the goal is forward, times"
+notebook.check(text, worth(false, "forward")[0] / worth(false, "backward")[0], ">", 2)
 
 # %% [markdown]
 # {numref}`fig-memory-trained` must not be read as memory against gradients. Where the direction is *told* there is nothing to find out, and still RL²'s network and learner are
@@ -614,6 +898,13 @@ for way, goals in WAYS_TO_RUN.items():
     value = part.set_index(["row", "step"]).value["half-cheetah-direction-told-rl2", 0]
     value -= part[part.row == "half-cheetah-direction-oracle"].value.iloc[0]
     notebook.check(f"{way}, told: RL² above MAML's oracle by", value, ">", 100)
+    of = part.set_index(["row", "step"]).value
+    costs = of["half-cheetah-direction-told-rl2"] - of["half-cheetah-direction-rl2"]
+    if way == "forward":
+        text = "forward: finding out costs more in the first episode, by"
+        notebook.check(text, costs[0] - costs[1], ">", 20)
+    else:
+        notebook.check("backward: it costs nothing", costs.max(), "<", 0)
 
 # %% [markdown]
 # That is due to network, inputs and outer learner together, which were not taken apart. One difference is the number of updates: for 40,000 steps of the environment PPO
@@ -625,12 +916,13 @@ for way, goals in WAYS_TO_RUN.items():
 # ## Where this differs from the papers
 #
 # - **Outer learner.** PPO's clipped loss with Adam, not TRPO. The baseline is a second recurrent network, as theirs.
-# - **Sizes.** 64 units where they have 256 (48 for two arms and two steps), and far fewer pulls or steps to an update.
+# - **Sizes.** 64 units (48 for two arms and two steps), and few pulls or steps to an update. {cite:t}`duan2016rl2` are said to have 256 units and 250,000 steps to an
+#   iteration; their appendix was not at hand, so this is unconfirmed.
 # - **Entropy** of the policy is rewarded, less and less, but not in MAML's tasks; Adam's step falls to zero.
 # - **Beside MAML**: a recurrent network of 64 units, where MAML has two layers of 100; a second one as baseline, where MAML's is linear; advantages by $\lambda = 0.95$, standardised
 #   over all trials, where MAML has 1 and each task by itself. All episodes of a trial count, MAML's only after the step.
-# - **Not built**: the visual maze of {cite:t}`duan2016rl2`; of {cite:t}`wang2016learning` the arms that inform about others, the restless ones, the
-#   images of Harlow's task, and an agent that is not told its reward.
+# - **Not built**: the visual maze of {cite:t}`duan2016rl2`; of {cite:t}`wang2016learning` the arms that inform about others, the restless ones, and the
+#   images of Harlow's task.
 # - **Two arms and two steps** {cite:p}`wang2016learning`: the same RL² where they have an LSTM, actor-critic steps and the best five of a hundred settings.
 
 # %% [markdown]
@@ -743,6 +1035,20 @@ if set(ways.WAYS) == set(solved.index):
     text = "no exploration at all: still more than a third is solved"
     notebook.check(text, rest["greedy"], ">", 1 / 3)
 
+
+def told_apart(found, both, length):
+    """Whether the intervals of two medians have nothing in common."""
+    of = found[found.length == length].groupby("way").episodes
+    ends = [chain_tables.median_interval(of.get_group(way))[1:] for way in both]
+    return max(low for low, _ in ends) > min(high for _, high in ends)
+
+
+if set(ways.WAYS) == set(solved.index):
+    two = ("epsilon-greedy", "greedy")
+    apart = [n for n in ways.LENGTHS if n >= 20 and told_apart(found, two, n)]
+    text = "from 20 states on: epsilon-greedy and no exploration are told apart"
+    notebook.check(f"{text} nowhere", not apart)
+
 # %% [markdown]
 # Where both were run the rank is the published one: noise on parameters before epsilon-greedy play. (Theirs has bootstrapped DQN between the two, which was not run.) On long
 # chains epsilon-greedy play cannot be told apart from no exploration at all. And every form of the noise does it, with or without adapting $\sigma$, the policy head, or the normalisation of layers: this
@@ -790,6 +1096,9 @@ if set(ways.MIXED_WAYS) <= set(needed):
         notebook.check(
             "it needs more episodes on the same chain, share", more, ">", 0.8
         )
+    two = ("parameter-noise", "epsilon-greedy")
+    apart = [n for n in ways.MIXED_LENGTHS if told_apart(found, two, n)]
+    notebook.check("by medians alone, adapted: told apart nowhere", not apart)
 
 # %% [markdown]
 # Here the rank is the reverse, chain by chain. (By the medians of ten networks alone, which {numref}`tab-chapter-mixed-chains` has, adapted noise and epsilon-greedy play are not told apart on

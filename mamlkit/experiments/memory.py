@@ -2,7 +2,7 @@
 
 __all__ = ["MemoryRow", "has_memory"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mamlkit.experiments.checks import check, check_tests
 from mamlkit.experiments.rows import Experiment
@@ -22,6 +22,9 @@ class MemoryRow(Experiment):
         clip: of the ratio of probabilities in PPO's loss.
         entropy: what the policy's entropy counts at first; it falls to zero with the iterations.
         outer_lr: Adam's step at first; it falls alike.
+        falling: whether these two fall; else they stay as they are.
+        tell_reward: whether the networks get the last reward; without it nothing can be learned of a task
+            whose observations do not tell it, so this is a control.
 
     Raises:
         ValueError: a number that no run can have.
@@ -35,6 +38,8 @@ class MemoryRow(Experiment):
     clip: float = 0.2
     entropy: float = 0.04
     outer_lr: float = 0.003
+    falling: bool = field(default=True, metadata={"later": True})
+    tell_reward: bool = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_tests(self)

@@ -4,7 +4,18 @@ Pages show the functions that return text with the directive ``{from-package} ma
 No torch here.
 """
 
-__all__ = ["compared", "measured", "pairs", "published", "reached", "references", "set_beside", "shown"]
+__all__ = [
+    "across",
+    "compared",
+    "crossed",
+    "measured",
+    "pairs",
+    "published",
+    "reached",
+    "references",
+    "set_beside",
+    "shown",
+]
 
 import math
 from typing import Any
@@ -176,3 +187,29 @@ def pairs() -> str:
     )
     shown = [line for line in lines.values() if len(line) > 1]
     return numbered(shown, caption, "tab-bandit-pairs", PAIRS)
+
+
+def across() -> pd.DataFrame:
+    """RL^2 of each kind of two arms on every kind, by ``benchmarks/crossed.py``; without it no lines.
+
+    Columns: trained and tested (kinds), regret and regret_ci95, tasks.
+    """
+    path = places.repository() / "data" / "benchmarks" / "bandit-pairs" / "crossed.csv"
+    columns = ["trained", "tested", "regret", "regret_ci95", "tasks"]
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+
+
+def crossed() -> str:
+    """Two arms: regret of RL^2 by the kind that it was trained on and the one that it plays."""
+    least, found = measured(), across()
+    lines = [{"trained on": kind} | dict.fromkeys(PAIRS, "") for kind in (*PAIRS, "best possible")]
+    by_name = {line["trained on"]: line for line in lines}
+    for at in found.itertuples():
+        by_name[at.trained][at.tested] = number(at.regret, at.regret_ci95)
+    for at in least[least.strategy == "best possible"].itertuples():
+        by_name["best possible"][at.kind] = number(at.regret)
+    caption = (
+        f"RL² of one training on each kind of two arms (lines), tested on each (columns): expected regret in "
+        f"{PAIR_PULLS} pulls, ± 95 % over bandits. The last line is of who knows the kind that is played."
+    )
+    return numbered(lines, caption, "tab-bandit-crossed", PAIRS)

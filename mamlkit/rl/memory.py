@@ -120,12 +120,13 @@ def policy_of(params: Params) -> Params:
     return {name: value for name, value in params.items() if name.startswith(POLICY)}
 
 
-def inputs_of(trials: Trials, actions: Actions) -> Tensor:
+def inputs_of(trials: Trials, actions: Actions, tell_reward: bool = True) -> Tensor:
     """What the networks get before each step: what is seen; the last action, its reward, the flag of an end.
 
     Args:
         trials: so far.
         actions: what can be done.
+        tell_reward: if not, 0 stands in the place of each reward.
 
     Returns:
         ``[tasks, time, obs + size + 2]``; nothing in it is of what the step itself brings, or a later one.
@@ -142,7 +143,7 @@ def inputs_of(trials: Trials, actions: Actions) -> Tensor:
     if trials.actions.shape[:2] != rewards.shape or rewards.dim() != 2:
         came = f"actions are {list(trials.actions.shape)}, rewards {list(rewards.shape)}"
         raise ValueError(f"{came}; both must begin with [tasks, time]")
-    after = _told(actions, trials.actions, rewards, trials.ended)
+    after = _told(actions, trials.actions, rewards * tell_reward, trials.ended)
     return torch.cat([trials.observations, F.pad(after[:, :-1], (0, 0, 1, 0))], -1)
 
 
@@ -182,7 +183,9 @@ def values(params: Params, inputs: Tensor, scale: float) -> Tensor:
 
 
 @torch.no_grad()
-def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool = False) -> Trials:
+def sample(
+    params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool = False, tell_reward: bool = True
+) -> Trials:
     """Play trials, step by step, all at once.
 
     Args:
@@ -190,6 +193,7 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
         tasks: to be played.
         noise: see :meth:`mamlkit.rl.actions.Actions.noise`; so many steps are played.
         most_probable: do what the policy finds most probable, instead of drawing.
+        tell_reward: as for :func:`inputs_of`.
 
     Raises:
         ValueError: there is noise for more or fewer tasks than there are.
@@ -211,7 +215,7 @@ def sample(params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool =
         after = tasks.step(action)
         logs = actions.log_probs(params, outputs, action)
         found.append((seen, action, after.rewards, after.ended, logs, lived))
-        told = _told(actions, action, after.rewards, after.ended)
+        told = _told(actions, action, after.rewards * tell_reward, after.ended)
         seen, lived = after.observations, lived & ~after.over
     return Trials(*(torch.stack(part, 1) for part in zip(*found, strict=True)))
 

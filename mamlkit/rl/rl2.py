@@ -57,6 +57,7 @@ def loss(
     clip: float,
     entropy: float,
     scale: float,
+    tell_reward: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """PPO's clipped loss, with that of the baseline: means over the steps that were lived.
 
@@ -69,11 +70,12 @@ def loss(
         clip: how far from 1 the ratio of probabilities still matters.
         entropy: what the policy's entropy (in nats, mean over steps) counts.
         scale: see :func:`mamlkit.rl.memory.values`.
+        tell_reward: see :func:`mamlkit.rl.memory.inputs_of`; as the trials were sampled.
 
     Returns:
         The loss; the mean entropy; and an estimate of the divergence from the policy that sampled.
     """
-    inputs = inputs_of(trials, actions)
+    inputs = inputs_of(trials, actions, tell_reward)
     outputs = outputs_of(params, inputs, actions)
     mean = lambda values: _of_lived(values, trials.lived).mean()
     now = actions.log_probs(params, outputs, trials.actions)
@@ -98,6 +100,7 @@ def update(
     minibatches: int,
     clip: float,
     entropy: float,
+    tell_reward: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Some epochs of PPO on the same trials, whole trials to a minibatch.
 
@@ -106,7 +109,7 @@ def update(
         optimiser: of them.
         trials: sampled with them.
         generator: of the minibatches, on the CPU.
-        actions, clip, entropy: as for :func:`loss`.
+        actions, clip, entropy, tell_reward: as for :func:`loss`.
         discount, decay: as for :func:`advantages`.
         epochs: passes over the trials.
         minibatches: into which they are split, anew in each pass.
@@ -119,7 +122,7 @@ def update(
     """
     scale = sum(discount**t for t in range(trials.rewards.shape[1]))  # the return of rewards of 1
     with torch.no_grad():
-        expected = values(params, inputs_of(trials, actions), scale) * trials.lived
+        expected = values(params, inputs_of(trials, actions, tell_reward), scale) * trials.lived
         gains, returns = advantages(trials.rewards, expected, discount, decay)
         lived = _of_lived(gains, trials.lived)
         deviation = lived.std() if lived.numel() > 1 else 0.0  # of one number there is none
@@ -139,6 +142,7 @@ def update(
                 clip=clip,
                 entropy=entropy,
                 scale=scale,
+                tell_reward=tell_reward,
             )
             gradients = torch.autograd.grad(found, leaves)
             norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()

@@ -14,6 +14,7 @@ from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Row
 from mamlkit.experiments.sequences import is_reader
 from mamlkit.experiments.traps import is_trap
+from mamlkit.experiments.trials import LARGER
 from mamlkit.measures import seeds_kept
 from mamlkit.runs import logs
 from mamlkit.runs.folders import RECORD, RESULT, STATE
@@ -75,14 +76,19 @@ def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
-    compared, those which are measured again; of candidates, whose logs are compared, none, nor of readers of
-    sequences, which take megabytes; and none of a supervised row that trains nothing, since what it begins
-    with can be made again.
+    compared, those which are measured again; of candidates, whose logs are compared, none, nor of a trial of
+    other settings, nor of readers of sequences, which take megabytes; and none of a supervised row that
+    trains nothing, since what it begins with can be made again.
     """
     row = paper.get(name)
     if type(row) is Row and not row.iterations:
         return False
-    if is_candidate(name) or is_reader(name) or (is_compared(name) and not is_measured_again(name)):
+    if (
+        name == LARGER
+        or is_candidate(name)
+        or is_reader(name)
+        or (is_compared(name) and not is_measured_again(name))
+    ):
         return False
     return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
 

@@ -43,7 +43,7 @@ class MemoryTraining(OneByOne):
     """A :class:`mamlkit.runs.train.Training` of RL^2: sample trials, then some epochs of PPO.
 
     All on one CPU thread, so no result depends on their number. Adam's step and what the entropy counts fall
-    linearly, by the iteration alone, to zero after the last one.
+    linearly, by the iteration alone, to zero after the last one, unless the row says that they stay.
 
     Args:
         row: the experiment, at either scale.
@@ -66,13 +66,14 @@ class MemoryTraining(OneByOne):
 
     def step(self, iteration: int) -> None:
         """One iteration, after so many."""
-        row, left = self.row, 1 - iteration / self.row.iterations
+        row = self.row
+        left = 1 - iteration / row.iterations if row.falling else 1.0
         some = tasks_of(row, number(self.seed, TRAIN, iteration), row.meta_batch_size, self.device)
         draw = generator(self.seed, "train", iteration)
         for group in self._adam.param_groups:
             group["lr"] = row.outer_lr * left
         with one_thread():
-            parts = played(self.params, some, draw)
+            parts = played(self.params, some, draw, tell_reward=row.tell_reward)
             trials = memory.Trials(*map(torch.cat, zip(*parts, strict=True)))
             spread, divergence = rl2.update(
                 self.params,
@@ -86,6 +87,7 @@ class MemoryTraining(OneByOne):
                 minibatches=row.minibatches,
                 clip=row.clip,
                 entropy=row.entropy * left,
+                tell_reward=row.tell_reward,
             )
         self.window.append(trials.rewards.sum(1).mean())
         self.found = {"entropy": float(spread), "divergence": float(divergence)}
@@ -160,21 +162,19 @@ def tasks_of(
     return [make(*part, device=device) for part in parts]
 
 
-def played(
-    params: Params, some: Sequence[memory.Tasks], draw: Generator, *, most_probable: bool = False
-) -> list[memory.Trials]:
+def played(params: Params, some: Sequence[memory.Tasks], draw: Generator, **how: bool) -> list[memory.Trials]:
     """A trial of each task, in the parts that they come in.
 
     Args:
         params: of the policy at least.
         some: of :func:`tasks_of`.
         draw: of the actions, on the CPU.
-        most_probable: see :func:`mamlkit.rl.memory.sample`.
+        how: ``most_probable`` and ``tell_reward`` of :func:`mamlkit.rl.memory.sample`.
     """
     begun = [part.begin() for part in some]
     noise = some[0].actions.noise(sum(map(len, begun)), some[0].time, draw).to(begun[0])
     parts = zip(some, noise.split([len(each) for each in begun]), strict=True)
-    return [memory.sample(params, *part, most_probable=most_probable) for part in parts]
+    return [memory.sample(params, *part, **how) for part in parts]
 
 
 def evaluate(
@@ -211,7 +211,8 @@ def evaluate(
         goals = np.repeat(goals, repeats, 0)
     some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
-        trials = played(full, some, generator(seed, "evaluate bandits"), most_probable=most_probable)
+        how = {"most_probable": most_probable, "tell_reward": row.tell_reward}
+        trials = played(full, some, generator(seed, "evaluate bandits"), **how)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}

@@ -67,6 +67,28 @@ def test_log_probabilities_are_those_of_single_steps_through_ends_of_episodes(ac
 
 
 @pytest.mark.parametrize("actions", BOTH, ids=names)
+def test_who_is_not_told_rewards_gets_zeros_when_it_plays_and_when_it_learns(actions):
+    params, some = policy(actions), Made(actions, 4)
+    noise = actions.noise(4, some.time, generator(1, "play")).double()
+    trials = memory.sample(params, some, noise, tell_reward=False)
+    inputs = memory.inputs_of(trials, actions, tell_reward=False)
+    told = memory.inputs_of(trials, actions)
+    assert (inputs[..., -2] == 0).all() and (told[:, 1:, -2] != 0).any()
+    others = [at for at in range(inputs.shape[2]) if at != inputs.shape[2] - 2]
+    assert torch.equal(inputs[..., others], told[..., others])
+    lived = trials.lived
+    logs = lambda inputs: actions.log_probs(
+        params, memory.outputs_of(params, inputs, actions), trials.actions
+    )
+    assert torch.allclose(logs(inputs)[lived], trials.log_probs[lived], atol=1e-12)
+    assert not torch.allclose(logs(told)[lived], trials.log_probs[lived], atol=1e-3)
+    how = {"actions": actions, "clip": 0.1, "entropy": 0.0, "scale": 3.0}
+    gains = torch.ones_like(trials.rewards)
+    divergence = lambda **more: float(rl2.loss(params, trials, gains, gains, **how, **more)[2])
+    assert abs(divergence(tell_reward=False)) < 1e-12 < 1e-6 < divergence()
+
+
+@pytest.mark.parametrize("actions", BOTH, ids=names)
 def test_what_one_episode_brought_is_known_in_the_next_and_not_in_another_trial(actions):
     params, inputs = policy(actions), memory.inputs_of(played(actions), actions)
     whole = memory.outputs_of(params, inputs, actions)

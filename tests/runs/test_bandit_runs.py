@@ -100,22 +100,53 @@ def test_all_who_are_tested_have_the_same_bandits_and_the_same_luck():
     assert (ours["regret"] >= 0).all()
 
 
-def test_a_policy_learns_and_does_not_pass_the_best_possible():
-    """Two arms of which one pays with 0.9: within five standard errors, wrong in one of 1.7 million seeds."""
+def pair(**changes):
+    """Two arms of which one pays with 0.9, ten pulls."""
     sizes = {
         "meta_batch_size": 100,
         "iterations": 30,
         "pulls": 10,
         "units": 16,
         "outer_lr": 0.02,
+        "minibatches": 2,
         "quick": {},
     }
-    row = dataclasses.replace(paper.get(name_of(2, 100, "easy")), name="small-pair", minibatches=2, **sizes)
-    test = BanditEvaluation("bandits", 2000)
+    return dataclasses.replace(paper.get(name_of(2, 100, "easy")), name="small-pair", **sizes | changes)
+
+
+def test_a_policy_learns_and_does_not_pass_the_best_possible():
+    """Within five standard errors, wrong in one of 1.7 million seeds."""
+    row, test = pair(), BanditEvaluation("bandits", 2000)
     found = memory.evaluate(row, train.fit(row).params, test)["regret"][:, 0]
     least = 9 - bandit_values.optimal_known_pair(10, 0.9)
     assert found.mean() > least - 5 * found.std(ddof=1) / math.sqrt(len(found))
     assert found.mean() < 2.5  # at random it is 4
+
+
+def test_a_policy_that_is_not_told_its_reward_learns_nothing():
+    """Regret of random play: 4, within five standard errors; the row alone says what it is told in a test."""
+    row, test = pair(tell_reward=False), BanditEvaluation("bandits", 2000)
+    params = train.fit(row).params
+    found = memory.evaluate(row, params, test)["regret"][:, 0]
+    assert abs(found.mean() - 4) < 5 * found.std(ddof=1) / math.sqrt(len(found))
+    told = memory.evaluate(pair(), params, test)["regret"][:, 0]
+    assert (told != found).any()
+    assert row.fingerprint != pair().fingerprint and "tell_reward" not in pair().settings
+
+
+def test_rates_fall_to_zero_unless_the_row_says_that_they_stay(monkeypatch):
+    counted, update = [], memory.rl2.update
+    keep = lambda *given, **how: counted.append(how["entropy"]) or update(*given, **how)
+    monkeypatch.setattr(memory.rl2, "update", keep)
+    for falling, shares in ((True, [1.0, 0.75, 0.5, 0.25]), (False, [1.0] * 4)):
+        row = pair(iterations=4, meta_batch_size=4, falling=falling)
+        training, rates = memory.MemoryTraining(row, 0, "cpu"), []
+        for iteration in range(4):
+            training.step(iteration)
+            rates.append(training.optimiser.param_groups[0]["lr"] / row.outer_lr)
+        assert rates == pytest.approx(shares)
+        assert counted == pytest.approx([row.entropy * share for share in shares])
+        counted.clear()
 
 
 def test_parameters_that_are_not_finite_are_refused(tmp_path):

@@ -6,21 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from made_chains import ROW, SMALL, TEST, always
 from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
-from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainEvaluation, ChainRow, name_of
+from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainRow, name_of
 from mamlkit.rl import chain
 from mamlkit.runs import chains, folders, keeping, queue, rederive, train
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
-TEST = ChainEvaluation("N=3", 3, 2)
-SMALL = {"lengths": (3, 4), "meta_batch_size": 2, "iterations": 14, "batch": 4, "lag": 7, "quick": {}}
-ROW = dataclasses.replace(
-    paper.get(name_of("parameter-noise")), name="small-chains", evaluations=(TEST,), in_a_row=30, **SMALL
-)
-
-SOLVING = {"lengths": (4,), "meta_batch_size": 3, "iterations": 300, "in_a_row": 20, "evaluations": ()}
-SOLVING |= {"batch": 16, "falling": 30, "lag": 50}
 
 
 def same(one, other):
@@ -94,25 +87,6 @@ def test_a_network_alone_does_what_it_does_among_others():
             torch.testing.assert_close(among[name][:1], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_noise_of_an_episode_is_drawn_once(monkeypatch):
-    training = chains.ChainTraining(dataclasses.replace(ROW, factor=1.0), 0, "cpu")
-    one, acted = training.chains[1], []
-    plain = one.networks.outputs
-
-    class Watched(type(one.networks)):
-        def outputs(self, theta, x):
-            if x.shape[1] == 1:
-                acted.append(theta.detach().clone())
-            return plain(theta, x)
-
-    one.networks = Watched(*one.networks)
-    for number in range(8):
-        one.episode(number)
-    episodes = torch.stack(acted).view(8, one.time, *acted[0].shape)
-    assert (episodes == episodes[:, :1]).all()
-    assert all(not torch.equal(a, b) for a, b in zip(episodes[:, 0], episodes[1:, 0]))
-
-
 def test_actions_are_random_as_often_as_epsilon_says():
     """3,900 actions of which a half would be the greedy one anyway: five standard errors."""
     row = dataclasses.replace(
@@ -153,25 +127,6 @@ def test_the_lagging_network_is_the_other_at_its_turn_and_stays_meanwhile():
         if step % ROW.lag == 0:
             copied = q
     assert copied is not None and not torch.equal(copied, chains.ChainTraining(ROW, 0, "cpu").chains[0].q)
-
-
-def test_sigma_follows_the_distance_of_the_head_that_acts(monkeypatch):
-    training = chains.ChainTraining(ROW, 0, "cpu")
-    one, asked = training.chains[0], []
-    assert one.policy is not None and not torch.equal(one.policy, one.q)
-    for number in range(3):
-        one.episode(number)
-    plain = chains.parameter_noise.kl
-    monkeypatch.setattr(
-        chains.parameter_noise, "kl", lambda a, b: asked.append((a.clone(), b.clone())) or plain(a, b)
-    )
-    batch = one._remembered(torch.rand(2, 4, generator=torch.Generator().manual_seed(0)), 3 * one.time)
-    noise = torch.randn(one.policy.shape, generator=torch.Generator().manual_seed(1))
-    one._adapt(batch.seen, noise, 0.1)
-    ((logits, others),) = asked
-    with torch.no_grad():
-        assert torch.equal(logits, one.networks.outputs(one.policy, batch.seen))
-    assert not torch.equal(logits, others)
 
 
 def test_memory_gives_back_what_was_done():
@@ -218,28 +173,12 @@ def test_each_network_has_a_mixed_chain_of_its_own_and_learns_from_what_happens_
 def test_a_chain_is_solved_by_optimal_episodes_in_a_row():
     training = chains.ChainTraining(dataclasses.replace(ROW, exploration="none", in_a_row=3), 0, "cpu")
     one = training.chains[0]
-    with torch.no_grad():  # a policy that always goes right, and one that never does
-        for name, part in one.networks.split(one.policy).items():
-            if name == "weight2":
-                part.zero_()
-            if name == "bias2":
-                part.copy_(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+    always(one, (True, False))
     for number in range(5):
         assert one._played_without_noise(number) == 0.5
     assert one.episodes.tolist() == [3, 0] and one.optimal.tolist() == [5, 0] and not one.done
     found = chains.evaluate(ROW, training.result(), TEST)["episodes"]
     assert found.tolist() == [[3.0], [14.0]]
-
-
-def test_noise_solves_a_short_chain():
-    """One of three networks at least, within 300 episodes; of 30 that were looked at, 28 did."""
-    row = dataclasses.replace(ROW, **SOLVING)
-    training = chains.ChainTraining(row, 0, "cpu")
-    for number in range(300):
-        training.step(number)
-        if training.chains[0].episodes.any():
-            break
-    assert training.chains[0].episodes.any()
 
 
 def test_a_run_is_written_and_read(tmp_path, repository, monkeypatch):

@@ -5,7 +5,7 @@ step, 10 query points, 60,000 iterations, tests of 100 points. From memory, and 
 [0.8, 1.2], 4 tasks an iteration. (The sign of b only mirrors a task: its points and its values.)
 """
 
-__all__ = ["rows", "with_frequency"]
+__all__ = ["is_control", "rows", "with_frequency"]
 
 import dataclasses
 from typing import Any
@@ -18,6 +18,11 @@ _NAME = "sinusoid-frequency-"
 def with_frequency(name: str) -> bool:
     """Whether a row of that name is of this kind, or one of the two that differ in one thing."""
     return name.startswith(_NAME)
+
+
+def is_control(name: str) -> bool:
+    """Whether a row of that name is one of those two."""
+    return name in (f"{_NAME}maml-fixed", f"{_NAME}maml-25-tasks")
 
 
 def rows(base: Row) -> list[Row]:

@@ -10,7 +10,7 @@ from mamlkit import files, places
 from mamlkit.experiments import paper
 from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
-from mamlkit.experiments.frequencies import with_frequency
+from mamlkit.experiments.frequencies import is_control, with_frequency
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Row
 from mamlkit.experiments.sequences import is_reader
@@ -79,13 +79,18 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
     compared, those which are measured again; of candidates, whose logs are compared, none, nor of readers of
-    sequences, which take megabytes; and none of a supervised row that trains nothing, since what it begins
-    with can be made again.
+    sequences, which take megabytes, nor of controls of the drawn frequency, whose errors are compared; and
+    none of a supervised row that trains nothing, since what it begins with can be made again.
     """
     row = paper.get(name)
     if type(row) is Row and not row.iterations:
         return False
-    if is_candidate(name) or is_reader(name) or (is_compared(name) and not is_measured_again(name)):
+    if (
+        is_candidate(name)
+        or is_control(name)
+        or is_reader(name)
+        or (is_compared(name) and not is_measured_again(name))
+    ):
         return False
     return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name) or with_frequency(name))
 

@@ -292,17 +292,26 @@ notebook.table(
 # %%
 if all(own.values()):
     mean = {key: ours.value for key, ours in own.items()}
+    gone = sum(ours.diverged for ours in own.values())
+    notebook.check("tasks that diverged and were left out", gone, "==", 0)
     for points in (5, 10, 20):
         harder = mean["MAML", points] / mean["one frequency", points]
         text = f"K={points}: MAML's error with a drawn frequency over that with one"
-        notebook.check(text, harder, ">", 1.2)
+        notebook.check(text, harder, ">", 1.25)
+        least = min(own["MAML", points].of_seeds)
+        least -= max(own["one frequency", points].of_seeds)
+        text = "... every training above all with one frequency, least difference"
+        notebook.check(text, least, ">", 0)
         of_theirs = theirs.value["MAML", points] - mean["one frequency", points]
         share = (mean["MAML", points] - mean["one frequency", points]) / of_theirs
         notebook.check("... as a share of what theirs has more, least", share, ">", 0.4)
         notebook.check("... and most", share, "<", 0.8)
         more_tasks = mean["25 tasks", points] / mean["MAML", points]
         notebook.check("... 25 tasks in an update over 4", more_tasks, "<", 1)
-        notebook.check("... the same, at least", more_tasks, ">", 0.8)
+        fewer = mean["MAML", points] - mean["25 tasks", points]
+        scatter = own["MAML", points].seed_ci95 + own["25 tasks", points].seed_ci95
+        text = "... the difference over the sum of both intervals"
+        notebook.check(text, fewer / scatter, "<", 1)
         gain = mean["Meta-SGD", points] / mean["MAML", points]
         theirs_too = theirs.value["Meta-SGD", points] / theirs.value["MAML", points]
         print(f"Meta-SGD's error over MAML's: ours {gain:.2f}, theirs {theirs_too:.2f}")
@@ -314,9 +323,9 @@ if all(own.values()):
             notebook.check(f"{text}, at least", apart, ">", 0.4)
             notebook.check("... and at most", apart, "<", 1.5)
 # %% [markdown]
-# **The drawn frequency explains most of it, not all.** On the same settings it makes MAML's error a third larger or more, which is about two thirds of what theirs has more
+# **The drawn frequency explains most of it, not all.** On the same settings it makes MAML's error about a third larger or more, in every training, which is about two thirds of what theirs has more
 # with 5 points, and half with 20. What is left is about as large as their ±, but on one side for both methods and all numbers of points. Its cause is not known here; it may
-# be one of the settings from memory. Fewer tasks in an update are a smaller part. **The gain is theirs**: Meta-SGD leaves about three quarters of MAML's error, in their table and in ours.
+# be one of the settings from memory. Fewer tasks in an update are a smaller part, and no more than what three trainings scatter. **The gain is theirs**: Meta-SGD leaves about three quarters of MAML's error, in their table and in ours.
 #
 # ## Gates: the meta-learner LSTM
 #
@@ -483,7 +492,8 @@ tuning = committed("quadratics", "tuning")
 end, whole = runs.SCORES
 lines, retuned = [], {}
 for (score, rule), of_rule in tuning.groupby(["score", "rule"], sort=False):
-    few, many = retuned[score, rule] = of_rule.sort_values("tuned_on").itertuples()
+    few, many = of_rule.sort_values("tuned_on").itertuples()
+    retuned[score, rule] = few, many
     line = {"tuned for": score, "rule": rule}
     for at in (few, many):
         result = notebook.fixed(at.at_end if score == end else at.over_steps, 2, True)

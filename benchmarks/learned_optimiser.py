@@ -2,9 +2,10 @@
 
     python benchmarks/learned_optimiser.py train quadratics --seeds 0 1 2   # eight minutes of one core a seed
     python benchmarks/learned_optimiser.py test quadratics                  # a minute
+    python benchmarks/learned_optimiser.py tune quadratics                  # a minute
 
 What comes out is kept under data/learned-optimiser/, where chapter 10 finds it. The first command keeps the
-LSTM, the second the curves of all that is there.
+LSTM, the second the curves of all that is there, the third what rates are the best on more problems.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from mamlkit.tasks.objectives import Objectives
 
 EPOCHS = 1000
 LOGGED = 20  # epochs averaged into one line of the log
+MORE = 10  # times as many problems to tune on
 SHOWN = 5  # steps from one point of a curve to the next
 
 
@@ -86,6 +88,29 @@ def test(name: str) -> None:
     files.write_json(place / "tests.json", record)
 
 
+def tune(name: str) -> None:
+    """Keep the best rates on as many validation problems as in :func:`test` and on ten times as many.
+
+    A line has what a rate comes to on the test problems: the median logarithm of the loss after the last step
+    of the LSTM's training, the logarithm of the mean loss over the steps, and how many problems are worse off
+    than at the start.
+    """
+    setting, place, begun = SETTINGS[name], learned_optimiser.folder(name), origin()
+    objectives, lines = learned_optimiser.tests_of(setting, setting.tests), []
+    usual = learned_optimiser.TUNING
+    for score, few in zip(learned_optimiser.SCORES, (usual, max(setting.tests, usual)), strict=True):
+        for count in (few, MORE * few):
+            best = learned_optimiser.best_rates(learned_optimiser.tune(setting, score, count))
+            for rule, rate in best.items():
+                logs = learned_optimiser.log_losses(learned_optimiser.RULES[rule](rate), objectives)
+                line = {"score": score, "tuned_on": count, "rule": rule, "rate": rate}
+                line |= {"at_end": float(np.median(logs[STEPS]))}
+                line |= {"over_steps": learned_optimiser.SCORES["mean loss over the steps"](logs)}
+                lines.append(line | {"diverged": int((logs[STEPS] > logs[0]).sum())})
+    keep(place / "tuning.csv", pd.DataFrame(lines))
+    files.write_json(place / "tuning.json", {"name": name, "problems": setting.tests, "origin": begun})
+
+
 def objective_of(
     objectives: Objectives, best: dict[str, float], rules: dict[tuple[str, str], Rule]
 ) -> list[dict[str, object]]:
@@ -117,14 +142,14 @@ def keep(path: Path, table: pd.DataFrame) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["train", "test"])
+    parser.add_argument("what", choices=["train", "test", "tune"])
     parser.add_argument("name", choices=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args()
     devices.set_up("cpu", threads=1)  # tensors this small only wait for each other on two
-    if options.what == "test":
-        test(options.name)
+    if options.what != "train":
+        {"test": test, "tune": tune}[options.what](options.name)
     else:
         for seed in options.seeds:
             train(options.name, seed, options.epochs)

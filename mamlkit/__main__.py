@@ -15,6 +15,10 @@ from mamlkit.experiments.rows import SCALES, PolicyRow, Row
 
 PIPE = 13  # the number of SIGPIPE, which not all systems have
 COMPILING = "the engine's loops are compiled for this processor, once, which takes up to a minute"
+ELSEWHERE = (
+    "No rows, but programs of the clone: the learned optimiser (python benchmarks/learned_optimiser.py -h) "
+    "and what else chapters measure (book/how-to.md, Benchmarks)."
+)
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
@@ -261,7 +265,7 @@ def main(words: list[str] | None = None) -> int:
             lines = [list(listing), *listing.itertuples(index=False)]
             wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
             words_of = lambda line: "  ".join(f"{word:{size}}" for word, size in zip(line, wide, strict=True))
-            return _show("\n".join(words_of(line).rstrip() for line in lines))
+            return _show("\n".join([*(words_of(line).rstrip() for line in lines), "", ELSEWHERE]))
         else:
             from mamlkit.report import beside
 

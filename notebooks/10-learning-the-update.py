@@ -32,13 +32,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mamlkit import methods
+from mamlkit import methods, places
 from mamlkit.experiments import paper
 from mamlkit.methods import coordinates, learned_optimiser
 from mamlkit.methods.meta_lstm import SHAPES, MetaLearnerLSTM
 from mamlkit.report import notebook, plots, results, texts
 from mamlkit.runs import checkpoints, devices, seeds, supervised, train
 from mamlkit.runs import learned_optimiser as runs
+from mamlkit.tasks import sinusoid
 from mamlkit.tasks.objectives import quadratics
 
 devices.set_up("cpu", threads=1)  # tensors are small: more threads would only wait
@@ -146,6 +147,12 @@ for name, rate in (("maml", 0.01), ("maml", 0.05), ("meta-sgd", 0.01)):
     after_one[name, rate] = errors[:, 1].mean()
 for (name, rate), error in after_one.items():
     print(f"K = 5, one step: {name}, rates of or from {rate}: error {error:.2f}")
+notebook.check(
+    "MAML with a rate of .01: above the least without any task in sight",
+    after_one["maml", 0.01] - sinusoid.task_blind_mse(),
+    ">",
+    0,
+)
 length = after_one["maml", 0.05] / after_one["maml", 0.01]
 notebook.check("MAML with a rate of .05 over one of .01", length, "<", 0.9)
 share = after_one["meta-sgd", 0.01] / after_one["maml", 0.05]
@@ -190,7 +197,15 @@ for test in ("K=5", "K=10", "K=20"):
     of_seeds = {name: pd.Series(s.of_seeds, s.seeds) for name, s in ours.items()}
     share = of_seeds["Meta-SGD"] / of_seeds["MAML"]
     text = f"{test}, one step: Meta-SGD's error over MAML's, in the worst seed"
-    notebook.check(text, share.max(), "<", 0.85)
+    notebook.check(text, share.max(), "<", 0.7)
+of = lambda words, step: results.summary(NAMES[words], "K=5", step, "mse")
+ten = of("Meta-SGD", 1).value / of("MAML", 10).value
+notebook.check("K=5: one step of Meta-SGD over ten of MAML", ten, "<", 1.2)
+text = "K=5: Meta-SGD's error after three steps over that after one"
+notebook.check(text, of("Meta-SGD", 3).value / of("Meta-SGD", 1).value, ">", 1.5)
+notebook.check("... tasks left out by then", of("Meta-SGD", 3).diverged, ">", 0)
+text = "K=5: MAML's error after ten steps over that after one"
+notebook.check(text, of("MAML", 10).value / of("MAML", 1).value, "<", 0.8)
 
 # %% [markdown]
 # One step of Meta-SGD leaves about two thirds or less of the error that one of MAML's leaves, and from five points it is worth about ten of MAML's steps. But it is **one** step. The rates fit the gradients at $\theta$, and those at $\theta'$ are others:
@@ -226,9 +241,91 @@ negative = [(found < 0).float().mean() for found in rates.values() if len(found)
 notebook.check("rates below zero, smallest share of a curve", min(negative), ">", 0.25)
 
 # %% [markdown]
-# {cite:t}`li2017metasgd` have 0.90 ± 0.16 against 1.13 ± 0.18 of their own MAML ($K = 5$, one step; as quoted by later work). The MAML paper has 0.67
-# there (Table 2), so either their tasks or their MAML are others, and the numbers cannot stand in {numref}`tab-update-meta-sgd`. The order is the
-# same. What Meta-SGD is worth on images stands in [chapter 9](09-where-maml-stands.ipynb).
+# What Meta-SGD is worth on images stands in [chapter 9](09-where-maml-stands.ipynb).
+#
+# (update-frequency)=
+# ### Meta-SGD's own sinusoids
+#
+# {cite:t}`li2017metasgd` have 0.90 ± 0.16 against 1.13 ± 0.18 of their own MAML ($K = 5$, one step). The MAML paper has 0.67 there (Table 2). Why is their MAML so
+# much worse? A summary of their paper names one reason: their sinusoids are $y = A \sin(\omega x + b)$, and the **frequency $\omega$ is drawn too**. (The sign
+# of $b$ only mirrors a task.) {numref}`tab-update-frequency` trains both methods on such tasks.
+#
+# The paper itself was not seen. From the summary are: all three of $A$, $\omega$ and $b$ uniform, $x$ in [−5, 5], training with 5 points and 10
+# queries, one step, 60,000 updates, tests with 100 queries, and the published numbers. From memory, and **not verified**, are: $\omega$ in [0.8, 1.2], $A$ in
+# [0.1, 5], $b$ in [0, π], four tasks in an update, and MAML's rate of 0.01. So the numbers stand beside theirs without a verdict. Two more trainings of MAML differ in one
+# thing each: the frequency is 1, or an update has 25 tasks, as in the MAML paper.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+OWN = {
+    "MAML": "sinusoid-frequency-maml",
+    "one frequency": "sinusoid-frequency-maml-fixed",
+    "25 tasks": "sinusoid-frequency-maml-25-tasks",
+    "Meta-SGD": "sinusoid-frequency-meta-sgd",
+}
+COLUMNS = {"one frequency": "MAML, one frequency", "25 tasks": "MAML, 25 tasks"}
+theirs = pd.read_csv(places.repository() / "data" / "published_meta_sgd.csv")
+theirs = theirs.set_index(["method", "points"])
+lines, own = [], {}
+for points in (5, 10, 20):
+    line = {"points": f"K={points}"}
+    for words, name in OWN.items():
+        own[words, points] = ours = results.summary(name, f"K={points}", 1, "mse")
+        cell = texts.number(ours.value, ours.deciding_ci95) if ours else "not run"
+        if words in COLUMNS:
+            line[COLUMNS[words]] = cell
+        else:
+            paper_has = theirs.loc[(words, points)]
+            line[f"{words}, theirs"] = f"{paper_has.value:.2f} ± {paper_has.ci95:.2f}"
+            line[f"{words}, ours"] = cell
+    lines.append(line)
+of_each = (f"{len(results.load(name))} of {words}" for words, name in OWN.items())
+notebook.table(
+    pd.DataFrame(lines),
+    "Mean squared error after one step on sinusoids whose frequency is drawn too. Theirs: "
+    "as a summary gives them; the paper's table was not seen, nor what its ± is of. Ours: "
+    "6,000 tasks, ± 95 % over tasks or over seeds, whichever is wider; seeds: "
+    f"{', '.join(of_each)}.",
+    "tab-update-frequency",
+    right=list(lines[0])[1:],
+)
+
+# %%
+if all(own.values()):
+    mean = {key: ours.value for key, ours in own.items()}
+    gone = sum(ours.diverged for ours in own.values())
+    notebook.check("tasks that diverged and were left out", gone, "==", 0)
+    for points in (5, 10, 20):
+        harder = mean["MAML", points] / mean["one frequency", points]
+        text = f"K={points}: MAML's error with a drawn frequency over that with one"
+        notebook.check(text, harder, ">", 1.25)
+        least = min(own["MAML", points].of_seeds)
+        least -= max(own["one frequency", points].of_seeds)
+        text = "... every training above all with one frequency, least difference"
+        notebook.check(text, least, ">", 0)
+        of_theirs = theirs.value["MAML", points] - mean["one frequency", points]
+        share = (mean["MAML", points] - mean["one frequency", points]) / of_theirs
+        notebook.check("... as a share of what theirs has more, least", share, ">", 0.4)
+        notebook.check("... and most", share, "<", 0.8)
+        more_tasks = mean["25 tasks", points] / mean["MAML", points]
+        notebook.check("... 25 tasks in an update over 4", more_tasks, "<", 1)
+        fewer = mean["MAML", points] - mean["25 tasks", points]
+        scatter = own["MAML", points].seed_ci95 + own["25 tasks", points].seed_ci95
+        text = "... the difference over the sum of both intervals"
+        notebook.check(text, fewer / scatter, "<", 1)
+        gain = mean["Meta-SGD", points] / mean["MAML", points]
+        theirs_too = theirs.value["Meta-SGD", points] / theirs.value["MAML", points]
+        print(f"Meta-SGD's error over MAML's: ours {gain:.2f}, theirs {theirs_too:.2f}")
+        notebook.check("... apart", abs(gain - theirs_too), "<", 0.1)
+        for words in ("MAML", "Meta-SGD"):
+            of_paper = theirs.loc[(words, points)]
+            apart = (of_paper.value - mean[words, points]) / of_paper.ci95
+            text = f"{words}: theirs less ours, in their ±"
+            notebook.check(f"{text}, at least", apart, ">", 0.4)
+            notebook.check("... and at most", apart, "<", 1.5)
+# %% [markdown]
+# **The drawn frequency explains most of it, not all.** On the same settings it makes MAML's error about a third larger or more, in every training, which is about two thirds of what theirs has more
+# with 5 points, and half with 20. What is left is about as large as their ±, but on one side for both methods and all numbers of points. Its cause is not known here; it may
+# be one of the settings from memory. Fewer tasks in an update are a smaller part, and no more than what three trainings scatter. **The gain is theirs**: Meta-SGD leaves about three quarters of MAML's error, in their table and in ours.
 #
 # ## Gates: the meta-learner LSTM
 #
@@ -366,7 +463,11 @@ notebook.check("20 epochs: it descends, orders of magnitude", far, ">", 0.3)
 # %% [markdown]
 # The committed ones were trained for 1,000 epochs, and the last parameters were taken, whatever their validation would have said.
 # Beside them stand four rules by hand. **Each has the rate that was best on 64 validation problems after 100 steps**, out of 21 from $10^{-4}$ to 10, and the usual
-# other settings. That is what {numref}`fig-update-rates` is of.
+# other settings. That is what {numref}`fig-update-rates` is of. A later table asks for the mean over the steps, for which 1,000 quadratics chose the rate.
+#
+# **So the two sides have not seen equally many problems.** The LSTM was trained on 128,000 quadratics, or on 1,000 networks. That is unequal in the LSTM's favour,
+# as is that it learns 5,061 numbers and more where a rule has one, taken from a grid of four to a decade. Does it matter? On more quadratics a rate can be
+# better chosen, but there is also a harder one among them, on which a large rate diverges. {numref}`tab-update-tuning` tunes once more, on ten times as many:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-update-rates"}, "image": {"alt": "Two panels with one curve for each of four rules; each falls with the rate to a minimum, marked with a dot, and rises or ends behind it."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
@@ -385,6 +486,54 @@ plt.show()
 # %% [markdown] tags=["caption"]
 # Loss after 100 steps on the validation problems against the rate, mean of the logarithm. Where a line ends, some problem diverged.
 # The dot is the rate that was taken.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+tuning = committed("quadratics", "tuning")
+end, whole = runs.SCORES
+lines, retuned = [], {}
+for (score, rule), of_rule in tuning.groupby(["score", "rule"], sort=False):
+    few, many = of_rule.sort_values("tuned_on").itertuples()
+    retuned[score, rule] = few, many
+    line = {"tuned for": score, "rule": rule}
+    for at in (few, many):
+        result = notebook.fixed(at.at_end if score == end else at.over_steps, 2, True)
+        words = f"{result} ({at.diverged} worse)" if at.diverged else result
+        size = "few" if at is few else "ten times as many"
+        line |= {f"rate, {size}": f"{at.rate:.2g}", f"tests, {size}": words}
+    lines.append(line)
+counts = {score: of.tuned_on.unique() for score, of in tuning.groupby("score")}
+notebook.table(
+    pd.DataFrame(lines),
+    "Quadratics: the best rate on few validation problems "
+    f"({counts[end][0]:,} for the end, {counts[whole][0]:,} for the mean) and on ten "
+    "times as many, and what either comes to on the 1,000 test problems: log₁₀ of the "
+    "loss at step 100, its median, or log₁₀ of the mean loss over the steps. In "
+    "brackets: test problems that end worse than they began.",
+    "tab-update-tuning",
+    right=[word for word in lines[0] if word.startswith(("rate", "tests"))],
+)
+
+# %%
+kept = [r for r in runs.RULES if retuned[end, r][0].rate == retuned[end, r][1].rate]
+print(f"tuned for the end, the same rate on ten times as many: {', '.join(kept)}")
+moved = [r for r in runs.RULES if r not in kept]
+for rule in moved:
+    few, many = retuned[end, rule]
+    lost = many.at_end - few.at_end
+    notebook.check(f"{rule}: with its other rate the tests' median", lost, ">", 0)
+for rule in ("SGD", "momentum"):
+    few, many = retuned[whole, rule]
+    text = f"{rule}, tuned for the mean: smaller rate on ten times as many, by"
+    notebook.check(text, many.rate / few.rate, "<", 1)
+    notebook.check("... test problems that end worse with it", many.diverged, "==", 0)
+for rule in ("RMSProp", "Adam"):
+    few, many = retuned[whole, rule]
+    notebook.check(f"{rule}, tuned for the mean: its rates", many.rate, "==", few.rate)
+
+# %% [markdown]
+# For the last step the rates of SGD, momentum and Adam stay where they were. RMSProp's becomes a notch smaller, which is no better on the tests. So nothing of what is said
+# of the last step hangs on the number of problems. For the mean over the steps it matters in one place: SGD and momentum get a smaller rate, with which they no longer
+# diverge on a test problem. That comes back [below](update-objective). Networks were not tuned on more than 64.
 
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -423,19 +572,22 @@ gradient = torch.linspace(-8, 8, 161)[None]
 
 
 def probe(ax, rule, colour, label):
-    """The first and the twentieth update of a rule, against a constant gradient."""
-    state = rule.begin(gradient)
+    """Draw and return the first and the twentieth update, against a constant gradient."""
+    state, found = rule.begin(gradient), []
     for number in range(1, 21):
         update, state = rule.step(gradient, state)
         if number in (1, 20):
+            found.append(update[0])
             style = {"color": colour, "ls": "-" if number == 20 else ":"}
             ax.plot(gradient[0], update[0], **style, label=f"{label}, step {number}")
+    return found
 
 
+probes = []
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.0))
 for path in sorted(runs.folder("quadratics").glob("seed*.safetensors")):
     rule = setting.rule(checkpoints.load_params(path))
-    probe(left, rule, STYLES["LSTM"]["color"], "LSTM")
+    probes.append(probe(left, rule, STYLES["LSTM"]["color"], "LSTM"))
 scores = committed("quadratics", "rates")
 for name in ("RMSProp", "Adam") if scores is not None else ():
     of_rule = scores[scores.rule == name]
@@ -452,6 +604,16 @@ plt.show()
 # %% [markdown] tags=["caption"]
 # Update against gradient, for a gradient that stays the same, at the first step and after twenty. First panel: the LSTMs of the
 # quadratics, one line for each training. Second: RMSProp and Adam with their tuned rates.
+
+# %%
+for first, twentieth in probes:
+    at_eight, at_four = twentieth[[0, 40]].abs()  # the gradients -8 and -4
+    notebook.check(
+        "20th update over the first, gradient -8", at_eight / first[0].abs(), ">", 2
+    )
+    notebook.check(
+        "20th update: of a gradient of -8 over -4", at_eight / at_four, "<", 1.3
+    )
 
 # %% [markdown]
 # What of it can be said in a sentence, of the quadratics first:
@@ -476,8 +638,16 @@ for step in (100, 200):
     least = of_trainings.loc[(step, "momentum"), "min"]
     text = f"step {step}: behind tuned momentum in every training, by"
     notebook.check(text, least, ">", 0)
+notebook.check("... by more than an order of magnitude at step 200", least, ">", 1)
 low, high = of_trainings.loc[(100, "momentum")]
-print(f"trainings apart at step 100: {high - low:.2f} orders of magnitude")
+apart = high - low
+notebook.check("trainings apart at step 100, orders of magnitude", apart, ">", 1)
+of_first = gaps[(gaps.seed == "0") & (gaps.rule == "Adam") & (gaps.step == 100)]
+text = "step 100: the first training less tuned Adam, upper end of the interval"
+notebook.check(text, of_first.high.iloc[0], "<", 0)
+early = at("quadratics", 20)
+ahead = early.drop("LSTM").min() - early["LSTM"]
+notebook.check("step 20: LSTM ahead of the best rule by hand, by", ahead, ">", 0.3)
 
 # %% [markdown]
 # On quadratics the LSTM is a fast optimiser at first. After the 100 steps that it was trained for, **momentum with a tuned rate
@@ -493,6 +663,7 @@ print("of 1,000 test problems, worse after 200 steps than at the start:")
 print(", ".join(f"{rule} {count}" for rule, count in worse.items()))
 
 # %% [markdown]
+# (update-objective)=
 # ### What is asked decides
 #
 # So far the question was the loss at the last step, in the median. The LSTM was trained for another one, {eq}`eq-l2l`: the *mean* over problems and over *all* hundred
@@ -538,20 +709,50 @@ if own:
     notebook.check(
         "the second training's mean over the first's", second / first, "<", 1
     )
-    relu = lower["networks", "ReLU", "0"]
-    notebook.check("networks with ReLU: lower than each rule on", relu, "<", 50)
+    relu = max(v for k, v in lower.items() if k[:2] == ("networks", "ReLU"))
+    notebook.check("networks with ReLU: lower than each rule on", relu, "==", 0)
+    means = committed("quadratics", "means")
+    ours = means[means.problems == "as in training"].set_index("rule")
+    for rule in ("SGD", "momentum"):
+        text = f"{rule}, tuned on 1,000: of the tests it diverges on"
+        notebook.check(text, ours.diverged[rule], "==", 1)
+    on_more = {rule: 10 ** retuned[whole, rule][1].over_steps for rule in runs.RULES}
+    worst = max(
+        v for k, v in of_lstm.items() if k[:2] == ("quadratics", "as in training")
+    )
+    share = worst / min(on_more.values())
+    notebook.check("LSTM's mean over that of the best tuned on 10,000", share, "<", 0.8)
+    share = on_more["momentum"] / on_more["Adam"]
+    notebook.check(
+        "momentum tuned on 10,000 over Adam, less one", abs(share - 1), "<", 0.1
+    )
 
 # %% [markdown]
-# **On the quadratics** the LSTM is ahead of all four rules by that measure, on nine problems in ten and more; on networks with ReLU tuned Adam is ahead of it on every problem. And on quadratics its second training, which the median at the last step puts an order of magnitude behind the first, is the better one
-# of the two. Neither measure is wrong. A mean hangs on the hardest problems and on the first steps, a median at the end on neither; a rule is good at what it was made for. The
+# **On the quadratics** the LSTM is ahead of all four rules by that measure, on nine problems in ten and more; on networks with ReLU tuned Adam is ahead of it on every problem. And on quadratics its second training, which the median at the last step puts an order of magnitude behind the first, is no worse
+# than it. Neither measure is wrong. A mean hangs on the hardest problems and on the first steps, a median at the end on neither; a rule is good at what it was made for. The
 # mean has a price of its own: SGD and momentum, tuned on a thousand problems of which none diverged, diverge on one of another thousand, and then have no mean to speak of.
+# Tuned on ten thousand ({numref}`tab-update-tuning`) they do not; momentum is then level with Adam, and the LSTM still ahead of both.
 #
 # Back to the median at the last step. There the networks give another picture than the quadratics:
 
+
 # %%
-end = at("networks", 100)
-by_hand = end.drop("LSTM").min() - end["LSTM"]
-notebook.check("networks, step 100: LSTM ahead of the best by hand", by_hand, ">", 1)
+def lead(kind="as in training", step=100):
+    """How far each training of the networks' LSTM is ahead of the best rule by hand."""
+    curves = committed("networks", "curves")
+    here = curves[(curves.step == step) & (curves.problems == kind)]
+    by_hand = here[here.rule != "LSTM"]["median"].min()
+    return by_hand - here[here.rule == "LSTM"].set_index("seed")["median"]
+
+
+found = lead()
+print(f"trainings of the LSTM: {len(found)}")
+notebook.check("step 100: ahead of the best by hand, least", found.min(), ">", 2.5)
+fallen = at("networks", 0) - at("networks", 10)
+for rule in ("SGD", "momentum", "Adam"):
+    notebook.check(f"{rule}: fallen by step 10, by", fallen[rule], "<", 0.05)
+for rule in ("RMSProp", "LSTM"):
+    notebook.check(f"{rule}: fallen by step 10, by", fallen[rule], ">", 0.1)
 
 # %% [markdown]
 # That is in orders of magnitude. From first weights near zero a network of sigmoids begins on a plateau, which SGD, momentum and Adam leave late; the LSTM has seen a thousand such
@@ -606,9 +807,27 @@ plt.show()
 for name, kind in others:
     if name != "networks":
         continue
-    end = at(name, 100, kind)
-    ahead = end.drop("LSTM").min() - end["LSTM"]
-    notebook.check(f"{kind}, step 100: LSTM ahead of the best, by", ahead, ">", 0)
+    ahead = lead(kind).min()
+    notebook.check(f"{kind}, step 100: LSTM ahead of the best, by", ahead, ">", 2.5)
+    later = at(name, 200, kind)["LSTM"] - at(name, 100, kind)["LSTM"]
+    notebook.check("... and in the next hundred steps it rises, by", later, ">", 0)
+momentum = [at("networks", step, "40 hidden units")["momentum"] for step in (0, 200)]
+fallen = momentum[0] - momentum[1]
+notebook.check("40 hidden units: momentum falls in 200 steps by", fallen, "<", 0.05)
+curves = committed("quadratics", "curves")
+later = curves[(curves.rule == "LSTM") & (curves.problems == "as in training")]
+later = later.set_index(["seed", "step"])["median"]
+text = "quadratics, steps 100 to 200: one training falls by"
+notebook.check(text, later["0", 100] - later["0", 200], ">", 0.5)
+text = "... in the second half of them less, as a share of the first"
+halves = [later["0", a] - later["0", a + 50] for a in (100, 150)]
+notebook.check(text, halves[1] / halves[0], "<", 1)
+text = "the other falls from step 50 to 200 by"
+notebook.check(text, later["1", 50] - later["1", 200], "<", 0.1)
+gaps = committed("quadratics", "gaps")
+there = gaps[(gaps.problems != "as in training") & (gaps.step == 100)]
+text = "other quadratics, step 100: one training less each rule, highest upper end"
+notebook.check(text, there[there.seed == "0"].high.max(), "<", 0)
 
 # %% [markdown]
 # ### What a baseline is worth that is not tuned
@@ -627,9 +846,14 @@ last = lambda rate, split: runs.log_losses(
     learned_optimiser.adam(rate), uniform[split]
 )[-1]
 best = min(runs.RATES, key=lambda rate: last(rate, "val").mean())
+means = {}
 for words, rate in (("the usual default", 1e-3), ("tuned", best)):
-    mean = np.log10((10 ** last(rate, "test")).mean())
+    means[words] = mean = np.log10((10 ** last(rate, "test")).mean())
     print(f"Adam, {words}, rate {rate:.2g}: log10 of the mean loss {mean:.2f}")
+share = 10 ** (means["tuned"] - means["the usual default"])
+notebook.check("tuned over default", share, "<", 0.15)
+notebook.check("tuned: below what is reported of the tests", means["tuned"], "<", -0.7)
+notebook.check("... above what is reported of the training", means["tuned"], ">", -1.08)
 
 # %% [markdown]
 # Tuned, Adam ends at about a tenth of the loss that it has at the default rate. That lies between what is reported for the learned optimiser in its tests, −0.70, and in its
@@ -716,7 +940,7 @@ print(f"kept after 12 steps: {f**12:.3f}")
 # ```{exercise}
 # :label: ex-update-count
 #
-# The learned optimiser has 5,061 numbers with one input per coordinate, and the gates of the meta-learner LSTM take 2,046. Count them.
+# The learned optimiser has 5,061 numbers with one input per coordinate and 5,141 with two, and the gates of the meta-learner LSTM take 2,046. Count them.
 # ```
 
 # %% [markdown]
@@ -728,7 +952,8 @@ print(f"kept after 12 steps: {f**12:.3f}")
 
 # %%
 layer = lambda inputs, units: 4 * units * (inputs + units) + 4 * units
-print(f"{layer(1, 20) + layer(20, 20) + 20 + 1:,}")  # and a linear output
+for inputs in (1, 2):  # a gradient, or what is made of it beforehand
+    print(f"{layer(inputs, 20) + layer(20, 20) + 20 + 1:,}")  # and a linear output
 print(f"{layer(4, 20) + 2 * (20 + 2 + 1):,}")  # and two gates that see 22 inputs
 
 # %% [markdown]

@@ -10,6 +10,7 @@ from mamlkit import files, places
 from mamlkit.experiments import paper
 from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
+from mamlkit.experiments.frequencies import is_control, with_frequency
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.rows import Row
 from mamlkit.experiments.sequences import is_reader
@@ -19,6 +20,8 @@ from mamlkit.measures import seeds_kept
 from mamlkit.runs import logs
 from mamlkit.runs.folders import RECORD, RESULT, STATE
 from mamlkit.runs.records import iterations_done, read
+
+FEW_LINES = 60  # of a log that no page shows: each is an iteration of a thousand
 
 
 def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
@@ -77,8 +80,9 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
     compared, those which are measured again; of candidates, whose logs are compared, none, nor of a trial of
-    other settings, nor of readers of sequences, which take megabytes; and none of a supervised row that
-    trains nothing, since what it begins with can be made again.
+    other settings, nor of readers of sequences, which take megabytes, nor of controls of the drawn frequency,
+    whose errors are compared; and none of a supervised row that trains nothing, since what it begins with
+    can be made again.
     """
     row = paper.get(name)
     if type(row) is Row and not row.iterations:
@@ -86,11 +90,12 @@ def has_parameters(name: str, seed: int) -> bool:
     if (
         name == LARGER
         or is_candidate(name)
+        or is_control(name)
         or is_reader(name)
         or (is_compared(name) and not is_measured_again(name))
     ):
         return False
-    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name))
+    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name) or with_frequency(name))
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:
@@ -128,7 +133,8 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     files.remove_leftovers(kept, [target.name for target in targets])
     written = []
     if (folder / "metrics.csv").exists():
-        files.write_text(log, logs.thinned(folder / "metrics.csv"))
+        lines = FEW_LINES if with_frequency(name) else logs.ROWS_KEPT
+        files.write_text(log, logs.thinned(folder / "metrics.csv", lines))
         written.append(log)
     wanted = has_parameters(name, result["seed"]), result["seed"] < seeds_kept(name), True
     # the result last, as in the run

@@ -100,11 +100,11 @@ def _number(word: str) -> int | float:
     return int(word) if word.isascii() and word.isdigit() else float(word)
 
 
-def thinned(path: Path) -> str:
-    """The text of a log of at most about :data:`ROWS_KEPT` lines; validations and the last line stay."""
+def thinned(path: Path, lines: int = ROWS_KEPT) -> str:
+    """The text of a log of at most about so many lines; validations and the last line stay."""
     log = pd.read_csv(path)
-    every = -(-len(log) // ROWS_KEPT) or 1
+    every = -(-len(log) // lines) or 1
     validated = log.validation.notna() if "validation" in log else False
     last = log.index == len(log) - 1
-    kept = log[(log.index % every == every - 1) | validated | last] if len(log) > ROWS_KEPT else log
+    kept = log[(log.index % every == every - 1) | validated | last] if len(log) > lines else log
     return kept.to_csv(index=False, float_format="%.6g")

@@ -73,6 +73,7 @@ def _all_classes(split: str, device: torch.device, *, shots: int, **sizes: int) 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid": _sinusoid,
     "sinusoid, phase to 2 pi": lambda *args, **kwargs: _sinusoid(*args, phase=(0.0, 2 * math.pi), **kwargs),
+    "sinusoid, frequency too": lambda *args, **kwargs: _sinusoid(*args, frequency=(0.8, 1.2), **kwargs),
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
     "omniglot": _images(omniglot.load, rotations=True),
     "omniglot, alphabets apart": _images(partial(omniglot.load, alphabets_apart=True), rotations=True),

@@ -1,4 +1,4 @@
-"""Sinusoid regression: y = A sin(x - phi). Paper: section 5.1."""
+"""Sinusoid regression: y = A sin(omega x - phi); in the paper, section 5.1, omega is 1."""
 
 __all__ = ["Sinusoid", "task_blind_mse"]
 
@@ -14,7 +14,7 @@ from mamlkit.tasks.checks import at_least
 
 @dataclass(frozen=True)
 class Sinusoid:
-    """The family of sine waves, each task an amplitude and a phase; points are noise-free.
+    """The family of sine waves, each task an amplitude, a phase and a frequency; points are noise-free.
 
     Args:
         shots: K, support points of a task.
@@ -22,7 +22,9 @@ class Sinusoid:
         amplitude: range of A, uniform.
         phase: range of phi in radians, uniform. [0, pi] in the paper; the slides say [0, 2 pi].
         x: range of the inputs, uniform.
-        show_task: append A and phi to every input, as the oracle sees them.
+        frequency: range of omega in radians per unit of x, uniform. It is 1 in the paper; Li et al. (2017)
+            draw it.
+        show_task: append A and phi to every input, as the oracle sees them, and omega if it is drawn.
         device: where the points are put (they are drawn on the CPU, so every device sees the same).
 
     Raises:
@@ -34,12 +36,13 @@ class Sinusoid:
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, math.pi)
     x: tuple[float, float] = (-5.0, 5.0)
+    frequency: tuple[float, float] = (1.0, 1.0)
     show_task: bool = False
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
         at_least(1, shots=self.shots, queries=self.queries)
-        for name in ("amplitude", "phase", "x"):
+        for name in ("amplitude", "phase", "x", "frequency"):
             low, high = getattr(self, name)
             if not -math.inf < low <= high < math.inf:
                 raise ValueError(
@@ -48,8 +51,13 @@ class Sinusoid:
 
     @property
     def inputs(self) -> int:
-        """Features of a point: x, or (x, A, phi) for the oracle."""
-        return 3 if self.show_task else 1
+        """Features of a point: x; for the oracle (x, A, phi), or (x, A, phi, omega)."""
+        return 1 + self.show_task * (2 + self._draws_frequency)
+
+    @property
+    def _draws_frequency(self) -> bool:
+        low, high = self.frequency
+        return low < high
 
     def sample(self, generator: Generator, tasks: int) -> Task:
         """A meta-batch: inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``.
@@ -63,16 +71,21 @@ class Sinusoid:
         )
         amplitude = uniform(self.amplitude, tasks, 1, 1)
         phase = uniform(self.phase, tasks, 1, 1)
+        if self._draws_frequency:
+            frequency = uniform(self.frequency, tasks, 1, 1)
+        else:  # nothing is drawn, so that the paper's tasks do not change
+            frequency = torch.full((tasks, 1, 1), self.frequency[0])
         x = uniform(self.x, tasks, self.shots + self.queries, 1)
-        return self.examples(x, amplitude, phase)
+        return self.examples(x, amplitude, phase, frequency)
 
-    def examples(self, x: Tensor, amplitude: Tensor, phase: Tensor) -> Task:
+    def examples(self, x: Tensor, amplitude: Tensor, phase: Tensor, frequency: Tensor | None = None) -> Task:
         """The task at given points: the first ``shots`` of ``x`` are the support, the rest the query.
 
         Args:
             x: inputs ``[tasks, points, 1]``.
             amplitude: A, ``[tasks, 1, 1]``.
             phase: phi in radians, ``[tasks, 1, 1]``.
+            frequency: omega, ``[tasks, 1, 1]``; 1 if None.
 
         Raises:
             ValueError: If the shapes are others, or no point is left for the query.
@@ -81,14 +94,16 @@ class Sinusoid:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; it must be [tasks, more than {self.shots} points, 1]"
             )
-        for name, value in (("amplitude", amplitude), ("phase", phase)):
+        frequency = torch.ones(len(x), 1, 1) if frequency is None else frequency
+        for name, value in (("amplitude", amplitude), ("phase", phase), ("frequency", frequency)):
             if value.shape != (len(x), 1, 1):
                 raise ValueError(
                     f"{name} has shape {tuple(value.shape)}; for this x it must be {(len(x), 1, 1)}"
                 )
-        y = amplitude * torch.sin(x - phase)
+        y = amplitude * torch.sin(frequency * x - phase)
         if self.show_task:
-            x = torch.cat([x, amplitude.expand_as(x), phase.expand_as(x)], -1)
+            shown = (amplitude, phase, frequency)[: self.inputs - 1]
+            x = torch.cat([x, *(value.expand_as(x) for value in shown)], -1)
         x, y = x.to(self.device), y.to(self.device)
         k = self.shots
         return Task(support=(x[:, :k], y[:, :k]), query=(x[:, k:], y[:, k:]))
@@ -99,8 +114,9 @@ def task_blind_mse(
 ) -> float:
     """The least mean squared error of any predictor that does not know the task, over x in [-5, 5].
 
-    The best such predictor is E[A sin(x - phi)] = E[A] (s sin x - c cos x) with s = E[cos phi] and
-    c = E[sin phi]; what remains is E[A^2] / 2 less (in expectation over x) that predictor's square.
+    The frequency is 1. The best such predictor is E[A sin(x - phi)] = E[A] (s sin x - c cos x) with
+    s = E[cos phi] and c = E[sin phi]; what remains is E[A^2] / 2 less (in expectation over x) that
+    predictor's square.
 
     Raises:
         ValueError: If the range of phases has no width.

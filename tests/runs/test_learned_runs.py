@@ -80,6 +80,28 @@ def test_a_training_and_its_tests_are_kept_whole(benchmark, tmp_path):
     assert list(of_one.worse) == [int((line > of_lstm[0]).sum()) for line in of_lstm[::5]]
 
 
+def test_rates_are_tuned_on_ten_times_as_many_problems_too(benchmark, tmp_path):
+    benchmark.tune("quadratics")
+    setting = runs.SETTINGS["quadratics"]
+    found = pd.read_csv(tmp_path / "quadratics" / "tuning.csv")
+    assert "commit" in json.loads((tmp_path / "quadratics" / "tuning.json").read_text())["origin"]
+    counts = dict(zip(runs.SCORES, ((4, 40), (7, 70)), strict=True))  # of tuning, of tests
+    assert len(found) == len(runs.RULES) * 4
+    problems, differ = runs.tests_of(setting, 7), set()
+    for score, of in counts.items():
+        for count in of:
+            best = runs.best_rates(runs.tune(setting, score, count))
+            lines = found[(found.score == score) & (found.tuned_on == count)].set_index("rule")
+            assert dict(lines.rate) == pytest.approx(best, rel=1e-4)
+            differ.add(tuple(best.values()))
+            for rule, rate in best.items():
+                logs = runs.log_losses(learned_optimiser.RULES[rule](rate), problems)
+                assert lines.at_end[rule] == pytest.approx(np.median(logs[100]), rel=1e-3)
+                assert 10 ** lines.over_steps[rule] == pytest.approx(runs.over_steps(logs).mean(), rel=1e-3)
+                assert lines.diverged[rule] == (logs[100] > logs[0]).sum()
+    assert len(differ) > 1  # so that the number of problems and the score matter
+
+
 def test_the_interval_of_a_median_holds_it_as_often_as_it_says():
     draws = np.random.RandomState(0).standard_exponential((2000, 32))
     found = np.array([runs.median(values) for values in draws])

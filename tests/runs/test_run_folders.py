@@ -473,6 +473,22 @@ def test_a_thinned_log_keeps_its_last_line(tmp_path, count):
     logs.write(tmp_path / "metrics.csv", [{"iteration": i, "seconds": i} for i in range(1, count + 1)])
     kept = pd.read_csv(io.StringIO(logs.thinned(tmp_path / "metrics.csv")))
     assert kept.iteration.iloc[-1] == count and len(kept) <= logs.ROWS_KEPT + 1
+    kept = pd.read_csv(io.StringIO(logs.thinned(tmp_path / "metrics.csv", 50)))
+    assert kept.iteration.iloc[-1] == count and 50 // 2 < len(kept) <= 50 + 1
+
+
+def test_where_the_frequency_is_drawn_little_is_kept(repository):
+    for seed in (0, 1):
+        commit(repository, "sinusoid-frequency-maml", seed=seed)
+    place = repository / "data" / "results" / "sinusoid-frequency-maml"
+    there = {"seed0.json", "seed0.metrics.csv", "seed0.safetensors", "seed1.json", "seed1.metrics.csv"}
+    assert {path.name for path in place.iterdir()} == there
+    assert not keeping.has_parameters("sinusoid-frequency-maml-fixed", 0)
+    lines = [{"iteration": 100 * i, "seconds": i, "meta_loss": 1.0} for i in range(1, 601)]
+    folder = repository / "runs" / "sinusoid-frequency-maml" / "seed1"
+    logs.write(folder / "metrics.csv", lines)
+    keeping.keep(folder)
+    assert len(pd.read_csv(place / "seed1.metrics.csv")) == keeping.FEW_LINES
 
 
 def test_of_short_trainings_the_parameters_of_one_seed_are_kept(repository):

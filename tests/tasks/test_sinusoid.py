@@ -58,6 +58,50 @@ def test_the_floor_is_that_of_the_best_predictor_found_numerically(top):
     assert abs(task_blind_mse(phase=(0, top)) - floor) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("family", "end", "shown"),
+    [("sinusoid", 1, False), ("sinusoid, phase to 2 pi", 2, False), ("sinusoid, task shown", 1, True)],
+)
+def test_of_one_frequency_nothing_is_drawn_and_the_bits_are_those_of_the_formula_without_it(
+    family, end, shown
+):
+    draw, uniform = (
+        generator(7),
+        lambda low, high, *shape: low + (high - low) * torch.rand(*shape, generator=draw),
+    )
+    amplitude, phase = uniform(0.1, 5.0, 50, 1, 1), uniform(0.0, end * math.pi, 50, 1, 1)
+    x = uniform(-5.0, 5.0, 50, 12, 1)
+    y = amplitude * torch.sin(x - phase)
+    wanted = torch.cat([x, amplitude.expand_as(x), phase.expand_as(x)], -1) if shown else x
+    made = generator(7)
+    found = tasks.make(family, "train", shots=5, queries=7).sample(made, 50)
+    for (inputs, targets), points in zip(found, (slice(5), slice(5, None)), strict=True):
+        assert torch.equal(inputs, wanted[:, points]) and torch.equal(targets, y[:, points])
+    assert torch.equal(made.get_state(), draw.get_state())
+
+
+def test_a_drawn_frequency_is_uniform_and_that_of_all_points_of_a_task():
+    (x, y), (qx, qy) = Sinusoid(shots=2, queries=3, frequency=(0.8, 1.2), show_task=True).sample(
+        generator(2), 20_000
+    )
+    assert x.shape == (20_000, 2, 4)
+    for inputs, targets in ((x, y), (qx, qy)):
+        points, amplitude, phase, frequency = inputs.split(1, -1)
+        assert torch.allclose(targets, amplitude * torch.sin(frequency * points - phase), atol=1e-5)
+    assert torch.equal(x[:, 0, 1:], qx[:, 2, 1:])
+    bound = math.sqrt(-math.log(1e-6 / 2) / 2) / math.sqrt(20_000)  # Kolmogorov-Smirnov, as above
+    values = ((x[:, 0, 3] - 0.8) / 0.4).sort().values
+    assert (values - (torch.arange(20_000) + 0.5) / 20_000).abs().max() < bound
+
+
+def test_the_family_with_a_frequency_draws_it_and_does_not_show_it():
+    family = tasks.make("sinusoid, frequency too", "train", shots=2, queries=3)
+    assert family.frequency == (0.8, 1.2) and family.inputs == 1
+    one = Sinusoid(shots=2, queries=3, frequency=(0.8, 1.2), show_task=True).sample(generator(), 9)
+    same = family.sample(generator(), 9)
+    assert torch.equal(same.query[0], one.query[0][..., :1]) and torch.equal(same.query[1], one.query[1])
+
+
 def test_same_generator_same_tasks():
     one, same, other = (Sinusoid().sample(generator(seed), 4) for seed in (0, 0, 1))
     assert torch.equal(one.support[0], same.support[0]) and not torch.equal(one.support[0], other.support[0])
@@ -104,7 +148,7 @@ def test_numpys_whole_numbers_are_whole():
     ].shape == (4, 3, 1)
 
 
-@pytest.mark.parametrize("name", ["amplitude", "phase", "x"])
+@pytest.mark.parametrize("name", ["amplitude", "phase", "x", "frequency"])
 @pytest.mark.parametrize(
     "bounds", [(2.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0), (0.0, math.nan)]
 )
@@ -135,6 +179,10 @@ def test_a_range_may_be_a_point_but_then_nobody_is_blind():
 def test_points_and_tasks_of_other_shapes_are_not_mixed(x, amplitude, phase):
     with pytest.raises(ValueError, match="has shape"):
         Sinusoid(shots=2).examples(torch.zeros(x), torch.ones(amplitude), torch.zeros(phase))
+    with pytest.raises(ValueError, match="frequency has shape"):
+        Sinusoid(shots=2).examples(
+            torch.zeros(4, 5, 1), torch.ones(4, 1, 1), torch.ones(4, 1, 1), torch.ones(4)
+        )
 
 
 def test_a_regression_has_no_ways():

@@ -10,8 +10,10 @@ import finite_differences
 import growth
 import meta_gradient
 import meta_rl
+import numpy as np
 import pytest
 import torch
+import traps
 from meta_gradient import errors, importable
 from meta_rl import update_flops
 from problems import LOSS, MINI, SHAPES, flops, problem
@@ -26,6 +28,7 @@ from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
+from mamlkit.runs import seeds, supervised
 
 pytestmark = pytest.mark.benchmark
 LIBRARIES = {"higher", "torchopt", "learn2learn"}
@@ -232,3 +235,29 @@ def test_differences_become_the_exact_product():
     }
     off = {base: float((p - exact.fisher(v)).norm() / exact.fisher(v).norm()) for base, p in products.items()}
     assert off[1e-5] < 1e-6 < 1e-3 < off[1.0]
+
+
+def test_tests_that_go_wrong_are_those_of_the_package():
+    """With the batch's statistics and with the support's, task by task; the others differ from these."""
+    row = get("glyphs-5way-1shot").at("quick")
+    params = supervised.build(row).model.init(seeds.generator(0, "init"))
+    recorded = traps.running_averages(row, params, 3)
+    found = traps.by_statistics(row, params, recorded, 4)
+    step = row.evaluations[0].headline_step
+    for test, transductive in (("15 queries", True), ("support", False)):
+        evaluation = traps.at_headline(row, queries=15, transductive=transductive)
+        same = supervised.evaluate(row, params, evaluation, n_tasks=4)["accuracy"][:, step]
+        assert abs(found[test] - same).max() < 1e-3
+    assert len({tuple(values) for values in found.values()}) == len(found) == 5
+    images = torch.rand(3, 1, 28, 28)
+    whole = traps.outputs(params, images, recorded)[0]
+    assert torch.allclose(traps.outputs(params, images[:1], recorded)[0], whole[:1], atol=1e-4)
+
+
+def test_a_wrong_test_is_held_against_the_right_one_task_by_task():
+    right = np.array([80.0, 100.0, 60.0, 100.0])
+    paired = traps.line("alpha on the mean", right - 20, "as the paper", right)
+    assert (paired["effect"], paired["effect_ci95"], paired["paired"]) == (-20, 0, True)
+    other = traps.line("validation characters", right - 20, "as the paper", right)
+    assert other["effect"] == -20 and not other["paired"]
+    assert other["effect_ci95"] == pytest.approx(2**0.5 * other["ci95"])

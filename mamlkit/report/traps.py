@@ -1,11 +1,10 @@
 """What known traps of reimplementations cost, from the committed results. No torch here.
 
-An effect is a difference on the same test tasks, so most of what makes one task harder than another cancels.
-Pages show the functions that return text with the directive ``{from-package} mamlkit.report.traps:NAME``.
+How an effect is taken, :mod:`mamlkit.report.trap_effects` says. Pages show the functions that return text
+with the directive ``{from-package} mamlkit.report.traps:NAME``.
 """
 
 __all__ = [
-    "Effect",
     "alphabets",
     "characters",
     "effect",
@@ -19,112 +18,20 @@ __all__ = [
 ]
 
 import math
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from scipy import special
 
 from mamlkit.experiments.paper import ROWS, get
 from mamlkit.experiments.rows import Row
 from mamlkit.experiments.traps import base_of, is_trap
-from mamlkit.measures import STEPS_KEPT, Z95
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
 from mamlkit.report.texts import badge, decimals, measured_effect, number, numbered
+from mamlkit.report.trap_effects import Effect, effect, effect_words, tested
+from mamlkit.report.verdicts import ACCURACY_MARGIN, WIDE
 
+POINTS = WIDE * ACCURACY_MARGIN
+UNDECIDED = f"Undecided is an effect whose interval holds zero and is wider than ± {POINTS:.0f} points."
 RELEASED = "mini-imagenet-released"
 VALIDATION_TASKS = 200  # of mamlkit.runs.supervised, which needs torch
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A difference of accuracies in points, with its two uncertainties, which are never mixed.
-
-    Args:
-        value: mean of the difference over the test tasks and the seeds.
-        ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds).
-        seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
-        seeds: which seeds both sides have.
-        sides: the mean accuracy of either side over these seeds with its interval over test tasks.
-        paired: whether both sides were tested on the same tasks.
-    """
-
-    value: float
-    ci95: float
-    seed_ci95: float
-    seeds: tuple[int, ...]
-    sides: tuple[tuple[float, float], tuple[float, float]]
-    paired: bool
-
-    @property
-    def deciding_ci95(self) -> float:
-        """The wider of the two intervals."""
-        return float(np.fmax(self.ci95, self.seed_ci95))
-
-
-def effect(name: str, base: str, test: str, base_test: str | None = None) -> Effect | None:
-    """How much more accurate a row is than another, after the headline step of its test.
-
-    Tasks are drawn from the family and the seed of the test alone, and a test with more queries has those of
-    one with fewer among them; so rows of one family are compared task by task. Families with other classes
-    share no tasks, and the variances of both sides are added.
-
-    Args:
-        name, base: two rows with committed results.
-        test, base_test: an evaluation of each; of the same name if None.
-
-    Returns:
-        None where either was not run or is stale, where they have no seed in common, or where one side of a
-        seed has come further than the other.
-    """
-    sides = (name, test), (base, base_test or test)
-    found = [{result["seed"]: result for result in results.counted(results.load(row))} for row, _ in sides]
-    seeds = tuple(sorted(found[0].keys() & found[1].keys()))
-    if not seeds or any(results.stale(side[seed]) for side in found for seed in seeds):
-        return None
-    if any(len({_done(side[seed]) for side in found}) > 1 for seed in seeds):
-        return None
-    one, other = (_accuracies(row, of, seeds) for row, of in sides)
-    of_seeds = one.mean(1) - other.mean(1)
-    paired = get(name).settings["family"] == get(base).settings["family"]
-    variance = _variance(one - other) if paired else _variance(one) + _variance(other)
-    seed_ci95 = math.nan
-    if len(seeds) > 1:
-        error = float(of_seeds.std(ddof=1)) / math.sqrt(len(seeds))
-        seed_ci95 = float(special.stdtrit(len(seeds) - 1, 0.975)) * error
-    first, second = ((float(side.mean()), Z95 * math.sqrt(_variance(side))) for side in (one, other))
-    return Effect(
-        float(of_seeds.mean()), Z95 * math.sqrt(variance), seed_ci95, seeds, (first, second), paired
-    )
-
-
-def _done(result: dict[str, Any]) -> float:
-    """The share of its iterations that a run has made; a row without training is finished."""
-    total = result["settings"]["iterations"]
-    return float(result["iterations_done"] / total) if total else 1.0
-
-
-def _accuracies(name: str, test: str, seeds: tuple[int, ...]) -> np.ndarray:
-    """Accuracy of every test task after the headline step, ``[seeds, tasks]``."""
-    step = next(each.headline_step for each in get(name).evaluations if each.name == test)
-    at = STEPS_KEPT.index(step)
-    return np.stack([results.per_task_errors(name, seed, test, "accuracy")[:, at] for seed in seeds])
-
-
-def _variance(values: np.ndarray) -> float:
-    """Of the mean over tasks ``[seeds, tasks]``."""
-    return float(values.mean(0).var()) / values.shape[1]
-
-
-def effect_words(found: Effect | None) -> str:
-    """An effect in points with its interval over tasks, as text; nothing where there is none.
-
-    The interval that decides says how many digits the effect has.
-    """
-    if found is None:
-        return ""
-    return number(found.value, found.ci95, signed=True, digits=decimals(found.deciding_ci95))
 
 
 def rows() -> list[Row]:
@@ -157,13 +64,15 @@ def table(name: str = "tab-results-traps") -> str:
                 "Q=K, over seeds": seeds[0],
                 "effect, Q=15": effect_words(many),
                 "Q=15, over seeds": seeds[1],
+                "Q=15: accuracy is": many.word if many else "",
                 "seeds": str(len(few.seeds)) if few else "",
                 "state": badge(state_of(row.name)),
             }
         )
     caption = (
         "Short trainings on Omniglot, 1-shot, without and with one trap: accuracy in % of the seeds that "
-        "both have, and its change in points (± 95 % over test tasks; beside it ± 95 % over seeds)."
+        "both have, and its change in points (± 95 % over test tasks; beside it ± 95 % over seeds). "
+        f"{UNDECIDED}"
     )
     right = ["without", "with", "effect, Q=K", "Q=K, over seeds", "effect, Q=15", "Q=15, over seeds", "seeds"]
     return numbered(lines, caption, name, right)
@@ -197,8 +106,12 @@ def alphabets() -> str:
 
 
 def normalisation() -> str:
-    """What it does to adapt the shifts: item 9 of the deviations."""
-    return measured_effect([_trained("5way-shifts")])
+    """What it does to adapt the shifts, and what other statistics do in a test: item 9 of the deviations."""
+    words = {"support": "statistics of the support", "running averages": "running averages of training"}
+    found = {text: tested(test) for test, text in words.items()}
+    parts = [f"{text}, {effect_words(of)} points" for text, of in found.items() if of]
+    network = "\n\nChapter 3's network of Omniglot, in the test alone, beside one query of each class: "
+    return measured_effect([_trained("5way-shifts"), f"{network}{'; '.join(parts)}." if parts else None])
 
 
 def characters() -> str:

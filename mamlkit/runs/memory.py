@@ -174,7 +174,7 @@ def played(params: Params, some: Sequence[memory.Tasks], draw: Generator, **how:
     begun = [part.begin() for part in some]
     noise = some[0].actions.noise(sum(map(len, begun)), some[0].time, draw).to(begun[0])
     parts = zip(some, noise.split([len(each) for each in begun]), strict=True)
-    return [memory.sample(params, *part, **how) for part in parts]
+    return [memory.sample(params, part, its_noise, **how) for part, its_noise in parts]
 
 
 def evaluate(

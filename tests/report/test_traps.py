@@ -1,12 +1,16 @@
 """Effects of traps: paired where tasks are the same, with two intervals, and what pages say of them."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from made_results import commit
+from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.experiments.traps import base_of
-from mamlkit.report import inventory, traps
+from mamlkit.report import inventory, results, trap_effects, traps, traps_table
 
 BASE, TRAP = "trap-5way", "trap-5way-padding"
 
@@ -107,3 +111,130 @@ def test_the_validation_characters_come_from_the_log(repository):
     text = traps.characters()
     assert "after 60,000 iterations: 97.5 % on the validation characters" in text
     assert "95.0 ± 0.4 %" in text and "± 0.7." in text  # 600 tasks against 200: a factor of root 3
+
+
+@pytest.mark.parametrize(
+    ("value", "ci95", "seed_ci95", "word"),
+    [
+        (-2.0, 0.5, math.nan, "lower"),
+        (2.0, 0.5, 1.9, "higher"),
+        (2.0, 0.5, 2.1, "not told apart"),  # over seeds it holds zero
+        (0.4, 3.1, 1.0, "undecided"),
+        (2.5, 0.8, 13.7, "undecided"),
+    ],
+)
+def test_a_word_says_what_the_wider_interval_allows(value, ci95, seed_ci95, word):
+    sides = ((80.0, 1.0), (80.0, 1.0))
+    assert trap_effects.Effect(value, ci95, seed_ci95, (0, 1), sides, True, 600).word == word
+
+
+def measured_tests(repository, **changes):
+    """A table as benchmarks/traps.py keeps it, of a committed network."""
+    commit(repository, trap_effects.TESTED, errors=made(np.full(400, 98.0)))
+    (result,) = results.load(trap_effects.TESTED)
+    lines = [
+        ("1 query", 99.2, 0.36, 600, "", "", "", ""),
+        *(
+            (test, 99.2 + change, 0.4, 600, "1 query", True, change, 0.25)
+            for test, change in (
+                ("5 queries", -1.0),
+                ("15 queries", -1.3),
+                ("support", -2.7),
+                ("running averages", -6.1),
+            )
+        ),
+        ("as the paper", 99.0, 0.13, 6000, "", "", "", ""),
+        ("alpha on the mean", 97.4, 0.2, 6000, "as the paper", True, -1.6, 0.15),
+        ("validation characters", 99.1, 0.13, 6000, "as the paper", False, 0.1, 0.2),
+        *((f"draw {i}", 98.5 + 0.1 * i, 0.4, 600, "", "", "", "") for i in range(1, 11)),
+    ]
+    columns = ["test", "accuracy", "ci95", "tasks", "base", "paired", "effect", "effect_ci95"]
+    of_run = {key: result[key] for key in ("iterations_done", "fingerprint")} | changes
+    folder = repository / "data" / "benchmarks" / "traps"
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(lines, columns=columns).assign(**of_run).to_csv(folder / "tests.csv", index=False)
+
+
+def test_tests_that_go_wrong_come_from_the_committed_table(repository):
+    assert trap_effects.tested("support") is None and trap_effects.draws() is None
+    measured_tests(repository)
+    found = trap_effects.tested("running averages")
+    assert (found.value, found.ci95, found.tasks, found.paired) == (-6.1, 0.25, 600, True)
+    assert found.sides[1] == (99.2, 0.36) and found.sides[0][0] == pytest.approx(93.1)
+    other = trap_effects.tested("validation characters")
+    assert not other.paired and other.word == "not told apart" and other.sides[1] == (99.0, 0.13)
+    ten, whole = trap_effects.draws()
+    assert len(ten) == 10 and whole == (99.0, 0.13, 6000)
+    assert trap_effects.tested("no such test") is None
+
+
+def test_a_table_of_another_network_says_nothing(repository):
+    measured_tests(repository, fingerprint="0123")
+    assert trap_effects.tested("support") is None and trap_effects.draws() is None
+    measured_tests(repository, iterations_done=5)
+    assert trap_effects.tested("support") is None
+
+
+def lines_of(table):
+    """Trap and cells of a table's lines."""
+    cells = (line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| "))
+    return [[cell.strip().replace("\N{NO-BREAK SPACE}", " ") for cell in line] for line in cells][2:]
+
+
+def test_one_table_has_every_trap_with_its_data_and_what_its_interval_says(two_seeds):
+    lines = lines_of(traps_table.all_traps())
+    count = len(traps.rows()) + len(traps_table.OF_OMNIGLOT) + 1 + len(traps_table.OF_RELEASED)
+    assert len(lines) == count
+    by = {(trap, data): cells for trap, data, *cells in lines}
+    assert by["padding on both sides", "Omniglot 5-way, short training"][2:4] == ["undecided", "2 seeds"]
+    assert all(cells[1] == "not run" for (_, data), cells in by.items() if "short" not in data)
+    measured_tests(two_seeds)
+    by = {(trap, data): cells for trap, data, *cells in lines_of(traps_table.all_traps())}
+    of_omniglot = lambda trap: by[trap, "Omniglot, chapter 3's network"][:4]
+    assert of_omniglot("running averages") == ["99.2 ± 0.4", "−6.10 ± 0.25", "lower", "600 tasks"]
+    assert of_omniglot("validation characters in the test")[2:] == [
+        "not told apart",
+        "6,000 tasks, other ones",
+    ]
+    assert of_omniglot("600 test tasks, not 6,000")[1:] == [
+        "± 0.40",
+        "moved by chance",
+        "10 draws: 98.6 to 99.5 %",
+    ]
+
+
+def test_a_short_training_is_told_as_one(repository):
+    for seed in (0, 1):
+        commit(repository, "trap-20way", seed=seed, errors=made(np.full(400, 22.75)))
+        commit(repository, "trap-20way-mean-loss", seed=seed, errors=made(np.full(400, 40.0 + seed)))
+    table = traps_table.all_traps()
+    assert "has got to 22.8 %, where guessing gives 5 %" in table
+    assert lines_of(table)[0][4] == "higher by then"
+
+
+def test_queries_have_a_number_for_each_statistics(repository):
+    assert all(line["5 per class"] == "not run" for line in traps_table.statistics_lines())
+    measured_tests(repository)
+    numbers = [list(line.values())[2:] for line in traps_table.statistics_lines()]
+    assert numbers[0] == ["99.2 ± 0.4", "98.2 ± 0.4", "97.9 ± 0.4"]
+    assert numbers[1] == ["96.5 ± 0.4"] * 3 and numbers[2] == ["93.1 ± 0.4"] * 3
+
+
+def test_statistics_of_the_support_are_held_against_as_many_queries(repository):
+    rng = np.random.default_rng(0)
+    commit(repository, traps.RELEASED, errors=made(rng.normal(46, 20, 400)))
+    lines = {line[0]: line[1:] for line in lines_of(traps_table.released_table())}
+    assert lines["statistics of the support, 15 queries"][2] == "15 queries per class"
+    assert lines["statistics of the support"][2] == "the first line"
+    assert lines["24 test classes"][0] == "not run"
+
+
+def test_the_committed_tests_are_of_the_committed_network():
+    table = pd.read_csv(places.repository() / "data/benchmarks/traps/tests.csv", index_col="test")
+    assert all(trap_effects.tested(test) for test in traps_table.OF_OMNIGLOT), (
+        "run benchmarks/traps.py --save again"
+    )
+    kept = results.per_task_errors(trap_effects.TESTED, 0, "Q=15", "accuracy")[:, 2]  # after three steps
+    assert table.accuracy["15 queries"] == pytest.approx(kept.mean(), abs=0.02)
+    kept = results.per_task_errors(trap_effects.TESTED, 0, "Q=K", "accuracy")[:, 2]
+    assert table.accuracy["draw 1"] == pytest.approx(kept.mean(), abs=0.02)

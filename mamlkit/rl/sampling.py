@@ -113,7 +113,7 @@ def sample(
 
     def begin(which: NDArray[np.bool_]) -> NDArray[np.float64]:
         for i in np.flatnonzero(which):
-            task = i // rollouts
+            task = int(i) // rollouts
             rng = np.random.default_rng((*key, named[task], begun[task]))
             noise[i] = rng.standard_normal((env.horizon, size), dtype=np.float32)
             seeds[i] = int(rng.integers(2**62))
@@ -138,7 +138,7 @@ def sample(
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():
             raise FloatingPointError(
-                f"the policy of task {named[np.argmin(fine) // rollouts]} gives an action that is not "
+                f"the policy of task {named[int(np.argmin(fine)) // rollouts]} gives an action that is not "
                 f"finite; use a smaller step"
             )
         observations, rewards, terminated, truncated, _ = env.step(actions)
@@ -207,7 +207,7 @@ def gathered(ranks: Ranks, own: Rollouts, tasks: int) -> Rollouts:
         sides = [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim]
         return ranks.gathered(torch.from_numpy(np.pad(array, sides)), tasks).numpy()
 
-    return Rollouts(*map(of_all, own))
+    return Rollouts(*(of_all(array) for array in own))
 
 
 def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:

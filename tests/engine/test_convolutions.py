@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -170,6 +171,16 @@ class OnOneDevice(TorchDispatchMode):
         return result
 
 
+class NoArrays(TorchFunctionMode):
+    """Refuses tensors that are made of Python's numbers, which a GPU would get by a copy."""
+
+    REFUSED = (torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.new_tensor)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        assert function not in self.REFUSED, f"{function.__name__} copies from the CPU"
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.fixture
 def another_device(monkeypatch):
     """Tensors without numbers, of a device that is no CPU, are taken for those of a GPU."""
@@ -191,15 +202,31 @@ def test_a_meta_gradient_needs_nothing_of_the_cpu(name, another_device):
     batch = Task(*(tuple(t.to(another_device) for t in pair) for pair in tasks))
     for form in convolutions.FORMS:
         convolutions.use(form)
-        with OnOneDevice():
+        with OnOneDevice(), NoArrays():
             gradient, losses = meta_batch.meta_gradient(method, params, batch)
         assert {t.device for t in (*gradient.values(), losses)} == {another_device}
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda x: x + torch.tensor([1.0], device=x.device),
+        lambda x: x.new_tensor([1.0]) + x,
+        lambda x: x + torch.ones(3).to(x.device),
+        lambda x: x.copy_(torch.ones(())),
+        lambda x: x.index_select(0, torch.arange(3)),
+    ],
+)
+def test_copies_from_the_cpu_are_seen(copied, another_device):
+    x = torch.empty(3, device=another_device)
+    with pytest.raises(AssertionError, match="on the CPU|from the CPU"), OnOneDevice(), NoArrays():
+        copied(x)
 
 
 def test_a_gather_needs_nothing_of_the_cpu(another_device):
     bank = ClassBank(torch.zeros(6, 4, 1, 8, 8, dtype=torch.uint8), tuple("abcdef"))
     family = ImageTasks(bank.to(another_device), ways=2, shots=1, queries=2)
     drawn = [t.to(another_device) for t in family.draw(torch.Generator().manual_seed(0), 3)]
-    with OnOneDevice():
+    with OnOneDevice(), NoArrays():
         batch = family.gather(*drawn)
     assert {t.device for pair in batch for t in pair} == {another_device}

@@ -568,11 +568,13 @@ if more:
     words = "more" if apart > 1 else "less" if apart < -1 else "neither more nor less"
     last = logs["128 units, constant rate"].iloc[-3:]
     then = log.loc[last.iteration].mean()
+    others = texts.number(small.value, small.ci95)
     text = (
-        f"The training with 128 units earns {texts.number(more.value, more.ci95)} in the test. This is {words} than "
-        f"what the one with 64 units has after 1,000 iterations, {texts.number(small.value, small.ci95)}. In training, "
-        f"after the same {last.iteration.iloc[-1]} iterations, it has {last['return'].mean():.1f}, and the other one "
-        f"{then:.1f}."
+        "The training with 128 units earns "
+        f"{texts.number(more.value, more.ci95)} in the test. This is {words} than what "
+        f"the one with 64 units has after 1,000 iterations, {others}. In training, "
+        f"after the same {last.iteration.iloc[-1]} iterations, it has "
+        f"{last['return'].mean():.1f}, and the other one {then:.1f}."
     )
     if more.value + more.ci95 < played.value["greedy", 10]:
         text += " Whatever it is that is missing, these settings alone do not bring it."

@@ -162,19 +162,27 @@ def tasks_of(
     return [make(*part, device=device) for part in parts]
 
 
-def played(params: Params, some: Sequence[memory.Tasks], draw: Generator, **how: bool) -> list[memory.Trials]:
+def played(
+    params: Params,
+    some: Sequence[memory.Tasks],
+    draw: Generator,
+    *,
+    most_probable: bool = False,
+    tell_reward: bool = True,
+) -> list[memory.Trials]:
     """A trial of each task, in the parts that they come in.
 
     Args:
         params: of the policy at least.
         some: of :func:`tasks_of`.
         draw: of the actions, on the CPU.
-        how: ``most_probable`` and ``tell_reward`` of :func:`mamlkit.rl.memory.sample`.
+        most_probable, tell_reward: see :func:`mamlkit.rl.memory.sample`.
     """
     begun = [part.begin() for part in some]
     noise = some[0].actions.noise(sum(map(len, begun)), some[0].time, draw).to(begun[0])
     parts = zip(some, noise.split([len(each) for each in begun]), strict=True)
-    return [memory.sample(params, part, its_noise, **how) for part, its_noise in parts]
+    how = {"most_probable": most_probable, "tell_reward": tell_reward}
+    return [memory.sample(params, tasks, each, **how) for tasks, each in parts]
 
 
 def evaluate(
@@ -211,8 +219,8 @@ def evaluate(
         goals = np.repeat(goals, repeats, 0)
     some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
-        how = {"most_probable": most_probable, "tell_reward": row.tell_reward}
-        trials = played(full, some, generator(seed, "evaluate bandits"), **how)
+        draw, told = generator(seed, "evaluate bandits"), row.tell_reward
+        trials = played(full, some, draw, most_probable=most_probable, tell_reward=told)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}

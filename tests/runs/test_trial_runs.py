@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from mamlkit.experiments import paper
-from mamlkit.experiments.trials import EPISODES, TrialRow, tabular_name
+from mamlkit.experiments.trials import EPISODES, LARGER, TrialRow, tabular_name
 from mamlkit.report import results
 from mamlkit.rl import envs, goal_trials, tabular_play
 from mamlkit.runs import folders, keeping, memory, policies, queue, rederive, train
 
-ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow)]
+ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow) and row.name != LARGER]
 SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
 
 
@@ -103,6 +103,14 @@ def test_the_rows_are_those_of_the_source():
         dataclasses.replace(ROWS[0], show_goal=True)
     with pytest.raises(ValueError, match="episodes=0"):
         dataclasses.replace(ROWS[0], episodes=0)
+
+
+def test_the_trial_of_other_settings_has_the_same_tasks_and_no_committed_parameters():
+    small, larger = paper.get(tabular_name(10)), paper.get(LARGER)
+    changed = {key for key, value in larger.settings.items() if small.settings.get(key) != value}
+    assert changed == {"units", "clip", "entropy", "outer_lr", "falling", "iterations"}
+    assert larger.evaluations == small.evaluations
+    assert keeping.has_parameters(small.name, 0) and not keeping.has_parameters(LARGER, 0)
 
 
 def test_processes_and_luck_are_shared_by_all_who_are_tested():

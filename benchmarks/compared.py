@@ -34,7 +34,7 @@ UPDATES = 2
 
 
 def memory(row: Row) -> tuple[int, float]:
-    """Numbers that a training learns, and the peak megabytes of its first updates, above what was held before.
+    """Numbers that a training learns, and the peak megabytes of its first updates, above what it began with.
 
     Images and parameters are there by then; gradients, moments of Adam and all that a task needs are not.
     """

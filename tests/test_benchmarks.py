@@ -6,6 +6,7 @@ import json
 import sys
 
 import accuracy
+import compared
 import finite_differences
 import growth
 import meta_gradient
@@ -232,3 +233,15 @@ def test_differences_become_the_exact_product():
     }
     off = {base: float((p - exact.fisher(v)).norm() / exact.fisher(v).norm()) for base, p in products.items()}
     assert off[1e-5] < 1e-6 < 1e-3 < off[1.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell the peak")
+def test_memory_of_a_training_counts_what_it_learns_and_more_memory_for_a_wider_network():
+    row = get("compare-glyphs-5way-1shot-prototypical")
+    peaks = []
+    for filters in (4, 32):
+        wide = dataclasses.replace(row, network=("conv4", {"ways": 5, "filters": filters}))
+        numbers, peak = compared.memory(wide)
+        assert numbers == (9 + 8) * filters + 27 * filters**2  # weights and, in four layers, bias and shift
+        peaks.append(peak)
+    assert 0 <= peaks[0] < peaks[1]

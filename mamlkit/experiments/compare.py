@@ -232,7 +232,8 @@ def methods_of(column: Column) -> list[Compared]:
 
 def _row(paper: Row, column: Column, method: Compared) -> Row:
     head = {"head": method.head} if method.head else {}
-    quick = column.quick.copy()
+    # what is a method's own, such as Reptile's outer rate, stays at the quick scale
+    quick = {key: value for key, value in column.quick.items() if key not in method.changes}
     if "network" in quick:
         quick["network"] = (quick["network"][0], quick["network"][1] | head)
     changes: dict[str, Any] = {

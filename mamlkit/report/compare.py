@@ -3,7 +3,7 @@
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
 """
 
-__all__ = ["column_table", "costs", "elsewhere", "forest", "grid", "published", "tables"]
+__all__ = ["column_table", "costs", "elsewhere", "forest", "grid", "memory", "published", "tables"]
 
 from typing import Any
 
@@ -156,12 +156,14 @@ def elsewhere() -> str:
     return numbered(lines, caption, "tab-compare-elsewhere", list(settings.values()))
 
 
-def costs(name: str = "tab-compare-costs") -> str:
-    """How many numbers a method learns, and the memory that its training takes at most.
+def memory() -> pd.DataFrame:
+    """What ``benchmarks/compared.py`` measured of trainings: ``column``, ``method``, ``numbers``, ``MB``."""
+    return pd.read_csv(places.repository() / "data" / "benchmarks" / "compare" / "memory.csv")
 
-    Both are of ``benchmarks/compared.py``, whose committed table names the columns that it measured.
-    """
-    measured = pd.read_csv(places.repository() / "data" / "benchmarks" / "compare" / "memory.csv")
+
+def costs(name: str = "tab-compare-costs") -> str:
+    """How many numbers a method learns, and the memory that its training takes at most, as a table."""
+    measured = memory()
     shapes = [column for column in COLUMNS if (measured.column == column.name).any()]
     lines = []
     for method in COMPARED:

@@ -44,7 +44,17 @@ BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
-HELPERS |= {"column_table", "compared", "costs", "elsewhere", "forest", "grid", "measured", "published"}
+HELPERS |= {
+    "column_table",
+    "compared",
+    "costs",
+    "elsewhere",
+    "forest",
+    "grid",
+    "measured",
+    "memory",
+    "published",
+}
 HELPERS |= {
     "anchor",
     "over",

@@ -306,8 +306,8 @@ notebook.markdown(compare.costs())
 # %% [markdown]
 # Most learn about as many numbers. A rate for each coordinate doubles them, and so do the LSTMs of full context; methods by distances have no last layer. Memory is small on
 # small images, but for the **meta-learner LSTM**: it has a state of 20 numbers for every coordinate, and keeps all of its twelve steps for the way back. On images as large as
-# Mini-ImageNet's, MAML takes about three times what distances take. That is a choice for speed: of its inner steps the engine keeps up to 128 MB, and runs again what does not fit, where with learned rates or the loss
-# of every step it keeps less, and with the same five steps needs no more than distances.
+# Mini-ImageNet's, MAML takes about three times what distances take. The inner loop does not ask for that: with learned rates or the loss of every step, which have the same five
+# steps, it is no more than theirs. It is how the engine computes MAML's own gradient, which is made for speed; what in it takes the memory was not looked into.
 
 # %%
 measured = compare.memory().set_index(["column", "method"])

@@ -236,12 +236,7 @@ def test_differences_become_the_exact_product():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell the peak")
-def test_memory_of_a_training_counts_what_it_learns_and_more_memory_for_a_wider_network():
-    row = get("compare-glyphs-5way-1shot-prototypical")
-    peaks = []
-    for filters in (4, 32):
-        wide = dataclasses.replace(row, network=("conv4", {"ways": 5, "filters": filters}))
-        numbers, peak = compared.memory(wide)
-        assert numbers == (9 + 8) * filters + 27 * filters**2  # weights and, in four layers, bias and shift
-        peaks.append(peak)
-    assert 0 <= peaks[0] < peaks[1]
+def test_memory_of_a_training_is_above_what_the_process_held_and_beside_what_it_learns():
+    numbers, peak = compared.memory(get("compare-glyphs-5way-1shot-prototypical"))
+    assert numbers == (9 + 4 * 2) * 32 + 3 * 9 * 32**2  # weights, and in four layers bias and shift
+    assert 2 < peak < 100  # megabytes: with the libraries it would be hundreds

@@ -71,13 +71,13 @@ def memory(way: str, words: dict[str, int], device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         run(batch)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    _forget_peak()
-    before = _peak()
+    forget_peak()
+    before = peak()
     run(batch)
-    return _peak() - before
+    return peak() - before
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Let the peak be what the process holds now, where the system can (Linux).
 
     Importing the libraries may have taken more.
@@ -86,7 +86,7 @@ def _forget_peak() -> None:
         switch.write_text("5")
 
 
-def _peak() -> float:
+def peak() -> float:
     """Largest resident memory of this process so far, in megabytes."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage() of a new process begins with the peak of its parent

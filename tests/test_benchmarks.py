@@ -6,6 +6,7 @@ import json
 import sys
 
 import accuracy
+import compared
 import finite_differences
 import growth
 import meta_gradient
@@ -261,3 +262,10 @@ def test_a_wrong_test_is_held_against_the_right_one_task_by_task():
     other = traps.line("validation characters", right - 20, "as the paper", right)
     assert other["effect"] == -20 and not other["paired"]
     assert other["effect_ci95"] == pytest.approx(2**0.5 * other["ci95"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell the peak")
+def test_memory_of_a_training_is_above_what_the_process_held_and_beside_what_it_learns():
+    numbers, peak = compared.memory(get("compare-glyphs-5way-1shot-prototypical"))
+    assert numbers == (9 + 4 * 2) * 32 + 3 * 9 * 32**2  # weights, and in four layers bias and shift
+    assert 2 < peak < 100  # megabytes: with the libraries it would be hundreds

@@ -86,20 +86,7 @@ class ImplicitMAML(Method):
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The query loss after adaptation; its gradient is the implicit one."""
-        learner, theta = self.learner, _constants(params)
-
-        def held(phi: Params, support: tuple[Tensor, Tensor]) -> Tensor:
-            way = _minus(phi, theta)
-            return learner.loss_fn(phi, support) + self.pull / 2 * dot(way, way)
-
-        fast = maml.adapt(
-            held,
-            theta,
-            task.support,
-            inner_lr=learner.inner_lr,
-            inner_steps=learner.inner_steps,
-            first_order=True,
-        )
+        learner, fast = self.learner, self._held(_constants(params), task)
         of_query = lambda phi: learner.loss_of(learner.outputs(phi, task), task.query[1])
         gradient, value = grad_and_value(of_query)(fast)
         of_support = lambda phi: grad(learner.loss_fn)(phi, task.support)
@@ -110,6 +97,16 @@ class ImplicitMAML(Method):
         solution = _constants(conjugate_gradients(matrix, gradient, self.solver_steps))
         surrogate = dot(solution, params)  # whose gradient is the solution
         return value.detach() + surrogate - surrogate.detach()
+
+    def _held(self, theta: Params, task: Task) -> Params:
+        """theta', where gradient descent comes to while lambda pulls back to theta."""
+
+        def loss(phi: Params, support: tuple[Tensor, Tensor]) -> Tensor:
+            way = _minus(phi, theta)
+            return self.learner.loss_fn(phi, support) + self.pull / 2 * dot(way, way)
+
+        lr, steps = self.learner.inner_lr, self.learner.inner_steps
+        return maml.adapt(loss, theta, task.support, inner_lr=lr, inner_steps=steps, first_order=True)
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Outputs for the query inputs after 0, 1, ... steps: ``[inner_steps + 1, points, outputs]``."""

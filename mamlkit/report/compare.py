@@ -3,7 +3,7 @@
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
 """
 
-__all__ = ["column_table", "elsewhere", "forest", "grid", "published", "tables"]
+__all__ = ["column_table", "costs", "elsewhere", "forest", "grid", "memory", "published", "tables"]
 
 from typing import Any
 
@@ -12,7 +12,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mamlkit import places
-from mamlkit.experiments.compare import COLUMNS, COMPARED, Column, Compared, column_of, methods_of, name_of
+from mamlkit.experiments.compare import (
+    COLUMNS,
+    COMPARED,
+    TASKS,
+    Column,
+    Compared,
+    column_of,
+    methods_of,
+    name_of,
+)
 from mamlkit.experiments.paper import get
 from mamlkit.report import results
 from mamlkit.report.inventory import state_of
@@ -34,7 +43,8 @@ def published() -> pd.DataFrame:
     """What the methods' own papers report.
 
     Columns: ``method`` (a slug of :data:`mamlkit.experiments.compare.COMPARED`), ``column``, ``value``,
-    ``ci95``, ``source`` (a key of the bibliography), ``place`` and ``note``, how the protocol differs.
+    ``ci95``, ``source`` (a key of the bibliography), ``place``, where in it, and ``note``, how the protocol
+    differs.
     """
     path = places.repository() / "data" / "published_methods.csv"
     return pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
@@ -136,6 +146,7 @@ def elsewhere() -> str:
     lines = []
     for slug, of_method in found.groupby("method", sort=False):
         line = {"method": f"{words[slug]} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
+        line["place"] = "; ".join(of_method.place.unique())
         line["their protocol"] = "; ".join(filter(None, of_method.note.unique()))
         for name, setting in settings.items():
             of_setting = of_method[of_method.column == name]
@@ -143,6 +154,31 @@ def elsewhere() -> str:
         lines.append(line)
     caption = "Accuracy in % that other papers report (a dash: not reported, or nothing known)."
     return numbered(lines, caption, "tab-compare-elsewhere", list(settings.values()))
+
+
+def memory() -> pd.DataFrame:
+    """What ``benchmarks/compared.py`` measured of trainings: ``column``, ``method``, ``numbers``, ``MB``."""
+    return pd.read_csv(places.repository() / "data" / "benchmarks" / "compare" / "memory.csv")
+
+
+def costs(name: str = "tab-compare-costs") -> str:
+    """How many numbers a method learns, and the memory that its training takes at most, as a table."""
+    measured = memory()
+    shapes = [column for column in COLUMNS if (measured.column == column.name).any()]
+    lines = []
+    for method in COMPARED:
+        line = {"method": method.words}
+        for column in shapes:
+            found = measured[(measured.column == column.name) & (measured.method == method.slug)]
+            line[f"numbers, {column.words}"] = "".join(f"{n:,}" for n in found.numbers)
+            line[f"MB, {column.words}"] = "".join(f"{mb:,}" for mb in found.MB)
+        lines.append(line)
+    caption = (
+        "Numbers that a method learns, and the peak of memory of two updates of its training with the grid's "
+        f"network, {TASKS} tasks each, above what the process held before (a dash: not a row of the grid)."
+    )
+    right = [key for key in lines[0] if key != "method"]
+    return numbered([line for line in lines if any(line[key] for key in right)], caption, name, right)
 
 
 def tables() -> str:

@@ -49,7 +49,7 @@ COLOURS = {
 # One look per method through the whole book.
 METHOD_STYLES: dict[str, dict[str, Any]] = {
     "MAML": {"color": COLOURS["blue"], "linestyle": "-", "marker": "o"},
-    "MAML, usual head and loss": {"color": COLOURS["blue"], "linestyle": "--", "marker": "H"},
+    "MAML, usual head and loss": {"color": COLOURS["black"], "linestyle": "--", "marker": "H"},
     "MAML, unclipped": {"color": COLOURS["purple"], "linestyle": "-.", "marker": "P"},
     "MAML, ratios": {"color": COLOURS["orange"], "linestyle": "-", "marker": "v"},
     "MAML, first order": {"color": COLOURS["sky"], "linestyle": "--", "marker": "s"},

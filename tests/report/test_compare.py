@@ -11,7 +11,7 @@ from made_results import commit
 from mamlkit import methods, places, tasks
 from mamlkit.experiments import compare as grid_rows
 from mamlkit.experiments import paper
-from mamlkit.report import compare
+from mamlkit.report import compare, results
 
 COLUMN = grid_rows.COLUMNS[0]
 NAMES = {method.slug: grid_rows.name_of(COLUMN, method) for method in grid_rows.COMPARED}
@@ -64,6 +64,17 @@ def test_slugs_differ_and_names_say_what_they_are():
         grid_rows.column_of("cifar")
 
 
+def test_the_quick_scale_leaves_what_is_a_methods_own():
+    row = paper.get("compare-glyphs-5way-1shot-reptile")
+    assert row.at("quick").outer_lr == row.outer_lr == 1.0
+    assert paper.get("compare-glyphs-5way-1shot-maml").at("quick").outer_lr == 0.01
+
+
+def test_the_meta_learner_lstm_sees_gradients_of_the_mean_loss():
+    for column in grid_rows.COLUMNS:
+        assert paper.get(f"compare-{column.name}-meta-lstm").loss == "cross-entropy, mean"
+
+
 def test_gaps_are_paired_and_over_seeds(three):
     found = compare.grid(COLUMN).set_index("slug")
     assert list(found.index) == ["first-order", "maml", "pixels"]  # the best first
@@ -98,10 +109,39 @@ def test_what_others_report_is_a_line_per_method_with_its_protocol():
     lines = [line for line in compare.elsewhere().splitlines() if line.startswith("| ")][2:]
     assert len(lines) == found.method.nunique() == found.drop_duplicates(["method", "source"]).shape[0]
     for printed, line in zip(found.drop_duplicates("method").itertuples(), lines):
-        assert f"`{printed.source}` | {printed.note or '–'} |" in line and f"{printed.value:g}" in line
+        places_of = "; ".join(found[found.method == printed.method].place.unique())
+        assert f"`{printed.source}` | {places_of} | {printed.note or '–'} |" in line
+        assert f"{printed.value:g}" in line
     assert found.groupby("method").note.nunique().max() == 1  # else a line would say one thing twice
-    values = [cell for line in lines for cell in line.strip("| ").split(" | ")[2:] if cell != "–"]
+    values = [cell for line in lines for cell in line.strip("| ").split(" | ")[3:] if cell != "–"]
     assert len(values) == len(found)
+
+
+def test_every_published_number_has_a_place():
+    """A table that was seen, or the word that it was not; never the name of the method."""
+    words = compare.published().place.str.match(r"(quoted in MAML's )?Table \d|table not seen")
+    assert words.all()
+
+
+def test_costs_have_a_line_for_each_method_that_was_measured():
+    """On every shape on which it is a row."""
+    text = compare.costs()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert lines[0][0] == "method" and "Glyphs 5-way 1-shot" in lines[0][1]
+    learned = [method for method in grid_rows.COMPARED if method.kind != "nothing learned"]
+    assert [line[0] for line in lines[2:]] == [method.words for method in learned]
+    for method, line in zip(learned, lines[2:]):
+        assert (line[3] == "–") == ("textures-5way-1shot" in method.but_for)
+    numbers = {line[0]: int(line[1].replace(",", "")) for line in lines[2:]}
+    assert numbers["Meta-SGD"] > 1.9 * numbers["MAML"] > numbers["prototypical networks"]
+
+
+def test_networks_that_can_be_measured_again_without_data_are_committed():
+    glyphs = grid_rows.column_of("glyphs-5way-1shot")
+    for method in grid_rows.measured_again():
+        name = grid_rows.name_of(glyphs, method)
+        assert grid_rows.is_measured_again(name) and results.checkpoint(name).exists()
+    assert not grid_rows.is_measured_again("compare-glyphs-5way-1shot-siamese")
 
 
 def test_the_forest_plot_has_a_line_for_each_method(three):

@@ -46,7 +46,8 @@ BOOK = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliography"]
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
-HELPERS |= {"across", "column_table", "compared", "elsewhere", "forest", "grid", "measured", "published"}
+HELPERS |= {"across", "column_table", "compared", "costs", "elsewhere", "forest", "grid", "measured"}
+HELPERS |= {"memory", "published"}
 HELPERS |= {
     "anchor",
     "over",

@@ -281,9 +281,10 @@ for points in (5, 10, 20):
 of_each = (f"{len(results.load(name))} of {words}" for words, name in OWN.items())
 notebook.table(
     pd.DataFrame(lines),
-    "Mean squared error after one step on sinusoids whose frequency is drawn too. Theirs: "
-    "as a summary gives them; the paper's table was not seen, nor what its ± is of. Ours: "
-    "6,000 tasks, ± 95 % over tasks or over seeds, whichever is wider; seeds: "
+    "Mean squared error after one step on sinusoids whose frequency is drawn too. "
+    "Theirs: as a summary gives them; the paper's table was not seen, nor what its ± "
+    "is of. Ours: 6,000 tasks, ± 95 % over tasks or over seeds, whichever is wider; "
+    "seeds: "
     f"{', '.join(of_each)}.",
     "tab-update-frequency",
     right=list(lines[0])[1:],
@@ -572,7 +573,7 @@ gradient = torch.linspace(-8, 8, 161)[None]
 
 
 def probe(ax, rule, colour, label):
-    """Draw and return the first and the twentieth update, against a constant gradient."""
+    """Draw and return the first and the twentieth update, for a constant gradient."""
     state, found = rule.begin(gradient), []
     for number in range(1, 21):
         update, state = rule.step(gradient, state)

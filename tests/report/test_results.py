@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from made_results import begin, commit
-from mamlkit import measures, places
+from mamlkit import __main__, measures, places
 from mamlkit.experiments import paper, rows
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.chains import ChainRow
@@ -321,13 +323,18 @@ def test_where_every_task_has_diverged_there_is_no_number_and_it_differs(reposit
     assert "sinusoid" in beside.table_text() and "differs" in pages.table_2()
 
 
-def test_the_listing_has_every_experiment(repository, monkeypatch):
+def test_the_listing_has_every_experiment(repository, monkeypatch, capsys):
     for seed, done in ((3, None), (4, 500), (5, None)):
         commit(repository, "sinusoid-maml", seed=seed, done=done)
     listing = results.listing().set_index("name")
     assert list(listing.index) == list(paper.ROWS)
     assert listing.done["sinusoid-maml"] == "70,000 (seeds 3, 5); 500 (seed 4)"
     assert listing.done["omniglot-5way-1shot"] == "not run"
+    assert __main__.main(["list"]) == 0
+    *shown, empty, last = capsys.readouterr().out.splitlines()
+    assert len(shown) == 1 + len(paper.ROWS) and not empty  # and then what is no row
+    script = re.search(r"python (benchmarks/\w+\.py) -h", last)[1]
+    assert (Path(__file__).parents[2] / script).exists()
     monkeypatch.setitem(paper.ROWS, "sinusoid-maml", replace(paper.get("sinusoid-maml"), inner_lr=0.5))
     found = results.listing().set_index("name").done["sinusoid-maml"]
     assert found == "70,000 of other settings (seeds 3, 5); 500 of other settings (seed 4)"

@@ -268,7 +268,8 @@ notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-table2")
 # The paper gives no interval. The one in brackets is what 600 test tasks, as the authors took, leave open for *one* trained network like ours: a mean over our
 # seeds, of which some have more than twice as much. It is not in the verdict, which goes by what was published.
 #
-# Table 2 has other rows, of networks trained on single tasks and averaged; the [results page](../book/results.md) lists them all.
+# Table 2 has other rows, of networks trained on single tasks and averaged; the [results page](../book/results.md) lists them all, from both kinds of initial values
+# that they may have had.
 # {numref}`fig-sinusoid-curves` is our Fig. 6 (whose middle panel is Fig. 3), with a logarithmic axis so
 # that the oracle and the late steps of MAML can be told apart. The first-order variant is not in the
 # paper's figures; it is here because chapter 1 raises the question.

@@ -265,7 +265,7 @@ def main(words: list[str] | None = None) -> int:
             lines = [list(listing), *listing.itertuples(index=False)]
             wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
             words_of = lambda line: "  ".join(f"{word:{size}}" for word, size in zip(line, wide, strict=True))
-            return _show("\n".join([*(words_of(line).rstrip() for line in lines)]))
+            return _show("\n".join([*(words_of(line).rstrip() for line in lines), "", ELSEWHERE]))
         else:
             from mamlkit.report import beside
 

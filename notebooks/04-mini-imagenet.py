@@ -391,15 +391,15 @@ notebook.box(text, title="One training, to its end")
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 name = "mini-imagenet-first-order-5way-1shot"
 tested, log = results.summary(name, "Q=K", 10, "accuracy"), results.training_log(name)
-total = paper.get(name).iterations
+planned = paper.get(name).iterations
 validated = log.dropna(subset=["validation"])
 if tested:
     text = f"""With the paper's settings: {texts.number(tested.value, tested.ci95)} % with
-one query per class, after {tested.done:,} of {total:,} iterations."""
+one query per class, after {tested.done:,} of {planned:,} iterations."""
 elif len(validated):
     last = validated.iloc[-1]
     text = f"""With the paper's settings: begun and not tested. The committed log goes to
-iteration {log.iteration.max():,.0f} of {total:,}; the last validation, after
+iteration {log.iteration.max():,.0f} of {planned:,}; the last validation, after
 {last.iteration:,.0f}, gave {last.validation:.1f} %."""
 else:
     text = "With the paper's settings: not begun."

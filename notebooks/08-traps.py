@@ -580,7 +580,8 @@ text = f"""Effects that are larger than their intervals over test tasks:
 notebook.box(text if known else "Not run.", title="Which of these are not chance")
 
 # %% [markdown]
-# Queries and step are compared on the same tasks, the two sets of classes on different ones. For networks of its own, trained otherwise,
+# Queries, statistics and step are compared on the same tasks, the two sets of classes on different ones. What `model.eval()` would give cannot be known: the published file
+# has no running averages. For networks of its own, trained otherwise,
 # fmu2/PyTorch-MAML reports 1.5 points less with 5 queries per class, and 2.5 less with 15. Text and files disagree about classes in
 # a way that no reader of the paper alone can know; who makes a list by the text has other test classes than anybody else.
 #

@@ -25,7 +25,6 @@
 # %% tags=["hide-input"]
 import dataclasses
 import math
-import statistics
 import time
 
 import matplotlib.pyplot as plt
@@ -206,12 +205,12 @@ def trained(row, n_tasks=100):
 
 # %% [markdown]
 # Time is processor time of whole updates. First every method makes a few updates that do not count, since the first ones load compiled loops, and fill caches. Then the
-# methods take turns, so that none has the quieter machine:
+# methods take turns, so that none has the quieter machine, and the least of ten rounds counts, since other programs can only add to it:
 
 
 # %%
-def ms_per_task(rows, rounds=3, updates=4):
-    """Milliseconds of training per task: the median of some rounds, after one to warm up."""
+def ms_per_task(rows, rounds=10, updates=2):
+    """Milliseconds of training per task: the least of some rounds, after one to warm up."""
     trainings = {key: train.begin(row, validate=False) for key, row in rows.items()}
     found = {key: [] for key in rows}
     for start in range(0, (rounds + 1) * updates, updates):
@@ -221,7 +220,7 @@ def ms_per_task(rows, rounds=3, updates=4):
                 training.advance(update, update + 1)
             seconds = time.process_time() - began
             found[key].append(1e3 * seconds / (updates * grid.TASKS))
-    return {key: statistics.median(each[1:]) for key, each in found.items()}
+    return {key: min(each[1:]) for key, each in found.items()}
 
 
 FIRST = ["maml", "first-order", "head-only", "meta-sgd", "prototypical", "matching"]
@@ -295,7 +294,8 @@ live_table(rows, more, times, caption, "tab-compare-live-more")
 # %%
 learned(more, MORE)
 for slug in ("implicit", "reptile", "context vector"):
-    notebook.check(f"{slug}: above guessing, points", more[slug][0] - 20, ">", 5)
+    least = more[slug][0] - more[slug][1] - 20
+    notebook.check(f"{slug}: above guessing by at least, points", least, ">", 0)
 
 # %% [markdown]
 # **What a training costs** in numbers and memory was measured on two shapes, with the grid's network of 32 filters (`benchmarks/compared.py`):

@@ -210,7 +210,7 @@ def trained(row, n_tasks=100):
 
 # %%
 def ms_per_task(rows, rounds=10, updates=2):
-    """Milliseconds of training per task: the least of some rounds, after one to warm up."""
+    """Milliseconds of training per task: the least of some rounds, but the first."""
     trainings = {key: train.begin(row, validate=False) for key, row in rows.items()}
     found = {key: [] for key in rows}
     for start in range(0, (rounds + 1) * updates, updates):

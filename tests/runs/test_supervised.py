@@ -454,25 +454,25 @@ def test_a_device_that_is_not_there_is_refused():
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
-@pytest.mark.parametrize(("coarse", "words"), [(True, "H200, TF32"), (False, "H200")])
-def test_coarse_products_are_in_the_name_of_a_device(coarse, words, monkeypatch):
+@pytest.mark.parametrize(
+    ("coarse", "form", "words"),
+    [
+        (False, "unfolded", "H200"),
+        (True, "unfolded", "H200, TF32"),
+        (False, "grouped", "H200, grouped convolutions"),
+        (True, "grouped", "H200, grouped convolutions, TF32"),  # at the end, by which it is not kept
+    ],
+)
+def test_what_rounds_otherwise_is_in_the_name_of_a_gpu(coarse, form, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
+    monkeypatch.setattr(convolutions, "_form", form)
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = coarse
     try:
         assert devices.described(torch.device("cuda")) == words
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def test_another_form_of_convolutions_is_in_the_name_of_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
-    assert devices.described(torch.device("cuda")) == "H200"
-    monkeypatch.setattr(convolutions, "_form", "grouped")
-    assert devices.described(torch.device("cuda")) == "H200, grouped convolutions"
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    assert devices.described(torch.device("cuda")).endswith("TF32")  # by which such results are told
-    assert "grouped" not in devices.described(torch.device("cpu"))  # which has loops of its own
+    assert "convolutions" not in devices.described(torch.device("cpu"))  # which has loops of its own
 
 
 @pytest.mark.parametrize(("row", "last"), [(ROW, "bias1"), (GLYPHS, "shift3")], ids=["sinusoid", "glyphs"])

@@ -394,12 +394,13 @@ tested, log = results.summary(name, "Q=K", 10, "accuracy"), results.training_log
 planned = paper.get(name).iterations
 validated = log.dropna(subset=["validation"])
 if tested:
-    text = f"""With the paper's settings: {texts.number(tested.value, tested.ci95)} % with
-one query per class, after {tested.done:,} of {planned:,} iterations."""
+    here = texts.number(tested.value, tested.ci95)
+    text = f"""With the paper's settings: {here} % with one query per class, after
+{tested.done:,} of {planned:,} iterations."""
 elif len(validated):
     last = validated.iloc[-1]
-    text = f"""With the paper's settings: begun and not tested. The committed log goes to
-iteration {log.iteration.max():,.0f} of {planned:,}; the last validation, after
+    text = f"""With the paper's settings: begun and not tested. The committed log goes
+to iteration {log.iteration.max():,.0f} of {planned:,}; the last validation, after
 {last.iteration:,.0f}, gave {last.validation:.1f} %."""
 else:
     text = "With the paper's settings: not begun."
@@ -410,8 +411,8 @@ if change:
     seeds_of = f"{len(change.seeds)} seed" + "s" * (len(change.seeds) > 1)
     episodes = paper.get(short[0]).iterations * paper.get(short[0]).meta_batch_size
     text += f"""\n\nIn a short training of [chapter 9](09-where-maml-stands.ipynb), of
-{episodes:,} episodes: {first:.1f} %, and MAML's {whole:.1f} %, with 15 queries per class
-({seeds_of}; {trap_effects.effect_words(change)} points, ± over test tasks alone)."""
+{episodes:,} episodes: {first:.1f} %, and MAML's {whole:.1f} %, with 15 queries per
+class ({seeds_of}; {trap_effects.effect_words(change)} points, ± over test tasks alone)."""
 notebook.box(text, title="First order, ours")
 
 # %% [markdown]

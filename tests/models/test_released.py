@@ -112,11 +112,11 @@ def test_a_second_program_gives_the_same_outputs_on_drawn_pictures(test):
     row, evaluation = committed_test(test)
     row = dataclasses.replace(row, family="textures")
     family = supervised.tasks_of(row, "test", "cpu", evaluation)
-    batch = family.sample(seeds.generator(0, "second program"), 3)
+    batch = family.sample(seeds.generator(0, "second program"), 2)
     params = supervised.build(row).model.init(seeds.generator(0, "init"))
     ours = meta_batch.predictions(supervised.method(row, evaluation), params, batch)
     program = SecondProgram(torch.float64)
-    for i in range(3):
+    for i in range(2):
         (images, labels), (queries, wanted) = (tuple(part[i] for part in pair) for pair in batch)
         task = (images.double(), labels), (queries.double(), wanted)
         theirs = program.after_each_step(task, evaluation.transductive)

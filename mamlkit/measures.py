@@ -22,13 +22,13 @@ def seeds_kept(name: str) -> int:
     """How many seeds of a row have their errors task by task committed: the first three.
 
     Of a sinusoid it is the first alone. Its tests have thousands of tasks, and the parameters of each seed,
-    which are small, give them again in seconds. Where the frequency is drawn it is none: no page looks at
-    single tasks of those.
+    which are small, give them again in seconds. Where the frequency is drawn, and of averages of networks, it
+    is none: no page looks at single tasks of those.
 
     >>> seeds_kept("omniglot-5way-1shot"), seeds_kept("sinusoid-maml"), seeds_kept("sinusoid-frequency-maml")
     (3, 1, 0)
     """
-    if name.startswith("sinusoid-frequency-"):
+    if name.startswith(("sinusoid-frequency-", "sinusoid-average")):
         return 0
     return 1 if name.startswith("sinusoid") else 3
 

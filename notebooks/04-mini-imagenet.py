@@ -408,7 +408,6 @@ short = [f"compare-mini-imagenet-5way-1shot-{kind}" for kind in ("first-order", 
 change = trap_effects.effect(*short, "Q=15")
 if change:
     (first, _), (whole, _) = change.sides
-    points = trap_effects.effect_words(change)
     seeds_of = f"{len(change.seeds)} seed" + "s" * (len(change.seeds) > 1)
     episodes = paper.get(short[0]).iterations * paper.get(short[0]).meta_batch_size
     text += f"""\n\nIn a short training of [chapter 9](09-where-maml-stands.ipynb), of

@@ -8,6 +8,7 @@ from typing import Any
 
 from mamlkit import files, places
 from mamlkit.experiments import paper
+from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.frequencies import is_control, with_frequency
@@ -95,7 +96,8 @@ def has_parameters(name: str, seed: int) -> bool:
         or (is_compared(name) and not is_measured_again(name))
     ):
         return False
-    return seed == 0 or not (is_trap(name) or is_compared(name) or has_memory(name) or with_frequency(name))
+    of_one = is_trap(name) or is_compared(name) or has_memory(name) or with_frequency(name)
+    return seed == 0 or not (of_one or isinstance(row, AverageRow))
 
 
 def keep(folder: Path, data: Path | None = None) -> list[Path]:

@@ -210,7 +210,7 @@ def trained(row, n_tasks=100):
 
 # %%
 def ms_per_task(rows, rounds=10, updates=2):
-    """Milliseconds of training per task: the least of some rounds, but the first."""
+    """Milliseconds of training per task: the least of some rounds after a warm-up."""
     trainings = {key: train.begin(row, validate=False) for key, row in rows.items()}
     found = {key: [] for key in rows}
     for start in range(0, (rounds + 1) * updates, updates):
@@ -487,6 +487,9 @@ for column in omniglot:
     notebook.check(text, max(ends[slug][0] for slug in others), "<", 0)
     behind = max(ends[slug][1] for slug in ("matching", "siamese") if slug in gaps)
     notebook.check("plain cosines and Siamese: ahead of it by at most", behind, "<", 0)
+    if "matching-full-context" in ends:
+        most = ends["matching-full-context"][1]
+        notebook.check("full context is not told apart: at most", most, ">", 0)
 
 # %% [markdown]
 # On Mini-ImageNet, in one seed, the usual head and loss gain a point or two, and explain little of the lead of the one method that has one. (The mean loss makes a

@@ -410,7 +410,7 @@ if change:
     (first, _), (whole, _) = change.sides
     seeds_of = f"{len(change.seeds)} seed" + "s" * (len(change.seeds) > 1)
     episodes = paper.get(short[0]).iterations * paper.get(short[0]).meta_batch_size
-    text += f"""\n\nIn a short training of [chapter 9](09-where-maml-stands.ipynb), of
+    text += f"""\n\nIn a short training of chapter 9, of
 {episodes:,} episodes: {first:.1f} %, and MAML's {whole:.1f} %, with 15 queries per
 class ({seeds_of}; {trap_effects.effect_words(change)} points, ± over test tasks
 alone)."""

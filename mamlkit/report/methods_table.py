@@ -74,12 +74,16 @@ def pattern(names: Sequence[str]) -> str:
     'compare-omniglot-*-1shot-siamese'
     >>> pattern(["2d-navigation-maml-ratios", "ant-velocity-maml-ratios"]), pattern(["sinusoid-maml"])
     ('*-maml-ratios', 'sinusoid-maml')
+    >>> pattern(["sinusoid-meta-sgd", "sinusoid-frequency-meta-sgd"])
+    'sinusoid-*meta-sgd'
     """
     words = [name.split("-") for name in names]
     begin = _same(words)
     if any(begin == other for other in words):
         return "-".join(begin) + ("*" if len(names) > 1 else "")
     end = _same([other[len(begin) :][::-1] for other in words])[::-1]
+    if any(len(begin) + len(end) == len(other) for other in words):  # one has nothing between
+        return "-".join([*begin, "*" + "-".join(end)])
     return "-".join([*begin, "*", *end])
 
 

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mamlkit import places
+from mamlkit import files, places
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, keeping, logs, records
+from mamlkit.runs import checkpoints, folders, keeping, logs
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=12)
 PARAMS = {"weight": torch.tensor([0.5, -1.5]), "bias": torch.zeros(1)}
@@ -154,7 +154,7 @@ def older(folder, record=True):
     path = folder / "state.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
     path.write_bytes(
-        safetensors.torch.save(tensors, {"iteration": records.metadata(path.read_bytes())["iteration"]})
+        safetensors.torch.save(tensors, {"iteration": files.metadata(path.read_bytes())["iteration"]})
     )
     if record:
         written = {
@@ -170,7 +170,7 @@ def older(folder, record=True):
 
 def rewritten(path, tensors=None, **metadata):
     """Write a state anew with other tensors or metadata, and a digest that fits."""
-    found = {k: v for k, v in records.metadata(path.read_bytes()).items() if k != "digest"} | metadata
+    found = {k: v for k, v in files.metadata(path.read_bytes()).items() if k != "digest"} | metadata
     checkpoints._save(safetensors.torch.load(path.read_bytes()) | (tensors or {}), path, found)
 
 
@@ -260,7 +260,7 @@ def test_tensors_that_the_row_has_not_are_refused(name, harm, tmp_path):
     tensors = safetensors.torch.load(path.read_bytes())
     changed = {"shape": torch.zeros(7), "dtype": tensors[name].double()}.get(harm)
     tensors = {k: v for k, v in tensors.items() if k != name} | ({} if changed is None else {name: changed})
-    metadata = {k: v for k, v in records.metadata(path.read_bytes()).items() if k != "digest"}
+    metadata = {k: v for k, v in files.metadata(path.read_bytes()).items() if k != "digest"}
     checkpoints._save(tensors, path, metadata)
     with pytest.raises(
         ValueError, match=f"is not a training state of this row: its {name} is .*, but must be"
@@ -333,7 +333,7 @@ def test_the_copying_of_a_committed_state_is_done_again_if_it_was_cut_short(tmp_
     ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_committed_parameters_have_a_digest(path):
-    assert "digest" in records.metadata(path.read_bytes())
+    assert "digest" in files.metadata(path.read_bytes())
     checkpoints.load_params(path)
 
 
@@ -341,7 +341,7 @@ def test_committed_parameters_have_a_digest(path):
     "path", sorted((places.repository() / "data").glob("partial/*/*")), ids=lambda path: path.parent.name
 )
 def test_committed_states_know_their_run_and_log(path):
-    assert {"digest", "log", "name", "seed", "fingerprint"} <= records.metadata(
+    assert {"digest", "log", "name", "seed", "fingerprint"} <= files.metadata(
         (path / "state.safetensors").read_bytes()
     ).keys()
     # and are loaded with their row in test_results

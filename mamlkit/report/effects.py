@@ -175,7 +175,7 @@ def divergence() -> str:
 def _diverged(row: Experiment, result: dict[str, Any], evaluation: Any, step: int) -> dict[str, str] | None:
     """The means of a test after some steps, without and with what has diverged; None where nothing has."""
     curve = result["evaluations"].get(evaluation.name, {}).get("mse")
-    if not curve or not curve["diverged"][step]:
+    if not curve or step >= len(curve["diverged"]) or not curve["diverged"][step]:  # of fewer steps
         return None
     of_all = curve["mean_of_all"][step]
     digits = ".3f" if of_all is not None and of_all < 100 else ".2g"

@@ -60,7 +60,7 @@ class Ranks:
         """What all ranks have computed of so many things, in their order, ``[count, ...]``.
 
         Args:
-            own: of those that :meth:`dealt` gave, ``[dealt, ...]``; on :attr:`device`, or on the CPU.
+            own: of those that :meth:`dealt` gave, ``[dealt, ...]``; on ``device``, or on the CPU.
             count: of all things.
 
         Raises:

@@ -28,7 +28,8 @@ FEW_LINES = 60  # of a log that no page shows: each is an iteration of a thousan
 def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
     """Copy a run's record, log and state into ``data/partial``, from where any machine goes on.
 
-    Returns the files written. Call it inside :func:`mamlkit.runs.folders.open_run`, so that nobody writes at the same time.
+    Returns the files written. Call it inside :func:`mamlkit.runs.folders.open_run`, so that nobody writes
+    at the same time.
 
     Args:
         folder: of a run, which needs no result.

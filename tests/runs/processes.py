@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 
-from mamlkit import places
+from mamlkit import __main__, places
 from mamlkit.engine.ranks import Ranks
-from mamlkit.runs import checkpoints
+from mamlkit.experiments import paper
+from mamlkit.runs import checkpoints, folders
 
 SCRIPT = """
 import os, pathlib, pickle, sys
@@ -46,6 +47,19 @@ def launched(tmp_path, row, count, of_rank="", number=0, *words, before=""):
     surroundings = os.environ | {"PYTHONPATH": str(places.clone()), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=surroundings, timeout=600)
     return done, tmp_path / "runs" / row.name / "seed0"
+
+
+def by_one(monkeypatch, tmp_path, row, *words):
+    """One process takes the same run so far as the words say."""
+    monkeypatch.setitem(paper.ROWS, row.name, row)
+    assert __main__.main(["run", row.name, "--device", "cpu", "--runs", str(tmp_path / "runs"), *words]) == 0
+
+
+def check_that_one_died(done, folder):
+    """One of :func:`launched` was killed in the fourth iteration: all end, with the state before it."""
+    assert done.returncode != 0 and "error: another process of this run has ended" in done.stderr
+    assert "resumes the run with any number of processes" in done.stderr
+    assert folders.iterations_done(folder) == 3
 
 
 def same_as(straight, folder):

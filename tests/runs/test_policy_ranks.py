@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import processes
-from mamlkit import __main__
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.experiments import paper
 from mamlkit.rl import parts
-from mamlkit.runs import folders, policy_training, train
+from mamlkit.runs import policy_training, train
 
 NAVIGATION = paper.get("2d-navigation-maml")
 ROW = dataclasses.replace(
@@ -41,10 +40,6 @@ ROW_BYTES = 400  # of a point in a layer of 100 units
 def straight():
     """A run that one process has trained, never cut."""
     return train.fit(ROW)
-
-
-def by_one_process(tmp_path, *words):
-    assert __main__.main(["run", ROW.name, "--device", "cpu", "--runs", str(tmp_path / "runs"), *words]) == 0
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -76,8 +71,7 @@ def test_any_number_of_processes_gives_the_bits_of_one(name, monkeypatch):
 
 
 def test_a_run_that_one_process_began_is_finished_by_three_bit_for_bit(straight, tmp_path, monkeypatch):
-    monkeypatch.setitem(paper.ROWS, ROW.name, ROW)
-    by_one_process(tmp_path, "--until", "2")
+    processes.by_one(monkeypatch, tmp_path, ROW, "--until", "2")
     done, folder = processes.launched(tmp_path, ROW, 3)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("result in") == 1 and processes.same_as(straight, folder)
@@ -88,11 +82,8 @@ def test_a_process_that_dies_ends_all_and_one_goes_on_from_the_last_iteration(
     straight, tmp_path, monkeypatch
 ):
     done, folder = processes.launched(tmp_path, ROW, 2, "1", signal.SIGKILL)
-    assert done.returncode != 0 and "error: another process of this run has ended" in done.stderr
-    assert "resumes the run with any number of processes" in done.stderr
-    assert folders.iterations_done(folder) == 3
-    monkeypatch.setitem(paper.ROWS, ROW.name, ROW)
-    by_one_process(tmp_path)
+    processes.check_that_one_died(done, folder)
+    processes.by_one(monkeypatch, tmp_path, ROW)
     assert processes.same_as(straight, folder)
 
 

@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 
 import processes
-from mamlkit import __main__
 from mamlkit.engine import meta_batch, ranks
 from mamlkit.experiments import paper
 from mamlkit.runs import folders, supervised_training, train
@@ -42,13 +41,8 @@ def launched(tmp_path, count, of_rank="", number=0, *words):
     return processes.launched(tmp_path, ROW, count, of_rank, number, *words, before=before)
 
 
-def by_one_process(tmp_path, *words):
-    assert __main__.main(["run", ROW.name, "--device", "cpu", "--runs", str(tmp_path / "runs"), *words]) == 0
-
-
 def test_a_run_that_one_process_began_is_finished_by_four_bit_for_bit(straight, tmp_path, monkeypatch):
-    monkeypatch.setitem(paper.ROWS, ROW.name, ROW)
-    by_one_process(tmp_path, "--until", "3")
+    processes.by_one(monkeypatch, tmp_path, ROW, "--until", "3")
     done, folder = launched(tmp_path, 4, "", 0, "--threads", "2")  # threads of each change nothing
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("result in") == 1 and processes.same_as(straight, folder)
@@ -59,11 +53,8 @@ def test_a_process_that_dies_ends_all_and_one_goes_on_from_the_last_iteration(
     straight, tmp_path, monkeypatch
 ):
     done, folder = launched(tmp_path, 2, "1", signal.SIGKILL)
-    assert done.returncode != 0 and "error: another process of this run has ended" in done.stderr
-    assert "resumes the run with any number of processes" in done.stderr
-    assert folders.iterations_done(folder) == 3
-    monkeypatch.setitem(paper.ROWS, ROW.name, ROW)
-    by_one_process(tmp_path)
+    processes.check_that_one_died(done, folder)
+    processes.by_one(monkeypatch, tmp_path, ROW)
     assert processes.same_as(straight, folder)
 
 

@@ -28,7 +28,7 @@ from mamlkit import files, places
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.rows import PolicyRow
 from mamlkit.rl import envs, locomotion, maml_rl
-from mamlkit.rl.sampling import sample, to_steps
+from mamlkit.rl.sampling import sample_in_lanes, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
 from mamlkit.runs import devices, folders, policies, seeds
 
@@ -77,10 +77,11 @@ def peer_rate(name: str, num_envs: int) -> float:
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     """Medians for one robot at the paper's size: 40 tasks, 20 rollouts, 200 steps, before and after."""
     row = dataclasses.replace(get(f"{name}-maml"), rollouts=20)
-    env, policy = policies.build(row, row.meta_batch_size, row.rollouts, threads=threads)
+    lanes, policy = policies.lanes(row, row.meta_batch_size, row.rollouts, threads=threads)
+    envs_of_all = sum(env.num_envs for env in lanes)
     params = policy.init(seeds.generator(0, "init"))
     everyone = policies.spread(params, row.meta_batch_size)
-    goals = env.task.sample(np.random.default_rng(0), row.meta_batch_size)
+    goals = lanes[0].task.sample(np.random.default_rng(0), row.meta_batch_size)
     times: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     products: list[float] = []
@@ -94,23 +95,28 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     for turn in tqdm(range(repeats), desc=name, leave=False):
         for forward in (False, True):
             rate = locomotion.physics_rate(
-                ROBOTS[name], num_envs=env.num_envs, threads=threads, forward=forward
+                ROBOTS[name], num_envs=envs_of_all, threads=threads, forward=forward
             )
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         products.append(product_rate(torch.device("cpu")))
         key = (0, policies.TRAIN, turn)
-        rollouts = timed("sampling before", sample, env, policy, everyone, row.rollouts, (*key, 0), goals)
+        rollouts = timed(
+            "sampling before", sample_in_lanes, lanes, policy, everyone, row.rollouts, (*key, 0), goals
+        )
         rates.setdefault("our sampling before", []).append(
             rollouts.valid.sum() / times["sampling before"][-1]
         )
         before = timed("advantages before", to_steps, rollouts, row.discount)
         adapted = timed("adaptation", maml_rl.adapt_each, policy, everyone, before, row.inner_lr)
-        rollouts = timed("sampling after", sample, env, policy, adapted, row.rollouts, (*key, 1), goals)
+        rollouts = timed(
+            "sampling after", sample_in_lanes, lanes, policy, adapted, row.rollouts, (*key, 1), goals
+        )
         rates.setdefault("our sampling after", []).append(rollouts.valid.sum() / times["sampling after"][-1])
         after = timed("advantages after", to_steps, rollouts, row.discount)
         bounds = {"inner_lr": row.inner_lr, "max_kl": row.max_kl}
         _, step = timed("update", maml_rl.meta_update, policy, params, before, after, **bounds)
-    env.close()
+    for env in lanes:
+        env.close()
     for count in (threads, row.meta_batch_size):
         rates[f"AsyncVectorEnv, {count} processes"] = [peer_rate(name, count) for _ in range(repeats)]
     seconds = {what: statistics.median(each) for what, each in times.items()}

@@ -1,6 +1,6 @@
 """Episodes of a policy: all tasks and rollouts of a meta-batch advance together."""
 
-__all__ = ["Rollouts", "Steps", "gathered", "mean_returns", "sample", "to_steps"]
+__all__ = ["Rollouts", "Steps", "gathered", "mean_returns", "sample", "sample_in_lanes", "to_steps"]
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -157,6 +157,59 @@ def sample(
     return Rollouts(looked, done, earned, times, last, valid=_whole_episodes(last, finals))
 
 
+def sample_in_lanes(
+    lanes: Sequence[Batched],
+    policy: Policy,
+    params: Params,
+    rollouts: int,
+    key: Sequence[int],
+    goals: NDArray[np.float64] | None = None,
+    *,
+    drop_unfinished: bool = False,
+    numbers: Sequence[int] | None = None,
+) -> Rollouts:
+    """:func:`sample` on a thread for each of several batches of environments, to which whole tasks are dealt.
+
+    While one thread simulates, another computes actions and looks at states.
+
+    Args:
+        lanes: batches of some of the tasks each, in their order.
+        policy, params, rollouts, key, goals, drop_unfinished, numbers: of all tasks, as for :func:`sample`.
+
+    Raises:
+        ValueError: there are more or fewer environments than ``tasks * rollouts``.
+        FloatingPointError: as for :func:`sample`.
+    """
+    tasks = len(params["log_std"])
+    if (environments := sum(lane.num_envs for lane in lanes)) != tasks * rollouts:
+        raise ValueError(
+            f"{environments} environments for {tasks} tasks with rollouts={rollouts}; make it their product"
+        )
+    named = range(tasks) if numbers is None else numbers
+
+    def sampled(lane: int) -> Rollouts:
+        begin = sum(env.num_envs for env in lanes[:lane]) // rollouts
+        some = slice(begin, begin + lanes[lane].num_envs // rollouts)
+        theirs = {name: value[some] for name, value in params.items()}
+        aims = None if goals is None else goals[some]
+        rules: dict[str, Any] = {"drop_unfinished": drop_unfinished, "numbers": named[some]}
+        return sample(lanes[lane], policy, theirs, rollouts, key, aims, **rules)
+
+    parts: list[Rollouts] = each(sampled, range(len(lanes)))
+    steps = max(part.rewards.shape[2] for part in parts)
+    return Rollouts(*map(np.concatenate, zip(*(_longer(part, steps) for part in parts))))
+
+
+def _longer(rollouts: Rollouts, steps: int) -> Rollouts:
+    """The same with so many steps a row; those that are added do not count, and are zero."""
+    added = steps - rollouts.rewards.shape[2]
+
+    def padded(array: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(array, [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim])
+
+    return Rollouts(*(padded(array) for array in rollouts))
+
+
 def _again(
     ended: NDArray[np.bool_],
     alive: NDArray[np.bool_],
@@ -200,14 +253,8 @@ def gathered(ranks: Ranks, own: Rollouts, tasks: int) -> Rollouts:
     """
     if ranks.count == 1:
         return own
-    steps = own.rewards.shape[2]
-    added = ranks.most(steps) - steps
-
-    def of_all(array: NDArray[Any]) -> NDArray[Any]:
-        sides = [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim]
-        return ranks.gathered(torch.from_numpy(np.pad(array, sides)), tasks).numpy()
-
-    return Rollouts(*(of_all(array) for array in own))
+    own = _longer(own, ranks.most(own.rewards.shape[2]))
+    return Rollouts(*(ranks.gathered(torch.from_numpy(array), tasks).numpy() for array in own))
 
 
 def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """Policies: their environments and networks, and the tests of what a training gives."""
 
-__all__ = ["build", "evaluate", "goals_of", "spread", "test_goals"]
+__all__ = ["build", "evaluate", "goals_of", "lanes", "spread", "test_goals"]
 
-from contextlib import closing
+import os
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from mamlkit import places
-from mamlkit.engine.threads import one_blas_thread
+from mamlkit.engine.threads import MOST, check, one_blas_thread
 from mamlkit.experiments.rows import PolicyEvaluation, PolicyRow
 from mamlkit.maml import Params
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
-from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.rl.robot import Locomotion
+from mamlkit.rl.sampling import mean_returns, sample_in_lanes, to_steps
 
 TRAIN, TEST = 0, 1  # purposes of random numbers
 
@@ -44,6 +46,25 @@ def build(
     )
     sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
     return env, gaussian_mlp(*sizes, activation=row.activation)
+
+
+def lanes(
+    row: PolicyRow, num_tasks: int, rollouts: int, *, threads: int | None = None
+) -> tuple[list[Batched], Policy]:
+    """As :func:`build`, for :func:`mamlkit.rl.sampling.sample_in_lanes`: robots of several tasks, with two
+    threads or more, in two batches of half the tasks and half the threads each.
+
+    Two are enough for one to simulate while the other one's actions are computed; more would wait for each
+    other, since Python runs one of them at a time.
+    """
+    check(threads := min(os.cpu_count() or 1, MOST) if threads is None else threads)
+    family = envs.ENVIRONMENTS[row.environment].family
+    robots = isinstance(family, type) and issubclass(family, Locomotion)
+    both = robots and num_tasks > 1 and min(threads, torch.get_num_threads()) > 1
+    half = -(-num_tasks // 2)
+    shares = [(half, -(-threads // 2)), (num_tasks - half, threads // 2)] if both else [(num_tasks, threads)]
+    built = [build(row, tasks, rollouts, threads=some) for tasks, some in shares]
+    return [env for env, _ in built], built[0][1]
 
 
 def spread(params: Params, tasks: int) -> Params:
@@ -129,13 +150,15 @@ def evaluate(
     """
     if goals is None:
         goals = goals_of(row.environment, evaluation)
-    env, policy = build(row, len(goals), evaluation.rollouts, threads=threads)
+    batches, policy = lanes(row, len(goals), evaluation.rollouts, threads=threads)
     fast = spread({name: value.to(device) for name, value in params.items()}, len(goals))
     found, diverged = [], np.zeros(len(goals), bool)
-    with closing(env):
+    with ExitStack() as opened:
+        for env in batches:
+            opened.callback(env.close)
         for step in range(evaluation.inner_steps + 1):
-            rollouts = sample(
-                env, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True
+            rollouts = sample_in_lanes(
+                batches, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True
             )
             found.append(np.where(diverged, np.nan, mean_returns(rollouts)))
             if step < evaluation.inner_steps:

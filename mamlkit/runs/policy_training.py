@@ -16,8 +16,8 @@ from mamlkit.experiments.rows import PolicyRow
 from mamlkit.maml import Params
 from mamlkit.rl import maml_rl
 from mamlkit.rl.returns import CLIP
-from mamlkit.rl.sampling import Rollouts, Steps, gathered, mean_returns, sample, to_steps
-from mamlkit.runs.policies import TRAIN, build, goals_of, spread
+from mamlkit.rl.sampling import Rollouts, Steps, gathered, mean_returns, sample_in_lanes, to_steps
+from mamlkit.runs.policies import TRAIN, goals_of, lanes, spread
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
 
@@ -75,7 +75,7 @@ class PolicyTraining(OneByOne):
         if threads is None and ranks.here > 1:
             threads = max(1, (os.cpu_count() or 1) // ranks.here)
         self.own = ranks.dealt(range(row.meta_batch_size))
-        self.env, self.policy = build(row, len(self.own), row.rollouts, threads=threads)
+        self.lanes, self.policy = lanes(row, len(self.own), row.rollouts, threads=threads)
         begun = self.policy.init(generator(seed, "init"))
         self.params = {name: value.to(device) for name, value in begun.items()}
         self.optimiser: torch.optim.Optimizer | None = None
@@ -89,7 +89,7 @@ class PolicyTraining(OneByOne):
         key = (self.seed, TRAIN, iteration)
         row, goals = self.row, None
         if row.method != "trpo":
-            goals = self.env.task.sample(np.random.default_rng((*key, GOALS)), row.meta_batch_size)
+            goals = self.lanes[0].task.sample(np.random.default_rng((*key, GOALS)), row.meta_batch_size)
         self.found = {"sampling_seconds": 0.0}
         same = spread(self.params, len(self.own))
         before, steps = None, self._sample("return_before", same, (*key, BEFORE), goals)
@@ -120,7 +120,7 @@ class PolicyTraining(OneByOne):
         and the time they took go into the log."""
         begin, row, own = time.perf_counter(), self.row, list(self.own)
         theirs = None if goals is None else goals[own]
-        found = sample(self.env, self.policy, params, row.rollouts, key, theirs, numbers=own)
+        found = sample_in_lanes(self.lanes, self.policy, params, row.rollouts, key, theirs, numbers=own)
         rollouts = gathered(self.ranks, found, row.meta_batch_size)
         self.found["sampling_seconds"] += time.perf_counter() - begin
         self.found[name] = float(mean_returns(rollouts).mean())
@@ -152,4 +152,5 @@ class PolicyTraining(OneByOne):
 
     def close(self) -> None:
         """End the threads of the simulation."""
-        self.env.close()
+        for env in self.lanes:
+            env.close()

@@ -1,16 +1,26 @@
 """The sampler: which episodes count, what their randomness depends on, and what an update gets of them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from mamlkit.rl import envs, returns
 from mamlkit.rl.policy import gaussian_mlp
-from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.rl.sampling import mean_returns, sample, sample_in_lanes, to_steps
 
 POLICY = gaussian_mlp(2, 2, (5, 4))
 # all but the second are near enough to be met by chance
 GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.02, 0.03]])
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def parameters(tasks, seed=0):
@@ -96,6 +106,34 @@ def test_an_episode_depends_on_key_task_and_number_alone():
     steps = two.rewards.shape[-1]
     assert np.allclose(one.actions[:2, :, :steps][two.valid], two.actions[two.valid], atol=1e-5)
     assert np.array_equal(one.valid[:2, :, :steps], two.valid)
+
+
+@pytest.mark.parametrize("drop_unfinished", [False, True])
+@pytest.mark.parametrize("cut", [(1, 2), (2, 1), (1, 1, 1)])
+def test_lanes_give_what_each_of_their_tasks_gives_alone(cut, drop_unfinished, two_threads):
+    bounds, lengths = np.cumsum((0, *cut)), set()
+    lanes = [
+        envs.make("2d-navigation", np.repeat(GOALS[a:b], 4, axis=0), horizon=30) for a, b in pairwise(bounds)
+    ]
+    rules = {"drop_unfinished": drop_unfinished, "numbers": (5, 3, 4)}
+    found = sample_in_lanes(lanes, POLICY, parameters(3), 4, (0, 1), GOALS, **rules)
+    for a, b in pairwise(bounds):
+        env = envs.make("2d-navigation", np.repeat(GOALS[a:b], 4, axis=0), horizon=30)
+        params = {k: v[a:b] for k, v in parameters(3).items()}
+        rules["numbers"] = (5, 3, 4)[a:b]
+        alone = sample(env, POLICY, params, 4, (0, 1), GOALS[a:b], **rules)
+        lengths.add(steps := alone.rewards.shape[2])
+        assert all(
+            np.array_equal(array[a:b, :, :steps], wanted) and not array[a:b, :, steps:].any()
+            for array, wanted in zip(found, alone, strict=True)
+        )
+    assert len(lengths) > 1  # else nothing was padded
+
+
+def test_lanes_of_too_few_environments_are_refused():
+    lanes = [envs.make("2d-navigation", np.repeat(GOALS[:1], 4, axis=0)) for _ in range(2)]
+    with pytest.raises(ValueError, match="8 environments for 3 tasks with rollouts=4"):
+        sample_in_lanes(lanes, POLICY, parameters(3), 4, (0,), GOALS)
 
 
 def test_all_actions_are_means_plus_noise_of_the_right_size():

@@ -15,7 +15,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import ACTIVATIONS
-from mamlkit.rl.sampling import mean_returns, sample, to_steps
+from mamlkit.rl.sampling import mean_returns, sample, sample_in_lanes, to_steps
 from mamlkit.runs import checkpoints, folders, policies, policy_training, seeds, train
 from mamlkit.runs.policy_training import AFTER, BEFORE, GOALS
 
@@ -218,6 +218,27 @@ def test_an_iteration_is_algorithm_3_step_by_step():
     assert fit.log.kl[0] == pytest.approx(step.kl, rel=1e-2)
 
 
+@pytest.mark.parametrize("name", ["half-cheetah-direction-maml", "ant-velocity-maml", "ant-velocity-oracle"])
+def test_two_threads_share_the_robots_and_change_nothing(name, monkeypatch):
+    row = dataclasses.replace(paper.get(name), **SMALL | {"meta_batch_size": 3, "iterations": 2})
+    found, shared = [], []
+    for threads in (1, 2):
+        monkeypatch.setattr(policies, "MOST", threads)  # of simulation
+        torch.set_num_threads(threads)
+        training = policy_training.PolicyTraining(row, 0, "cpu")
+        shared.append([(env.num_envs, env._threads) for env in training.lanes])
+        for iteration in range(2):
+            training.step(iteration)
+        training.close()
+        goals = policies.test_goals(row.environment)[:3]
+        test = dataclasses.replace(row.evaluations[0], rollouts=2)
+        tested = policies.evaluate(row, training.params, test, goals=goals)["return"]
+        found.append(training.params | {"tested": torch.from_numpy(tested)})
+    torch.set_num_threads(1)
+    assert same(*found)
+    assert shared == [[(9, 1)], [(6, 1), (3, 1)]]
+
+
 def test_it_learns_to_adapt():
     row = dataclasses.replace(ROW, meta_batch_size=8, rollouts=10, iterations=12)
     fit = train.fit(row)
@@ -315,8 +336,8 @@ def spied(monkeypatch, row, iterations=2):
     """The arguments ``sample`` was called with, and the fit."""
     calls = []
 
-    def spy(env, policy, params, rollouts, key, goals=None, **rules):
-        found = sample(env, policy, params, rollouts, key, goals, **rules)
+    def spy(lanes, policy, params, rollouts, key, goals=None, **rules):
+        found = sample_in_lanes(lanes, policy, params, rollouts, key, goals, **rules)
         calls.append(
             {
                 "key": tuple(key),
@@ -328,7 +349,7 @@ def spied(monkeypatch, row, iterations=2):
         )
         return found
 
-    monkeypatch.setattr(policy_training, "sample", spy)
+    monkeypatch.setattr(policy_training, "sample_in_lanes", spy)
     return calls, train.fit(dataclasses.replace(row, iterations=iterations))
 
 
@@ -385,9 +406,12 @@ def test_adam_goes_to_where_the_surrogate_is_less(monkeypatch):
 def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
     params = train.fit(dataclasses.replace(ROW, iterations=0)).params
     calls = []
-    monkeypatch.setattr(
-        policies, "sample", lambda *args, **rules: (calls.append((args, rules)), sample(*args, **rules))[1]
-    )
+
+    def spy(*args, **rules):
+        calls.append((args, rules))
+        return sample_in_lanes(*args, **rules)
+
+    monkeypatch.setattr(policies, "sample_in_lanes", spy)
     found = policies.evaluate(
         ROW, params, PolicyEvaluation("small", 2, (0.4, 0.1)), goals=policies.test_goals("2d-navigation")[:3]
     )["return"]

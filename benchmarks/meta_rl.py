@@ -28,7 +28,7 @@ from mamlkit import files, places
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.rows import PolicyRow
 from mamlkit.rl import envs, locomotion, maml_rl
-from mamlkit.rl.sampling import sample_in_lanes, to_steps
+from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
 from mamlkit.runs import devices, folders, policies, seeds
 
@@ -100,17 +100,13 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
             rates.setdefault("physics, with forward pass" if forward else "physics", []).append(rate)
         products.append(product_rate(torch.device("cpu")))
         key = (0, policies.TRAIN, turn)
-        rollouts = timed(
-            "sampling before", sample_in_lanes, lanes, policy, everyone, row.rollouts, (*key, 0), goals
-        )
+        rollouts = timed("sampling before", sample, lanes, policy, everyone, row.rollouts, (*key, 0), goals)
         rates.setdefault("our sampling before", []).append(
             rollouts.valid.sum() / times["sampling before"][-1]
         )
         before = timed("advantages before", to_steps, rollouts, row.discount)
         adapted = timed("adaptation", maml_rl.adapt_each, policy, everyone, before, row.inner_lr)
-        rollouts = timed(
-            "sampling after", sample_in_lanes, lanes, policy, adapted, row.rollouts, (*key, 1), goals
-        )
+        rollouts = timed("sampling after", sample, lanes, policy, adapted, row.rollouts, (*key, 1), goals)
         rates.setdefault("our sampling after", []).append(rollouts.valid.sum() / times["sampling after"][-1])
         after = timed("advantages after", to_steps, rollouts, row.discount)
         bounds = {"inner_lr": row.inner_lr, "max_kl": row.max_kl}

@@ -1,6 +1,6 @@
 """Episodes of a policy: all tasks and rollouts of a meta-batch advance together."""
 
-__all__ = ["Rollouts", "Steps", "gathered", "mean_returns", "sample", "sample_in_lanes", "to_steps"]
+__all__ = ["Rollouts", "Steps", "gathered", "mean_returns", "sample", "to_steps"]
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlkit.engine.ranks import ALONE, Ranks
-from mamlkit.engine.threads import each, one_thread
+from mamlkit.engine.threads import each
 from mamlkit.maml import Params
 from mamlkit.rl import returns
 from mamlkit.rl.batched import Batched
-from mamlkit.rl.policy import Policy, means
+from mamlkit.rl.playing import played
+from mamlkit.rl.policy import Policy
 
 
 class Rollouts(NamedTuple):
@@ -55,7 +56,7 @@ class Steps(NamedTuple):
 
 
 def sample(
-    env: Batched,
+    env: Batched | Sequence[Batched],
     policy: Policy,
     params: Params,
     rollouts: int,
@@ -77,7 +78,8 @@ def sample(
     Paper: Algorithm 3, lines 5 and 8.
 
     Args:
-        env: ``tasks * rollouts`` environments.
+        env: ``tasks * rollouts`` environments; or several batches that have so many together, whole tasks
+            each, in their order. Each has a thread: while one simulates, another one's actions are computed.
         policy: see :mod:`mamlkit.rl.policy`.
         params: of each task, every tensor with a leading ``tasks`` axis; the means are computed where they
             are.
@@ -92,139 +94,41 @@ def sample(
     meta-batch has enough; where no episode ends early all three rules are the same.
 
     Raises:
-        ValueError: the number of environments is not a multiple of ``rollouts``, or that is below 1.
+        ValueError: the number of environments is not that of the tasks, times ``rollouts``, or that is below
+            1.
         FloatingPointError: the policy gives an action that is not finite.
     """
     if rollouts < 1:
         raise ValueError(f"rollouts={rollouts}, but there must be at least one")
-    count, left_over = divmod(env.num_envs, rollouts)
-    if left_over or not count:
+    lanes = [env] if isinstance(env, Batched) else list(env)
+    tasks, sizes = len(params["log_std"]), [lane.num_envs for lane in lanes]
+    if sum(sizes) != tasks * rollouts or any(size % rollouts for size in sizes):
         raise ValueError(
-            f"{env.num_envs} environments for rollouts={rollouts}; make it tasks * rollouts environments"
+            f"{' + '.join(map(str, sizes))} environments for {tasks} tasks with rollouts={rollouts}; make it "
+            "rollouts environments for each task"
         )
-    n, size = env.num_envs, env.single_action_space.shape[0]
-    rows = np.arange(n)
-    noise = np.empty((n, env.horizon, size), np.float32)
-    of_env = np.empty((n, *env.task.shape)) if goals is None else np.repeat(goals, rollouts, axis=0)
-    named = range(count) if numbers is None else numbers
-    begun, finished = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    time, seeds = np.zeros(n, np.int64), [0] * n
-    std, device = params["log_std"].exp().cpu().numpy()[:, None], params["log_std"].device
-
-    def begin(which: NDArray[np.bool_]) -> NDArray[np.float64]:
-        for i in np.flatnonzero(which):
-            task = int(i) // rollouts
-            rng = np.random.default_rng((*key, named[task], begun[task]))
-            noise[i] = rng.standard_normal((env.horizon, size), dtype=np.float32)
-            seeds[i] = int(rng.integers(2**62))
-            if goals is None:
-                of_env[i] = env.task.sample(rng, 1)[0]
-            begun[task] += 1
-        env.set_goals(of_env)
-        time[which] = 0
-        return env.reset(seed=seeds, options={"reset_mask": which})[0]
-
-    observations = begin(np.ones(n, bool))
-    alive, seen, budget = np.ones(n, bool), [], rollouts * env.horizon
-    while (running := alive & np.repeat((finished < budget) | (not drop_unfinished), rollouts)).any():
-        inputs = observations.astype(np.float32)
-        with one_thread():
-            mean = (
-                means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts)))
-                .cpu()
-                .numpy()
-            )
-        drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
-        actions = (mean + std * drawn).reshape(n, size)
-        if not (fine := np.isfinite(actions).all(1)).all():
-            raise FloatingPointError(
-                f"the policy of task {named[int(np.argmin(fine)) // rollouts]} gives an action that is not "
-                f"finite; use a smaller step"
-            )
-        observations, rewards, terminated, truncated, _ = env.step(actions)
-        ended = alive & (terminated | truncated)
-        counted = ended & running
-        seen.append((inputs, actions, rewards, time.copy(), ended, counted))
-        finished += np.where(counted, time + 1, 0).reshape(count, rollouts).sum(1)
-        time += 1
-        alive &= ~ended
-        again = _again(ended, alive, finished, budget, env.horizon, drop_unfinished)
-        if again.any():
-            observations = begin(again)
-            alive |= again
-    together = lambda parts: np.stack(parts, 1).reshape(count, rollouts, len(seen), *parts[0].shape[1:])
-    looked, done, earned, times, last, finals = map(together, zip(*seen))
-    return Rollouts(looked, done, earned, times, last, valid=_whole_episodes(last, finals))
-
-
-def sample_in_lanes(
-    lanes: Sequence[Batched],
-    policy: Policy,
-    params: Params,
-    rollouts: int,
-    key: Sequence[int],
-    goals: NDArray[np.float64] | None = None,
-    *,
-    drop_unfinished: bool = False,
-    numbers: Sequence[int] | None = None,
-) -> Rollouts:
-    """:func:`sample` on a thread for each of several batches of environments, to which whole tasks are dealt.
-
-    While one thread simulates, another computes actions and looks at states.
-
-    Args:
-        lanes: batches of some of the tasks each, in their order.
-        policy, params, rollouts, key, goals, drop_unfinished, numbers: of all tasks, as for :func:`sample`.
-
-    Raises:
-        ValueError: there are more or fewer environments than ``tasks * rollouts``.
-        FloatingPointError: as for :func:`sample`.
-    """
-    tasks = len(params["log_std"])
-    if (environments := sum(lane.num_envs for lane in lanes)) != tasks * rollouts:
-        raise ValueError(
-            f"{environments} environments for {tasks} tasks with rollouts={rollouts}; make it their product"
-        )
+    rows = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist())]
     named = range(tasks) if numbers is None else numbers
 
-    def sampled(lane: int) -> Rollouts:
-        begin = sum(env.num_envs for env in lanes[:lane]) // rollouts
-        some = slice(begin, begin + lanes[lane].num_envs // rollouts)
+    def on_lane(lane: int) -> list[tuple[NDArray[Any], ...]]:
+        some = slice(rows[lane].start // rollouts, rows[lane].stop // rollouts)
         theirs = {name: value[some] for name, value in params.items()}
         aims = None if goals is None else goals[some]
-        rules: dict[str, Any] = {"drop_unfinished": drop_unfinished, "numbers": named[some]}
-        return sample(lanes[lane], policy, theirs, rollouts, key, aims, **rules)
+        return played(lanes[lane], policy, theirs, rollouts, key, aims, drop_unfinished, named[some])
 
-    parts: list[Rollouts] = each(sampled, range(len(lanes)))
-    steps = max(part.rewards.shape[2] for part in parts)
-    return Rollouts(*map(np.concatenate, zip(*(_longer(part, steps) for part in parts))))
+    seen = each(on_lane, range(len(lanes)))
+    steps = max(map(len, seen))
+    fields = [np.zeros((sum(sizes), steps, *part.shape[1:]), part.dtype) for part in seen[0][0]]
 
+    def kept(lane: int) -> None:
+        for field, parts in zip(fields, zip(*seen[lane])):
+            np.stack(parts, 1, out=field[rows[lane], : len(parts)])
 
-def _longer(rollouts: Rollouts, steps: int) -> Rollouts:
-    """The same with so many steps a row; those that are added do not count, and are zero."""
-    added = steps - rollouts.rewards.shape[2]
-
-    def padded(array: NDArray[Any]) -> NDArray[Any]:
-        return np.pad(array, [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim])
-
-    return Rollouts(*(padded(array) for array in rollouts))
-
-
-def _again(
-    ended: NDArray[np.bool_],
-    alive: NDArray[np.bool_],
-    finished: NDArray[np.int64],
-    budget: int,
-    horizon: int,
-    drop_unfinished: bool,
-) -> NDArray[np.bool_]:
-    """Which of the environments that have just ended begin another episode."""
-    ended = ended.reshape(len(finished), -1)
-    if drop_unfinished:
-        return (ended & (finished < budget)[:, None]).ravel()
-    # if all that run go on to the end
-    missing = budget - finished - horizon * alive.reshape(ended.shape).sum(1)
-    return (ended & (np.cumsum(ended, 1) <= -(-missing // horizon)[:, None])).ravel()
+    each(kept, range(len(lanes)))  # a lane that was done before another has zeros, which do not count
+    looked, done, earned, times, last, finals = (
+        field.reshape(tasks, rollouts, *field.shape[1:]) for field in fields
+    )
+    return Rollouts(looked, done, earned, times, last, valid=_whole_episodes(last, finals))
 
 
 def _whole_episodes(last: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -253,8 +157,13 @@ def gathered(ranks: Ranks, own: Rollouts, tasks: int) -> Rollouts:
     """
     if ranks.count == 1:
         return own
-    own = _longer(own, ranks.most(own.rewards.shape[2]))
-    return Rollouts(*(ranks.gathered(torch.from_numpy(array), tasks).numpy() for array in own))
+    added = ranks.most(own.rewards.shape[2]) - own.rewards.shape[2]
+
+    def of_all(array: NDArray[Any]) -> NDArray[Any]:
+        sides = [(0, 0), (0, 0), (0, added), (0, 0)][: array.ndim]
+        return ranks.gathered(torch.from_numpy(np.pad(array, sides)), tasks).numpy()
+
+    return Rollouts(*(of_all(array) for array in own))
 
 
 def mean_returns(rollouts: Rollouts) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, gaussian_mlp
 from mamlkit.rl.robot import Locomotion
-from mamlkit.rl.sampling import mean_returns, sample_in_lanes, to_steps
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 TRAIN, TEST = 0, 1  # purposes of random numbers
 
@@ -51,7 +51,7 @@ def build(
 def lanes(
     row: PolicyRow, num_tasks: int, rollouts: int, *, threads: int | None = None
 ) -> tuple[list[Batched], Policy]:
-    """As :func:`build`, for :func:`mamlkit.rl.sampling.sample_in_lanes`: robots of several tasks, with two
+    """As :func:`build`, for :func:`mamlkit.rl.sampling.sample`: robots of several tasks, with two
     threads or more, in two batches of half the tasks and half the threads each.
 
     Two are enough for one to simulate while the other one's actions are computed; more would wait for each
@@ -157,7 +157,7 @@ def evaluate(
         for env in batches:
             opened.callback(env.close)
         for step in range(evaluation.inner_steps + 1):
-            rollouts = sample_in_lanes(
+            rollouts = sample(
                 batches, policy, fast, evaluation.rollouts, (seed, TEST, step), goals, drop_unfinished=True
             )
             found.append(np.where(diverged, np.nan, mean_returns(rollouts)))

@@ -16,7 +16,7 @@ from mamlkit.experiments.rows import PolicyRow
 from mamlkit.maml import Params
 from mamlkit.rl import maml_rl
 from mamlkit.rl.returns import CLIP
-from mamlkit.rl.sampling import Rollouts, Steps, gathered, mean_returns, sample_in_lanes, to_steps
+from mamlkit.rl.sampling import Rollouts, Steps, gathered, mean_returns, sample, to_steps
 from mamlkit.runs.policies import TRAIN, goals_of, lanes, spread
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
@@ -120,7 +120,7 @@ class PolicyTraining(OneByOne):
         and the time they took go into the log."""
         begin, row, own = time.perf_counter(), self.row, list(self.own)
         theirs = None if goals is None else goals[own]
-        found = sample_in_lanes(self.lanes, self.policy, params, row.rollouts, key, theirs, numbers=own)
+        found = sample(self.lanes, self.policy, params, row.rollouts, key, theirs, numbers=own)
         rollouts = gathered(self.ranks, found, row.meta_batch_size)
         self.found["sampling_seconds"] += time.perf_counter() - begin
         self.found[name] = float(mean_returns(rollouts).mean())

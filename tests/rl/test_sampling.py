@@ -8,7 +8,7 @@ import torch
 
 from mamlkit.rl import envs, returns
 from mamlkit.rl.policy import gaussian_mlp
-from mamlkit.rl.sampling import mean_returns, sample, sample_in_lanes, to_steps
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
 POLICY = gaussian_mlp(2, 2, (5, 4))
 # all but the second are near enough to be met by chance
@@ -116,7 +116,7 @@ def test_lanes_give_what_each_of_their_tasks_gives_alone(cut, drop_unfinished, t
         envs.make("2d-navigation", np.repeat(GOALS[a:b], 4, axis=0), horizon=30) for a, b in pairwise(bounds)
     ]
     rules = {"drop_unfinished": drop_unfinished, "numbers": (5, 3, 4)}
-    found = sample_in_lanes(lanes, POLICY, parameters(3), 4, (0, 1), GOALS, **rules)
+    found = sample(lanes, POLICY, parameters(3), 4, (0, 1), GOALS, **rules)
     for a, b in pairwise(bounds):
         env = envs.make("2d-navigation", np.repeat(GOALS[a:b], 4, axis=0), horizon=30)
         params = {k: v[a:b] for k, v in parameters(3).items()}
@@ -132,8 +132,8 @@ def test_lanes_give_what_each_of_their_tasks_gives_alone(cut, drop_unfinished, t
 
 def test_lanes_of_too_few_environments_are_refused():
     lanes = [envs.make("2d-navigation", np.repeat(GOALS[:1], 4, axis=0)) for _ in range(2)]
-    with pytest.raises(ValueError, match="8 environments for 3 tasks with rollouts=4"):
-        sample_in_lanes(lanes, POLICY, parameters(3), 4, (0,), GOALS)
+    with pytest.raises(ValueError, match=r"4 \+ 4 environments for 3 tasks with rollouts=4"):
+        sample(lanes, POLICY, parameters(3), 4, (0,), GOALS)
 
 
 def test_all_actions_are_means_plus_noise_of_the_right_size():
@@ -195,7 +195,7 @@ def test_an_update_gets_every_step_that_counts_once():
 
 def test_a_number_of_environments_that_does_not_fit_is_refused():
     env = envs.make("2d-navigation", GOALS)
-    with pytest.raises(ValueError, match="3 environments for rollouts=2"):
+    with pytest.raises(ValueError, match="3 environments for 1 tasks with rollouts=2"):
         sample(env, POLICY, parameters(1), 2, (0,), GOALS[:1])
 
 

@@ -15,7 +15,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
 from mamlkit.rl import maml_rl
 from mamlkit.rl.policy import ACTIVATIONS
-from mamlkit.rl.sampling import mean_returns, sample, sample_in_lanes, to_steps
+from mamlkit.rl.sampling import mean_returns, sample, to_steps
 from mamlkit.runs import checkpoints, folders, policies, policy_training, seeds, train
 from mamlkit.runs.policy_training import AFTER, BEFORE, GOALS
 
@@ -337,7 +337,7 @@ def spied(monkeypatch, row, iterations=2):
     calls = []
 
     def spy(lanes, policy, params, rollouts, key, goals=None, **rules):
-        found = sample_in_lanes(lanes, policy, params, rollouts, key, goals, **rules)
+        found = sample(lanes, policy, params, rollouts, key, goals, **rules)
         calls.append(
             {
                 "key": tuple(key),
@@ -349,7 +349,7 @@ def spied(monkeypatch, row, iterations=2):
         )
         return found
 
-    monkeypatch.setattr(policy_training, "sample_in_lanes", spy)
+    monkeypatch.setattr(policy_training, "sample", spy)
     return calls, train.fit(dataclasses.replace(row, iterations=iterations))
 
 
@@ -409,9 +409,9 @@ def test_a_test_adapts_step_by_step_with_its_own_step_sizes(monkeypatch):
 
     def spy(*args, **rules):
         calls.append((args, rules))
-        return sample_in_lanes(*args, **rules)
+        return sample(*args, **rules)
 
-    monkeypatch.setattr(policies, "sample_in_lanes", spy)
+    monkeypatch.setattr(policies, "sample", spy)
     found = policies.evaluate(
         ROW, params, PolicyEvaluation("small", 2, (0.4, 0.1)), goals=policies.test_goals("2d-navigation")[:3]
     )["return"]

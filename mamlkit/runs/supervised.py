@@ -2,13 +2,15 @@
 
 __all__ = ["build", "check_tasks", "evaluate", "method", "tasks_of", "tested"]
 
+import math
 import warnings
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mamlkit import methods, models, tasks
 from mamlkit.engine import meta_batch
@@ -17,9 +19,11 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner, Method, contract, losses
 from mamlkit.runs.seeds import generator
 from mamlkit.tasks import Family
+from mamlkit.tasks.images import ImageTasks
 
-# Tasks adapted at once: bounds memory; statistics are per task, so results do not change.
+# Tasks drawn at once; statistics are per task, so results do not change.
 EVALUATION_CHUNK = 100
+PIECE_BYTES = 700_000_000  # of images that are there at once
 
 
 def build(row: Row, evaluation: Evaluation | None = None) -> Learner:
@@ -101,11 +105,23 @@ def evaluate(
     chunks = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         # A generator and a whole chunk each time: the first tasks do not depend on how many follow.
-        batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
-        errors = tested(row, evaluation, made, params, batch)
-        chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
-        del batch  # before the next one is drawn
+        for batch in _pieces(family, generator(seed, f"evaluate {split}", start)):
+            errors = tested(row, evaluation, made, params, batch)
+            chunks.append({k: v.T.cpu().numpy() for k, v in errors.items()})
+            del batch  # before the next one is there
     return {name: np.concatenate([chunk[name] for chunk in chunks])[:n_tasks] for name in chunks[0]}
+
+
+def _pieces(family: Family, generator: Generator) -> Iterator[Task]:
+    """A chunk of tasks; of large images some at a time, each the one that it is among all."""
+    if not isinstance(family, ImageTasks):
+        yield family.sample(generator, EVALUATION_CHUNK)
+        return
+    choices = [choice.to(family.bank.device) for choice in family.draw(generator, EVALUATION_CHUNK)]
+    numbers = choices[1][0].numel() * math.prod(family.bank.shape[2:])  # of a task
+    size = max(1, PIECE_BYTES // (4 * numbers))
+    for begin in range(0, EVALUATION_CHUNK, size):
+        yield family.gather(*(choice[begin : begin + size] for choice in choices))
 
 
 def tested(row: Row, evaluation: Evaluation, made: Method, params: Params, batch: Task) -> dict[str, Tensor]:

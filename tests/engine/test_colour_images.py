@@ -67,7 +67,7 @@ torch.set_num_threads(1)
 images = torch.randint(256, (8, 20, 3, 84, 84), dtype=torch.uint8)
 bank = ClassBank(images, tuple("abcdefgh"))
 tasks.FAMILIES["noise"] = lambda *_, ways, shots, queries: ImageTasks(bank, ways, shots, queries)
-row = paper.get("mini-imagenet-5way-1shot")
+row = paper.get("mini-imagenet-5way-SHOTSshot")
 row = dataclasses.replace(row, family="noise", network=("conv4", row.network[1] | {"filters": 2}))
 (test,) = [test for test in row.evaluations if test.queries == 15]
 test = dataclasses.replace(test, inner_steps=1, headline_step=1)
@@ -77,7 +77,11 @@ supervised.evaluate(row, params, test, n_tasks=2 * supervised.EVALUATION_CHUNK)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell the peak")
-@pytest.mark.parametrize("code", [CODE, EVALUATION], ids=["iterations", "tests"])
+@pytest.mark.parametrize(
+    "code",
+    [CODE, EVALUATION.replace("SHOTS", "1"), EVALUATION.replace("SHOTS", "5")],
+    ids=["iterations", "tests", "tests of 5 shots"],
+)
 def test_less_memory_is_taken_than_any_machine_has(code):
     done = subprocess.run([sys.executable, "-c", code + PEAK], capture_output=True, text=True, check=True)
     peak = 1024 * int(done.stdout)  # of this process alone; getrusage would count the one that started it

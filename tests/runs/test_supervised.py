@@ -352,6 +352,21 @@ def test_no_task_of_an_evaluation_changes_another():
         assert np.allclose(values, many[metric][:3], atol=1e-5)
 
 
+def test_tasks_that_are_tested_some_at_a_time_are_those_of_all_at_once(monkeypatch):
+    params = supervised.build(GLYPHS).model.init(seeds.generator(0, "init"))
+    test, count = GLYPHS.evaluations[0], supervised.EVALUATION_CHUNK + 5
+    whole = supervised.evaluate(GLYPHS, params, test, n_tasks=count)
+    images = GLYPHS.ways * (test.shots + test.queries)
+    monkeypatch.setattr(supervised, "PIECE_BYTES", 4 * 7 * 28 * 28 * images)  # of seven tasks
+    sizes, tested = [], supervised.tested
+    monkeypatch.setattr(
+        supervised, "tested", lambda *args: (sizes.append(len(args[-1].query[1])), tested(*args))[1]
+    )
+    pieces = supervised.evaluate(GLYPHS, params, test, n_tasks=count)
+    assert sizes == 2 * [*[7] * 14, 2]
+    assert all(np.allclose(whole[metric], pieces[metric], atol=1e-5) for metric in whole)
+
+
 def test_evaluation_is_a_plain_loop_over_tasks_and_leaves_no_tape():
     learner = supervised.build(ROW, ROW.evaluations[0])
     params = train.fit(ROW).params

@@ -47,7 +47,26 @@ def rows(five_way: Row, twenty_way: Row) -> list[Row]:
         ("alphabets", "alphabets apart", {"family": "omniglot, alphabets apart"}),
     ):
         found.append(_trap(base, f"5way-{name}", title, **changes))
-    return found
+    # the quickest method to train, in the tasks of which others tell what a split by alphabets costs
+    tests = [
+        dataclasses.replace(t, inner_lr=0.0, inner_steps=0, headline_step=0) for t in base_20.evaluations
+    ]
+    prototypes = _trap(
+        base_20,
+        "prototypes",
+        "prototypical networks",
+        method="prototypical networks",
+        network=("conv4", {"ways": 20, "filters": 32}),
+        inner_steps=0,
+        queries=5,
+        meta_batch_size=4,
+        outer_lr=0.001,
+        iterations=2500,
+        evaluations=tuple(tests),
+    )
+    apart = {"family": "omniglot, alphabets apart"}
+    title = "prototypical networks, alphabets apart"
+    return [*found, prototypes, _trap(prototypes, "prototypes-alphabets", title, **apart)]
 
 
 def _trap(row: Row, name: str, title: str, **changes: Any) -> Row:

@@ -815,6 +815,18 @@ notebook.table(pd.DataFrame(lines), text, "tab-navigation-random", right=STATIST
 # So a verdict on this row, whichever it is, compares two draws; which units the network has matters less than which draw it is. For trained policies the same holds of the training run as a whole, with a
 # spread that one run cannot tell.
 #
+# ### A vector instead of all weights
+#
+# The appendix holds MAML against a network that sees a vector $z$ behind every observation. The inner step moves $z$ alone; $z$ and all else
+# is meta-learned. Of its length, first values and steps nothing is said: ours has five numbers, as the authors' code had for sinusoids, drawn as weights are, and
+# MAML's steps. The engine's passes have no derivatives for it, so its updates take PyTorch's (`mamlkit.rl.general`), which a test holds against the passes'.
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+frame = pages.side_by_side("Table 4")
+caption = "Table 4 of the paper, the context vector: return on the forty test goals."
+notebook.table(frame, caption, "tab-navigation-context", right)
+
+# %% [markdown]
 # ### The learning curve
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-training"}, "image": {"alt": "Return over a hundred iterations. The curve before the inner step rises to about minus forty and stays there; the one after the inner step rises further.", "width": "560px"}}

@@ -238,6 +238,8 @@ class PolicyRow(Experiment):
         forward: share of the goals in training that are forward, of an environment in :data:`DIRECTIONS`;
             test goals are those of the paper in any case.
         physics: changes of the robot's model in training and tests, of :data:`PHYSICS`.
+        context: numbers of a vector among the policy's inputs, which is then all that the inner step moves;
+            0 for none.
 
     Raises:
         ValueError: an unknown method, activation or change of the model, a number that no run can have, and
@@ -256,19 +258,16 @@ class PolicyRow(Experiment):
     baseline_clip: float | None = 10.0
     forward: float = field(default=0.5, metadata={"later": True})
     physics: tuple[str, ...] = field(default=(), metadata={"later": True})
+    context: int = field(default=0, metadata={"later": True})
     evaluations: tuple[PolicyEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
         check_tests(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
+        at_least["context"] = 0
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}
         positive = ("max_kl", "outer_lr", "baseline_clip")
         check(self, at_least=at_least, positive=positive, shares=("discount", "forward"), names=names)
-        if self.activation != "relu" and self.iterations:
-            raise ValueError(
-                f"{self.name}: activation={self.activation!r}, of which the engine has no derivatives, so "
-                "nothing can be trained; use 'relu', or iterations=0"
-            )
         if self.forward != 0.5 and self.environment not in DIRECTIONS:
             raise ValueError(
                 f"{self.name}: forward={self.forward}, but {self.environment} has no directions; leave it out"

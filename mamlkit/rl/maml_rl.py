@@ -1,7 +1,9 @@
 """Algorithm 3: the inner loss, the meta-objective, and one meta-update of a batch of tasks.
 
-The functions of the first half are written for one task and differentiated by PyTorch. :class:`MetaBatch`
-gives the same numbers for all tasks at once, without a graph, by passes (see :mod:`mamlkit.rl.parts`).
+The functions of :mod:`mamlkit.rl.objectives` are written for one task and differentiated by PyTorch.
+:class:`MetaBatch` gives the same numbers for all tasks at once: by passes and without a graph where the
+policy has layers (see :mod:`mamlkit.rl.parts`), else by these functions (see :mod:`mamlkit.rl.general`).
+
 With H the Hessian of a task's inner loss at theta and F the Fisher information of its adapted policy, the
 derivative of the adapted parameters is I - alpha H, so a gradient g' at them is (I - alpha H) g' at theta. At
 the policy that sampled, the Hessian of the divergence is (I - alpha H) F (I - alpha H), exactly: the terms
@@ -27,28 +29,22 @@ from mamlkit import maml
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each
 from mamlkit.maml import Params
+from mamlkit.rl.general import GeneralPart
+from mamlkit.rl.objectives import divergence, inner_loss, surrogate
 from mamlkit.rl.parts import Part, adapted, cut, pieces
-from mamlkit.rl.policy import Policy, kl, log_prob
+from mamlkit.rl.policy import Policy
 from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
 
 CURVATURES = ("log-densities", "ratios", "none")
 
 
-def inner_loss(policy: Policy, params: Params, steps: Steps) -> Tensor:
-    """Policy-gradient loss of one task: minus the mean of log pi(a|s) times the advantage.
-
-    Paper: equation 4, whose gradient is estimated by REINFORCE. The mean is over time steps; log-densities
-    are summed over the components of an action (the authors' code).
-    """
-    log_density = log_prob(policy.mean(params, steps.observations), params["log_std"], steps.actions)
-    return -(steps.weights * steps.advantages * log_density).sum()
-
-
 def adapt(
     policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_with: Params | None = None
 ) -> Params:
-    """One step on a task's own rollouts; all parameters move, the deviations too. Paper: Algorithm 3, line 7.
+    """One step on a task's own rollouts. Paper: Algorithm 3, line 7.
+
+    All parameters move, the deviations too, but for those that the policy freezes.
 
     Args:
         policy: see :mod:`mamlkit.rl.policy`.
@@ -62,27 +58,7 @@ def adapt(
     def loss(p: Params, s: Steps) -> Tensor:
         return inner_loss(policy, p, s) if drawn_with is None else surrogate(policy, p, drawn_with, s)
 
-    return maml.inner_step(loss, params, steps, inner_lr)
-
-
-def surrogate(policy: Policy, params: Params, sampled: Params, steps: Steps) -> Tensor:
-    """TRPO's loss of one task: minus the mean of the likelihood ratio times the advantage.
-
-    Args:
-        policy: see :mod:`mamlkit.rl.policy`.
-        params: the parameters that are judged.
-        sampled: those that the steps were sampled with.
-        steps: of one task.
-    """
-    density = lambda p: log_prob(policy.mean(p, steps.observations), p["log_std"], steps.actions)
-    ratio = torch.exp(density(params) - density(sampled))
-    return -(steps.weights * steps.advantages * ratio).sum()
-
-
-def divergence(policy: Policy, params: Params, sampled: Params, steps: Steps) -> Tensor:
-    """Mean KL divergence of one task's policy from the one that sampled the steps."""
-    parts = (part for p in (sampled, params) for part in (policy.mean(p, steps.observations), p["log_std"]))
-    return (steps.weights * kl(*parts)).sum()
+    return maml.inner_step(loss, params, steps, inner_lr, frozen=policy.frozen)
 
 
 @torch.no_grad()
@@ -109,7 +85,7 @@ def adapt_each(
         return adapted(policy, own, cut(steps, piece), inner_lr)
 
     # whole pieces, so that their bits are the same whichever of their tasks are wanted
-    some = [piece for piece in pieces(policy, params, steps) if set(wanted) & set(tasks[piece[0]])]
+    some = [piece for piece in pieces(params, steps) if set(wanted) & set(tasks[piece[0]])]
     parts, there = each(work, some), [task for piece in some for task in tasks[piece[0]]]
     rows = [there.index(task) for task in wanted]
     return {name: torch.cat([part[name] for part in parts])[rows] for name in params}
@@ -119,7 +95,7 @@ class MetaBatch:
     """The meta-objective of many tasks around theta: loss, gradient, Fisher products, divergence, as vectors.
 
     Args:
-        policy: one with layers (see :mod:`mamlkit.rl.policy`).
+        policy: see :mod:`mamlkit.rl.policy`.
         params: theta.
         before: rollouts at theta, for the inner step; None if nothing is adapted (ordinary TRPO).
         after: rollouts of each task's adapted policy, or at theta if nothing is adapted.
@@ -140,20 +116,16 @@ class MetaBatch:
     ) -> None:
         if curvature not in CURVATURES:
             raise ValueError(f"curvature={curvature!r}, but it is one of {', '.join(map(repr, CURVATURES))}")
-        if not policy.layers:
-            raise ValueError(
-                "this policy has no layers, so it cannot be meta-trained; use gaussian_mlp with "
-                "activation='relu'"
-            )
         self.params, self.tasks, self.ranks = params, len(after.weights), ranks
         # with one theta for all, points may be cut apart
         axis = 0 if before else 1
 
-        def work(piece: tuple[slice, ...]) -> Part:
+        def work(piece: tuple[slice, ...]) -> Part | GeneralPart:
             own = before and cut(before, piece)
-            return Part(policy, params, own, cut(after, piece), inner_lr, curvature)
+            kind = Part if policy.layers else GeneralPart
+            return kind(policy, params, own, cut(after, piece), inner_lr, curvature)
 
-        every = pieces(policy, params, after, axis)
+        every = pieces(params, after, axis)
         self.count, self.parts = len(every), each(work, ranks.dealt(every))
 
     def vector(self, params: Params) -> Tensor:
@@ -187,7 +159,7 @@ class MetaBatch:
     def _summed(self, of_tasks: Params) -> Tensor:
         return self._flat({name: value.sum(0) for name, value in of_tasks.items()})
 
-    def _mean(self, of: Callable[[Part], Tensor]) -> Tensor:
+    def _mean(self, of: Callable[[Part | GeneralPart], Tensor]) -> Tensor:
         """Over tasks, of what each part gives summed over its own; added in the order of the parts."""
         every = self.ranks.gathered(torch.stack(each(of, self.parts)), self.count)
         return every.double().sum(0) / self.tasks

@@ -18,14 +18,14 @@ from mamlkit.rl.sampling import Steps
 PIECE_BYTES = 1 << 20  # of a layer's activations that a CPU thread takes on at once: what its cache holds
 
 
-def pieces(policy: Policy, params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
+def pieces(params: Params, steps: Steps, axis: int = 0) -> list[tuple[slice, ...]]:
     """Cuts along tasks (``axis`` 0) or points (1) whose activations stay in a CPU's cache.
 
     A GPU takes all at once.
     """
     if steps.weights.device.type != "cpu":
         return [(slice(None),)]
-    widest = max(params[layer.weight].shape[-2] for layer in policy.layers)
+    widest = max(value.shape[-2] for name, value in params.items() if name.startswith("weight"))
     row = widest * steps.observations.element_size() * steps.weights.shape[1 - axis]
     length, size = max(1, PIECE_BYTES // row), steps.weights.shape[axis]
     return [(slice(None),) * axis + (slice(i, i + length),) for i in range(0, size, length)]

@@ -5,6 +5,7 @@ __all__ = ["Policy", "gaussian_mlp", "kl", "log_prob", "means"]
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
 from mamlkit.maml import Params
 from mamlkit.models import Layer, check_features, check_sizes, xavier_uniform
+from mamlkit.models.context import CONTEXT
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -27,15 +29,24 @@ class Policy(NamedTuple):
         init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the
             deviations.
         mean: ``(params, observations [points, obs]) -> [points, act]``.
-        layers: the same network for :mod:`mamlkit.engine.passes`; empty if that has no derivatives for it.
+        layers: the same network for :mod:`mamlkit.engine.passes`; empty if that has no derivatives for it, or
+            something is frozen.
+        frozen: names of parameters that the inner step leaves alone.
     """
 
     init: Callable[[Generator], Params]
     mean: Callable[[Params, Tensor], Tensor]
     layers: tuple[Layer, ...] = ()
+    frozen: frozenset[str] = frozenset()
 
 
-def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activation: str = "relu") -> Policy:
+def gaussian_mlp(
+    obs: int,
+    act: int,
+    hidden: Sequence[int] = (100, 100),
+    activation: str = "relu",
+    context: int = 0,
+) -> Policy:
     """The paper's policy: two hidden layers of 100, a linear mean, standard deviations of 1 to begin with.
 
     Paper: section 5.3 ("two hidden layers of size 100, with ReLU nonlinearities"); Xavier initialisation and
@@ -46,13 +57,19 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
         act: numbers in an action.
         hidden: widths of the hidden layers.
         activation: ``"relu"``, or ``"tanh"`` (the authors' random baseline in 2D navigation).
+        context: numbers of a vector z, ``params["context"]``, that the network sees behind every observation
+            and that is all the inner step moves; 0 for none. Paper: Appendix, Tables 4 and 5. Of its length
+            and first values nothing is known; Xavier's are those of the baseline's code for other tasks (see
+            :mod:`mamlkit.models.context`).
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}"
         )
     check_sizes(obs=obs, hidden=tuple(hidden), act=act)
-    widths = [obs, *hidden, act]
+    if not isinstance(context, Integral) or context < 0:
+        raise ValueError(f"context={context!r}, but it must be a whole number, at least 0")
+    widths = [obs + context, *hidden, act]
     last = len(widths) - 2
     nonlinearity = ACTIVATIONS[activation]
 
@@ -61,16 +78,22 @@ def gaussian_mlp(obs: int, act: int, hidden: Sequence[int] = (100, 100), activat
         for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
             params[f"weight{layer}"] = xavier_uniform((fan_out, fan_in), generator)
             params[f"bias{layer}"] = torch.zeros(fan_out)
-        return params | {"log_std": torch.zeros(act)}
+        params["log_std"] = torch.zeros(act)
+        return params | ({CONTEXT: xavier_uniform((1, context), generator)[0]} if context else {})
 
     def mean(params: Params, x: Tensor) -> Tensor:
         check_features(x.shape[-1], obs)
+        if context:
+            x = torch.cat([x, params[CONTEXT].expand(*x.shape[:-1], context)], -1)
         for layer in range(last + 1):
             x = F.linear(x, params[f"weight{layer}"], params[f"bias{layer}"])
             x = nonlinearity(x) if layer < last else x
         return x
 
     layers = tuple(Layer(f"weight{i}", f"bias{i}", relu=i < last) for i in range(last + 1))
+    if context:
+        names = [f"{kind}{i}" for kind in ("weight", "bias") for i in range(last + 1)]
+        return Policy(init, mean, frozen=frozenset([*names, "log_std"]))
     return Policy(init, mean, layers if activation == "relu" else ())
 
 

@@ -45,7 +45,7 @@ def build(
         physics=row.physics,
     )
     sizes = env.single_observation_space.shape[0], env.single_action_space.shape[0]
-    return env, gaussian_mlp(*sizes, activation=row.activation)
+    return env, gaussian_mlp(*sizes, activation=row.activation, context=row.context)
 
 
 def lanes(

@@ -277,12 +277,6 @@ def test_an_impossible_update_returns_the_same_parameters_and_says_so():
     assert new is params and step.refused == "the gradient is zero"
 
 
-def test_a_policy_without_layers_says_that_it_cannot_be_meta_trained():
-    params, before, after = problem()
-    with pytest.raises(ValueError, match="activation='relu'"):
-        maml_rl.MetaBatch(policy.gaussian_mlp(3, 2, (5, 4), "tanh"), params, before, after)
-
-
 def test_means_are_those_of_each_tasks_own_network():
     params, before, _ = problem()
     own = {k: torch.stack([v, 2 * v, v - 1]) for k, v in params.items()}

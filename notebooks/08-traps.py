@@ -229,7 +229,9 @@ notebook.check(text, found[0] * found[1], "<", 0)
 
 # %%
 if real:
-    banks = {split: tasks.omniglot.load(split, True) for split in ("train", "test")}
+    banks = {
+        split: tasks.omniglot.load(split, "alphabets") for split in ("train", "test")
+    }
     names = [{name.partition("/")[0] for name in bank.names} for bank in banks.values()]
     shared = len(names[0] & names[1])
     notebook.check("alphabets apart: on both sides", shared, "==", 0)

@@ -64,9 +64,15 @@ def rows(five_way: Row, twenty_way: Row) -> list[Row]:
         iterations=2500,
         evaluations=tuple(tests),
     )
-    apart = {"family": "omniglot, alphabets apart"}
-    title = "prototypical networks, alphabets apart"
-    return [*found, prototypes, _trap(prototypes, "prototypes-alphabets", title, **apart)]
+    words = "prototypical networks, "
+    of = lambda name, title, family: _trap(prototypes, name, words + title, family=f"omniglot, {family}")
+    return [
+        *found,
+        prototypes,
+        of("prototypes-alphabets", "alphabets apart", "alphabets apart"),
+        of("alphabets", "test alphabets unseen", "test alphabets unseen"),
+        of("alphabets-seen", "other characters of the test alphabets seen", "test alphabets seen"),
+    ]
 
 
 def _trap(row: Row, name: str, title: str, **changes: Any) -> Row:

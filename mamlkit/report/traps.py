@@ -102,7 +102,7 @@ def network() -> str:
 
 def alphabets() -> str:
     """What it does to keep alphabets apart."""
-    return measured_effect([_trained("5way-alphabets", "prototypes-alphabets")])
+    return measured_effect([_trained("5way-alphabets", "prototypes-alphabets", "alphabets-seen")])
 
 
 def normalisation() -> str:

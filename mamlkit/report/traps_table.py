@@ -20,6 +20,7 @@ SAYS = {  # of the traps in training, by the end of a row's name
     "head": "code: N(0, 1); paper: nothing",
     "shifts": "code: not adapted; paper: nothing",
     "alphabets": "paper, code: characters at random",
+    "seen": "paper, code: as here",
 }
 OF_OMNIGLOT = {  # a test of benchmarks/traps.py: the trap, and what the paper and the code say
     "5 queries": ("5 queries per class", CODE_TESTS),

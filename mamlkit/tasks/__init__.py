@@ -76,7 +76,11 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "sinusoid, frequency too": lambda *args, **kwargs: _sinusoid(*args, frequency=(0.8, 1.2), **kwargs),
     "sinusoid, task shown": lambda *args, **kwargs: _sinusoid(*args, show_task=True, **kwargs),
     "omniglot": _images(omniglot.load, rotations=True),
-    "omniglot, alphabets apart": _images(partial(omniglot.load, alphabets_apart=True), rotations=True),
+    "omniglot, alphabets apart": _images(partial(omniglot.load, division="alphabets"), rotations=True),
+    **{
+        f"omniglot, {division}": _images(partial(omniglot.load, division=division), rotations=True)
+        for division in ("test alphabets unseen", "test alphabets seen")
+    },
     "omniglot, sequences": _sequences(omniglot.load),
     "glyphs": _images(glyphs.load, rotations=True),
     "glyphs, sequences": _sequences(glyphs.load),

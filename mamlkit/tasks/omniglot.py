@@ -10,12 +10,13 @@ downloads except ``fetch``.
 
 from __future__ import annotations
 
-__all__ = ["SPLITS", "available", "fetch", "load"]
+__all__ = ["DIVISIONS", "SPLITS", "available", "fetch", "load"]
 
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -49,7 +50,7 @@ def available() -> bool:
     return len(_find()) == len(_PARTS)
 
 
-def load(split: str, alphabets_apart: bool = False) -> ClassBank:
+def load(split: str, division: str = "characters") -> ClassBank:
     """The characters of one split, 28 x 28, ink 255 and paper 0.
 
     Paper: Section 5.2 ("1200 characters for training", "downsampled to 28 x 28"). As the authors'
@@ -61,8 +62,11 @@ def load(split: str, alphabets_apart: bool = False) -> ClassBank:
 
     Args:
         split: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for the three together.
-        alphabets_apart: put every alphabet into one split as a whole, as other papers do, with about as many
-            characters in each. To measure what mixing alphabets is worth.
+        division: one of :data:`DIVISIONS`: ``"characters"`` ignores alphabets, ``"alphabets"`` puts every
+            alphabet into one split as a whole, as other papers do, with about as many characters in each. To
+            measure what mixing alphabets is worth, two more have the same test characters, half of those of
+            each of the latter's test alphabets, and as many to train: ``"test alphabets unseen"`` trains on
+            other alphabets, ``"test alphabets seen"`` on the other halves, too.
 
     Returns:
         Images uint8 ``[characters, 20, 1, 28, 28]``, names ``"Alphabet/characterNN"`` in sorted
@@ -70,16 +74,20 @@ def load(split: str, alphabets_apart: bool = False) -> ClassBank:
 
     Raises:
         FileNotFoundError: If the data set, or one of its two halves, is not there.
-        ValueError: If ``split`` is another word, or the files are not the whole of Omniglot: a
-            damaged archive, a missing character or drawing, an unreadable image, another size.
+        ValueError: If ``split`` or ``division`` is another word, or the files are not the whole of Omniglot:
+            a damaged archive, a missing character or drawing, an unreadable image, another size.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is not a split of Omniglot; use one of {', '.join(SPLITS)}")
+    if division not in DIVISIONS:
+        raise ValueError(
+            f"division={division!r} is not one of Omniglot; use one of {', '.join(map(repr, DIVISIONS))}"
+        )
     sources = _find()
     missing = [part for part in _PARTS if part not in sources]
     if missing:
         raise FileNotFoundError(_absence(sources, missing))
-    split_of = _split_by_alphabet() if alphabets_apart else _split_of()
+    split_of = DIVISIONS[division]()
     paths = [sources[part] for part in _PARTS]
     names, shape = tuple(sorted(split_of)), (_DRAWINGS, 1, *files.SIZE)
     bank = cached("omniglot", _identity(paths), names, shape, lambda: _read(paths, names, _DRAWINGS))
@@ -165,6 +173,31 @@ def _split_by_alphabet() -> dict[str, str]:
         room[split] -= len(characters)
         split_of |= dict.fromkeys(characters, split)
     return split_of
+
+
+def _same_test(seen: bool) -> dict[str, str]:
+    """Character -> split: half the characters of each test alphabet are tested.
+
+    The other halves are trained on in place of as many others if they are ``seen``, else left out.
+    """
+    random, split_of = np.random.RandomState(1), _split_by_alphabet()
+    halves: list[str] = []
+    tested = [name for name, split in split_of.items() if split == "test"]
+    for alphabet in sorted({name.partition("/")[0] for name in tested}):
+        own = [name for name in sorted(tested) if name.partition("/")[0] == alphabet]
+        halves += random.permutation(own)[len(own) // 2 :].tolist()
+    trained = sorted(name for name, split in split_of.items() if split == "train")
+    replaced = random.permutation(trained)[: len(halves)].tolist()
+    moved = {"train": halves, "left out": replaced} if seen else {"left out": halves}
+    return split_of | {name: split for split, names in moved.items() for name in names}
+
+
+DIVISIONS: dict[str, Callable[[], dict[str, str]]] = {
+    "characters": lambda: _split_of(),  # looked up when it is called
+    "alphabets": _split_by_alphabet,
+    "test alphabets unseen": partial(_same_test, seen=False),
+    "test alphabets seen": partial(_same_test, seen=True),
+}
 
 
 def _identity(sources: list[Path]) -> str:

@@ -71,9 +71,36 @@ def test_alphabets_apart_are_whole_and_in_one_split_each():
     assert by_alphabet == omniglot._split_by_alphabet()  # the same each time
 
 
+def test_with_the_same_test_characters_training_has_their_alphabets_or_not():
+    apart = omniglot._split_by_alphabet()
+    unseen, seen = (omniglot.DIVISIONS[f"test alphabets {word}"]() for word in ("unseen", "seen"))
+    of = lambda split_of, split: {name for name, its in split_of.items() if its == split}
+    alphabets = lambda names: {name.partition("/")[0] for name in names}
+    assert seen.keys() == unseen.keys() == apart.keys()
+    tested = of(unseen, "test")
+    assert tested == of(seen, "test") < of(apart, "test") and of(unseen, "val") == of(seen, "val")
+    for alphabet in alphabets(of(apart, "test")):
+        count, half = (
+            sum(alphabets([n]) == {alphabet} for n in names) for names in (of(apart, "test"), tested)
+        )
+        assert half == count // 2 > 0
+    assert len(of(unseen, "train")) == len(of(seen, "train")) == len(of(apart, "train"))
+    assert not alphabets(of(unseen, "train")) & alphabets(tested)
+    others = of(seen, "train") - of(unseen, "train")
+    assert others == of(apart, "test") - tested and alphabets(others) == alphabets(tested)
+    assert seen == omniglot.DIVISIONS["test alphabets seen"]()  # the same each time
+
+
+def test_an_unknown_division_is_refused(small):
+    with pytest.raises(
+        ValueError, match="division='writers' is not one of Omniglot; use one of 'characters', "
+    ):
+        omniglot.load("train", "writers")
+
+
 def test_alphabets_apart_can_be_loaded_and_drawn_from(small):
     # two alphabets of one and two characters: there is room for both among those to train on
-    bank = omniglot.load("train", alphabets_apart=True)
+    bank = omniglot.load("train", "alphabets")
     assert bank.names == tuple(sorted(SPLIT)) and torch.equal(bank.images, omniglot.load("all").images)
     family = tasks.make("omniglot, alphabets apart", "train", ways=3, shots=1, queries=1)
     assert family.sample(torch.Generator().manual_seed(0), 2).query[0].shape == (2, 3, 1, 28, 28)

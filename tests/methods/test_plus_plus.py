@@ -76,7 +76,17 @@ def test_weights_move_as_in_the_code_of_maml_plus_plus(epoch):
     )
 
 
-@given(progress=st.floats(0, 1), count=st.integers(0, 9), counts=st.sampled_from(["last", "every", "moving"]))
+def test_weights_keep_three_hundredths_until_the_last_step_counts_alone():
+    learner, _, _ = problem("mlp", steps=5)
+    at = lambda progress: methods.moving_loss(learner).at(progress).counted
+    assert at(0.099) == pytest.approx({1: 0.03, 2: 0.03, 3: 0.03, 4: 0.03, 5: 4.88}) and at(0.1) == {5: 1.0}
+
+
+@given(
+    progress=st.floats(0, 0.2) | st.floats(0, 1),
+    count=st.integers(0, 9),
+    counts=st.sampled_from(["last", "every", "moving"]),
+)
 def test_weights_are_positive_of_sum_one_and_the_last_step_has_the_most(progress, count, counts):
     learner, _, _ = problem("mlp", steps=count)
     counted = methods.StepwiseMethod(learner, counts=counts, progress=progress).counted
@@ -120,7 +130,7 @@ def test_the_order_is_the_first_and_then_the_second(kind):
 @pytest.mark.parametrize("name", [NORMS, "maml++"])
 def test_the_gradient_is_that_of_finite_differences_through_all_steps(name, kind):
     method, params, batch = made(name, kind, steps=3)
-    method = method.at(0.6)  # of second order
+    method = dataclasses.replace(method.at(0.6), counts="every")  # of second order
     gradient, _ = both_ways(method, params, batch)
     wanted = finite_difference(lambda p: maml.meta_loss(method.loss, p, batch)[0], params)
     added = {key: value for key, value in wanted.items() if key.startswith((norms.SHIFT, norms.SCALE))}
@@ -186,10 +196,15 @@ def scaled_network(fast, theta, x, step, pooling):
     return F.linear(x, fast["head"], fast["head_bias"])
 
 
-@pytest.mark.parametrize("pooling", ["stride", "max"])
-def test_a_scale_is_a_scale_and_each_step_has_its_own(pooling):
-    method, params, batch = made(NORMS, f"conv-{pooling}", steps=2)
-    learner = method.learner
+@pytest.mark.parametrize(("pooling", "size"), [("stride", 8), ("max", 16), ("max", 32)])
+def test_a_scale_is_a_scale_and_each_step_has_its_own(pooling, size):
+    """Of 32 pixels four are left, each of which the head weighs."""
+    learner, _, batch = problem(f"conv-{pooling}", steps=2)
+    learner = dataclasses.replace(learner, model=models.conv4(2, filters=2, size=size, pooling=pooling))
+    method, draw = methods.norms_of_steps(learner), torch.Generator().manual_seed(4)
+    random = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)
+    params = {name: value + 0.3 * random(*value.shape) for name, value in method.init(draw).items()}
+    batch = Task(*((random(3, 4, 1, size, size), labels) for _, labels in batch))
 
     def unrolled(theta, task):
         fast = {k: v for k, v in theta.items() if k in learner.model.shapes}
@@ -209,7 +224,8 @@ def test_a_scale_is_a_scale_and_each_step_has_its_own(pooling):
     leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
     found = meta_batch.predictions(method, params, batch)
     one = Task(*(tuple(t[1] for t in pair) for pair in batch))
-    assert torch.allclose(found[:, 1], unrolled(leaves, one).detach(), rtol=1e-8, atol=1e-10)
+    for outputs in (found[:, 1], method.predict(params, one)):
+        assert torch.allclose(outputs, unrolled(leaves, one).detach(), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["maml++", MOVING_LOSS, ORDER])

@@ -232,8 +232,10 @@ def test_a_scale_is_a_scale_and_each_step_has_its_own(pooling, size):
 def test_predictions_do_not_depend_on_the_progress(name):
     method, params, batch = made(name, "conv-stride")
     assert method.scheduled
-    outputs = [meta_batch.predictions(method.at(progress), params, batch) for progress in (0.0, 0.05, 0.6)]
-    assert all(torch.equal(each, outputs[0]) for each in outputs)
+    one = Task(*(tuple(t[0] for t in pair) for pair in batch))
+    for way in (lambda at: meta_batch.predictions(at, params, batch), lambda at: at.predict(params, one)):
+        outputs = [way(method.at(progress)) for progress in (0.0, 0.05, 0.6)]
+        assert all(torch.equal(each, outputs[0]) for each in outputs)
 
 
 def test_what_has_no_schedule_is_itself_at_any_time_and_what_cannot_be_is_refused():

@@ -90,7 +90,7 @@ def _check_params(model: Model, params: Params, wanted: Mapping[str, torch.Size]
         raise ValueError(
             f"parameters lack {missing} and have {more} too much; this network has {', '.join(wanted)}"
         )
-    if unknown := set(model.frozen) - wanted.keys():
+    if unknown := set(model.frozen) - wanted.keys() - model.shapes.keys():  # a method may replace some
         raise ValueError(f"frozen={sorted(unknown)}, but this network's parameters are {', '.join(wanted)}")
     for name, value in params.items():
         if isinstance(value, Tensor) and value.shape != wanted[name]:

@@ -253,8 +253,6 @@ def _chunk(plan: tuple[Layer, ...], weights: Params, tasks: Task) -> int:
     """Tasks whose largest activation takes CHUNK_BYTES, whatever the number of threads, so that sums do not
     depend on it."""
     points = max(len(pair[1][0]) for pair in tasks)
-    values = max(
-        (layer.window.out**2 if layer.window else 1) * len(weights[layer.shift or layer.bias])
-        for layer in plan
-    )
+    outputs = lambda layer: len(weights[layer.shift if layer.shift in weights else layer.bias])
+    values = max((layer.window.out**2 if layer.window else 1) * outputs(layer) for layer in plan)
     return max(1, CHUNK_BYTES // (points * values * weights[plan[0].weight].element_size()))

@@ -177,8 +177,10 @@ class Row(Experiment):
         ways, shots, queries: classes of a task; support and query examples per class (or points).
         outer_lr: beta, the step of the outer update.
         clip: bound of each component of the meta-gradient, or None.
-        outer: the outer update: ``"adam"``; or ``"descent, falling"``, a step along the meta-gradient whose
-            rate falls from ``outer_lr`` to 0 in equal parts, as Reptile has it (Nichol et al. 2018).
+        outer: the outer update: ``"adam"``; ``"adam, cosine"``, whose rate falls from ``outer_lr`` along half
+            a cosine, as MAML++ has it (Antoniou et al. 2019; see :mod:`mamlkit.runs.rates`); or
+            ``"descent, falling"``, a step along the meta-gradient whose rate falls from ``outer_lr`` to 0 in
+            equal parts, as Reptile has it (Nichol et al. 2018).
 
     Raises:
         ValueError: a number that no run can have.
@@ -207,7 +209,7 @@ class Row(Experiment):
             ("inner_lr", "inner_steps", "iterations"),
         )
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
-        names: dict[str, tuple[str, ...]] = {"outer": ("adam", "descent, falling")}
+        names: dict[str, tuple[str, ...]] = {"outer": ("adam", "adam, cosine", "descent, falling")}
         check(self, at_least=at_least, positive=("outer_lr", "clip"), names=names)
 
     @property

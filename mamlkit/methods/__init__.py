@@ -20,6 +20,7 @@ __all__ = [
     "SiameseNetworks",
     "StepwiseMethod",
     "body_only",
+    "first_order_first",
     "first_order_maml",
     "head_only",
     "implicit_maml",
@@ -28,10 +29,13 @@ __all__ = [
     "maml_plus_plus",
     "meta_learner_lstm",
     "meta_sgd",
+    "moving_loss",
     "multi_step_loss",
     "nearest_neighbour",
+    "norms_of_steps",
     "pretrained_classifier",
     "pretraining",
+    "rates_and_steps",
     "reptile_adam",
 ]
 
@@ -64,7 +68,17 @@ from mamlkit.methods.metric import (
     SiameseNetworks,
 )
 from mamlkit.methods.proximity import ImplicitMAML, ReptileAdam, implicit_maml, reptile_adam
-from mamlkit.methods.steps import StepwiseMethod, learned_rates, maml_plus_plus, meta_sgd, multi_step_loss
+from mamlkit.methods.steps import (
+    StepwiseMethod,
+    first_order_first,
+    learned_rates,
+    maml_plus_plus,
+    meta_sgd,
+    moving_loss,
+    multi_step_loss,
+    norms_of_steps,
+    rates_and_steps,
+)
 
 METHODS: dict[str, Callable[[Learner], Method]] = {
     "maml": maml,
@@ -83,7 +97,11 @@ METHODS: dict[str, Callable[[Learner], Method]] = {
     "meta-sgd": meta_sgd,
     "maml, learned rates": learned_rates,
     "maml, multi-step loss": multi_step_loss,
-    "maml++ without its schedules": maml_plus_plus,
+    "maml++ without its schedules": rates_and_steps,
+    "maml, moving multi-step loss": moving_loss,
+    "maml, first order first": first_order_first,
+    "maml, normalisation of each step": norms_of_steps,
+    "maml++": maml_plus_plus,
     "reptile, inner adam": reptile_adam,
     "implicit maml": implicit_maml,
     "meta-learner lstm": meta_learner_lstm,

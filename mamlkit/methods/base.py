@@ -156,6 +156,21 @@ class Method(ABC):
     def predict(self, params: Params, task: Task) -> Tensor:
         """Query outputs after 0, 1, ... inner steps: ``[inner_steps + 1, points, outputs]``."""
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether the loss changes in training: whether the class says :meth:`at`."""
+        return type(self).at is not Method.at
+
+    def at(self, progress: float) -> "Method":
+        """The method whose loss is trained by after a part of the training: this one, if it has no schedule.
+
+        It depends on nothing else, so a run that goes on from a saved state does what it would have done.
+
+        Args:
+            progress: outer updates done over those of the whole training, from 0, below 1.
+        """
+        return self
+
     @cached_property
     def shapes(self) -> Mapping[str, torch.Size]:
         """The shape of each parameter of :meth:`init`, by name."""

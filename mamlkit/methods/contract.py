@@ -1,6 +1,6 @@
 """What a method gives, looked at once, before anything is trained by it."""
 
-__all__ = ["check_made", "check_parameters", "explained"]
+__all__ = ["check_at", "check_made", "check_parameters", "explained"]
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +27,27 @@ def check_made(name: str, made: Any) -> Method:
             f"method {name!r} makes a {type(made).__name__} without a learner; begin its __init__ with "
             "super().__init__(learner), or make it a dataclass, which needs no __init__"
         )
+    return made
+
+
+def check_at(name: str, method: Method) -> Method:
+    """The method as training begins, of one that may have a schedule.
+
+    Raises:
+        ValueError: its ``at`` returns no :class:`mamlkit.methods.Method`, or one of other parameters.
+    """
+    for progress in (0.5, 0.0):
+        made = method.at(progress)
+        if not isinstance(made, Method):
+            raise ValueError(
+                f"at of method {name!r} must return a mamlkit.methods.Method, but at({progress}) returned "
+                f"{_named(made)}"
+            )
+        if made.shapes != method.shapes:
+            raise ValueError(
+                f"at of method {name!r} must return a method of the same parameters, but at({progress}) has "
+                f"{', '.join(made.shapes)}, and the method itself {', '.join(method.shapes)}"
+            )
     return made
 
 

@@ -18,6 +18,7 @@ from mamlkit.experiments.rows import Row
 from mamlkit.maml import Params, Task
 from mamlkit.methods import GradientMethod, contract
 from mamlkit.runs import logs, supervised
+from mamlkit.runs.rates import outer_rate
 from mamlkit.runs.seeds import generator
 from mamlkit.runs.steps import OneByOne
 from mamlkit.tasks import Family
@@ -61,15 +62,16 @@ class SupervisedTraining(OneByOne):
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self._check_family()
         self._adam: torch.optim.Adam | None = None
-        if row.outer == "adam":
+        if row.outer.startswith("adam"):
             self._adam = torch.optim.Adam(
                 list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
             )
         self.optimiser = self._adam
-        self._rate = row.outer_lr  # of a falling descent
         self.window: list[Tensor] = []
         points = row.meta_batch_size * row.ways * (row.shots + row.queries)
-        self.small = meta_batch.are_small(self.method, self.params, self.optimiser, points)
+        self.small = row.outer == "adam" and meta_batch.are_small(
+            self.method, self.params, self.optimiser, points
+        )
         self.validation = self._validation() if validate and row.evaluations else None
         if row.iterations:
             self._try_tests(validate)
@@ -120,9 +122,10 @@ class SupervisedTraining(OneByOne):
     def _try(self) -> None:
         """What is wrong with a method's own loss and predictions, before hours of training and not after."""
         row, draw = self.row, generator(self.seed, "try")
+        begun = contract.check_at(row.method, self.method)
         batch = self.family.sample(draw, 1)
-        with contract.explained(row.method, "loss", self.method, self.params, batch):
-            gradient, values = meta_batch.meta_gradient(self.method, self.params, batch)
+        with contract.explained(row.method, "loss", begun, self.params, batch):
+            gradient, values = meta_batch.meta_gradient(begun, self.params, batch)
         if values.dim() != 1:
             raise ValueError(
                 f"{row.name}: the loss of method {row.method!r} is {tuple(values.shape[1:])} for a task, but "
@@ -151,23 +154,25 @@ class SupervisedTraining(OneByOne):
 
     def step(self, iteration: int) -> None:
         """One outer update."""
-        self._rate = self.row.outer_lr * (1 - iteration / self.row.iterations)
-        self.window.append(self.update(self._batch(iteration)))
+        progress = iteration / self.row.iterations
+        self.window.append(self.update(self._batch(iteration), progress))
 
     def _batch(self, iteration: int) -> Task:
         with one_thread():
             return self.family.sample(generator(self.seed, "train", iteration), self.row.meta_batch_size)
 
-    def update(self, batch: Task) -> Tensor:
-        """Gradient, clip and the outer step; the mean loss."""
-        gradient, values = meta_batch.meta_gradient(self.method, self.params, batch, self.ranks)
-        clip = self.row.clip
+    def update(self, batch: Task, progress: float = 0.0) -> Tensor:
+        """Gradient, clip and the outer step after a part of the training; the mean loss."""
+        method = self.method.at(progress)
+        gradient, values = meta_batch.meta_gradient(method, self.params, batch, self.ranks)
+        clip, rate = self.row.clip, outer_rate(self.row.outer, self.row.outer_lr, progress)
         with one_thread():
             for name, value in self.params.items():
                 value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
                 if self._adam is None:
-                    value -= self._rate * value.grad
+                    value -= rate * value.grad
             if self._adam is not None:
+                self._adam.param_groups[0]["lr"] = rate
                 self._adam.step()
         return values.mean()
 

@@ -110,7 +110,8 @@ def begin(
     if recorded and (not can_record(row) or ranks.count > 1):
         raise ValueError(
             f"{row.name}: steps of supervised experiments with Adam in one process can be recorded, but this "
-            "is another one, or one of several processes; leave recorded out"
+            "is another one, or one of several processes, or its loss or rate changes in training; leave "
+            "recorded out"
         )
     if isinstance(row, PolicyRow):
         from mamlkit.runs.policy_training import PolicyTraining  # imports MuJoCo, which takes its time
@@ -130,8 +131,8 @@ def begin(
 
 
 def can_record(row: Experiment) -> bool:
-    """Whether a GPU can repeat a recording of the row's iterations."""
-    return type(row) is Row and row.outer == "adam"
+    """Whether a GPU can repeat a recording of the row's iterations, which must all be alike."""
+    return type(row) is Row and row.outer == "adam" and not supervised.method(row).scheduled
 
 
 def fit(

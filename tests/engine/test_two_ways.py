@@ -84,22 +84,26 @@ def same_both_ways(problem, method, kernels):
     assert torch.allclose(outputs, meta_batch.predictions(general, params, tasks), rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=50)
 @given(
     problem=problems(),
     rates=st.sampled_from([None, "coordinate", "tensor and step"]),
-    every_step=st.booleans(),
+    counts=st.sampled_from(["last", "every", "moving"]),
+    own_norms=st.booleans(),
+    first_order_first=st.booleans(),
+    progress=st.sampled_from([0.0, 0.04, 0.3, 0.7]),
     kernels=st.sampled_from([kernels_cpu, kernels_torch]),
 )
 def test_learned_rates_and_a_loss_of_every_step_are_those_of_the_general_way(
-    problem, rates, every_step, kernels
+    problem, rates, counts, own_norms, first_order_first, progress, kernels
 ):
     learner, params, tasks = problem
-    method = methods.StepwiseMethod(learner, rates=rates, every_step=every_step)
+    method = methods.StepwiseMethod(learner, rates, counts, first_order_first, own_norms, progress)
     generator = torch.Generator().manual_seed(1)
     begun = method.init(generator)
+    params = {name: value for name, value in params.items() if name in begun}  # without what steps replace
     for name, value in begun.items():
-        if name not in params:  # a rate, of either sign
+        if name not in params:  # such as a rate, of either sign
             params = params | {name: value + 0.05 * torch.randn(value.shape, generator=generator).double()}
     wanted, wanted_losses = maml.meta_gradient(method.loss, params, tasks)
     plain = torch.vmap(method.predict, in_dims=(None, 0), out_dims=1)(params, tasks)
@@ -115,7 +119,8 @@ def test_learned_rates_and_a_loss_of_every_step_are_those_of_the_general_way(
 
 
 @pytest.mark.parametrize(
-    "name", ["meta-sgd", "maml, learned rates", "maml, multi-step loss", "maml++ without its schedules"]
+    "name",
+    ["meta-sgd", "maml, learned rates", "maml, multi-step loss", "maml++ without its schedules", "maml++"],
 )
 def test_the_grids_stepwise_methods_are_not_left_to_the_general_way(name, monkeypatch):
     learner, _, tasks = small_problem("conv-stride")

@@ -58,7 +58,7 @@ def test_slugs_differ_and_names_say_what_they_are():
     assert {name for name in paper.ROWS if grid_rows.is_compared(name)} == {
         grid_rows.name_of(column, method)
         for column in grid_rows.COLUMNS
-        for method in grid_rows.methods_of(column)
+        for method in [*grid_rows.methods_of(column), *grid_rows.parts_of(column)]
     }
     with pytest.raises(ValueError, match="no column is called 'cifar'; they are omniglot-5way-1shot"):
         grid_rows.column_of("cifar")
@@ -93,6 +93,39 @@ def test_the_table_names_every_method_and_what_was_not_run(three):
     assert ran | set(missing) == {method.words for method in grid_rows.COMPARED}
     assert lines[0].startswith("| MAML, first order") and "+4" in lines[0]
     assert "{cite:p}`finn2017maml`" in text
+
+
+def test_parts_of_maml_plus_plus_have_a_table_of_their_own(repository):
+    easy = np.linspace(20, 90, 400)
+    better_by = {"5way-1shot-maml-5-steps": 0, "5way-1shot-moving-loss": 4}
+    better_by |= {"20way-1shot-maml": -10, "20way-1shot-moving-loss": -12}  # where MAML takes five steps
+    for method, better in better_by.items():
+        commit(repository, f"compare-omniglot-{method}", errors=made(easy + better, 5))
+    lines = [line.strip("| ").split(" | ") for line in compare.parts().splitlines() if line.startswith("| ")]
+    head, base, *others = lines[0], lines[2], *lines[3:]
+    assert head[2::2] == ["from MAML, 5-way", "from MAML, 20-way"] and base[0] == "MAML, 5 steps"
+    assert base[1].startswith("55.0") and base[3].startswith("45.0") and base[2] == base[4] == "–"
+    words = [part.words for part in grid_rows.PARTS]
+    assert [line[0] for line in others][3:] == [*words, "MAML++, all"]
+    (moving,) = (line for line in others if line[0] == words[0])
+    assert moving[1].startswith("59.0") and moving[2].startswith(("+4.0", "+3.99"))
+    assert moving[3].startswith("43.0") and moving[4][1:].startswith(("2.0", "1.99")) and moving[4][0] != "+"
+    assert all("not run" in line[1] and line[2] == "–" for line in others if line != moving)
+    assert not {part.slug for part in grid_rows.PARTS} & set(
+        compare.grid(COLUMN).slug
+    )  # nor lines of the grid
+
+
+def test_each_part_of_maml_plus_plus_changes_one_thing():
+    base = paper.get("compare-omniglot-5way-1shot-maml-5-steps")
+    for part in grid_rows.PARTS:
+        row = paper.get(f"compare-omniglot-5way-1shot-{part.slug}")
+        same = ("name", "title", "evaluations")
+        changed = [k for k, v in vars(row).items() if v != getattr(base, k) and k not in same]
+        assert changed == (["outer"] if part.slug == "cosine" else ["method"])
+        assert row.evaluations == base.evaluations
+    whole = paper.get("compare-omniglot-5way-1shot-maml-plus-plus-all")
+    assert (whole.method, whole.outer) == ("maml++", "adam, cosine") and whole.inner_steps == base.inner_steps
 
 
 def test_published_numbers_belong_to_the_grid():

@@ -103,7 +103,9 @@ def test_the_first_step_of_reptile_at_rate_one_goes_to_the_mean_of_what_its_task
 def test_what_is_not_adam_is_not_recorded_and_unknown_outer_updates_are_refused():
     with pytest.raises(ValueError, match="with Adam in one process can be recorded"):
         train.fit(FALLING, recorded=True)
-    with pytest.raises(ValueError, match="outer='sgd', but it must be one of 'adam', 'descent, falling'"):
+    with pytest.raises(
+        ValueError, match="outer='sgd', but it must be one of 'adam', 'adam, cosine', 'descent"
+    ):
         dataclasses.replace(ROW, outer="sgd")
 
 

@@ -58,11 +58,11 @@ row = paper.get("mini-imagenet-5way-1shot" if real else "textures-5way-1shot")
 released = paper.get("mini-imagenet-released")
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mini-task"}, "image": {"alt": "Five columns of coloured pictures, one class each, under the headings class 0 to class 4. In each column the pattern is the same, while place, size, light and background differ from row to row.", "width": "480px"}}
-pictures = tasks.make("textures", "test", ways=5, shots=1, queries=3)
+pictures = tasks.make("textures", "test", ways=5, shots=1, queries=2)
 task = pictures.sample(seeds.generator(1, "a picture"), 1)
-columns = [task.support[0].view(5, 1, 3, 84, 84), task.query[0].view(5, 3, 3, 84, 84)]
+columns = [task.support[0].view(5, 1, 3, 84, 84), task.query[0].view(5, 2, 3, 84, 84)]
 sheet = torch.cat(columns, 1).transpose(0, 1).movedim(2, -1)  # channels last
-fig, axes = plt.subplots(4, 5, figsize=(5.4, 4.4), dpi=90)
+fig, axes = plt.subplots(3, 5, figsize=(5.4, 3.4), dpi=72)
 for line, row_axes in enumerate(axes):
     for column, ax in enumerate(row_axes):
         ax.imshow(sheet[line, column])
@@ -74,7 +74,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # A 5-way 1-shot task, of the stand-in *Textures* (pictures of ImageNet may not be handed on). Top row: the support, one picture of
-# each class. Below: three queries of each class.
+# each class. Below: two queries of each class.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_data = """This page was built with **Mini-ImageNet**.

@@ -827,6 +827,9 @@ caption = "Table 4 of the paper, the context vector: return on the forty test go
 notebook.table(frame, caption, "tab-navigation-context", right)
 
 # %% [markdown]
+# Where it was run, it does what MAML does: such a task is a goal, two numbers, and five can hold it. Where tasks differ in more than a
+# vector among the inputs can say, that is another matter (Table 5, on the [results page](../book/results.md)).
+#
 # ### The learning curve
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-training"}, "image": {"alt": "Return over a hundred iterations. The curve before the inner step rises to about minus forty and stays there; the one after the inner step rises further.", "width": "560px"}}

@@ -54,7 +54,7 @@ def rows(five_way: Row, twenty_way: Row) -> list[Row]:
     prototypes = _trap(
         base_20,
         "prototypes",
-        "prototypical networks",
+        "prototypes",
         method="prototypical networks",
         network=("conv4", {"ways": 20, "filters": 32}),
         inner_steps=0,
@@ -64,14 +64,14 @@ def rows(five_way: Row, twenty_way: Row) -> list[Row]:
         iterations=2500,
         evaluations=tuple(tests),
     )
-    words = "prototypical networks, "
+    words = "prototypes, "
     of = lambda name, title, family: _trap(prototypes, name, words + title, family=f"omniglot, {family}")
     return [
         *found,
         prototypes,
         of("prototypes-alphabets", "alphabets apart", "alphabets apart"),
         of("alphabets", "test alphabets unseen", "test alphabets unseen"),
-        of("alphabets-seen", "other characters of the test alphabets seen", "test alphabets seen"),
+        of("alphabets-seen", "test alphabets seen", "test alphabets seen"),
     ]
 
 

@@ -156,7 +156,7 @@ def _trained(*traps: str) -> str | None:
     if not lines:
         return None
     chapter = "[chapter 8](../notebooks/08-traps.ipynb)"
-    short = "after a thirtieth of the paper's iterations or less, so what is gained may be speed"
+    short = "after a twentieth of the paper's iterations or less, so what is gained may be speed"
     return "\n".join(
         [f"Accuracy in the short trainings on Omniglot, 1-shot, of {chapter}, {short}:\n", *lines]
     )

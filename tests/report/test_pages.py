@@ -47,7 +47,7 @@ MINE = ["index", "results", "deviations", "how-to", "cluster", "names", "bibliog
 HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is shown on a page
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"across", "column_table", "compared", "costs", "elsewhere", "forest", "grid", "measured"}
-HELPERS |= {"memory", "published"}
+HELPERS |= {"memory", "parts", "published"}
 HELPERS |= {
     "anchor",
     "over",
@@ -597,6 +597,8 @@ TYPED = {
     "0.25": "later inner steps in 2D navigation (code)",
     "0.5": "first inner step in 2D navigation (code); learn2learn's default",
     "0.02": "KL bound of one plotted run (code)",
+    "0.03": "floor of MAML++'s weights of steps (code)",
+    "0.00001": "last outer step of MAML++ on Omniglot (code)",
     "0.003": "outer step of a learn2learn script",
     "1.96": "standard errors of a 95 % interval",
     "2.0": "0.4 x 5 = 0.1 x 20",

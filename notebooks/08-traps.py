@@ -256,12 +256,12 @@ if apart and seen:
 # %% [markdown]
 # ### Evaluated again
 #
-# Where Omniglot is here, the first network of each committed training is tested on 200 fresh tasks, and must agree with its
+# Where Omniglot is here, the first network of each committed training of MAML is tested on 200 fresh tasks, and must agree with its
 # committed number within four standard errors.
 
 # %% tags=["nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 trained = [name for name in paper.ROWS if is_trap(name)]
-trained = [name for name in trained if results.load(name)] if real else []
+trained = [n for n in trained if results.checkpoint(n).exists()] if real else []
 far = {}
 for name in trained:
     step = paper.get(name).evaluations[0].headline_step

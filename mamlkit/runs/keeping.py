@@ -13,7 +13,7 @@ from mamlkit.experiments.candidates import is_candidate
 from mamlkit.experiments.compare import is_compared, is_measured_again
 from mamlkit.experiments.frequencies import is_control, with_frequency
 from mamlkit.experiments.memory import has_memory
-from mamlkit.experiments.rows import Row
+from mamlkit.experiments.rows import PolicyRow, Row
 from mamlkit.experiments.sequences import is_reader
 from mamlkit.experiments.traps import is_trap
 from mamlkit.experiments.trials import LARGER
@@ -82,18 +82,19 @@ def has_parameters(name: str, seed: int) -> bool:
 
     Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
     compared, those which are measured again; of candidates, whose logs are compared, none, nor of a trial of
-    other settings, nor of readers of sequences, which take megabytes, nor of controls of the drawn frequency,
-    whose errors are compared; and none of a supervised row that trains nothing, since what it begins with
-    can be made again.
+    other settings, nor of readers of sequences, which take megabytes, nor of controls of the drawn frequency
+    and of splits by alphabets, whose errors are compared; and none of a row that trains nothing, since what
+    it begins with can be made again.
     """
     row = paper.get(name)
-    if type(row) is Row and not row.iterations:
+    if type(row) in (Row, PolicyRow) and not row.iterations:
         return False
     if (
         name == LARGER
         or is_candidate(name)
         or is_control(name)
         or is_reader(name)
+        or (is_trap(name) and isinstance(row, Row) and not row.inner_steps)
         or (is_compared(name) and not is_measured_again(name))
     ):
         return False

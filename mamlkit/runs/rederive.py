@@ -47,7 +47,7 @@ def standard_errors(
     Raises:
         ValueError: the row has no such evaluation, or the evaluation none of the steps; or fewer than two
             tasks; or training was the test, so that there is nothing to test anew.
-        FileNotFoundError: there is no committed result.
+        FileNotFoundError: there is no committed result, or none of its parameters.
     """
     row = paper.get(name)
     if isinstance(row, ChainRow):
@@ -65,15 +65,27 @@ def standard_errors(
         )
     if not results.load(name):
         raise FileNotFoundError(f"{name} has no committed result; python -m mamlkit run {name} --keep")
-    if isinstance(row, Row) and not row.iterations and not keeping.has_parameters(name, 0):
-        params = supervised.method(row).init(seeds.generator(0, "init"))
-    else:
+    if keeping.has_parameters(name, 0):
         params = checkpoints.load_params(results.checkpoint(name))
+    else:
+        params = begun(row)
     if isinstance(row, PolicyRow):
         return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
     if isinstance(row, MemoryRow):
         return of_memory(row, params, kept, tasks, seed, device)
     return of_tasks(row, params, row.evaluations[index], kept, tasks, seed, device)
+
+
+def begun(row: Row | PolicyRow) -> Params:
+    """What a row without training begins with, and ends with; ``FileNotFoundError`` for one that trains."""
+    if row.iterations:
+        raise FileNotFoundError(f"the parameters of {row.name} are not committed; train it again")
+    generator = seeds.generator(0, "init")
+    if isinstance(row, PolicyRow):
+        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
+
+        return policies.build(row, 1, 1)[1].init(generator)
+    return supervised.method(row).init(generator)
 
 
 def of_policy(

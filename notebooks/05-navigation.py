@@ -819,7 +819,7 @@ notebook.table(pd.DataFrame(lines), text, "tab-navigation-random", right=STATIST
 #
 # The appendix holds MAML against a network that sees a vector $z$ behind every observation. The inner step moves $z$ alone; $z$ and all else
 # is meta-learned. Of its length, first values and steps nothing is said: ours has five numbers, as the authors' code had for sinusoids, drawn as weights are, and
-# MAML's steps. The engine's passes have no derivatives for it, so its updates take PyTorch's (`mamlkit.rl.general`), which a test holds against the passes'.
+# MAML's steps. What $z$ does is part of the first layer's bias, so the same passes give its derivatives.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 frame = pages.side_by_side("Table 4")

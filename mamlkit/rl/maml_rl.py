@@ -31,7 +31,7 @@ from mamlkit.engine.threads import each
 from mamlkit.maml import Params
 from mamlkit.rl.general import GeneralPart
 from mamlkit.rl.objectives import divergence, inner_loss, surrogate
-from mamlkit.rl.parts import Part, adapted, cut, pieces
+from mamlkit.rl.parts import ContextPart, Part, adapted, cut, pieces
 from mamlkit.rl.policy import Policy
 from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
@@ -122,7 +122,7 @@ class MetaBatch:
 
         def work(piece: tuple[slice, ...]) -> Part | GeneralPart:
             own = before and cut(before, piece)
-            kind = Part if policy.layers else GeneralPart
+            kind = GeneralPart if not policy.layers else ContextPart if policy.context else Part
             return kind(policy, params, own, cut(after, piece), inner_lr, curvature)
 
         every = pieces(params, after, axis)

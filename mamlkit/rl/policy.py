@@ -1,6 +1,6 @@
 """Gaussian policies: a network for the mean, and a standard deviation that does not depend on the state."""
 
-__all__ = ["Policy", "gaussian_mlp", "kl", "log_prob", "means"]
+__all__ = ["Policy", "gaussian_mlp", "kl", "log_prob", "means", "without_context"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,15 +29,17 @@ class Policy(NamedTuple):
         init: ``(generator) -> params``, float32 on the CPU; ``params["log_std"]`` is the logarithm of the
             deviations.
         mean: ``(params, observations [points, obs]) -> [points, act]``.
-        layers: the same network for :mod:`mamlkit.engine.passes`; empty if that has no derivatives for it, or
-            something is frozen.
+        layers: the same network for :mod:`mamlkit.engine.passes`, with what :func:`without_context` gives;
+            empty if that has no derivatives for it.
         frozen: names of parameters that the inner step leaves alone.
+        context: numbers of the vector that it sees behind every observation, and that is all it adapts.
     """
 
     init: Callable[[Generator], Params]
     mean: Callable[[Params, Tensor], Tensor]
     layers: tuple[Layer, ...] = ()
     frozen: frozenset[str] = frozenset()
+    context: int = 0
 
 
 def gaussian_mlp(
@@ -91,10 +93,24 @@ def gaussian_mlp(
         return x
 
     layers = tuple(Layer(f"weight{i}", f"bias{i}", relu=i < last) for i in range(last + 1))
-    if context:
-        names = [f"{kind}{i}" for kind in ("weight", "bias") for i in range(last + 1)]
-        return Policy(init, mean, frozen=frozenset([*names, "log_std"]))
-    return Policy(init, mean, layers if activation == "relu" else ())
+    names = [f"{kind}{i}" for kind in ("weight", "bias") for i in range(last + 1)]
+    frozen = frozenset([*names, "log_std"] if context else [])
+    return Policy(init, mean, layers if activation == "relu" else (), frozen, context)
+
+
+def without_context(policy: Policy, params: Params) -> Params:
+    """Parameters of the same network that sees no vector: what the vector does is part of the first bias.
+
+    Args:
+        policy: see above.
+        params: with or without a leading ``tasks`` axis, each.
+    """
+    if not policy.context:
+        return params
+    own = {name: value for name, value in params.items() if name != CONTEXT}
+    seen, of_context = params["weight0"].tensor_split([-policy.context], -1)
+    added = (of_context @ params[CONTEXT][..., None])[..., 0]
+    return own | {"weight0": seen, "bias0": params["bias0"] + added}
 
 
 def means(policy: Policy, params: Params, observations: Tensor) -> Tensor:
@@ -104,6 +120,7 @@ def means(policy: Policy, params: Params, observations: Tensor) -> Tensor:
     """
     observations = _aligned(observations)
     if policy.layers:
+        params = without_context(policy, params)
         return Pass(policy.layers, kernels_torch, params, observations[:, :, None, None], keep=False).outputs
     return vmap(policy.mean)(params, observations)
 

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch.func import hessian
+from torch.func import hessian, vmap
 
 from conftest import finite_difference, relative_error
 from mamlkit.rl import maml_rl, parts, policy
 from test_maml_rl import ALPHA, SMALL, one, problem
 
-GENERAL = SMALL._replace(layers=())
 TANH = policy.gaussian_mlp(3, 2, (5, 4), "tanh")
 CONTEXT = policy.gaussian_mlp(3, 2, (5, 4), context=2)
 CURVATURES = pytest.mark.parametrize("curvature", maml_rl.CURVATURES)
@@ -36,11 +35,15 @@ def mean(objective, of, params, before, after, fixed):
 @CURVATURES
 @pytest.mark.parametrize("adapts", [True, False])
 @pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_without_layers_all_numbers_are_those_of_the_passes(piece, adapts, curvature, monkeypatch):
+@pytest.mark.parametrize("of", [SMALL, CONTEXT], ids=["all", "context"])
+def test_without_layers_all_numbers_are_those_of_the_passes(of, piece, adapts, curvature, monkeypatch):
     monkeypatch.setattr(parts, "PIECE_BYTES", piece)
-    params, before, after = problem()
+    params, (_, before, after) = parameters(of), problem()
     before = before if adapts else None
-    one, other = (maml_rl.MetaBatch(of, params, before, after, ALPHA, curvature) for of in (SMALL, GENERAL))
+    one, other = (
+        maml_rl.MetaBatch(policy_, params, before, after, ALPHA, curvature)
+        for policy_ in (of, of._replace(layers=()))
+    )
     assert type(one.parts[0]) is not type(other.parts[0])
     theta = one.vector(params)
     v = torch.randn(len(theta), generator=torch.Generator().manual_seed(1), dtype=theta.dtype)
@@ -49,7 +52,9 @@ def test_without_layers_all_numbers_are_those_of_the_passes(piece, adapts, curva
     assert torch.allclose(other.fisher(v), one.fisher(v), rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("of", [TANH, CONTEXT], ids=["tanh", "context"])
+@pytest.mark.parametrize(
+    "of", [TANH, CONTEXT, CONTEXT._replace(layers=())], ids=["tanh", "context", "context, general"]
+)
 def test_gradient_and_fisher_equal_finite_differences_and_a_dense_hessian(of):
     params, (_, before, after) = parameters(of), problem()
     batch = maml_rl.MetaBatch(of, params, before, after, ALPHA)
@@ -76,10 +81,14 @@ def test_a_context_is_part_of_every_observation_and_all_that_moves():
     assert torch.allclose(moved["context"], params["context"] - ALPHA * slope, rtol=1e-7, atol=1e-9)
     assert slope.abs().min() > 1e-4
     assert all(torch.equal(moved[name], params[name]) for name in params if name != "context")
-    spread = {k: v.expand(3, *v.shape) for k, v in params.items()}
-    found = maml_rl.adapt_each(CONTEXT, spread, before, ALPHA)
-    for t, wanted in enumerate(adapted(CONTEXT, params, before)):
-        assert relative_error({k: v[t] for k, v in found.items()}, wanted) < 1e-12
+    own = {k: torch.stack([v, 2 * v, v - 1]) for k, v in params.items()}  # of each task
+    for of in (CONTEXT, CONTEXT._replace(layers=())):
+        found = maml_rl.adapt_each(of, own, before, ALPHA)
+        for t in range(3):
+            wanted = maml_rl.adapt(CONTEXT, {k: v[t] for k, v in own.items()}, one(before, t), ALPHA)
+            assert relative_error({k: v[t] for k, v in found.items()}, wanted) < 1e-12
+        wanted = vmap(of.mean)(own, before.observations)
+        assert torch.allclose(policy.means(of, own, before.observations), wanted, rtol=1e-12)
 
 
 def test_a_context_that_is_no_length_is_refused():

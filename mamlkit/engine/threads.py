@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
+import threadpoolctl
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -133,6 +134,7 @@ def one_blas_thread() -> Iterator[None]:
     shared = _shared
     with shared.lock:
         if not shared.blas_users:
+            _anyone_limits()
             shared.blas = threadpool_limits(limits=1, user_api="blas")
         shared.blas_users += 1
     try:
@@ -142,7 +144,15 @@ def one_blas_thread() -> Iterator[None]:
             with shared.lock:
                 shared.blas_users -= 1
                 if not shared.blas_users:
+                    _anyone_limits()
                     shared.blas.restore_original_limits()
+
+
+def _anyone_limits() -> None:
+    """Let this thread change NumPy's number: from 3.8 on threadpoolctl obeys the first alone, in silence."""
+    clear = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if clear:
+        clear(force=True)
 
 
 def _number() -> int:

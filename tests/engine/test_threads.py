@@ -120,6 +120,22 @@ def test_numpys_products_get_their_threads_back_when_the_last_has_left():
         assert numbers() == before
 
 
+def test_any_thread_has_numpys_products_on_one_thread_whoever_came_first():
+    numbers = lambda: {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def within():
+        with threads.one_blas_thread():
+            return numbers()
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = numbers()
+        assert within() <= {1} and in_a_thread(within) <= {1} and within() <= {1}
+        ours = threads.one_blas_thread()
+        ours.__enter__()
+        in_a_thread(lambda: ours.__exit__(None, None, None))
+        assert numbers() == before
+
+
 @pytest.mark.parametrize("number", [0, -1, 10**7])
 def test_a_number_of_threads_that_cannot_be_meant_is_refused(number):
     before = torch.get_num_threads()

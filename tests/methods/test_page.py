@@ -53,7 +53,7 @@ def write(package: Path) -> None:
         before, opening, after = re.split(
             rf"^({table}\b.* = [\[{{(]\n)", path.read_text(encoding="utf-8"), maxsplit=1, flags=re.M
         )
-        first = before.index("from mamlkit")
+        first = before.index("from mamlkit") if imports else 0
         path.write_text(before[:first] + "".join(imports) + before[first:] + opening + entry + after, "utf-8")
 
 

@@ -21,6 +21,15 @@ def one_thread():
 
 
 @pytest.fixture
+def two_threads():
+    """PyTorch with two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def one_by_one(monkeypatch):
     """Small networks are trained as large ones are: each update by calls that a test can replace."""
     monkeypatch.setattr(dense, "SMALL", 0)

@@ -13,15 +13,6 @@ from mamlkit.engine import meta_batch, threads
 from mamlkit.runs import devices
 
 
-@pytest.fixture
-def two():
-    """PyTorch with two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def in_a_thread(function):
     found = []
     thread = threading.Thread(target=lambda: found.append(function()))
@@ -35,7 +26,7 @@ def gradient(learner, params, tasks):
     return torch.cat([losses, *(value.flatten() for value in found.values())]).tolist()
 
 
-def test_six_threads_at_once_get_the_same_numbers_and_leave_two_threads(two, monkeypatch):
+def test_six_threads_at_once_get_the_same_numbers_and_leave_two_threads(two_threads, monkeypatch):
     monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)  # a task is a chunk
     problem = small_problem("conv-stride", tasks=3)
     wanted, found = gradient(*problem), []
@@ -57,7 +48,7 @@ def test_six_threads_at_once_get_the_same_numbers_and_leave_two_threads(two, mon
 
 
 @pytest.mark.parametrize("first_out", ["first in", "last in"])
-def test_a_thread_that_comes_while_another_is_alone_has_its_own_number(first_out, two):
+def test_a_thread_that_comes_while_another_is_alone_has_its_own_number(first_out, two_threads):
     def meanwhile():
         with threads.one_thread():
             entered.set()
@@ -80,7 +71,7 @@ def test_a_thread_that_comes_while_another_is_alone_has_its_own_number(first_out
     assert found == [2] and torch.get_num_threads() == 2 and in_a_thread(torch.get_num_threads) == 2
 
 
-def test_a_thread_that_shares_work_while_another_is_alone_has_its_number(two):
+def test_a_thread_that_shares_work_while_another_is_alone_has_its_number(two_threads):
     with threads.one_thread():
         alone = in_a_thread(lambda: threads.each(lambda _: threading.get_ident(), [0] * 8))
     assert threading.main_thread().ident not in alone and torch.get_num_threads() == 2
@@ -89,7 +80,7 @@ def test_a_thread_that_shares_work_while_another_is_alone_has_its_number(two):
         assert threads.each(lambda _: threading.get_ident(), [0, 0]) == [threading.get_ident()] * 2
 
 
-def test_who_has_one_thread_changes_nobodys_number(two):
+def test_who_has_one_thread_changes_nobodys_number(two_threads):
     def work():
         torch.get_num_threads()
         torch.set_num_threads(1)
@@ -144,7 +135,7 @@ def test_a_number_of_threads_that_cannot_be_meant_is_refused(number):
     assert torch.get_num_threads() == before
 
 
-def test_more_threads_than_can_be_started_are_refused(two, monkeypatch):
+def test_more_threads_than_can_be_started_are_refused(two_threads, monkeypatch):
     torch.set_num_threads(10**7)
     with pytest.raises(ValueError, match="threads=10000000, but whole numbers from 1 to 1024"):
         threads.each(abs, [1, 2])
@@ -166,7 +157,7 @@ def test_more_threads_than_can_be_started_are_refused(two, monkeypatch):
 
 
 @forks
-def test_a_forked_child_goes_on_with_its_parents_work(two, monkeypatch):
+def test_a_forked_child_goes_on_with_its_parents_work(two_threads, monkeypatch):
     monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)
     problem, many = small_problem("conv-stride", tasks=3), torch.ones(1 << 20)
     work = lambda: (gradient(*problem), float(many.exp().sum()))  # a sum that PyTorch splits between threads
@@ -182,7 +173,7 @@ def test_a_forked_child_goes_on_with_its_parents_work(two, monkeypatch):
 
 
 @forks
-def test_a_child_may_take_threads_of_its_own(two):
+def test_a_child_may_take_threads_of_its_own(two_threads):
     threads.each(abs, [1, 2])
 
     def work():
@@ -193,7 +184,7 @@ def test_a_child_may_take_threads_of_its_own(two):
 
 
 @forks
-def test_a_child_that_is_forked_at_a_bad_moment_works(two):
+def test_a_child_that_is_forked_at_a_bad_moment_works(two_threads):
     entered = threads.one_thread()
     entered.__enter__()
     try:
@@ -212,7 +203,7 @@ def test_a_child_that_is_forked_at_a_bad_moment_works(two):
 
 
 @pytest.mark.parametrize("fails", [0, 1])
-def test_work_is_spread_and_waited_for_whoever_fails(fails, two):
+def test_work_is_spread_and_waited_for_whoever_fails(fails, two_threads):
     done, go = [], threading.Event()
 
     def work(part):

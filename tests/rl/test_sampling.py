@@ -15,14 +15,6 @@ POLICY = gaussian_mlp(2, 2, (5, 4))
 GOALS = np.array([[0.02, -0.02], [0.4, 0.3], [-0.02, 0.03]])
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def parameters(tasks, seed=0):
     params = POLICY.init(torch.Generator().manual_seed(seed))
     params["log_std"] -= 1.5  # small steps, so that the near goal is met

@@ -55,7 +55,7 @@ class StepNorms:
     ) -> Params:
         """The gradient in phi, task by task, of a function whose gradient in psi is ``found``.
 
-        That in the values is added to :attr:`gradient`, summed over the tasks and times ``sign``.
+        That in the values is added to ``gradient``, summed over the tasks and times ``sign``.
 
         Args:
             phi: weights.

@@ -44,7 +44,7 @@ class StepwiseMethod(Method):
             training. None is MAML's one fixed rate.
         counts: of which steps' query losses the loss is a mean: the ``"last"``; ``"every"`` step alike; or
             every step at first, and ``"moving"`` to the last one (see :attr:`counted`).
-        first_order_first: whether inner gradients count as constants up to :data:`FIRST_ORDER`.
+        first_order_first: whether inner gradients count as constants up to ``FIRST_ORDER``.
         own_norms: whether each step has scales and shifts of batch normalisation of its own, learned with
             theta (see :mod:`mamlkit.methods.norms`). The inner update moves none of them. The first are
             those of the support before the first step and of the queries after it, and of queries before any.
@@ -93,7 +93,7 @@ class StepwiseMethod(Method):
         """The steps after which the query loss counts, with factors: the loss is the mean of the products.
 
         Moving weights are those of MAML++'s code. All begin at 1 / ``inner_steps``; those of other steps than
-        the last fall in proportion to the progress, to 0.03 of that, and are 0 from :data:`MOVING` on.
+        the last fall in proportion to the progress, to 0.03 of that, and are 0 from ``MOVING`` on.
         """
         steps = self.learner.inner_steps
         if self.counts == "last" or not steps or (self.counts == "moving" and self.progress >= MOVING):
@@ -178,7 +178,7 @@ def moving_loss(learner: Learner) -> StepwiseMethod:
 
 
 def first_order_first(learner: Learner) -> StepwiseMethod:
-    """First-order MAML up to :data:`FIRST_ORDER` of the training, MAML after it, as in MAML++.
+    """First-order MAML up to ``FIRST_ORDER`` of the training, MAML after it, as in MAML++.
 
     Deviation: none from its older files; its later ones have the second order from the beginning.
     """

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mamlkit.engine.threads import one_thread
 from mamlkit.maml import Params
 from mamlkit.rl.batched import Batched
 from mamlkit.rl.policy import Policy, means
@@ -26,6 +25,8 @@ def played(
     named: Sequence[int],
 ) -> list[tuple[NDArray[Any], ...]]:
     """The episodes of :func:`mamlkit.rl.sampling.sample` in one batch of environments, step by step.
+
+    The caller sees to it that PyTorch has one thread here: several would wait for each other.
 
     Args:
         env, policy, params, rollouts, key, goals, drop_unfinished: as there, of the tasks of this batch.
@@ -64,12 +65,8 @@ def played(
     seen: list[tuple[NDArray[Any], ...]] = []
     while (running := alive & np.repeat((finished < budget) | (not drop_unfinished), rollouts)).any():
         inputs = observations.astype(np.float32)
-        with one_thread():
-            mean = (
-                means(policy, params, torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts)))
-                .cpu()
-                .numpy()
-            )
+        looked = torch.from_numpy(inputs).to(device).unflatten(0, (count, rollouts))
+        mean = means(policy, params, looked).cpu().numpy()
         drawn = noise[rows, np.minimum(time, env.horizon - 1)].reshape(mean.shape)
         actions = (mean + std * drawn).reshape(n, size)
         if not (fine := np.isfinite(actions).all(1)).all():

@@ -1,6 +1,12 @@
 """The baselines of Table 1 that Ravi & Larochelle made: nearest neighbours, and fine-tuning."""
 
-__all__ = ["NearestNeighbour", "PretrainedClassifier", "nearest_neighbour", "pretrained_classifier"]
+__all__ = [
+    "CosineNeighbours",
+    "NearestNeighbour",
+    "PretrainedClassifier",
+    "nearest_neighbour",
+    "pretrained_classifier",
+]
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,15 +19,23 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.losses import LOSSES
-from mamlkit.models import Layer, Model, ways_of, without_head, xavier_uniform
+from mamlkit.methods.metric import Metric
+from mamlkit.models import Layer, ways_of, xavier_uniform
 
 ALL_CLASSES, ALL_CLASSES_BIAS = "all_classes", "all_classes_bias"
 
 
-def _of_nearest(similarity: Tensor, labels: Tensor, ways: int) -> Tensor:
+def _of_nearest(similarity: Tensor, of_class: Tensor) -> Tensor:
     """The similarity of each query ``[queries, support]`` to its nearest support image of each class."""
-    of_class = labels[:, None] == torch.arange(ways, device=labels.device)
     return similarity[..., None].masked_fill(~of_class, -torch.inf).amax(-2)
+
+
+class CosineNeighbours(Metric):
+    """A query takes its class from the nearest support image, by the cosine of their features."""
+
+    def compare(self, params: Params, near: Tensor, of_class: Tensor, far: Tensor) -> Tensor:
+        """The cosine to the nearest support image of each class."""
+        return _of_nearest(F.normalize(far) @ F.normalize(near).T, of_class)
 
 
 @dataclass(frozen=True)
@@ -43,40 +57,36 @@ class PretrainedClassifier(Method):
     Args:
         learner: network, loss of both trainings, and fine-tuning's rate and steps. Its network has no
             layers, since the engine would hold the labels of all classes against the network's own head.
-        head: the network's last layer.
-        body: the network without its head.
+        layers: of the network, the head last.
+        neighbours: the nearest neighbour, on the network without its head.
         classes: training classes, whose numbers are the labels of the support examples in training.
     """
 
-    head: Layer
-    body: Model
+    layers: tuple[Layer, ...]
+    neighbours: CosineNeighbours
     classes: int = 64
 
     def init(self, generator: Generator) -> Params:
         """The network's parameters, and a head for all classes."""
         params = super().init(generator)
-        features = params[self.head.weight].shape[1]
         return params | {
-            ALL_CLASSES: xavier_uniform((self.classes, features), generator),
+            ALL_CLASSES: xavier_uniform((self.classes, self.neighbours.features), generator),
             ALL_CLASSES_BIAS: torch.zeros(self.classes),
         }
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of the classifier of all classes on the support examples."""
         inputs, labels = task.support
-        outputs = F.linear(self.body.apply(params, inputs), params[ALL_CLASSES], params[ALL_CLASSES_BIAS])
+        features = self.neighbours.learner.model.apply(params, inputs)
+        outputs = F.linear(features, params[ALL_CLASSES], params[ALL_CLASSES_BIAS])
         return self.learner.loss_of(outputs, labels)
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Cosines to the nearest support images, then outputs after 1, 2, ... steps of fine-tuning."""
-        support, labels = task.support
-        added = ALL_CLASSES, ALL_CLASSES_BIAS
-        network = {name: value for name, value in params.items() if name not in added}
-        near = F.normalize(self.body.apply(network, support))
-        far = F.normalize(dataclasses.replace(self.learner, model=self.body).outputs(network, task))
+        network = {name: params[name] for name in self.learner.model.shapes}
         path = self.learner.adaptation_path(network, task.support)[1:]
         tuned = [self.learner.outputs(fast, task) for fast in path]
-        return torch.stack([_of_nearest(far @ near.T, labels, len(network[self.head.bias])), *tuned])
+        return torch.stack([*self.neighbours.predict(network, task), *tuned])
 
 
 def pretrained_classifier(learner: Learner) -> PretrainedClassifier:
@@ -85,9 +95,10 @@ def pretrained_classifier(learner: Learner) -> PretrainedClassifier:
     Raises:
         ValueError: a network without layers, or a loss that is not of classes.
     """
-    losses.check_classes(learner.loss)
-    body = without_head(learner.model)
-    return PretrainedClassifier(_general(learner, learner.model.frozen), learner.model.layers[-1], body)
+    neighbours = CosineNeighbours.of(learner)
+    return PretrainedClassifier(
+        _general(learner, learner.model.frozen), tuple(learner.model.layers), neighbours
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,8 @@ class NearestNeighbour(Method):
         """Distances to the nearest support images, scaled and negative; no step follows."""
         (support, labels), (query, _) = task
         distances = torch.cdist(query.flatten(1), support.flatten(1))
-        return params["scale"] * _of_nearest(-distances, labels, self.ways)[None]
+        of_class = labels[:, None] == torch.arange(self.ways, device=labels.device)
+        return params["scale"] * _of_nearest(-distances, of_class)[None]
 
 
 def nearest_neighbour(learner: Learner) -> NearestNeighbour:

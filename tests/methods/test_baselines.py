@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from conftest import small_problem
-from mamlkit import methods
+from mamlkit import maml, methods
+from mamlkit.engine import classifier as engine_classifier
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
@@ -15,9 +16,10 @@ from mamlkit.runs import supervised, train
 from mamlkit.tasks.images import nearest_neighbour_accuracy
 
 
-def classifier(kind="conv-max"):
+def classifier(kind="conv-max", transductive=True):
     """A pretrained classifier of 7 classes, its parameters, and a meta-batch of 2-way tasks."""
     learner, _, batch = small_problem(kind)
+    learner = dataclasses.replace(learner, transductive=transductive)
     made = dataclasses.replace(methods.pretrained_classifier(learner), classes=7)
     params = {k: v.double() for k, v in made.init(torch.Generator().manual_seed(0)).items()}
     return learner, made, params, batch
@@ -53,6 +55,32 @@ def test_the_classifier_learns_all_classes_and_leaves_the_networks_own_head():
     assert torch.allclose(losses[0], wanted, rtol=1e-9)
     assert gradient["all_classes"].any() and gradient["conv0"].any()
     assert not gradient["head"].any() and not gradient["head_bias"].any()
+
+
+@pytest.mark.parametrize("transductive", [True, False])
+@pytest.mark.parametrize("kind", ["conv-max", "conv-stride"])
+def test_the_classifier_by_passes_is_the_classifier_as_it_is_written(kind, transductive, monkeypatch):
+    _, made, params, batch = classifier(kind, transductive)
+    labels = torch.tensor([[0, 3, 6, 5], [1, 1, 2, 4], [6, 0, 5, 2]])
+    many = batch._replace(support=(batch.support[0], labels))
+    assert engine_classifier.is_for(made, many)
+    found, losses = meta_batch.meta_gradient(made, params, many)
+    wanted, slow_losses = maml.meta_gradient(made.loss, params, many)
+    assert torch.allclose(losses, slow_losses, rtol=1e-9) and found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.allclose(found[name], value, rtol=1e-8, atol=1e-10), name
+    outputs = meta_batch.predictions(made, params, batch)
+    monkeypatch.setattr(engine_classifier, "is_for", lambda *_: False)
+    assert torch.allclose(outputs, meta_batch.predictions(made, params, batch), rtol=1e-8, atol=1e-10)
+
+
+def test_what_the_passes_have_no_derivative_for_goes_the_general_way():
+    learner, made, _, batch = classifier()
+    thawed = dataclasses.replace(learner, model=learner.model._replace(frozen=frozenset()))
+    assert engine_classifier.is_for(made, batch)
+    assert not engine_classifier.is_for(methods.pretrained_classifier(thawed), batch)
+    own = type("Own", (methods.PretrainedClassifier,), {})(made.learner, made.layers, made.neighbours)
+    assert not engine_classifier.is_for(own, batch)
 
 
 def test_step_0_is_the_nearest_support_image_by_cosine():

@@ -158,12 +158,13 @@ def write_result(
     into = into or folder
     arrays = {f"{name}/{metric}": values for name, e in evaluations.items() for metric, values in e.items()}
     # Half precision: its rounding is a thousandth of the spread over tasks, and the file stays small. Returns
-    # are few, so all are kept.
+    # are few, so all are kept. Of classes the accuracies alone are: tasks are compared by those.
     few = lambda values: values[:, [s for s in STEPS_KEPT if s < values.shape[1]]].astype(np.float16)
     with np.errstate(over="ignore"):  # beyond 65504 it is infinite, and a task there has diverged in any case
         kept: dict[str, Any] = {
             key: values.astype(np.float32) if key.endswith("/return") else few(values)
             for key, values in arrays.items()
+            if not key.endswith("/cross_entropy")
         }
     content = io.BytesIO()
     np.savez_compressed(content, **kept)

@@ -384,6 +384,8 @@ def test_committed_means_are_those_of_the_committed_tasks(path):
         for metric in evaluation.keys() - {"settings"}:
             stored = evaluation[metric]
             assert stored["tasks"] == evaluations[name].tasks
+            if metric == "cross_entropy":
+                continue  # of which the mean alone is kept
             kept = results.per_task_errors(result["name"], result["seed"], name, metric)
             last = evaluations[name].inner_steps
             steps = range(last + 1) if metric == "return" else [s for s in measures.STEPS_KEPT if s <= last]

@@ -2,8 +2,8 @@
 
 A network that says what its layers are (see :class:`mamlkit.models.Layer`) is differentiated by the adjoint
 recursion of :mod:`mamlkit.engine.adjoint`, or by the ways of :mod:`mamlkit.engine.features`,
-:mod:`mamlkit.engine.stepwise` and :mod:`mamlkit.engine.classifier`; anything else by
-:func:`mamlkit.maml.meta_gradient`. All are exact and give the same numbers. They ask
+:mod:`mamlkit.engine.stepwise`, :mod:`mamlkit.engine.learned_steps` and :mod:`mamlkit.engine.classifier`;
+anything else by :func:`mamlkit.maml.meta_gradient`. All are exact and give the same numbers. They ask
 :mod:`mamlkit.engine.checks` first, and for all it is the same whether a caller is in autocast or in inference
 mode.
 """
@@ -23,7 +23,18 @@ from torch.func import vmap
 from torch.optim import Adam, Optimizer
 
 from mamlkit import maml
-from mamlkit.engine import adjoint, checks, classifier, dense, features, head, network, passes, stepwise
+from mamlkit.engine import (
+    adjoint,
+    checks,
+    classifier,
+    dense,
+    features,
+    head,
+    learned_steps,
+    network,
+    passes,
+    stepwise,
+)
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each
 from mamlkit.maml import Params, Task
@@ -184,7 +195,9 @@ def _are_apart(method: Method) -> bool:
 
 def _other_way(method: Method, tasks: Task) -> ModuleType | None:
     """How the passes are used by a method that is no :class:`GradientMethod`; None if they are not."""
-    return next((way for way in (classifier, features, stepwise) if way.is_for(method, tasks)), None)
+    return next(
+        (way for way in (classifier, features, learned_steps, stepwise) if way.is_for(method, tasks)), None
+    )
 
 
 def _in_parts(

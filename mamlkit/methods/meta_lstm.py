@@ -4,9 +4,10 @@ Ravi & Larochelle (2017). Gradient descent read as an LSTM's cell, theta_t = f_t
 gates f and i of each coordinate come from what an LSTM has seen of its gradient and of the loss.
 """
 
-__all__ = ["MetaLearnerLSTM", "meta_learner_lstm"]
+__all__ = ["MetaLearnerLSTM", "State", "meta_learner_lstm"]
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,22 @@ SHAPES = {
     "input_gate": (1, UNITS + 2),
     "input_gate_bias": (1,),
 }
+
+
+class State(NamedTuple):
+    """What a step leaves to the next, coordinate by coordinate.
+
+    Args:
+        cell: the coordinates themselves, ``[..., coordinates]``.
+        hidden, memory: of the LSTM, ``[..., coordinates, UNITS]``.
+        keep, step: the gates before their sigmoids, ``[..., coordinates]``.
+    """
+
+    cell: Tensor
+    hidden: Tensor
+    memory: Tensor
+    keep: Tensor
+    step: Tensor
 
 
 @dataclass(frozen=True)
@@ -60,30 +77,46 @@ class MetaLearnerLSTM(Method):
         """The network's parameters after 0, 1, ... ``inner_steps`` steps on the support examples."""
         network = {name: value for name, value in params.items() if name not in SHAPES}
         names = [name for name in network if name not in self.learner.model.frozen]
-        cell = torch.cat([network[name].flatten() for name in names])
-        hidden, memory = (cell.new_zeros(len(cell), UNITS) for _ in range(2))
-        keep, step = (cell.new_zeros(len(cell)) for _ in range(2))
+        state = self.first(torch.cat([network[name].flatten() for name in names]))
         found = [network]
         for _ in range(self.learner.inner_steps):
             held = {name: value.detach() for name, value in found[-1].items()}
             slopes, loss = grad_and_value(self.learner.loss_fn)(held, support)
             slope = torch.cat([slopes[name].flatten() for name in names]) / len(support[1])
-            seen = torch.cat([preprocess(loss).expand(len(cell), 2), preprocess(slope)], -1)
-            hidden, memory = lstm_step(params["lstm"], params["lstm_bias"], seen, hidden, memory)
-            keep = self._gate(params, "forget_gate", hidden, cell, keep)
-            step = self._gate(params, "input_gate", hidden, cell, step)
-            cell = keep.sigmoid() * cell - step.sigmoid() * slope
-            parts = cell.split([network[name].numel() for name in names])
+            state = self.step(params, state, slope, loss)
+            parts = state.cell.split([network[name].numel() for name in names])
             found.append(
                 {**network, **{name: part.view_as(network[name]) for name, part in zip(names, parts)}}
             )
         return found
 
     @staticmethod
+    def first(cell: Tensor) -> State:
+        """The state before the first step, of coordinates ``[..., coordinates]``."""
+        hidden, memory = (cell.new_zeros(*cell.shape, UNITS) for _ in range(2))
+        return State(cell, hidden, memory, torch.zeros_like(cell), torch.zeros_like(cell))
+
+    @classmethod
+    def step(cls, params: Params, state: State, slope: Tensor, loss: Tensor) -> State:
+        """The next state.
+
+        Args:
+            params: the LSTM's, of the names in ``SHAPES``.
+            state: the one before.
+            slope: gradient of each coordinate, ``[..., coordinates]``.
+            loss: where it was taken, of a shape that expands to that of the slope.
+        """
+        seen = torch.cat([preprocess(loss).expand(*slope.shape, 2), preprocess(slope)], -1)
+        hidden, memory = lstm_step(params["lstm"], params["lstm_bias"], seen, state.hidden, state.memory)
+        keep = cls._gate(params, "forget_gate", hidden, state.cell, state.keep)
+        step = cls._gate(params, "input_gate", hidden, state.cell, state.step)
+        return State(keep.sigmoid() * state.cell - step.sigmoid() * slope, hidden, memory, keep, step)
+
+    @staticmethod
     def _gate(params: Params, name: str, hidden: Tensor, cell: Tensor, before: Tensor) -> Tensor:
         """A gate of each coordinate before its sigmoid, from the LSTM, the coordinate and the gate before."""
-        seen = torch.cat([hidden, cell[:, None], before[:, None]], -1)
-        return F.linear(seen, params[name], params[f"{name}_bias"])[:, 0]
+        seen = torch.cat([hidden, cell[..., None], before[..., None]], -1)
+        return F.linear(seen, params[name], params[f"{name}_bias"])[..., 0]
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The query loss after the last step."""

@@ -8,7 +8,7 @@ import torch
 
 from conftest import finite_difference, loop_gradient, relative_error, small_problem
 from mamlkit import methods
-from mamlkit.engine import meta_batch
+from mamlkit.engine import learned_steps, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.methods.coordinates import preprocess
@@ -155,6 +155,36 @@ def test_its_gradient_is_that_of_differences_with_gradients_and_losses_held(kind
     bias = params["input_gate_bias"]
     ahead, behind = (made.loss({**params, "input_gate_bias": bias + e}, task) for e in (1e-6, -1e-6))
     assert not torch.isclose(found["input_gate_bias"], (ahead - behind) / 2e-6, rtol=1e-6)  # not held
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_the_passes_it_is_the_method_as_it_is_written(kind, steps, monkeypatch):
+    made, params, batch = problem(kind, steps=steps)
+    assert learned_steps.is_for(made, batch)
+    apart = dataclasses.replace(made, learner=dataclasses.replace(made.learner, transductive=False))
+    fast = [meta_batch.predictions(each, params, batch) for each in (made, apart)]
+    gradient, losses = meta_batch.meta_gradient(made, params, batch)
+    assert gradient.keys() == params.keys()
+    monkeypatch.setattr(learned_steps, "is_for", lambda *_: False)
+    wanted, wanted_losses = meta_batch.meta_gradient(made, params, batch)
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9)
+    for name, value in wanted.items():
+        assert torch.allclose(gradient[name], value, rtol=1e-8, atol=1e-10), name
+    for found, each in zip(fast, (made, apart)):
+        assert torch.allclose(found, meta_batch.predictions(each, params, batch), rtol=1e-8, atol=1e-10)
+
+
+def test_the_passes_of_a_part_of_the_network_that_moves(monkeypatch):
+    """What is frozen learns from the queries alone; where nothing moves there is no LSTM."""
+    made, params, batch = problem("conv-stride")
+    learner = made.learner
+    some = dataclasses.replace(made, learner=learner.adapting("head", "conv1"))
+    gradient, _ = meta_batch.meta_gradient(some, params, batch)
+    assert gradient["conv0"].any() and learned_steps.is_for(some, batch)
+    wanted, _ = loop_gradient(some.loss, params, batch)
+    assert relative_error(gradient, wanted) < 1e-9
+    assert not learned_steps.is_for(dataclasses.replace(made, learner=learner.adapting()), batch)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -336,7 +336,7 @@ if all(own.values()):
 # and the same weights for all. This is all of it:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-notebook.source(MetaLearnerLSTM.path, MetaLearnerLSTM._gate)
+notebook.source(MetaLearnerLSTM.path, MetaLearnerLSTM.step, MetaLearnerLSTM._gate)
 
 # %% [markdown]
 # Two things in it matter for what comes later. **Gradient and loss are constants** (`detach`): the {term}`meta-gradient` flows through the cell and

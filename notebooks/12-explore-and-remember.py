@@ -312,10 +312,10 @@ for kind, found in ours.items():
     text = f"{kind}: RL² not below the best possible by more than its interval"
     notebook.check(text, found.value + found.deciding_ci95, ">", bounds[kind])
     text = "and this many times the best possible"
-    notebook.check(text, found.value / bounds[kind], "<", 1.15)
+    notebook.check(text, found.value / bounds[kind], "<", 1.2)
 
 # %% [markdown]
-# No play can pass the last line, and RL² does not. It comes to within 15 % of it in each kind, and on easy bandits it is there. (So are greedy play, UCB1 and Gittins indices: easy
+# No play can pass the last line, and RL² does not. It comes to within 20 % of it in each kind, and on easy bandits it is there. (So are greedy play, UCB1 and Gittins indices: easy
 # bandits do not tell good players apart.) Which classical ways does it beat?
 
 

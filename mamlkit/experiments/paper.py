@@ -224,7 +224,7 @@ HOURS: dict[str, str] = {
     "mini-imagenet-5way-5shot": "18 h on one core",
     "mini-imagenet-first-order-5way-1shot": "7 h on one core",
     "mini-imagenet-first-order-5way-5shot": "7 h on one core",
-    "mini-imagenet-pretrained": "4.5 h on one core",
+    "mini-imagenet-pretrained": "1 h on one core",
     "omniglot-sequences-mann": "1.4 h on one core",
 }
 

@@ -9,7 +9,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from mamlkit.engine import adjoint, checks, features, network
+from mamlkit.engine import adjoint, features
 from mamlkit.engine.passes import are_for, from_matrices, to_matrices
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
@@ -29,10 +29,7 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[PretrainedClassifier]:
     learner = _tuned(method)
     if not are_for(learner):
         return False
-    checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
-    network.check_same(learner.model, method.layers)
-    if not learner.transductive:
-        network.check_same(learner.model, method.layers, apart=True)
+    features.check(learner, method.layers, tasks)
     return True
 
 

@@ -3,7 +3,7 @@
 What follows is small; its gradient in the features goes back through the body.
 """
 
-__all__ = ["gradient", "is_for", "layers", "predictions"]
+__all__ = ["check", "gradient", "is_for", "layers", "predictions"]
 
 from functools import partial
 from types import ModuleType
@@ -33,12 +33,16 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[Metric]:
     own = type(method).loss is Metric.loss and type(method).predict is Metric.predict
     if not own:
         return False
-    learner = method.learner
-    checks.check_images(method.layers, learner.model.shapes, tasks, learner.transductive)
-    network.check_same(learner.model, method.layers)
-    if not learner.transductive:
-        network.check_same(learner.model, method.layers, apart=True)
+    check(method.learner, method.layers, tasks)
     return True
+
+
+def check(learner: Learner, layers: tuple[Layer, ...], tasks: Task) -> None:
+    """``ValueError`` for layers that are not the learner's network, or cannot take these examples."""
+    checks.check_images(layers, learner.model.shapes, tasks, learner.transductive)
+    network.check_same(learner.model, layers)
+    if not learner.transductive:
+        network.check_same(learner.model, layers, apart=True)
 
 
 def layers(method: Metric) -> tuple[Layer, ...]:

@@ -106,8 +106,9 @@ def test_no_committed_play_of_two_arms_passes_the_best_possible(kind):
     across = bandits.across()
     tested = across[across.tested == kind].set_index("trained")
     assert set(tested.index) == set(PAIRS) and (tested.regret + tested.regret_ci95 > least).all()
-    # the same bandits, the same luck; another processor may round a few of half a million choices otherwise
-    assert tested.regret[kind] == pytest.approx(ours.value, abs=1e-3)
+    # of seed 0, whose policies those are: the same bandits, the same luck; another processor may round a few
+    # of half a million choices otherwise
+    assert ours.seeds[0] == 0 and tested.regret[kind] == pytest.approx(ours.of_seeds[0], abs=1e-3)
 
 
 def test_who_was_trained_on_what_stands_in_lines(repository):

@@ -50,9 +50,10 @@ class PretrainedClassifier(Method):
     fresh head, the same for all tasks.
 
     Deviation: Ravi & Larochelle have 64 filters where MAML has 32, normalise by running statistics where we
-    take those of the batch, take 15 steps, and search the rate and its decay on validation tasks. Their
-    fine-tuning comes out below their nearest neighbour, probably since a random head, all layers in motion
-    and statistics of few images undo at 1 shot what was learned.
+    take those of the batch, and take 15 steps, whose rate decays; the decay is searched on validation tasks,
+    as the rate is, which is all that we search there. Their fine-tuning comes out below their nearest
+    neighbour, probably since a random head, all layers in motion and statistics of few images undo at 1 shot
+    what was learned.
 
     Args:
         learner: network, loss of both trainings, and fine-tuning's rate and steps. Its network has no

@@ -2,15 +2,16 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 from conftest import small_problem
-from mamlkit import maml, methods
+from mamlkit import maml, methods, places
 from mamlkit.engine import classifier as engine_classifier
 from mamlkit.engine import meta_batch
-from mamlkit.experiments import paper
+from mamlkit.experiments import mini_imagenet, paper
 from mamlkit.maml import Task
 from mamlkit.runs import supervised, train
 from mamlkit.tasks.images import nearest_neighbour_accuracy
@@ -105,6 +106,16 @@ def test_later_steps_are_fine_tuning_of_all_weights_with_the_networks_own_head()
     found = meta_batch.predictions(made, params, batch)
     assert found.shape == wanted.shape
     assert torch.allclose(found[1:], wanted[1:], rtol=1e-9) and not torch.allclose(found[0], wanted[0])
+
+
+def test_the_rates_of_fine_tuning_are_the_best_of_the_committed_validation():
+    table = pd.read_csv(places.repository() / "data" / "benchmarks" / "fine-tuning" / "accuracy.csv")
+    row = paper.get("mini-imagenet-pretrained")
+    for test in row.evaluations:
+        tried = table[table.test == test.name].set_index("rate")
+        assert len(tried) > 3 and tried.value.idxmax() == test.inner_lr == mini_imagenet.TUNED[test.shots]
+        assert tried.index.min() < test.inner_lr < tried.index.max()  # no end of what was tried
+        assert (tried.steps == test.inner_steps).all()
 
 
 def test_nearest_neighbours_on_pixels_are_those_of_the_tasks():

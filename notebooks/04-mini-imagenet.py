@@ -448,9 +448,9 @@ baselines = {
     "the authors' MAML weights": [(released.name, "Q=15", 10), None],
 }
 lines = []
-for words, tested in baselines.items():
+for words, where in baselines.items():
     line = {"method": words}
-    for shots, place in zip((1, 5), tested):
+    for shots, place in zip((1, 5), where):
         ours = results.summary(*place, "accuracy") if place else None
         missing = "not run" if place else ""
         line[f"{shots}-shot"] = texts.number(ours.value, ours.ci95) if ours else missing

@@ -314,7 +314,8 @@ notebook.markdown(compare.costs())
 
 # %% [markdown]
 # Most learn about as many numbers. A rate for each coordinate doubles them, and so do the LSTMs of full context; methods by distances have no last layer. Memory is small on
-# small images, but for the **meta-learner LSTM**: it has a state of 20 numbers for every coordinate, and keeps all of its twelve steps for the way back. On images as large as
+# small images, but for the **meta-learner LSTM**: it has a state of 20 numbers for every coordinate, and keeps that of all its twelve steps for the way back, one task after the
+# other. (The engine computes what is inside a step again; PyTorch alone, with all tasks at once, took gigabytes.) On images as large as
 # Mini-ImageNet's, MAML takes about three times what distances take. The inner loop does not ask for that: with learned rates or the loss of every step, which have the same five
 # steps, it is no more than theirs. It is how the engine computes MAML's own gradient, which is made for speed; what in it takes the memory was not looked into.
 
@@ -322,7 +323,7 @@ notebook.markdown(compare.costs())
 measured = compare.memory().set_index(["column", "method"])
 small, large = (measured.loc[f"{name}-5way-1shot"] for name in ("glyphs", "textures"))
 least = small.MB["meta-lstm"] / small.MB.drop("meta-lstm").max()
-notebook.check("the LSTM's memory over the most of the others", least, ">", 10)
+notebook.check("the LSTM's memory over the most of the others", least, ">", 2)
 others = small.MB.drop("meta-lstm").max()
 notebook.check("Glyphs: the most of the others, MB", others, "<", 150)
 far = large.MB[[m for m in large.index if compared[m].kind == "distances"]].max()

@@ -203,7 +203,9 @@ def _other_way(method: Method, tasks: Task) -> ModuleType | None:
 def _in_parts(
     work: Callable[..., Any], way: ModuleType, method: Any, params: Params, tasks: Task
 ) -> list[Any]:
-    parts = _parts(tasks, _chunk(way.layers(method), params, tasks))
+    # the steps of an LSTM take more than any activation
+    chunk = 1 if way is learned_steps else _chunk(way.layers(method), params, tasks)
+    parts = _parts(tasks, chunk)
     return each(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
 
 

@@ -473,8 +473,7 @@ lines = [
 notebook.table(
     pd.DataFrame(lines),
     f"Fine-tuning after {tried.steps[0]} steps, on {tried.tasks[0]} tasks of the "
-    "validation classes: accuracy in %. A rate is a step on the sum over the five classes "
-    "(`python benchmarks/fine_tuning.py --save`).",
+    "validation classes: accuracy in %. A rate is a step on the sum over the five classes.",
     "tab-mini-tuning",
 )
 
@@ -489,7 +488,7 @@ for k in (1, 5):
     notebook.check(text, least, ">", 3)
 
 # %% [markdown]
-# In both, the features do better before fine-tuning than after it.
+# In both, the features do better before fine-tuning than after it. (`python benchmarks/fine_tuning.py --save` tries the rates.)
 #
 # ## A live run
 #

@@ -473,7 +473,7 @@ lines = [
 notebook.table(
     pd.DataFrame(lines),
     f"Fine-tuning after {tried.steps[0]} steps, on {tried.tasks[0]} tasks of the "
-    "validation classes: accuracy in %. A rate is a step on the sum over the five classes.",
+    "validation classes: accuracy in %. A rate is a step on the sum over five classes.",
     "tab-mini-tuning",
 )
 

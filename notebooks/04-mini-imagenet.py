@@ -28,6 +28,7 @@
 
 # %% tags=["hide-input"]
 import dataclasses
+import json
 import math
 from itertools import product
 
@@ -462,9 +463,9 @@ notebook.table(
 )
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-tried = pd.read_csv(
-    places.repository() / "data" / "benchmarks" / "fine-tuning" / "accuracy.csv"
-)
+kept = places.repository() / "data" / "benchmarks" / "fine-tuning"
+tried = pd.read_csv(kept / "accuracy.csv")
+origin = json.loads((kept / "origin.json").read_text())
 lines = [
     {"tasks": name}
     | {f"rate {at.rate:g}": texts.number(at.value, at.ci95) for at in part.itertuples()}
@@ -473,7 +474,8 @@ lines = [
 notebook.table(
     pd.DataFrame(lines),
     f"Fine-tuning after {tried.steps[0]} steps, on {tried.tasks[0]} tasks of the "
-    "validation classes: accuracy in %. A rate is a step on the sum over five classes.",
+    "validation classes: accuracy in %. A rate is a step on the sum over five classes. "
+    f"Seed 0; commit {origin['commit'][:7]}, {origin['date']}, {origin['device']}.",
     "tab-mini-tuning",
 )
 

@@ -175,7 +175,7 @@ def test_by_the_passes_it_is_the_method_as_it_is_written(kind, steps, monkeypatc
         assert torch.allclose(found, meta_batch.predictions(each, params, batch), rtol=1e-8, atol=1e-10)
 
 
-def test_the_passes_of_a_part_of_the_network_that_moves(monkeypatch):
+def test_the_passes_of_a_part_of_the_network_that_moves():
     """What is frozen learns from the queries alone; where nothing moves there is no LSTM."""
     made, params, batch = problem("conv-stride")
     learner = made.learner

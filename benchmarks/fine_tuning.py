@@ -31,13 +31,15 @@ def main() -> None:
     devices.set_up("cpu", threads=1)
     origin = provenance("cpu, 1 thread")
     row, params = get(ROW), checkpoints.load_params(results.checkpoint(ROW))
+    of_row = results.load(ROW)[0]  # of seed 0, as the parameters
+    trained = {key: of_row[key] for key in ("iterations_done", "fingerprint")}
     lines = []
     for test in row.evaluations:
         for rate in tqdm(RATES, desc=test.name):
             tried = dataclasses.replace(test, inner_lr=rate)
             found = supervised.evaluate(row, params, tried, split="val", n_tasks=options.tasks)
             mean, ci95 = interval(found["accuracy"][:, -1])
-            lines.append({"test": test.name, "rate": rate, "value": mean, "ci95": ci95})
+            lines.append({"test": test.name, "rate": rate, "value": mean, "ci95": ci95} | trained)
     table = pd.DataFrame(lines).assign(steps=test.inner_steps, tasks=options.tasks)
     print(table.to_string(index=False, float_format="%.3f"))
     if options.save:

@@ -71,9 +71,7 @@ def predictions(method: MetaLearnerLSTM, kernels: ModuleType, params: Params, ta
 
 
 def _moving(method: MetaLearnerLSTM) -> list[str]:
-    """Of the matrices; a bias before a normalisation has none, and moves without any effect."""
-    names = [name for layer in layers(method) for name in (layer.weight, layer.shift or layer.bias)]
-    return [name for name in names if name not in method.learner.model.frozen]
+    return [name for name in passes.names(layers(method)) if name not in method.learner.model.frozen]
 
 
 def _path(

@@ -13,7 +13,16 @@ inputs]``, those of convolutions ``[inputs, outputs]``, shared by all tasks or w
 :func:`to_matrices` gives them.
 """
 
-__all__ = ["Pass", "are_for", "from_matrices", "in_order", "loss_gradient", "to_images", "to_matrices"]
+__all__ = [
+    "Pass",
+    "are_for",
+    "from_matrices",
+    "in_order",
+    "loss_gradient",
+    "names",
+    "to_images",
+    "to_matrices",
+]
 
 from collections.abc import Callable, Mapping
 from types import ModuleType, SimpleNamespace
@@ -27,6 +36,11 @@ from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per
 from mamlkit.models import Layer
 
 LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
+
+
+def names(layers: tuple[Layer, ...]) -> list[str]:
+    """Of the matrices; a bias before a normalisation has none, and moves without any effect."""
+    return [name for layer in layers for name in (layer.weight, layer.shift or layer.bias)]
 
 
 def to_matrices(layers: tuple[Layer, ...], params: Params) -> Params:

@@ -79,16 +79,15 @@ class _Path:
         method = self.method
         if method.rates is None:
             every = self.network[self.plan[0].weight].new_full((), method.learner.inner_lr)
-            return {name: every for name in self._names() if name not in method.learner.model.frozen}
+            return {
+                name: every for name in passes.names(self.plan) if name not in method.learner.model.frozen
+            }
         if method.rates == "tensor and step":
-            return {name: params[RATE + name][step] for name in self._names() if RATE + name in params}
+            rated = [name for name in passes.names(self.plan) if RATE + name in params]
+            return {name: params[RATE + name][step] for name in rated}
         own = {name: params.get(RATE + name, value) for name, value in self.network.items()}
         matrices = passes.to_matrices(self.plan, own)
         return {name: matrices[name] for name in matrices if RATE + name in params}
-
-    def _names(self) -> list[str]:
-        """Of the matrices; a bias before a normalisation has none."""
-        return [name for layer in self.plan for name in (layer.weight, layer.shift or layer.bias)]
 
     def of_queries(self, step: int) -> Params:
         """What the queries are run with after so many steps."""

@@ -13,6 +13,7 @@ from mamlkit.engine import classifier as engine_classifier
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import mini_imagenet, paper
 from mamlkit.maml import Task
+from mamlkit.report import results
 from mamlkit.runs import supervised, train
 from mamlkit.tasks.images import nearest_neighbour_accuracy
 
@@ -111,6 +112,9 @@ def test_later_steps_are_fine_tuning_of_all_weights_with_the_networks_own_head()
 def test_the_rates_of_fine_tuning_are_the_best_of_the_committed_validation():
     table = pd.read_csv(places.repository() / "data" / "benchmarks" / "fine-tuning" / "accuracy.csv")
     row = paper.get("mini-imagenet-pretrained")
+    of_row = results.load(row.name)[0]
+    for key in ("iterations_done", "fingerprint"):  # the rates were tried on the training that is shown
+        assert set(table[key].astype(str)) == {str(of_row[key])}
     for test in row.evaluations:
         tried = table[table.test == test.name].set_index("rate")
         assert len(tried) > 3 and tried.value.idxmax() == test.inner_lr == mini_imagenet.TUNED[test.shots]

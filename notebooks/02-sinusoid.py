@@ -250,8 +250,7 @@ for line in ours.itertuples():
     entry = {"method": method, "steps": str(line.step)}
     entry |= {"verdict": texts.badge(line.verdict), "paper": f"{line.paper:.2f}"}
     if found:
-        half = line.one_ci95 * math.sqrt(line.tasks / line.seeds / 600)
-        entry["paper"] += f" (± {half:.2f})"
+        entry["paper"] += f" (± {line.paper_ci95:.2f})"
         entry["ours"] = texts.number(line.ours, line.deciding_ci95)
         entry["median"] = f"{line.median:.2f}" if line.diverged else ""
         entry["difference"] = (
@@ -266,7 +265,7 @@ notebook.table(pd.DataFrame(lines), caption, "tab-sinusoid-table2")
 
 # %% [markdown]
 # The paper gives no interval. The one in brackets is what 600 test tasks, as the authors took, leave open for *one* trained network like ours: a mean over our
-# seeds, of which some have more than twice as much. It is not in the verdict, which goes by what was published.
+# seeds, of which some have more than twice as much. The difference's interval has it in it.
 #
 # Table 2 has other rows, of networks trained on single tasks and averaged; the [results page](../book/results.md) lists them all, from both kinds of initial values
 # that they may have had.
@@ -384,8 +383,8 @@ if results.load("sinusoid-oracle"):
 # What spreads MAML's seeds: the last columns count the hidden units that are not dead, that is, not zero on all
 # of $[-5, 5]$. Without biases about a quarter of the second layer is dead from the start; some of these wake, and more die in training. How
 # many depends on the seed, and what is left of the 40 is the network that MAML really has. The more units live,
-# the smaller the error: the rank correlation over seeds is strong. The mean over seeds differs from the paper's
-# numbers after five and ten steps; a single run like the paper's is not unusual among ours (the
+# the smaller the error: the rank correlation over seeds is strong. The mean over seeds is above the paper's
+# numbers after five and ten steps, by less than the two together are uncertain: a single run like the paper's is not unusual among ours (the
 # [results page](../book/results.md) has the distances, between half a standard deviation over seeds and one and a half). That fewer units *cause* the
 # larger error is still a conjecture, since nobody has held them alive; it fits the remark in the authors' README
 # that a larger network does better. For the pretrained network another cause is plain: its fine-tuning

@@ -40,7 +40,16 @@ from mamlkit import places
 from mamlkit.engine.threads import one_blas_thread
 from mamlkit.experiments import paper
 from mamlkit.experiments.candidates import AGAIN, AUTHORS, about, is_candidate
-from mamlkit.report import candidates, notebook, pages, plots, plots_rl, results
+from mamlkit.measures import interval
+from mamlkit.report import (
+    candidates,
+    notebook,
+    pages,
+    plots,
+    plots_rl,
+    results,
+    texts,
+)
 from mamlkit.rl import envs, maml_rl
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.runs import checkpoints, devices, policies, rederive, seeds, train
@@ -422,9 +431,6 @@ STATEMENTS = {
     "Of what MAML gains in three steps, the first brings over half.": lambda r: (
         gain(r["MAML"], 1) > gain(r["MAML"], 3) / 2 > 0
     ),
-    "After three steps MAML is above where one step took it.": lambda r: (
-        r["MAML"][3] > r["MAML"][1]
-    ),
     "The oracle is above MAML at every step.": lambda r: (
         r["oracle"][0] > max(r["MAML"])
     ),
@@ -465,8 +471,40 @@ notebook.table(
 
 # %% [markdown]
 # On the first two the paper rests its case: most of the adaptation is done by one gradient step, the one that the policy was
-# trained for. (The third is a weak one even in the paper: from one step to three the Ant's direction does not change, and in the test its later steps
-# are a hundred times smaller.) Our MAML of Ant velocity ends above our oracle, which knows its goal, but learns from 100 episodes an iteration where MAML has
+# trained for. What the next two steps bring, goal by goal:
+
+# %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
+published_goals = results.published_goals()
+
+
+def later(first, third):
+    """What is gained from the first step to the third, with its interval over goals."""
+    return texts.number(*interval(np.asarray(third) - first), signed=True)
+
+
+lines = []
+for s, name in SETTINGS.items():
+    of_paper = [published_goals.loc[(s, "MAML", k)] for k in (1, 3)]
+    line = {"setting": s, "paper": later(*of_paper)}
+    for method, kind in KINDS.items():
+        run = f"{name}-{METHODS[method]}"
+        if ours[s][method].size and not going[s][method]:
+            returns = results.per_task_errors(run, 0, "40 goals", "return")
+            line[kind] = later(returns[:, 1], returns[:, 3])
+    lines.append(line)
+frame = pd.DataFrame(lines).fillna("–")
+notebook.table(
+    frame,
+    "Gain of MAML from the first gradient step to the third, with 95 % intervals over "
+    "the forty goals (ours: seed 0; a dash: not run to its end).",
+    "tab-locomotion-later",
+    right=frame.columns[1:],
+)
+
+# %% [markdown]
+# In the paper the Ant gains nothing then that could be told from chance, in either setting (in the direction test its later steps are a hundred times smaller). Some of our
+# finished runs of the HalfCheetah do not either.
+# Our MAML of Ant velocity ends above our oracle, which knows its goal, but learns from 100 episodes an iteration where MAML has
 # 1,600.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -505,7 +543,8 @@ notebook.check("in first order three quarters, or more", ratio, ">", 0.75)
 # curve spans, if that is less. It is explained on the
 # [results page](../book/results.md), which also has the differences, the steps 2 and 3 and the origin of our numbers.
 #
-# In the two direction tasks the forty goals are two:
+# In the two direction tasks the forty goals are two, and the verdict is the worse of theirs. So our HalfCheetah's oracle *differs*, though its mean is
+# close to the paper's:
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 frame = candidates.by_direction()

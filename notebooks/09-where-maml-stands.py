@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from scipy import special
 
 from mamlkit import measures, methods, models, tasks
 from mamlkit.experiments import compare as grid
@@ -385,19 +386,25 @@ notebook.markdown("\n".join(compare.column_table(column.name) for column in colu
 notebook.markdown(compare.parts())
 
 # %% [markdown]
-# With 5 classes, three seeds tell one part alone from MAML with five steps: the **cosine** costs accuracy. It is made for the end of a long training, and so short a
-# one has no use for a rate that falls. The other differences are smaller than their intervals, because MAML's own three seeds are far apart. Those that begin in first order, or with
+# With 5 classes, one difference from MAML with five steps is larger than its interval: that of the **cosine**, which costs accuracy. It is made for the end of a long
+# training, and so short a one has no use for a rate that falls. But it is one of eight, and among eight that differ by nothing, one such is no surprise: eight times its $p$ is above 0.05.
+# So this is a hint. The other differences are smaller than their intervals, because MAML's own three seeds are far apart. Those that begin in first order, or with
 # a loss at every step, are closer together:
 
 # %%
 setting = "compare-omniglot-5way-1shot"
+slugs = ["learned-rates", "multi-step", "maml-plus-plus", "maml-plus-plus-all"]
 gaps = {
     slug: effect(f"{setting}-{slug}", f"{setting}-maml-5-steps", "Q=15")
-    for slug in [p.slug for p in grid.PARTS] + ["maml-plus-plus-all"]
+    for slug in slugs + [part.slug for part in grid.PARTS]
 }
-cosine, spread = gaps.pop("cosine"), {}
+count, cosine, spread = len(gaps), gaps.pop("cosine"), {}
 text = "outer rate falls by a cosine: loses at least, points"
 notebook.check(text, -cosine.value - cosine.deciding_ci95, ">", 0)
+free = len(cosine.seeds) - 1  # degrees of freedom
+errors = abs(cosine.value) / cosine.seed_ci95 * special.stdtrit(free, 0.975)
+p = 2 * special.stdtr(free, -errors)
+notebook.check(f"its p: {p:.3f}; {count} times that", count * p, ">", 0.05)
 text = "the others: difference over its interval, at most"
 notebook.check(text, max(abs(g.value) / g.deciding_ci95 for g in gaps.values()), "<", 1)
 for slug in ("maml-5-steps", "first-order-first", "multi-step", "moving-loss"):
@@ -441,11 +448,12 @@ for column in columns:
             notebook.check("plain cosines are last", others.slug.iloc[-1] == "matching")
 
 # %% [markdown]
-# **On Mini-ImageNet the order is another one**, after 5,000 tasks and in one seed of each. Cosines with a learned scale lead again, by
-# 5 points or more over MAML. But second are the plain cosines, which are the last of the distances on Omniglot: they are ahead of everything else that was run, squared
-# Euclid and prototypes too. These two (with one shot they are one function, so their trainings part by rounding alone) have about a point over MAML, as MAML with the usual head and loss has, and less than ANIL.
-# Of what learns only the first-order gradient and BOIL, whose inner update leaves the head as it is, are behind MAML; of no other can that be said, and learned rates cannot be
-# told from it. All are far from what a full training reaches ({numref}`tab-mini-rows`), so this is an order of first steps.
+# **On Mini-ImageNet the order is another one**, after 5,000 tasks and in one seed of each. Intervals here are over tasks: how far another training would lie, they do not say. (On Omniglot
+# seeds of one method lie points apart.) Cosines with a learned scale lead again, by
+# 5 points or more over MAML. But second are the plain cosines, which are the last of the distances on Omniglot: in these trainings they are ahead of everything else that was run, squared
+# Euclid and prototypes too. These two (with one shot they are one function, so their trainings part by rounding alone) have about a point over MAML, as MAML with the usual head and loss has.
+# Of what learns, only the first-order gradient and BOIL, whose inner update leaves the head as it is, ended behind MAML. Between the others, less than three points apart,
+# one seed cannot choose. All are far from what a full training reaches ({numref}`tab-mini-rows`), so this is an order of first steps.
 
 # %%
 mini_column = grid.column_of("mini-imagenet-5way-1shot")
@@ -464,9 +472,9 @@ if first in mini.index:
     text = f"the other {len(others)} that learn: upper ends, points from MAML, at"
     notebook.check(f"{text} least", most[others].min(), ">", 0)
     notebook.check(f"{text} most", most[others].max(), "<", 5)
-    text = "learned rates: from MAML by less than the interval"
-    rates = abs(mini.gap / mini.gap_ci95).reindex(["learned-rates"])
-    notebook.check(text, rates.max(), "<", 1)
+    rest = mini.gap[others].drop("matching")
+    text = "without plain cosines, the best less the worst of these, points"
+    notebook.check(text, rest.max() - rest.min(), "<", 3)
 
 
 # %%
@@ -487,8 +495,6 @@ if first in mini.index:
     notebook.check(text.format(first), lead, ">", 3)
     lead = least_lead(mini_column, "matching", rest.drop("matching"))
     notebook.check(text.format("matching, but for the first"), lead, ">", 0)
-    lead = least_lead(mini_column, "head-only", ["matching-euclid", "prototypical"])
-    notebook.check("ANIL over squared Euclid and prototypes", lead, ">", 0)
 
 # %% [markdown]
 # **On Omniglot most of that gap is not between distances and gradient steps.** The authors' network draws its last layer from $N(0, 1)$, and their step is on the sum of

@@ -3,21 +3,34 @@
 __all__ = ["table", "table_text"]
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from mamlkit.measures import Z95, seeds_kept
+from mamlkit.measures import seeds_kept
 from mamlkit.report.results import (
     Summary,
     directions,
     load,
     per_task_errors,
     published,
+    student,
     summary,
     without_result,
 )
-from mamlkit.report.verdicts import NOT_JUDGED, margin, paper_curves, verdict
+from mamlkit.report.verdicts import NOT_JUDGED, WORDS, margin, paper_curves, verdict
+
+PUBLISHED_TASKS = {"mse": 600, "return": 40}  # of the paper's means that it prints without an interval
+
+
+class Difference(NamedTuple):
+    """Ours less the paper's, and half of its 95 % intervals: the one that decides, and that over tasks."""
+
+    value: float
+    ci95: float
+    over_tasks: float
 
 
 def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -29,13 +42,17 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             they are if None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
-    seeds, that over seeds. The interval of the difference is this one together with the paper's where it
-    gives one. Where both sides were tested on the same goals, that over tasks is of the difference goal by
-    goal, since what makes a goal hard is no chance there; of two directions it is that within each.
-    ``difference_task_ci95`` leaves seeds out.
+    seeds, that over seeds. The interval of the difference is this one together with the paper's; where the
+    paper prints none, with that of one training of ours on as many tasks (``paper_ci95``). Where both sides
+    were tested on the same goals, that over tasks is of the difference goal by goal, since what makes a goal
+    hard is no chance there. Of two directions it is that within each, and where the paper has one return for
+    all goals of a direction, its chance is that of one return of ours. ``task_verdict`` leaves seeds out.
 
-    The mean over both directions of a policy that has not been told one is not judged: whatever it does, it
-    gains in one of them what it loses in the other, so that the number says only what moving costs.
+    Where the tasks are two directions, the verdict is the worse of those on each (``forward`` and
+    ``backward`` are the differences there): too much in one must not pay for too little in the other.
+    The mean over both of a policy that has not been told one is not judged: whatever it does, it gains in
+    one of them what it loses in the other, so that the number says only what moving costs. Nor is a network
+    that was not trained, of which both sides have drawn one.
     """
     paper, found = published(), []
     drawn = paper_curves(paper)
@@ -45,19 +62,20 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
         entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
         entry["verdict"] = "not run"
         if ours:
-            difference = ours.value - line.value
-            ci95, over_tasks = _of_difference(line, ours)
+            theirs = _of_paper(line, ours)
+            whole, ways = _differences(line, ours, theirs)
             entry |= {"ours": ours.value, "ours_ci95": ours.ci95, "deciding_ci95": ours.deciding_ci95}
             entry |= {"seed_sd": ours.seed_sd, "seed_ci95": ours.seed_ci95, "seeds": len(ours.seeds)}
-            entry |= {"difference": difference, "difference_ci95": ci95, "origin": ours.origin}
-            entry |= {"difference_task_ci95": over_tasks}
+            entry |= {"paper_ci95": theirs, "difference": whole.value, "difference_ci95": whole.ci95}
+            entry |= {f"{way}{end}": v for way, d in ways.items() for end, v in zip(("", "_ci95"), d)}
+            entry |= {"origin": ours.origin}
             entry |= {"diverged": ours.diverged, "tasks": ours.tasks * len(ours.seeds)}
             entry |= {"median": ours.median, "one_ci95": ours.one_ci95}
-            entry["verdict"] = (
-                verdict(difference, ci95, entry["margin"]) if math.isfinite(difference) else "differs"
-            )
-            untold = line.setting.endswith("direction") and line.step == 0 and line.method != "oracle"
-            if untold or line.varied:
+            judged = [*ways.values()] or [whole]
+            entry["verdict"] = _worst([(d.value, d.ci95) for d in judged], entry["margin"])
+            entry["task_verdict"] = _worst([(d.value, d.over_tasks) for d in judged], entry["margin"])
+            untold = bool(ways) and line.step == 0 and line.method != "oracle"
+            if untold or line.varied or line.method == "random":
                 entry["verdict"] = NOT_JUDGED
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"
@@ -67,19 +85,45 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _of_difference(line: pd.Series, ours: Summary) -> tuple[float, float]:
-    """Half-widths of the difference from a published number: the one that decides, and over tasks alone."""
+def _worst(found: list[tuple[float, float]], margin: float) -> str:
+    """The worst verdict on some differences and their intervals; what is not finite differs."""
+    words = [verdict(value, ci95, margin) if math.isfinite(value) else WORDS[-1] for value, ci95 in found]
+    return max(words, key=WORDS.index)
+
+
+def _of_paper(line: pd.Series, ours: Summary) -> float:
+    """The half-width of a published number's interval."""
+    if not math.isnan(line.ci95):
+        return float(line.ci95)
+    return ours.one_ci95 * math.sqrt(ours.tasks / PUBLISHED_TASKS[line.metric])
+
+
+def _differences(line: pd.Series, ours: Summary, theirs: float) -> tuple[Difference, dict[str, Difference]]:
+    """From a published number; and in direction tasks in each direction."""
+    value = ours.value - line.value
     kept = [seed for seed in ours.seeds if seed < seeds_kept(line.row)]
     if line.by_goal is None or not kept or ours.tasks != len(line.by_goal):
-        paper = 0.0 if math.isnan(line.ci95) else line.ci95
-        return math.hypot(ours.deciding_ci95, paper), math.hypot(ours.ci95, paper)
-    found = [per_task_errors(line.row, seed, line.evaluation, line.metric)[:, line.step] for seed in kept]
-    away = np.mean(found, axis=0) - line.by_goal
-    if line.setting.endswith("direction"):  # both sides have the same goals of either: that is no chance
-        for goals in directions(line.setting).values():
-            away[goals] -= away[goals].mean()
-    over_goals = Z95 * float(away.std()) / math.sqrt(len(away))
-    return float(np.fmax(over_goals, ours.seed_ci95)), over_goals
+        return Difference(value, math.hypot(ours.deciding_ci95, theirs), math.hypot(ours.ci95, theirs)), {}
+    each = [per_task_errors(line.row, seed, line.evaluation, line.metric)[:, line.step] for seed in kept]
+    found, paper = np.stack(each), np.array(line.by_goal)
+    ways = directions(line.setting) if line.setting.endswith("direction") else {}
+    parts = {way: _of_goals(found[:, goals], paper[goals]) for way, goals in ways.items()}
+    if not parts:
+        over_tasks = _of_goals(found, paper).over_tasks
+    else:  # both sides have the same goals of either: how many is no chance
+        shares = [goals.mean() for goals in ways.values()]
+        over_tasks = math.hypot(*(share * d.over_tasks for share, d in zip(shares, parts.values())))
+    return Difference(value, float(np.fmax(over_tasks, ours.seed_ci95)), over_tasks), parts
+
+
+def _of_goals(found: NDArray[np.float64], paper: NDArray[np.float64]) -> Difference:
+    """Of returns ``[seeds, goals]`` from published ones ``[goals]`` on the same goals."""
+    away = found.mean(0) - paper
+    over_goals = student(away)[1]
+    if np.ptp(paper) == 0:  # one return, which stands for all goals
+        one = math.sqrt(len(paper)) * np.array([student(of_seed)[1] for of_seed in found])
+        over_goals = math.hypot(over_goals, math.sqrt((one**2).mean()))
+    return Difference(float(away.mean()), float(np.fmax(over_goals, student(found.mean(1))[1])), over_goals)
 
 
 def table_text() -> str:

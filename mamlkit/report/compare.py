@@ -38,6 +38,10 @@ KINDS = {
     "distances": ("vermillion", "s"),
     "nothing learned": ("grey", "x"),
 }
+ONE_SEED = (
+    "A difference is between the same seeds; with one, its ± is over tasks alone and does not say how far "
+    "another training would lie."
+)
 BASE = next(method for method in COMPARED if method.slug == "maml")
 
 
@@ -111,6 +115,8 @@ def column_table(column: str, name: str = "") -> str:
     if any(line["elsewhere"] for line in lines):
         parts.append("what other papers report under protocols of their own")
     caption = f"{chosen.words}, {chosen.episodes:,} training tasks each: {'; '.join(parts)}."
+    if (found.of_seeds.map(len) == 1).any():
+        caption += f" {ONE_SEED}"
     caption += f" Not run: {'; '.join(missing)}." if missing else ""
     right = [*TESTS.values(), "from MAML", "seeds", "elsewhere"]
     return numbered(lines, caption, name or f"tab-compare-{column}", right)
@@ -154,10 +160,11 @@ def parts(name: str = "tab-compare-parts") -> str:
             line[column.words] = " ".join([*cells, badge(state)] if state != "complete" else cells)
             of_gap = f"from MAML, {column.words.split()[1]}"
             line[of_gap] = number(gap.value, gap.deciding_ci95, signed=True) if gap else ""
+            line[f"seeds, {column.words.split()[1]}"] = str(len(ours.seeds)) if ours else ""
     caption = (
         "MAML++ by its parts: accuracy in % on 600 test tasks with 15 queries per class after five steps, "
         "and the difference from MAML with five steps on the same tasks (± 95 % over tasks or over seeds, "
-        "whichever is wider)."
+        f"whichever is wider). {ONE_SEED}"
     )
     return numbered(lines, caption, name, [key for key in lines[0] if key != "part"])
 

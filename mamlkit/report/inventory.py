@@ -90,7 +90,7 @@ def _curve(row: AnyRow, evaluation: AnyTest, steps: Sequence[int]) -> dict[str, 
         if len(last.seeds) > 1:
             line["over seeds"] = f"{last.seed_sd:.{decimals(last.ci95)}f}"
         if last.diverged:
-            line["median"] = f"{last.median:.{decimals(last.ci95)}f}"
+            line["median"] = number(last.median, digits=decimals(last.ci95))
             line["diverged"] = f"{last.diverged:,} of {last.tasks * len(last.seeds):,}"
     return line
 

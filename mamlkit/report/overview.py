@@ -21,7 +21,6 @@ from mamlkit.report.verdicts import (
     RETURN_MARGIN,
     WIDE,
     WORDS,
-    verdict,
 )
 
 OWN_VERDICTS = [*WORDS, NOT_JUDGED, "partial", "stale", "begun", "not run"]
@@ -45,8 +44,9 @@ def verdicts() -> str:
         "consistent": "it contains zero but reaches beyond the margin",
         "inconclusive": f"so it does, but its half-width is above {WIDE:g} margins: it says next to nothing",
         "differs": "it does not contain zero, and reaches beyond the margin",
-        NOT_JUDGED: "ours is shown, but it is of another algorithm or network, or the number is a mean over "
-        "both directions of a policy that was told neither: what it gains in one it loses in the other",
+        NOT_JUDGED: "ours is shown, but it is of another algorithm or network; or of a network that was not "
+        "trained, so that two draws of initial values would be compared; or the number is a mean over both "
+        "directions of a policy that was told neither: what it gains in one it loses in the other",
         "partial": "tested after n of N iterations; ours and the difference are shown, but not judged",
         "begun": "trained for n of N iterations and not tested yet: there is a state, but no result",
         "not run": "there is neither",
@@ -61,7 +61,11 @@ def verdicts() -> str:
         "or of what the method's own curve spans, if that is less. Where the paper's own error is about a "
         "point, as in 5-way Omniglot, this is lenient: within it the error may be nearly twice as large."
     ).replace("%", " %")
-    return numbered(lines, "Verdicts.", "tab-verdicts") + "\n" + margins + "\n"
+    ways = (
+        "Where the tasks are two, forward and backward, the verdict is the worse of those on either: too "
+        "much in one direction does not pay for too little in the other."
+    )
+    return numbered(lines, "Verdicts.", "tab-verdicts") + f"\n{margins}\n\n{ways}\n"
 
 
 def front_page() -> str:
@@ -124,11 +128,10 @@ class _Notes:
     def __str__(self) -> str:
         lines = [f"[{letter}]{{.note}} {words}" for words, letter in self.sentences.items()]
         settled = (
-            "The margins are older than most results; *inconclusive* was told apart from *consistent* after "
-            "they were known, and took from the latter. Policies of both sides were tested on the same "
-            "goals, so their difference is taken goal by goal and has an interval of its own (of two "
-            "directions, within each); that, too, was settled after results were known, and so was what is "
-            "*not judged*."
+            "The margins were fixed before most results were known. Some rules came later: the verdict "
+            "*inconclusive* (such numbers were called *consistent* before); what is *not judged*; that "
+            "policies are compared goal by goal, on the same goals, and in either direction where these are "
+            "two; and that a number which the paper prints without an interval is given one."
         )
         return "\n\n".join([*lines, settled]) + "\n"
 
@@ -171,16 +174,16 @@ def where_seeds_matter() -> str:
     found = found[found.seed_ci95 > found.ours_ci95]
     if found.empty:
         return "So far no number with several seeds is less certain over them than over test tasks.\n"
-    by_tasks = list(map(verdict, found.difference, found.difference_task_ci95, found.margin))
-    found = found.assign(away=(found.difference / found.seed_sd).abs(), by_tasks=by_tasks)
+    found = found.assign(away=(found.difference / found.seed_sd).abs())
     parts = []
     for (setting, method), part in found.groupby(["setting", "method"], sort=False):
         away = [
-            f"{line.away:.1f} after {step_words(line.step)} ({line.by_tasks})" for line in part.itertuples()
+            f"{line.away:.1f} after {step_words(line.step)} ({line.task_verdict})"
+            for line in part.itertuples()
         ]
         parts.append(f"- {setting}, {method}: {', '.join(away)}")
     return (
-        "These numbers are less certain over training runs than over test tasks, and their verdict goes by "
-        "the former. The paper's, of a single run, lies so many standard deviations over seeds from our mean "
-        "(in brackets the verdict that test tasks alone would give):\n\n" + "\n".join(parts) + "\n"
+        "For these numbers the interval over our seeds is wider than that over test tasks, so the verdict "
+        "uses it. Each entry says how many standard deviations over seeds the paper's single run lies from "
+        "our mean. In brackets stands the verdict by test tasks alone.\n\n" + "\n".join(parts) + "\n"
     )

@@ -14,6 +14,7 @@ __all__ = [
     "published",
     "published_goals",
     "stale",
+    "student",
     "summary",
     "training_log",
     "without_result",
@@ -145,10 +146,7 @@ def summary(
     ci95, median = one_ci95, math.nan  # an upper bound, which is sharp for a single seed
     if kept:
         ci95, median = _over_tasks(name, kept, evaluation, metric, step)
-    seed_sd = seed_ci95 = math.nan
-    if len(found) > 1:
-        seed_sd = float(np.std(means, ddof=1))
-        seed_ci95 = float(special.stdtrit(len(found) - 1, 0.975)) * seed_sd / math.sqrt(len(found))
+    seed_sd, seed_ci95 = student(means)
     return Summary(
         value=float(np.mean(means)),
         ci95=ci95,
@@ -164,6 +162,20 @@ def summary(
         total=found[-1]["settings"]["iterations"],
         origin=_origin(name, found),
     )
+
+
+def student(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Standard deviation of a few values, and half of the 95 % interval of their mean by Student's t.
+
+    Both are NaN for a single one.
+
+    >>> student([1.0, 3.0])[0], round(student([1.0, 3.0])[1], 3)
+    (1.4142135623730951, 12.706)
+    """
+    if len(values) == 1:
+        return math.nan, math.nan
+    sd = float(np.std(values, ddof=1))
+    return sd, float(special.stdtrit(len(values) - 1, 0.975)) * sd / math.sqrt(len(values))
 
 
 def _origin(name: str, found: list[dict[str, Any]]) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from mamlkit import places
 from mamlkit.experiments.paper import get
@@ -90,15 +89,11 @@ def effect(name: str, base: str, test: str, base_test: str | None = None) -> Eff
     of_seeds = one.mean(1) - other.mean(1)
     paired = get(name).settings["family"] == get(base).settings["family"]
     variance = _variance(one - other) if paired else _variance(one) + _variance(other)
-    seed_ci95 = math.nan
-    if len(seeds) > 1:
-        error = float(of_seeds.std(ddof=1)) / math.sqrt(len(seeds))
-        seed_ci95 = float(special.stdtrit(len(seeds) - 1, 0.975)) * error
     first, second = ((float(side.mean()), Z95 * math.sqrt(_variance(side))) for side in (one, other))
     return Effect(
         float(of_seeds.mean()),
         Z95 * math.sqrt(variance),
-        seed_ci95,
+        results.student(of_seeds)[1],
         seeds,
         (first, second),
         paired,

@@ -103,13 +103,14 @@ def test_parts_of_maml_plus_plus_have_a_table_of_their_own(repository):
         commit(repository, f"compare-omniglot-{method}", errors=made(easy + better, 5))
     lines = [line.strip("| ").split(" | ") for line in compare.parts().splitlines() if line.startswith("| ")]
     head, base, *others = lines[0], lines[2], *lines[3:]
-    assert head[2::2] == ["from MAML, 5-way", "from MAML, 20-way"] and base[0] == "MAML, 5 steps"
-    assert base[1].startswith("55.0") and base[3].startswith("45.0") and base[2] == base[4] == "–"
+    assert head[2::3] == ["from MAML, 5-way", "from MAML, 20-way"] and base[0] == "MAML, 5 steps"
+    assert base[1].startswith("55.0") and base[4].startswith("45.0") and base[2] == base[5] == "–"
     words = [part.words for part in grid_rows.PARTS]
     assert [line[0] for line in others][3:] == [*words, "MAML++, all"]
     (moving,) = (line for line in others if line[0] == words[0])
     assert moving[1].startswith("59.0") and moving[2].startswith(("+4.0", "+3.99"))
-    assert moving[3].startswith("43.0") and moving[4][1:].startswith(("2.0", "1.99")) and moving[4][0] != "+"
+    assert moving[4].startswith("43.0") and moving[5][1:].startswith(("2.0", "1.99")) and moving[5][0] != "+"
+    assert moving[3] == moving[6] == "1"  # seeds
     assert all("not run" in line[1] and line[2] == "–" for line in others if line != moving)
     assert not {part.slug for part in grid_rows.PARTS} & set(
         compare.grid(COLUMN).slug

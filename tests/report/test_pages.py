@@ -109,6 +109,7 @@ def states(repository):
     with np.errstate(over="ignore"):
         commit(repository, "sinusoid-maml", errors=low)
         commit(repository, "sinusoid-maml", errors=low + 0.01, seed=1)
+        commit(repository, "sinusoid-average", errors=low)  # no task of which is kept, so there is no median
     more = ("pretrained", "random", "2pi-maml", "2pi-pretrained", "small-alpha")
     for name in (f"sinusoid-{kind}" for kind in more):
         commit(repository, name)
@@ -153,6 +154,11 @@ def test_every_table_holds_in_every_state(repository, monkeypatch):
     assert all(isinstance(function(name)(), str) for name in SHOWN)
 
 
+@pytest.mark.parametrize("name", SHOWN)
+def test_no_table_of_what_is_committed_has_a_cell_that_is_no_number(name):
+    assert not re.search(r"\bnan\b|None|<NA>", function(name)())
+
+
 def test_the_results_page_has_every_published_number(repository):
     published = pages.printed_table()
     for _ in states(repository):
@@ -182,8 +188,8 @@ def test_lines_follow_the_results(repository):
         if v.method == "MAML" and v.step == 10 and v.place == "Table 2"
     )
     assert line["verdict"] == texts.badge(wanted.verdict)
-    not_run = '<span class="verdict-not-run">not run</span>', "4.19", "`sinusoid-average`"
-    assert ["multi-task, no regularisation", "1", *not_run] in lines
+    not_run = '<span class="verdict-not-run">not run</span>', "7.18", "`sinusoid-average-decay`"
+    assert ["multi-task, l2 weight decay", "1", *not_run] in lines
     assert '<span class="verdict-partial">partial</span> 10,000 of 60,000' in pages.omniglot()
 
 
@@ -394,10 +400,10 @@ def test_a_chapter_has_the_papers_numbers_up_to_a_step_beside_ours(repository):
 
 
 def test_the_mean_over_directions_of_who_knows_none_is_not_judged(repository):
-    for method in ("random", "oracle"):
+    for method in ("pretrained", "oracle"):
         commit(repository, f"ant-direction-{method}", errors=np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1)))
     found = pages.printed_table().set_index(["setting", "method", "step"]).verdict["Ant direction"]
-    assert found["random", 0] == "not judged" and found["random", 1] == "differs"
+    assert found["pretrained", 0] == "not judged" and found["pretrained", 1] == "differs"
     assert found["oracle", 0] == "differs"
 
 
@@ -411,7 +417,8 @@ def test_direction_is_no_chance_where_both_sides_have_the_same_goals(repository)
     errors = np.tile((np.array(line.by_goal) + away)[:, None], (1, 4))
     commit(repository, "ant-direction-oracle", errors=errors)
     found = pages.printed_table().set_index(["setting", "method", "step"]).loc[("Ant direction", "oracle", 0)]
-    assert found.difference_ci95 == pytest.approx(1.96 * noise.std() / 40**0.5, rel=1e-4)
+    within = [goals.mean() * results.student(noise[goals])[1] for goals in ways.values()]
+    assert found.difference_ci95 == pytest.approx(np.hypot(*within), rel=1e-4)
     assert found.difference == pytest.approx(away.mean(), abs=5e-3)  # rounded in print
 
 
@@ -621,7 +628,8 @@ def test_prose_types_no_number_of_ours(page):
     assert set(re.findall(r"(?<![\d.])\d+\.\d+(?!\.?\d)", text)) <= allowed()
     beside = re.findall(r"(\d[\d.,]*)\s*(?:%|±)", text)
     # 68 % is the band of the paper's figures; the others are shares of forward goals (code)
-    assert set(beside) <= {"95", "68", "57", "80", "87"} | allowed()
+    # 97 and 88 are what test_verdicts.py finds of the wider of two intervals
+    assert set(beside) <= {"95", "68", "57", "80", "87", "97", "88"} | allowed()
     assert not re.search(r"±\s*\d", text)
 
 

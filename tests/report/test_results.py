@@ -103,7 +103,9 @@ def test_one_seed_by_hand(repository):
     assert (ours.seeds, ours.tasks, ours.diverged, math.isnan(ours.seed_sd)) == ((0,), 400, 0, True)
     entry = line()
     assert entry.difference == pytest.approx(0.0, abs=1e-5)
-    assert entry.difference_ci95 == entry.ours_ci95  # the paper prints none
+    theirs = 1.96 * sd / math.sqrt(600)  # the paper prints none: as that of ours on its 600 tasks
+    assert entry.paper_ci95 == pytest.approx(theirs, rel=1e-3)
+    assert entry.difference_ci95 == pytest.approx(math.hypot(ours.ci95, theirs), rel=1e-3)
     assert entry.verdict == "reproduced"
     assert "sinusoid-maml, seed 0, commit" in entry.origin
 
@@ -118,10 +120,11 @@ def test_two_seeds_by_hand(repository):
     assert ours.ci95 == pytest.approx(1.96 * one[:, 0].std() / 20, rel=1e-3)
     assert ours.seed_sd == pytest.approx(abs(0.7 - 0.3) / math.sqrt(2), abs=1e-5)
     assert ours.seeds == (0, 1)
-    # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi); the paper prints no
-    # interval.
+    # Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi)
     assert ours.seed_ci95 == pytest.approx(math.tan(0.475 * math.pi) * ours.seed_sd / math.sqrt(2))
-    assert line().difference_ci95 == pytest.approx(ours.seed_ci95) and line().verdict == "inconclusive"
+    theirs = 1.96 * one[:, 0].std() / math.sqrt(600)  # of one training
+    assert line().difference_ci95 == pytest.approx(math.hypot(ours.seed_ci95, theirs), rel=1e-4)
+    assert line().verdict == "inconclusive"
 
 
 def test_the_interval_over_tasks_is_that_of_their_means_over_seeds(repository):

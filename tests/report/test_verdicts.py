@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mamlkit.measures import Z95
 from mamlkit.report import results, verdicts
 
 numbers = st.floats(-1e6, 1e6)
@@ -96,3 +98,14 @@ def test_every_published_number_has_a_positive_margin():
     printed = results.published()
     drawn = verdicts.paper_curves(printed)
     assert all(verdicts.margin(line, drawn) > 0 for _, line in printed.iterrows())
+
+
+@pytest.mark.parametrize(("seeds", "wanted"), [(2, 0.97), (3, 0.95), (10, 0.88)])
+def test_what_the_wider_of_two_equal_intervals_holds(seeds, wanted):
+    """As the results page has it; 40,000 trials, within six standard errors and its rounding."""
+    rng, trials = np.random.default_rng(0), 40_000
+    of_tasks = rng.standard_normal(trials)  # error that all seeds share
+    of_seeds = math.sqrt(seeds) * rng.standard_normal((trials, seeds))
+    over_seeds = np.array([results.student(each)[1] for each in of_seeds])
+    held = (abs(of_tasks + of_seeds.mean(1)) <= np.maximum(Z95, over_seeds)).mean()
+    assert abs(held - wanted) < 0.005 + 6 * math.sqrt(wanted * (1 - wanted) / trials)

@@ -16,6 +16,10 @@ from mamlkit.report.verdicts import NOT_JUDGED, WORDS, css_class
 
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # margins
 FARTHEST = 60.0  # margins at the ends of the axis
+KEY = (
+    "Dot: how far our number is from the paper's. Coloured bar: the interval of that difference. "
+    "Grey bar: the paper's interval. Band: the margin."
+)
 
 
 def position(margins: float) -> float:
@@ -45,7 +49,7 @@ def plot(found: pd.DataFrame) -> str:
         '<li class="axis" aria-hidden="true"><span>difference in margins</span>'
         f"<b>{ticks}</b><span></span></li>"
     )
-    return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>')
+    return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>\n<p class="forest-key">{KEY}</p>')
 
 
 def bar(verdicts: pd.Series) -> str:

@@ -336,6 +336,7 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
     part = part[part.ours.notna()]
     text = forest.plot(part)
     assert text.count("<li") == len(part) + 1 and forest.plot(part[:0]) == ""
+    assert text.count(forest.KEY) == 1
     for _, line in part.iterrows():
         scaled = f"{line.difference / line.margin:+.1f}".replace("-", "−")
         assert f'aria-label="{scaled} margins, {line.verdict}"' in text

@@ -13,8 +13,8 @@ from check_site import pages_of
 
 WIDTHS = (390, 768, 1280)  # pixels: a phone, a tablet, a laptop
 
-# Each page in a frame of each width; the widest thing that sticks out is named with the page. A box hides what
-# is wider than itself, so the page keeps its width and the text is lost: boxes are asked one by one.
+# Each page in a frame of each width; the widest thing that sticks out is named with the page. A box hides
+# what is wider than itself, so the page keeps its width and the text is lost: boxes are asked one by one.
 SCRIPT = """
 async function measured(page, width) {
   const frame = document.createElement("iframe");

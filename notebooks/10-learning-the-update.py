@@ -579,7 +579,8 @@ notebook.table(
 later_gaps = gap_lines(2 * runs.STEPS)
 notebook.table(
     later_gaps,
-    "log₁₀ loss of the LSTM less that of each rule, as in the table before, at step 200.",
+    "log₁₀ loss of the LSTM less that of each rule, as in the table before, but at "
+    "step 200.",
     "tab-update-gaps-later",
     right=list(later_gaps)[2:],
 )

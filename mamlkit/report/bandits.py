@@ -134,7 +134,7 @@ def to_run(found: pd.DataFrame) -> str:
     """What stands below a table of lines of :func:`set_beside`: how to run those without a result."""
     names = found.row[found.verdict.str.startswith(WITHOUT_RESULT)]
     commands = ", ".join(f"`python -m mamlkit run {name}`" for name in names)
-    return f"\nNot run: {commands}.\n" if commands else ""
+    return f"\nTo run what has no result yet: {commands}.\n" if commands else ""
 
 
 def reached() -> str:

@@ -66,6 +66,7 @@ HELPERS |= {
     "trained",
     "set_beside",
     "shown",
+    "to_run",
     "curves",
     "by_direction",
     "LONG_ROWS",
@@ -223,7 +224,8 @@ def test_what_has_begun_beyond_the_paper_is_named_with_how_far_it_is(repository)
     begin(repository, "bandit-5-arms-10-pulls-rl2", done=7)
     head, _, *lines = cells(bandits.reached())
     (line,) = [dict(zip(head, line)) for line in lines if "begun" in "".join(line)]
-    assert line["name"] == "`bandit-5-arms-10-pulls-rl2`"
+    assert (line["pulls"], line["arms"]) == ("10", "5")
+    assert "result yet: `python -m mamlkit run bandit-5-arms-10-pulls-rl2`, " in bandits.reached()
 
 
 def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository):

@@ -26,7 +26,7 @@ def test_the_published_table_is_whole():
 
 def test_ours_stand_beside_them_with_verdicts_and_what_was_played(repository):
     assert (trials.compared().verdict == "not run").all()
-    assert f"Not run: `python -m mamlkit run {tabular_name(10)}`, " in trials.tabular()
+    assert f"To run what has no result yet: `python -m mamlkit run {tabular_name(10)}`, " in trials.tabular()
     folder = repository / "data" / "benchmarks" / "tabular"
     folder.mkdir(parents=True)
     line = {"episodes": 10, "strategy": "greedy", "value": 150.0, "ci95": 1.5}

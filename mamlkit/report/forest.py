@@ -78,7 +78,7 @@ def _line(line: pd.Series, with_setting: bool) -> str:
         + f'<i class="point" style="left:{position(difference)}%"></i>'
     )
     setting = f"{line.setting}, " if with_setting else ""
-    name = escape(f"{setting}{line.method}, step {line.step}")
+    name = escape(f"{setting}{line.method}, step\N{NO-BREAK SPACE}{line.step}")
     far = fixed(difference, 1, signed=True)
     return (
         f'<li class="{css_class(line.verdict)}"><span>{name}</span>'

@@ -342,7 +342,7 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
     for _, line in part.iterrows():
         scaled = f"{line.difference / line.margin:+.1f}".replace("-", "−")
         assert f'aria-label="{scaled} margins, {line.verdict}"' in text
-        assert f"<span>{line.method}, step {line.step}</span>" in text
+        assert f"<span>{line.method}, step\N{NO-BREAK SPACE}{line.step}</span>" in text
     ours = part.iloc[-1]
     ends = [(ours.difference + s * ours.difference_ci95) / ours.margin for s in (-1, 1)]
     left, right = map(forest.position, ends)

@@ -828,7 +828,7 @@ text = "Return of six random networks before any step, on the paper's forty goal
 notebook.table(pd.DataFrame(lines), text, "tab-navigation-random", right=STATISTICS)
 
 # %% [markdown]
-# So a verdict on this row would only compare two draws; which units the network has matters less than which draw it is. For trained policies the same holds of the training run as a whole, with a
+# So a verdict on this row would compare two draws, and there is none; which units the network has matters less than which draw it is. For trained policies the same holds of the training run as a whole, with a
 # spread that one run cannot tell.
 #
 # ### A vector instead of all weights

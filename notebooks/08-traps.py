@@ -26,6 +26,7 @@
 # %% tags=["hide-input"]
 import dataclasses
 import math
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -57,26 +58,34 @@ rows = {
     f"{row.title.partition('short: ')[2]}, {row.ways}-way": row
     for row in reversed(traps.rows())
 }
-fig, ax = plt.subplots(figsize=(5, 0.4 * len(rows) + 0.7))
-for place, (words, row) in enumerate(rows.items()):
-    at = {"va": "center", "transform": ax.get_yaxis_transform()}
-    ax.text(0.01, place + 0.4, words, **at, bbox=plots.ON_WHITE, zorder=3)
-    if found := trap_effects.effect(row.name, base_of(row.name), "Q=15"):
-        colour = plots.COLOURS["blue"]
-        ax.errorbar(
-            found.value, place, xerr=found.ci95, color=colour, lw=3.5, marker="o"
-        )
-        if len(found.seeds) > 1:
-            ax.errorbar(found.value, place, xerr=found.seed_ci95, color=colour, lw=1)
-    else:
+fig, ax = plt.subplots(figsize=(5.6, 0.42 * len(rows) + 0.8))
+over_tasks = {"color": plots.COLOURS["vermillion"], "lw": 3, "capsize": 5, "zorder": 3}
+over_seeds = {"color": plots.COLOURS["blue"], "lw": 1.2, "zorder": 2}
+dot = {"color": plots.COLOURS["black"], "markersize": 3, "zorder": 4}
+for place, row in enumerate(rows.values()):
+    if not (found := trap_effects.effect(row.name, base_of(row.name), "Q=15")):
         ax.text(0.3, place, "not run", va="center", color=plots.COLOURS["grey"])
+        continue
+    if len(found.seeds) > 1:
+        ax.errorbar(
+            found.value, place, xerr=found.seed_ci95, **over_seeds, label="over seeds"
+        )
+    ax.errorbar(
+        found.value, place, xerr=found.ci95, **over_tasks, label="over test tasks"
+    )
+    ax.plot(found.value, place, "o", **dot, label="mean")
 ax.axvline(0, color=plots.COLOURS["black"], linewidth=0.8)
-ax.set(xlabel="change of accuracy, points", yticks=[], ylim=(-0.5, len(rows) - 0.2))
+ax.set(xlabel="change of accuracy, points", ylim=(-0.6, len(rows) - 0.4))
+ax.set_yticks(range(len(rows)), [textwrap.fill(words, 22) for words in rows])
+handles, labels = ax.get_legend_handles_labels()
+if handles:
+    once = dict(zip(labels, handles))
+    ax.legend(once.values(), once.keys(), loc="lower right")
 plt.show()
 
 # %% [markdown] tags=["caption"]
-# What each trap in training does to the accuracy on Omniglot after a short training, in points (15 queries per class). Thick: 95 %
-# interval over test tasks. Thin: 95 % interval over seeds, where there are several.
+# What each trap in training does to the accuracy on Omniglot after a short training, in points (15 queries per class), with 95 %
+# intervals: over test tasks, and over seeds where there are several.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 with_omniglot = """This page was built with **Omniglot**. What is live on it is measured
@@ -144,7 +153,8 @@ places = {
 sides = {word: [] for word in places}
 for label, row in rows.items():
     if found := trap_effects.effect(row.name, base_of(row.name), "Q=15"):
-        sides[found.word].append(label)
+        others = "" if found.paired else " (tested on other classes)"
+        sides[found.word].append(label + others)
 text = ["After this short training, beside the row without a trap:\n"]
 text += [
     f"- {places[w]}: {'; '.join(labels)}." for w, labels in sides.items() if labels
@@ -213,8 +223,8 @@ notebook.check(text, found[0] * found[1], "<", 0)
 #
 # ### Shifts of batch normalisation
 #
-# The authors meta-learn them, but their inner step leaves them alone. Who hands all parameters of a module to the inner step adapts
-# them too; in [tristandeleu/pytorch-maml #7](https://github.com/tristandeleu/pytorch-maml/pull/7) a reader asks whether that is so, and gets
+# The authors meta-learn them, but their inner step leaves them alone. A program that hands all parameters of a module to
+# the inner step adapts them too; in [tristandeleu/pytorch-maml #7](https://github.com/tristandeleu/pytorch-maml/pull/7) a reader asks whether that is so, and gets
 # no answer. The author tried it and saw no difference on either data set ([cbfinn/maml #43](https://github.com/cbfinn/maml/issues/43)).
 #
 # ### Characters or alphabets
@@ -224,8 +234,9 @@ notebook.check(text, found[0] * found[1], "<", 0)
 # [AntreasAntoniou/MatchingNetworks #4](https://github.com/AntreasAntoniou/MatchingNetworks/issues/4) another method's run falls from 96.2 % to about 93.5 % (20-way) when characters are not shuffled;
 # [jakesnell/prototypical-networks #7](https://github.com/jakesnell/prototypical-networks/issues/7) finds an alphabet on both sides of a published split. Our rows differ in the split alone:
 # whole alphabets, about as many characters on each side as the paper has. Two methods are trained so: MAML in 5-way tasks,
-# prototypical networks in the 20-way tasks of that report. Both are *ahead* with alphabets apart, the latter by more than their seeds' spread.
-# But here both sides have other test classes, so the effect also holds which classes these are, and its interval does not say how much.
+# prototypical networks in the 20-way tasks of that report. Both means are higher with alphabets apart. Only that of prototypical networks
+# is higher by more than the interval over its seeds, and only with 15 queries per class; MAML's effect is undecided.
+# And both sides have other test classes, so the effect also holds which classes these are, and its interval does not say how much.
 #
 # One more pair tells the two apart. Both are tested on the same characters, half of those of each test alphabet. One is trained on other
 # alphabets only, one on the other halves, too, with as many characters in all.
@@ -250,8 +261,8 @@ if apart and seen:
     notebook.check(text, seen.value + seen.deciding_ci95, "<", 2.6)
 
 # %% [markdown]
-# So to have seen the test alphabets is worth less than the 2.6 points of that report, and may be worth nothing. In the pair before it, which
-# characters were left to be tested moved the number, the other way. A split is to be named beside a number, whichever it is.
+# So to have seen the test alphabets is worth less than the 2.6 points of that report, and may be worth nothing. In the pairs before it the
+# number moved the other way, perhaps by which characters were left to be tested. A split is to be named beside a number, whichever it is.
 
 # %% [markdown]
 # ### Evaluated again
@@ -600,12 +611,12 @@ notebook.box(text if known else "Not run.", title="Which of these are not chance
 # Queries, statistics and step are compared on the same tasks, the two sets of classes on different ones. What `model.eval()` would give cannot be known: the published file
 # has no running averages. For networks of its own, trained otherwise,
 # fmu2/PyTorch-MAML reports 1.5 points less with 5 queries per class, and 2.5 less with 15. Text and files disagree about classes in
-# a way that no reader of the paper alone can know; who makes a list by the text has other test classes than anybody else.
+# a way that no reader of the paper alone can know; a reader who makes a list by the text has other test classes than anybody else.
 #
 # ## All in one table
 #
 # Effects in points of accuracy, negative where the trap costs, all from committed results. *Interval* says over what the ± is: over seeds where trainings are compared and there are several, over test
-# tasks otherwise. Of a training it is with the paper's number of queries. *Accuracy is* says what the interval allows to say: *not told apart* where it holds zero, *undecided* where it is
+# tasks otherwise. For a training it is measured with 15 queries per class, as in {numref}`fig-traps-training`. *Accuracy is* says what the interval allows to say: *not told apart* where it holds zero, *undecided* where it is
 # too wide for that to mean anything, *by then* where a training was short.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}

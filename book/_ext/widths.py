@@ -1,4 +1,4 @@
-"""Whether a page scrolls sideways: asked of a browser without a window, if there is one.
+"""Whether a page scrolls sideways or a box cuts its text off: asked of a browser without a window, if any.
 
 python book/_ext/widths.py _build/html
 """
@@ -13,7 +13,8 @@ from check_site import pages_of
 
 WIDTHS = (390, 768, 1280)  # pixels: a phone, a tablet, a laptop
 
-# Each page in a frame of each width; the widest thing that sticks out is named with the page.
+# Each page in a frame of each width; the widest thing that sticks out is named with the page. A box hides
+# what is wider than itself, so the page keeps its width and the text is lost: boxes are asked one by one.
 SCRIPT = """
 async function measured(page, width) {
   const frame = document.createElement("iframe");
@@ -40,9 +41,14 @@ async function measured(page, width) {
     (scrolls(element.parentElement) || inBox(element.parentElement));
   const all = [...frame.contentDocument.querySelectorAll("main *")];
   const widest = all.filter((element) => out(element) && !scrolls(element) && !inBox(element)).pop();
-  const text = (widest || root).textContent.trim().slice(0, 60);
+  const start = (element) => element.textContent.trim().slice(0, 60);
+  const found = over > 1 ? [[page, width, "too wide", over, start(widest || root)]] : [];
+  for (const box of frame.contentDocument.querySelectorAll("main .admonition")) {
+    const cut = box.scrollWidth - box.clientWidth;
+    if (cut > 1) found.push([page, width, "cut off", cut, start(box)]);
+  }
   frame.remove();
-  return over > 1 ? [[page, width, over, text]] : [];
+  return found;
 }
 const found = [];
 for (const page of PAGES) for (const width of WIDTHS) found.push(...(await measured(page, width)));
@@ -50,9 +56,11 @@ return found;
 """
 
 
-def sideways(site: Path, pages: list[Path]) -> list[tuple[Path, int, int, str]] | None:
-    """The pages of a site that are wider than their window: page, window and what is too much, in pixels,
-    and how the text of the widest thing begins.
+def sideways(site: Path, pages: list[Path]) -> list[tuple[Path, int, str, int, str]] | None:
+    """The pages of a site that are wider than their window, and the boxes that are narrower than their text.
+
+    Each with page, window, which of both it is, how many pixels are too much, and how the text of the widest
+    thing or of the box begins.
 
     None where there is no browser.
     """
@@ -65,16 +73,17 @@ def sideways(site: Path, pages: list[Path]) -> list[tuple[Path, int, int, str]] 
 
 
 def main(site: Path) -> int:
-    """Print the pages that are too wide; the exit status tells whether there are any."""
+    """Print the pages and boxes at fault; the exit status tells whether there are any."""
     pages = pages_of(site)
     found = sideways(site, pages)
     if found is None:
         print(f"no browser ({', '.join(browser.BROWSERS)}), so widths are not checked")
         return 0
-    for page, width, over, text in found:
+    for page, width, fault, over, text in found:
         name = page.relative_to(site)
-        print(f"{name}: {over} px too wide for a window of {width}, at {text!r}", file=sys.stderr)
-    print(f"{len(pages)} pages in windows of {', '.join(map(str, WIDTHS))} pixels, {len(found)} too wide")
+        print(f"{name}: {over} px {fault} in a window of {width}, at {text!r}", file=sys.stderr)
+    windows = ", ".join(map(str, WIDTHS))
+    print(f"{len(pages)} pages in windows of {windows} pixels, {len(found)} times too wide or cut off")
     return 1 if found else 0
 
 

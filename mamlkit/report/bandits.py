@@ -15,6 +15,7 @@ __all__ = [
     "references",
     "set_beside",
     "shown",
+    "to_run",
 ]
 
 import math
@@ -34,6 +35,7 @@ from mamlkit.report.verdicts import RETURN_MARGIN, WITHOUT_RESULT, verdict
 TEST = "bandits"
 PUBLISHED_TASKS = 1000  # bandits that a published mean is of
 OURS = "RL²"
+TRAININGS = "RL², number of trainings"
 STRATEGIES = ("random", "Gittins", "Thompson", "UCB1", "epsilon-greedy", "greedy")
 
 
@@ -121,7 +123,6 @@ def shown(at: Any) -> dict[str, str]:
         "difference": "",
         "seeds": "",
         "verdict": badge(at.verdict),
-        "name": f"`{at.row}`" if at.verdict.startswith(WITHOUT_RESULT) else "",
     }
     if not pd.isna(at.ours):
         line |= {"ours": number(at.ours, at.ours_ci95), "seeds": f"{at.seeds:.0f}"}
@@ -129,21 +130,31 @@ def shown(at: Any) -> dict[str, str]:
     return line
 
 
+def to_run(found: pd.DataFrame) -> str:
+    """What stands below a table of lines of :func:`set_beside`: how to run those without a result."""
+    names = found.row[found.verdict.str.startswith(WITHOUT_RESULT)]
+    commands = ", ".join(f"`python -m mamlkit run {name}`" for name in names)
+    return f"\nTo run what has no result yet: {commands}.\n" if commands else ""
+
+
 def reached() -> str:
-    """RL^2 beside its published numbers, with verdicts, and what was measured of the Gittins indices."""
-    found, lines = measured(), []
-    for at in compared().itertuples():
+    """RL^2 beside its published numbers, with verdicts, and the Gittins indices, published and measured."""
+    found, lines, beside = measured(), [], compared()
+    printed = published().set_index(["pulls", "arms", "method"]).value
+    for at in beside.itertuples():
         indices = found[(found.pulls == at.pulls) & (found.arms == at.arms) & (found.strategy == "Gittins")]
-        line = {"pulls": str(at.pulls), "arms": str(at.arms), **shown(at), "Gittins, ours": ""}
+        line = {"pulls": str(at.pulls), "arms": str(at.arms), **shown(at)}
+        line |= {"Gittins, paper": f"{printed[at.pulls, at.arms, 'Gittins']:.1f}", "Gittins, ours": ""}
         for reference in indices.itertuples():
             line["Gittins, ours"] = number(reference.value, reference.ci95)
         lines.append(line)
     caption = (
         "RL² on bandits: total reward of a trial, published (Duan et al. 2016, Table 1) and ours, ± 95 % "
-        "over bandits or over seeds, whichever is wider; beside it Gittins indices on the same bandits."
+        "over bandits or over seeds, whichever is wider; beside it Gittins indices, published and, on the "
+        "same bandits as our RL², ours."
     )
-    right = ["pulls", "arms", "paper", "ours", "difference", "seeds", "Gittins, ours"]
-    return numbered(lines, caption, "tab-bandits", right)
+    right = ["pulls", "arms", "paper", "ours", "difference", "seeds", "Gittins, paper", "Gittins, ours"]
+    return numbered(lines, caption, "tab-bandits", right) + to_run(beside)
 
 
 def references() -> str:
@@ -171,11 +182,14 @@ def references() -> str:
 def pairs() -> str:
     """Two arms: regret of RL^2, of the classical ways, and of the best possible play."""
     found = measured()
-    lines: dict[str, dict[str, str]] = {way: {"play": way} for way in (OURS, *STRATEGIES, "best possible")}
+    ways = (OURS, *STRATEGIES, "best possible", TRAININGS)
+    lines: dict[str, dict[str, str]] = {way: {"play": way} for way in ways}
     for kind in PAIRS:
         name = name_of(2, PAIR_PULLS, kind)
         ours = results.summary(name, TEST, 0, "regret")
         text = number(ours.value, ours.deciding_ci95) if ours else ""
+        if ours:
+            lines[TRAININGS][kind] = str(len(ours.seeds))
         if (state := state_of(name)) != "complete":
             text += f" {badge(state)}" + (f" `{name}`" if state.startswith(WITHOUT_RESULT) else "")
         lines[OURS][kind] = text
@@ -183,7 +197,8 @@ def pairs() -> str:
             lines[at.strategy][kind] = number(at.regret, at.regret_ci95)
     caption = (
         f"Two arms, {PAIR_PULLS} pulls (Wang et al. 2016 have figures of these): expected regret against the "
-        "better arm, ± 95 % over bandits or over seeds. No play has less on average than the best possible."
+        "better arm, ± 95 % over bandits or, where RL² has several trainings, over these if that is wider. "
+        "No play has less on average than the best possible. Last line: how many trainings RL² has."
     )
     shown = [line for line in lines.values() if len(line) > 1]
     return numbered(shown, caption, "tab-bandit-pairs", PAIRS)
@@ -210,6 +225,6 @@ def crossed() -> str:
         by_name["best possible"][at.kind] = number(at.regret)
     caption = (
         f"RL² of one training on each kind of two arms (lines), tested on each (columns): expected regret in "
-        f"{PAIR_PULLS} pulls, ± 95 % over bandits. The last line is of who knows the kind that is played."
+        f"{PAIR_PULLS} pulls, ± 95 % over bandits. The last line is of a player who knows the kind."
     )
     return numbered(lines, caption, "tab-bandit-crossed", PAIRS)

@@ -16,6 +16,10 @@ from mamlkit.report.verdicts import NOT_JUDGED, WORDS, css_class
 
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # margins
 FARTHEST = 60.0  # margins at the ends of the axis
+KEY = (
+    "Dot: how far our number is from the paper's. Coloured bar: the interval of that difference. "
+    "Grey bar: the paper's interval. Band: the margin."
+)
 
 
 def position(margins: float) -> float:
@@ -45,7 +49,7 @@ def plot(found: pd.DataFrame) -> str:
         '<li class="axis" aria-hidden="true"><span>difference in margins</span>'
         f"<b>{ticks}</b><span></span></li>"
     )
-    return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>')
+    return _raw(f'<ul class="forest">{"".join(lines)}{axis}</ul>\n<p class="forest-key">{KEY}</p>')
 
 
 def bar(verdicts: pd.Series) -> str:
@@ -74,7 +78,7 @@ def _line(line: pd.Series, with_setting: bool) -> str:
         + f'<i class="point" style="left:{position(difference)}%"></i>'
     )
     setting = f"{line.setting}, " if with_setting else ""
-    name = escape(f"{setting}{line.method}, step {line.step}")
+    name = escape(f"{setting}{line.method}, step\N{NO-BREAK SPACE}{line.step}")
     far = fixed(difference, 1, signed=True)
     return (
         f'<li class="{css_class(line.verdict)}"><span>{name}</span>'

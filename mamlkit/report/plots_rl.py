@@ -166,7 +166,7 @@ def trajectories(
         )
     if half_side is not None:
         corner, side = (-half_side, -half_side), 2 * half_side
-        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#BFBFBF", linewidth=0.8))
+        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#555555", linewidth=1.2))
     star: dict[str, Any] = {
         "marker": "*",
         "markersize": 12,

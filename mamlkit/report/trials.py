@@ -29,7 +29,7 @@ from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.measures import interval
 from mamlkit.report import results
-from mamlkit.report.bandits import OURS, set_beside, shown
+from mamlkit.report.bandits import OURS, set_beside, shown, to_run
 from mamlkit.report.inventory import state_cells, state_of
 from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import number, numbered
@@ -94,8 +94,8 @@ def compared() -> pd.DataFrame:
 
 def tabular() -> str:
     """RL^2 in small Markov decision processes beside its published numbers, with verdicts."""
-    found, lines = measured(), []
-    for at in compared().itertuples():
+    found, lines, beside = measured(), [], compared()
+    for at in beside.itertuples():
         line = {"episodes": str(at.episodes), **shown(at)}
         for way in ("greedy", "BEB"):
             for one in found[(found.episodes == at.episodes) & (found.strategy == way)].itertuples():
@@ -107,7 +107,7 @@ def tabular() -> str:
         "in the same processes."
     )
     right = ["episodes", "paper", "ours", "difference", "seeds", "greedy, ours", "BEB, ours"]
-    return numbered(lines, caption, "tab-tabular", right)
+    return numbered(lines, caption, "tab-tabular", right) + to_run(beside)
 
 
 def tabular_references() -> str:
@@ -200,7 +200,7 @@ def navigation() -> str:
     found, lines = curves_by_seen("2d-navigation", np.full(40, True)), []
     for name, what in SIDE_BY_SIDE["2d-navigation"].items():
         words = f"{what}, by {'episode' if has_memory(name) else 'gradient step'}"
-        lines.append({"": words} | _cells(found[found.row == name]) | state_cells(name))
+        lines.append({"method": words} | _cells(found[found.row == name]) | state_cells(name))
     caption = (
         "2D navigation: return of an episode on the MAML paper's 40 test goals, ± 95 % over goals, of seed 0 "
         "of each (another seed of MAML is far below: see chapter 5); in brackets the environment's steps "
@@ -209,7 +209,7 @@ def navigation() -> str:
         "MAML has taken $k$ gradient steps, with 40 episodes or more before each. RL² is told each reward "
         "also while it is measured. " + _training("2d-navigation")
     )
-    return numbered(lines, caption, "tab-navigation-memory", [str(step) for step in range(4)])
+    return numbered(lines, caption, "tab-navigation-memory", list(_cells(found)))
 
 
 def direction() -> str:
@@ -220,10 +220,12 @@ def direction() -> str:
     for way, goals in results.directions(HALF_CHEETAH).items():
         found = curves_by_seen("half-cheetah-direction", goals)
         for name, what in SIDE_BY_SIDE["half-cheetah-direction"].items():
-            line = {"goal": way, "": what} | _cells(found[found.row == name])
+            line = {"goal": way, "method": what} | _cells(found[found.row == name])
             lines.append(line if state_of(name) == "complete" else line | state_cells(name))
-        theirs = {str(at.step): number(np.array(at.by_goal)[goals].mean()) for at in published.itertuples()}
-        lines.append({"goal": way, "": "MAML, published"} | theirs)
+        theirs = {
+            _column(at.step): number(np.array(at.by_goal)[goals].mean()) for at in published.itertuples()
+        }
+        lines.append({"goal": way, "method": "MAML, published"} | theirs)
     caption = (
         "HalfCheetah direction: return of an episode on the MAML paper's 40 test goals by their direction, ± "
         "95 % over the 18 or 22 goals, of one training each, with 20 trials or episodes at each goal; in "
@@ -231,25 +233,31 @@ def direction() -> str:
         "seen $k$ episodes, and MAML has taken $k$ gradient steps, with 20 episodes before each. RL² is told "
         "each reward also while it is measured. " + _training("half-cheetah-direction")
     )
-    return numbered(lines, caption, "tab-direction-memory", [str(step) for step in range(4)])
+    return numbered(lines, caption, "tab-direction-memory", list(_cells(found)))
 
 
 def _cells(found: pd.DataFrame) -> dict[str, str]:
     """By step, from 0 to 3."""
-    told = {f"{at.step}": f"{number(at.value, at.ci95)} ({at.seen:,})" for at in found.itertuples()}
-    return dict.fromkeys("0123", "") | told
+    told = {_column(at.step): f"{number(at.value, at.ci95)} ({at.seen:,})" for at in found.itertuples()}
+    return dict.fromkeys(map(_column, range(4)), "") | told
+
+
+def _column(step: int) -> str:
+    """The head of the column of a step."""
+    return f"k = {step}"
 
 
 def two_step() -> str:
     """RL^2 in the two-step task: total reward, beside random play and the best possible."""
     line = {"task": get(TWO_STEP).title, OURS: ""}
     if ours := results.summary(TWO_STEP, "tasks", 0, "return"):
-        line[OURS] = number(ours.value, ours.deciding_ci95)
+        line |= {OURS: number(ours.value, ours.deciding_ci95), "seeds": str(len(ours.seeds))}
     line |= {at.strategy: number(at.value) for at in measured("two-step").itertuples()}
     caption = (
         "The two-step task (Wang et al. 2016, section 3.2.1): total reward of a trial, ± 95 % over tasks or "
-        "over seeds. Random play and the best possible are exact; Wang et al. have a figure, no number."
+        "over the trainings (seeds) of RL², whichever is wider. Random play and the best possible are exact; "
+        "Wang et al. have a figure, no number."
     )
     return numbered(
-        [line | state_cells(TWO_STEP)], caption, "tab-two-step", ["random", OURS, "best possible"]
+        [line | state_cells(TWO_STEP)], caption, "tab-two-step", [OURS, "seeds", "random", "best possible"]
     )

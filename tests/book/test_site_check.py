@@ -162,14 +162,26 @@ def test_an_empty_or_missing_folder_is_no_success(tmp_path):
 @pytest.mark.skipif(browser.program() is None, reason="no Chromium here")
 def test_a_page_that_scrolls_sideways_is_found_and_one_whose_box_scrolls_is_not(tmp_path, capsys):
     box = '<main><div style="overflow-x: auto"><div style="width: 2000px">wide</div></div>{}</main>'
-    for name, more in ("good", ""), ("bad", '<p style="width: 900px">too wide</p>'):
+    for name, more in ("good", ""), ("bad", '<p style="width: 900px">text</p>'):
         page = "<!doctype html><body style='margin: 0'>" + box.format(more)
         (tmp_path / f"{name}.html").write_text(page)
     pages = [tmp_path / "good.html", tmp_path / "bad.html"]
-    found = [(pages[1], width, 900 - width, "too wide") for width in widths.WIDTHS if width < 900]
+    found = [(pages[1], width, "too wide", 900 - width, "text") for width in widths.WIDTHS if width < 900]
     assert widths.sideways(tmp_path, pages) == found and widths.sideways(tmp_path, []) == []
     assert widths.main(tmp_path) == 1
-    assert "bad.html: 510 px too wide for a window of 390, at 'too wide'" in capsys.readouterr().err
+    assert "bad.html: 510 px too wide in a window of 390, at 'text'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(browser.program() is None, reason="no Chromium here")
+@pytest.mark.parametrize(("rule", "cut"), [(".note", True), ("span.note", False)])
+def test_a_box_that_cuts_its_text_off_is_found(tmp_path, rule, cut):
+    """The rule of the marks in tables, when it also holds for notes, keeps their text on one line."""
+    style = f"<style>body {{ margin: 0 }} .admonition {{ overflow: hidden }} {rule} {{ white-space: nowrap }}"
+    text = "A sentence that has more words than a phone is wide. " * 5
+    box = f'<main><div class="admonition note"><p>{text}</p></div><span class="note">a</span></main>'
+    (tmp_path / "page.html").write_text(f"<!doctype html>{style}</style>{box}")
+    found = widths.sideways(tmp_path, [tmp_path / "page.html"])
+    assert [fault for _, _, fault, *_ in found] == ["cut off"] * len(widths.WIDTHS) * cut
 
 
 def test_without_a_browser_widths_are_not_asked(monkeypatch, tmp_path):

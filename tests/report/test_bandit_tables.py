@@ -61,7 +61,10 @@ def test_verdicts_follow_the_rule(repository):
     line = bandits.compared().set_index("row").loc[name_of(10, 10)]
     assert line.verdict.startswith("partial")
     text = bandits.reached()
-    assert '<span class="verdict-differs">differs</span>' in text and f"`{name_of(50, 500)}`" in text
+    assert '<span class="verdict-differs">differs</span>' in text
+    assert f", `python -m mamlkit run {name_of(50, 500)}`." in text and "| name |" not in text
+    assert "Gittins, paper" in text and "| 463.7 |" in text
+    assert f"run {name_of(5, 10)}`" not in text  # which was run
 
 
 def test_regrets_stand_beside_the_best_possible(repository):
@@ -78,6 +81,8 @@ def test_regrets_stand_beside_the_best_possible(repository):
     commit(name_of(2, 100, "easy"), made(89, 4.0), made(0.9, 0.5))
     text = bandits.pairs()
     assert "| best possible |" in text and "| 1.75 |" in text and "0.90" in text
+    counts = next(line for line in text.splitlines() if bandits.TRAININGS in line)
+    assert [cell.strip() for cell in counts.split("|")[2:-1]] == ["–", "–", "1", "–", "–"]
     assert results.summary(name_of(2, 100, "easy"), "bandits", 0, "regret").value == pytest.approx(
         0.9, rel=1e-3
     )

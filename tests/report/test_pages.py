@@ -66,6 +66,7 @@ HELPERS |= {
     "trained",
     "set_beside",
     "shown",
+    "to_run",
     "curves",
     "by_direction",
     "LONG_ROWS",
@@ -229,7 +230,8 @@ def test_what_has_begun_beyond_the_paper_is_named_with_how_far_it_is(repository)
     begin(repository, "bandit-5-arms-10-pulls-rl2", done=7)
     head, _, *lines = cells(bandits.reached())
     (line,) = [dict(zip(head, line)) for line in lines if "begun" in "".join(line)]
-    assert line["name"] == "`bandit-5-arms-10-pulls-rl2`"
+    assert (line["pulls"], line["arms"]) == ("10", "5")
+    assert "result yet: `python -m mamlkit run bandit-5-arms-10-pulls-rl2`, " in bandits.reached()
 
 
 def test_a_baseline_that_the_paper_quotes_is_compared_once_it_was_run(repository):
@@ -342,10 +344,11 @@ def test_a_forest_plot_has_a_line_per_number_with_its_verdict(repository):
     part = part[part.ours.notna()]
     text = forest.plot(part)
     assert text.count("<li") == len(part) + 1 and forest.plot(part[:0]) == ""
+    assert text.count(forest.KEY) == 1
     for _, line in part.iterrows():
         scaled = f"{line.difference / line.margin:+.1f}".replace("-", "−")
         assert f'aria-label="{scaled} margins, {line.verdict}"' in text
-        assert f"<span>{line.method}, step {line.step}</span>" in text
+        assert f"<span>{line.method}, step\N{NO-BREAK SPACE}{line.step}</span>" in text
     ours = part.iloc[-1]
     ends = [(ours.difference + s * ours.difference_ci95) / ours.margin for s in (-1, 1)]
     left, right = map(forest.position, ends)

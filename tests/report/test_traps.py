@@ -203,6 +203,14 @@ def test_one_table_has_every_trap_with_its_data_and_what_its_interval_says(two_s
     ]
 
 
+def test_the_table_of_all_says_of_a_training_what_the_chapter_says():
+    """Of the committed results: with 15 queries per class, as the chapter's figure and box."""
+    lines = lines_of(traps_table.all_traps())
+    for row, line in zip(traps.rows(), lines):
+        found = traps.effect(row.name, base_of(row.name), "Q=15")
+        assert found and line[4].removesuffix(" by then") == found.word, row.name
+
+
 def test_a_short_training_is_told_as_one(repository):
     for seed in (0, 1):
         commit(repository, "trap-20way", seed=seed, errors=made(np.full(400, 22.75)))

@@ -26,7 +26,7 @@ def test_the_published_table_is_whole():
 
 def test_ours_stand_beside_them_with_verdicts_and_what_was_played(repository):
     assert (trials.compared().verdict == "not run").all()
-    assert f"`{tabular_name(10)}`" in trials.tabular()
+    assert f"To run what has no result yet: `python -m mamlkit run {tabular_name(10)}`, " in trials.tabular()
     folder = repository / "data" / "benchmarks" / "tabular"
     folder.mkdir(parents=True)
     line = {"episodes": 10, "strategy": "greedy", "value": 150.0, "ci95": 1.5}
@@ -54,6 +54,7 @@ def test_navigation_is_drawn_over_the_steps_that_were_seen(repository):
     assert found.value.iloc[3] == pytest.approx(-3.5, abs=1) and (found.ci95 > 0).all()
     text = trials.navigation()
     assert "(300)" in text and "(12,000)" in text and "not run" not in text
+    assert "| method | k = 0 | k = 1 | k = 2 | k = 3 |" in text
 
 
 def test_half_cheetah_is_told_by_direction_beside_the_papers(repository):
@@ -109,3 +110,4 @@ def test_the_two_step_task_stands_beside_the_best_possible(repository):
     commit(repository, "two-step-rl2", errors=np.full((2000, 1), 68.0) + np.eye(2000, 1), tasks=2000)
     text = trials.two_step()
     assert "best possible |" in text and "69.10" in text and "68.0" in text and "not run" not in text
+    assert "| seeds |" in text and "| 1 |" in text

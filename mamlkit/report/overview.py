@@ -76,15 +76,16 @@ def front_page() -> str:
     lines, notes = [], _Notes()
     for _, line in own[own.step == last].iterrows():
         variant = line.method.removeprefix("MAML").replace(" first", ", first")
+        experiment = line.setting[0].upper() + line.setting[1:] + variant
         lines.append(
             {
-                "experiment": line.setting[0].upper() + line.setting[1:] + variant,
+                "experiment": _chapter(line.setting).format(experiment),
                 "verdict": badge(line.verdict),
                 "paper": line.printed,
                 "ours": "\N{NO-BREAK SPACE}".join(
                     filter(None, (number(line.ours, line.deciding_ci95), notes.marks(line)))
                 ),
-                "more": f"{line.place}, {_chapter(line.setting)}".rstrip(", "),
+                "in the paper": line.place,
             }
         )
     what = (
@@ -143,13 +144,13 @@ def verdict_bar() -> str:
 
 
 def _chapter(setting: str) -> str:
-    """A link to the chapter about a setting, or nothing while the book has none."""
+    """A link to the chapter about a setting, with a place for its text; that alone if the book has none."""
     word = next(word for start, word in CHAPTERS.items() if setting.startswith(start))
     contents = (places.repository() / "_toc.yml").read_text(encoding="utf-8")
     for path in sorted((places.repository() / "notebooks").glob("[0-9][0-9]-*.ipynb")):
         if word in path.stem.replace("-", "") and f"notebooks/{path.stem}\n" in contents + "\n":
-            return f"[ch. {int(path.stem[:2])}](../notebooks/{path.name})"
-    return ""
+            return f"[{{}}](../notebooks/{path.name})"
+    return "{}"
 
 
 def tally() -> str:

@@ -62,6 +62,8 @@ GROUPS = {
     "context-locomotion": ("Table 5", "", "Context vector in locomotion (Table 5 of the paper): return"),
 }
 
+APART = {"locomotion"}  # settings have tables of their own, or these would be too wide
+
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     """:func:`mamlkit.report.beside.table` with every column, and the paper's numbers as it prints them."""
@@ -88,13 +90,11 @@ def _paper_tables(*names: str) -> str:
     for name in names:
         part, caption = group(found, name), GROUPS[name][-1]
         run = part.ours.notna()
-        if run.any():
-            tables.append(forest.plot(part[run]))
-            lines, basis = _beside(part[run]), ""
-            if len({line["interval over"] for line in lines}) == 1:
-                basis = f"; the interval of ours is over {lines[0]['interval over']}"
-                lines = _without_constant(lines, "interval over")
-            tables.append(numbered(lines, f"{caption}{basis}.", f"tab-results-{name}"))
+        apart = name in APART
+        for setting, of_setting in part[run].groupby("setting" if apart else "place", sort=False):
+            own = f"{caption}, {setting}" if apart else caption
+            label = f"{name}-{setting.lower().replace(' ', '-')}" if apart else name
+            tables += [forest.plot(of_setting), _judged(of_setting, own, f"tab-results-{label}")]
         if (rest := part[~run & (part.row != "")]).size:
             missing = f"{caption}, without a result; python -m mamlkit run NAME brings one."
             tables.append(numbered(_to_run(rest), missing, f"tab-not-run-{name}"))
@@ -105,6 +105,15 @@ def _paper_tables(*names: str) -> str:
             of_others = f"{caption}, quoted by the paper from other work."
             tables.append(numbered(_crosswise(quoted), of_others, f"tab-quoted-{name}"))
     return "\n".join(tables)
+
+
+def _judged(part: pd.DataFrame, caption: str, label: str) -> str:
+    """The table of numbers that we have, beside the paper's."""
+    lines, basis = _beside(part), ""
+    if len({line["interval over"] for line in lines}) == 1:
+        basis = f"; the interval of ours is over {lines[0]['interval over']}"
+        lines = _without_constant(lines, "interval over")
+    return numbered(lines, f"{caption}{basis}.", label)
 
 
 def _beside(part: pd.DataFrame, linked: bool = True) -> list[dict[str, str]]:

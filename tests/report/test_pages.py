@@ -293,13 +293,13 @@ def test_the_front_page_says_what_a_number_rests_on(repository):
 
 
 def test_the_front_page_links_only_to_chapters_in_the_book(repository):
-    assert "chapter" not in overview.front_page()
+    assert "../notebooks" not in overview.front_page()
     (repository / "notebooks").mkdir()
     (repository / "notebooks" / "02-sinusoid.ipynb").write_text("")
     (repository / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    assert "chapter" not in overview.front_page()
+    assert "../notebooks" not in overview.front_page()
     (repository / "_toc.yml").write_text("chapters:\n- file: notebooks/02-sinusoid")
-    assert overview.front_page().count("[ch. 2](../notebooks/02-sinusoid.ipynb)") == 1
+    assert overview.front_page().count("| [Sinusoid, 5 points](../notebooks/02-sinusoid.ipynb) |") == 1
 
 
 def test_the_tally_counts_every_number_once(repository):

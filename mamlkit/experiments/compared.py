@@ -77,7 +77,12 @@ COMPARED: tuple[Compared, ...] = (
     ),
     _gradient("learned-rates", "MAML, learned rates", "maml, learned rates", **_MANY),
     _gradient("multi-step", "MAML, loss of every step", "maml, multi-step loss", **_MANY),
-    _gradient("maml-plus-plus", "both of these (of MAML++)", "maml++ without its schedules", **_MANY),
+    _gradient(
+        "maml-plus-plus",
+        "MAML, learned rates and loss of every step",
+        "maml++ without its schedules",
+        **_MANY,
+    ),
     _gradient("maml-plus-plus-all", "MAML++, all", "maml++", **_FALLING),
     _gradient("meta-sgd", "Meta-SGD", "meta-sgd", test_steps=1, changes={"inner_steps": 1}),
     _gradient("head-only", "ANIL: head only", "head only"),

@@ -131,7 +131,7 @@ def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
 
 def table(name: str = "tab-results-candidates") -> str:
     """Every candidate and what it returns; a page beside this one needs another name."""
-    rows = {row: f"{about(row).what}: `{row}`" for row in ROWS if is_candidate(row)} | LONG_ROWS
+    rows = {row: about(row).what for row in ROWS if is_candidate(row)} | LONG_ROWS
     lines = [_line(row, words) for row, words in rows.items()]
     for (source, iteration, bound), steps in published().groupby(
         ["source", "iteration", "max_kl"], sort=False
@@ -142,26 +142,26 @@ def table(name: str = "tab-results-candidates") -> str:
         lines.append({"changed": what, f"iteration {iteration}": cell})
     caption = (
         "HalfCheetah direction, one change at a time: return after the inner step, a mean of the "
-        f"{WINDOW} iterations up to one; of several seeds (0, 1, ...) their mean, and in brackets their "
-        "range. Beyond the clip: share of the steps before the inner step with an observation beyond ±10, up "
-        f"to iteration {ITERATIONS}, where it was logged. Processor: on another one sums round otherwise, so "
-        "that a seed is another run. What was published are tests of one policy. What "
-        "has no result: python -m mamlkit run NAME, with the name that stands there."
+        f"{WINDOW} iterations that end at the one named; of several seeds (0, 1, ...) their mean, and in "
+        "brackets their range. Beyond the clip: share of the steps before the inner step with an observation "
+        f"beyond ±10, up to iteration {ITERATIONS}, where it was logged. Processor: on another one sums round "
+        "otherwise, so that a seed is another run. What was published are tests of one policy."
     )
-    columns = ["changed", "seeds", *(f"iteration {k}" for k in AT), "beyond the clip", "processor", "state"]
+    columns = ["changed", "seeds", *(f"iteration {k}" for k in AT), "beyond the clip", "processor"]
     lines = [{column: line.get(column, "") for column in columns} for line in lines]
     return numbered(lines, caption, name, ["seeds", *(f"iteration {k}" for k in AT), "beyond the clip"])
 
 
 def _line(name: str, what: str) -> dict[str, str]:
-    line = {"changed": what, "seeds": "", "state": badge(state_of(name))}
+    state = state_of(name)
+    line = {"changed": what if state == "complete" else f"{what} {badge(state)} `{name}`", "seeds": ""}
     for iteration in AT:
         if len(found := measured(name, iteration)):
             line |= {f"iteration {iteration}": _over_seeds(found.after)}
             line["seeds"] = line["seeds"] or str(len(found))
             line["processor"] = "; ".join(
-                f"{which} ({', '.join(map(str, of.seed))})" if found.processor.nunique() > 1 else which
-                for which, of in found.groupby("processor", sort=False)
+                f"{maker} ({', '.join(map(str, of.seed))})" if found.processor.nunique() > 1 else maker
+                for maker, of in found.groupby(found.processor.str.split().str[0], sort=False)
             )
             if iteration == ITERATIONS and found.beyond.notna().all():
                 line["beyond the clip"] = f"{100 * found.beyond.mean():.0f} %"

@@ -97,7 +97,7 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
 def column_table(column: str, name: str = "") -> str:
     """A column of the grid: three tests, the gap to MAML, and what the method's own paper reports.
 
-    Methods that were not run are named in the caption.
+    Methods that were not run are named in the caption. While nothing was trained there is no table.
 
     Args:
         column: its name.
@@ -105,6 +105,9 @@ def column_table(column: str, name: str = "") -> str:
     """
     chosen = column_of(column)
     found = grid(chosen)
+    if (found.kind == "nothing learned").all():
+        values = [f"{line.method} has {number(line.value, line.ci95)} %" for line in found.itertuples()]
+        return f"{chosen.words}: nothing was trained so far; with 15 queries, {', '.join(values)}.\n"
     ranked = [next(m for m in COMPARED if m.slug == slug) for slug in found.slug]
     missing = [method.words for method in methods_of(chosen) if method not in ranked]
     printed = published().set_index(["method", "column"])

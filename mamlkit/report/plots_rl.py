@@ -129,22 +129,23 @@ def candidate_returns(
 
     Args:
         ax: where to draw.
-        authors: ``seed``, ``iteration``, ``after``; each seed is a thin line.
+        authors: ``seed``, ``iteration``, ``after``; each seed is a thin black line.
         changed: what is changed to a frame alike, whose mean over its seeds is drawn, as far as all of them
             have come; one without lines is left out.
-        published: ``iteration``, ``step``, ``value``; those after one step are stars.
+        published: ``iteration``, ``step``, ``value``; those after one step are stars, as far as the lines go.
     """
     for number, (_, of_seed) in enumerate(authors.groupby("seed")):
         label = "" if number else "the authors' settings, each seed"
-        ax.plot(of_seed.iteration, of_seed.after, color=COLOURS["blue"], linewidth=0.7, label=label)
+        ax.plot(of_seed.iteration, of_seed.after, color=COLOURS["black"], linewidth=0.9, label=label)
     for number, (what, found) in enumerate(changed.items()):
         if len(found):
             mean = found.pivot(index="iteration", columns="seed", values="after").mean(axis=1, skipna=False)
             colour, line = CANDIDATE_STYLES[number % len(CANDIDATE_STYLES)]
             ax.plot(mean.index, mean, color=COLOURS[colour], linestyle=line, label=what)
-    stars = published[published.step == 1]
+    last = max((frame.iteration.max() for frame in (authors, *changed.values()) if len(frame)), default=100)
+    stars = published[(published.step == 1) & (published.iteration <= 1.1 * last)]
     ax.plot(stars.iteration, stars.value, label="published", **METHOD_STYLES["paper"] | {"markersize": 9})
-    ax.set(xlabel="iteration", ylabel="return after the inner step", xlim=(0, None))
+    ax.set(xlabel="iteration", ylabel="return after the inner step", xlim=(0, 1.1 * last))
 
 
 def trajectories(
@@ -199,5 +200,6 @@ def goal_returns(
         )
     order = np.argsort(goals)
     for style, marker, values in zip(STEP_STYLES, "xs^o", returns.T):
-        ax.plot(goals[order], values[order], marker=marker, markersize=3.5, linewidth=0.9, **style)
+        # marks alone: goals are a sample, and what is between two of them was not tested
+        ax.plot(goals[order], values[order], marker=marker, markersize=3.5, **style | {"linestyle": "none"})
     ax.set(xlabel=quantity, ylabel="return")

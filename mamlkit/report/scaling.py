@@ -4,7 +4,17 @@
 return; the model is :mod:`mamlkit.report.costs`.
 """
 
-__all__ = ["alone", "beside", "figure", "gathers", "limits", "plan", "policies", "slices"]
+__all__ = [
+    "alone",
+    "beside",
+    "figure",
+    "gathers",
+    "limits",
+    "plan",
+    "policies",
+    "slices",
+    "which_comes_first",
+]
 
 import json
 import math
@@ -27,7 +37,8 @@ NODES = (1, 100)
 GPUS = (1, 8)
 # Nothing was run on a GPU. The plan assumes the A100's float32 rate by its data sheet, and a share of it.
 GPU_FLOPS, GPU_SHARE = 19.5e12, 0.1
-DRAWN = ("omniglot-5way-1shot", "omniglot-20way-1shot", "omniglot-20way-5shot", "mini-imagenet-5way-1shot")
+# Omniglot 20-way 1-shot has as many chunks as Mini-ImageNet, and so the same line
+DRAWN = ("omniglot-5way-1shot", "omniglot-20way-5shot", "mini-imagenet-5way-1shot")
 ABSENT = "Not measured yet; `python benchmarks/scaling.py --save` does it.\n"
 
 
@@ -68,6 +79,23 @@ def _gpu_cores() -> float:
     found = _read("rows").dropna(subset="gflop")
     found = found[~found.row.str.contains("no-conv")]
     return GPU_SHARE * GPU_FLOPS / float((1e12 * found.gflop / found.ms).median())
+
+
+def which_comes_first() -> str:
+    """Whether chunks or messages bound a CPU's ranks, of rows with more than one chunk."""
+    works = [work for work in _works().values() if work.chunk < work.tasks]
+    if not works:
+        return ABSENT
+    link = _link()
+    times = [work.seconds / (link.latency + work.bytes / link.rate) for work in works]
+    by_chunks = [math.ceil(w.tasks / w.chunk) <= math.sqrt(t) for w, t in zip(works, times)]
+    which = "all of these" if all(by_chunks) else f"{sum(by_chunks)} of these {len(works)}"
+    far, best = f"{min(times):,.0f} to {max(times):,.0f} times", f"{math.sqrt(min(times)):.0f} or more"
+    return (
+        f"On a CPU the computation takes {far} as long as a message, in the rows with more than one chunk. "
+        f"So $R^*$ is {best}, and $C$ comes first in {which}. On a processor many times as fast it may be "
+        "$R^*$.\n"
+    )
 
 
 def gathers() -> str:
@@ -230,6 +258,8 @@ def figure() -> str:
         for line in found.itertuples()
         if line.row in works
     ]
+    chunks = [str(math.ceil(work.tasks / work.chunk)) for work in works.values()]
+    counts = f"{', '.join(chunks[:-1])} and {chunks[-1]}"
     shown = explore(
         {"ranks": ["CPU cores", "GPUs (not measured)"]},
         {
@@ -245,7 +275,7 @@ def figure() -> str:
         axes=("ranks", "times as fast as one"),
         limits=((1, 16), (0, 16)),
         alt="Speed-up against ranks. On CPU cores each experiment follows the diagonal in steps up to its "
-        "number of chunks and is level or falls slowly after it: 2, 4, 16 and 4. On GPUs all stay low.",
+        f"number of chunks and is level or falls slowly after it: {counts}. On GPUs all stay low.",
         always=[Curve([1, 16], [1, 16], "as many times as ranks", -1, "dashed")],
     )
     return f"```{{raw}} html\n{shown.data}\n```\n"

@@ -139,7 +139,16 @@ def test_the_figure_has_a_text_and_its_measured_points():
     assert re.search(r"chunks and is level or falls slowly after it: ([\d, and]+)\.", text)
     said = re.search(r"after it: ([\d, and]+)\.", text).group(1)
     assert sorted(map(int, re.findall(r"\d+", said))) == sorted(chunks)
-    assert first.count("<circle") == len(scaling._read("ranks"))
+    assert first.count("<circle") == scaling._read("ranks").row.isin(scaling.DRAWN).sum() > 0
+
+
+def test_chunks_come_first_where_a_message_costs_little(monkeypatch):
+    assert "$C$ comes first in all of these" in scaling.which_comes_first()
+    works = {"a": scaling.Work(0.1, 16, 1, 0.0), "b": scaling.Work(10.0, 16, 1, 0.0)}
+    monkeypatch.setattr(scaling, "_works", lambda: works)
+    monkeypatch.setattr(scaling, "_link", lambda: scaling.Link(0.001, 1e9))
+    text = scaling.which_comes_first()  # R* is 10 and 100, C is 16
+    assert "100 to 10,000 times" in text and "is 10 or more, and $C$ comes first in 1 of these 2" in text
 
 
 def test_measurements_say_where_they_are_from():

@@ -4,13 +4,16 @@ The compiled loops read and write where the shapes of a network tell them, witho
 them that was not looked at here. That takes some microseconds for each tensor.
 """
 
-__all__ = ["check", "check_images"]
+__all__ = ["check", "check_images", "check_untransformed"]
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils._pytree import tree_leaves
 
 from mamlkit import models
 from mamlkit.engine.network import check_layers, check_same
@@ -59,6 +62,20 @@ def check(
     dtype = (*params.values(), tasks.support[0])[0].dtype
     for name, (inputs, targets) in zip(Task._fields, tasks):
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
+
+
+def check_untransformed(*given: Any) -> None:
+    """Whether no tensor comes out of a transform of ``torch.func``, whose derivatives would be zeros.
+
+    Raises:
+        ValueError: one does.
+    """
+    for value in tree_leaves(given):
+        if isinstance(value, Tensor) and is_functorch_wrapped_tensor(value):
+            raise ValueError(
+                "a tensor came out of a transform of torch.func (grad, jvp, vmap, ...), but what is computed "
+                "here has no derivative; transform the method's own loss or predict instead"
+            )
 
 
 def _examples(tasks: Task) -> Examples:

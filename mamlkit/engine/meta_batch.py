@@ -105,9 +105,12 @@ def are_small(method: Method, params: Params, optimiser: Optimizer | None, point
 def _is_as_it_is(optimiser: Adam, params: Params) -> bool:
     """Whether an optimiser moves these parameters, all alike and as Adam does by default."""
     wanted = {"weight_decay": 0, "amsgrad": False, "maximize": False}
+    if optimiser._optimizer_step_pre_hooks or optimiser._optimizer_step_post_hooks:
+        return False  # which nobody would call
     first, *others = optimiser.param_groups
     moved, given = first["params"], list(params.values())
     alike = not others and wanted.items() <= first.items() and list(map(id, moved)) == list(map(id, given))
+    alike &= first["eps"] > 0
     if not alike or any(isinstance(option, Tensor) for option in (first["lr"], *first["betas"])):
         return False
     states = [optimiser.state.get(value, {}) for value in given]
@@ -236,6 +239,7 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
             f"{method!r} came, but it must be a mamlkit.methods.Method, such as methods.maml(learner)"
         )
     learner = method.learner
+    checks.check_untransformed(params, tasks)
     checks.check(learner, params, tasks, method.shapes, getattr(method, "ways", None))
     return type(method) is GradientMethod and passes.are_for(learner)  # other classes may have another loss
 

@@ -14,12 +14,16 @@ from torch import Generator, Tensor
 
 from mamlkit import models
 from mamlkit.engine import kernels_torch
-from mamlkit.engine.passes import Pass, in_order, to_images, to_matrices
+from mamlkit.engine.passes import Pass, from_matrices, in_order, to_images, to_matrices
 from mamlkit.engine.queries import with_support
-from mamlkit.maml import Task
+from mamlkit.maml import Params, Task
 from mamlkit.models import Layer, Model
 
 TRIED = 4  # points, on which layers and apply must agree
+# Of inputs and of weights, in units in which a layer changes no variance: an everyday case; variances of the
+# size that is added to them before a root, so that another one would show; and numbers far out, where
+# something may be cut off.
+SCALES = ((1.0, 1.0), (1.0, 0.03), (30.0, 30.0))
 MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
 
 Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cache can look it up
@@ -101,27 +105,67 @@ def _check_layers(network: Shapes, layers: tuple[Layer, ...]) -> None:
 def _check_apply(
     shapes: Shapes, layers: tuple[Layer, ...], apply: Callable[..., Tensor], reference: int | None
 ) -> None:
-    """Whether ``layers`` and ``apply``, a pure function, are one network: both are run on random numbers.
+    """Whether ``layers`` and ``apply``, a pure function, are one network: both are run on random numbers, and
+    both have their derivatives taken.
 
-    With ``reference`` they are normalised by the statistics of so many first points.
+    With ``reference`` they are normalised by the statistics of so many first points; there are no derivatives
+    then.
     """
     generator = Generator().manual_seed(0)
     draw = partial(torch.randn, generator=generator, dtype=torch.float64)
-    params = {name: draw(shape) for name, shape in shapes}
-    for name in (name for layer in layers for name in (layer.bias, layer.shift) if name):
-        params[name].abs_()  # or too few units are active to tell two networks apart
     window = layers[0].window
-    point = (window.channels, window.size, window.size) if window else params[layers[0].weight].shape[1:]
-    inputs = draw((TRIED, *point))
-    weights = to_matrices(layers, params)
-    if reference is None:
-        found = Pass(layers, kernels_torch, weights, to_images(layers, inputs[None]), keep=False).outputs[0]
-        wanted = apply(params, inputs)
-    else:
-        parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
-        found = torch.cat(with_support(layers, kernels_torch, parts)(weights), 1)[0]
-        wanted = apply(params, inputs, reference=reference)
-    found = in_order(layers, dict(shapes), found)
+    point = (window.channels, window.size, window.size) if window else (dict(shapes)[layers[0].weight][1],)
+    for of_inputs, of_weights in SCALES:
+        params = {name: draw(shape) for name, shape in shapes}
+        for name in (layer.weight for layer in layers):
+            params[name] *= of_weights / math.sqrt(params[name][0].numel())
+        for name in (name for layer in layers for name in (layer.bias, layer.shift) if name):
+            params[name].abs_().mul_(of_weights)  # or too few units are active to tell two networks apart
+        inputs = of_inputs * draw((TRIED, *point))
+        if reference is None:
+            _compare(layers, apply, params, inputs, draw)
+        else:
+            parts = Task(*((part[None], part) for part in (inputs[:reference], inputs[reference:])))
+            of_parts = with_support(layers, kernels_torch, parts)(to_matrices(layers, params))
+            found = in_order(layers, dict(shapes), torch.cat(of_parts, 1)[0])
+            _check_alike(found, apply(params, inputs, reference=reference))
+
+
+def _compare(
+    layers: tuple[Layer, ...],
+    apply: Callable[..., Tensor],
+    params: Params,
+    inputs: Tensor,
+    draw: Callable[..., Tensor],
+) -> None:
+    """Outputs, and the gradient in all parameters of a random sum of them."""
+    shapes = {name: value.shape for name, value in params.items()}
+    weights, images = to_matrices(layers, params), to_images(layers, inputs[None])
+    run = Pass(layers, kernels_torch, weights, images, keep=False)
+    with torch.enable_grad():
+        leaf = run.outputs[0].detach().requires_grad_()
+        found = in_order(layers, shapes, leaf)
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        wanted = apply(leaves, inputs)
+        _check_alike(found, wanted)
+        along = draw(found.shape)
+        (d,) = torch.autograd.grad((found * along).sum(), leaf)
+        slopes = torch.autograd.grad((wanted * along).sum(), list(leaves.values()), allow_unused=True)
+    matrices = {name: value[0] for name, value in run.gradient(d[None]).items()}
+    of_layers = from_matrices(layers, matrices, params)
+    still = lambda name: torch.zeros_like(params[name])
+    of_apply = {name: still(name) if slope is None else slope for name, slope in zip(leaves, slopes)}
+    whole = math.sqrt(sum(float(slope.square().sum()) for slope in of_apply.values()))
+    for name, slope in of_apply.items():  # of a bias before a normalisation it is nothing but rounding
+        if not (of_layers[name] - slope).norm() <= 1e-6 * slope.norm() + 1e-9 * whole:
+            raise ValueError(
+                f"the model's layers have another derivative in {name!r} than its apply, for all that their "
+                "outputs are alike; take what stops or changes gradients out of apply (to keep parameters "
+                "still, use the model's frozen), or leave out the layers"
+            )
+
+
+def _check_alike(found: Tensor, wanted: Tensor) -> None:
     if found.shape != wanted.shape or not (found - wanted).norm() <= 1e-6 * wanted.norm():
         raise ValueError(
             "the model's layers give other outputs than its apply; change both alike, or leave out the layers"

@@ -53,7 +53,7 @@ class Learner:
             raise ValueError(f"inner_lr={self.inner_lr}, but it must be finite, at least 0")
         for name, least in (("inner_steps", 0), ("shots", 1)):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}={value!r}, but it must be a whole number, at least {least}")
 
     def adapting(self, *names: str) -> "Learner":

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from conftest import small_problem, ways
 from mamlkit import methods, models
@@ -243,6 +244,102 @@ def test_layers_of_another_function_are_refused(kind):
     other = model._replace(apply=lambda params, inputs: model.apply(params, inputs).tanh())
     words = "layers give other outputs than its apply"
     refused(dataclasses.replace(learner, model=other), params, tasks, words)
+
+
+class StraightThrough(torch.autograd.Function):
+    """A ReLU through which gradients pass as if it were not there."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.relu()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, d):
+        return d
+
+
+def two_layers(relu=torch.relu, eps=models.BATCH_NORM_EPS, hidden=lambda x: x, logits=lambda x: x):
+    """What ``mlp(48, (9,), 3, batch_norm_shifts=True)`` computes, with parts to change."""
+
+    def apply(p, x):
+        x = torch.nn.functional.linear(x, p["weight0"], p["bias0"])
+        x = torch.nn.functional.batch_norm(x, None, None, None, p["shift0"], True, eps=eps)
+        return logits(torch.nn.functional.linear(hidden(relu(x)), p["weight1"], p["bias1"]))
+
+    return apply
+
+
+WRONG = {
+    "PyTorch's eps": two_layers(eps=1e-5),
+    "ReLU6": two_layers(relu=torch.nn.functional.relu6),
+    "a straight-through ReLU": two_layers(relu=StraightThrough.apply),
+    "a detached body": two_layers(hidden=Tensor.detach),
+    "reversed gradients": two_layers(hidden=lambda x: 2 * x.detach() - x),
+    "cut logits": two_layers(logits=lambda x: x.clamp(-100, 100)),
+    "cut inputs": lambda p, x: two_layers()(p, x.clamp(-5, 5)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("features", [48, 3072])
+def test_an_apply_that_is_like_the_layers_but_for_one_thing_is_refused(name, features):
+    model = models.mlp(features, (9,), 3, batch_norm_shifts=True)
+    problem = random_problem(model._replace(apply=two_layers()), LOSS, inputs=(features,), outputs=3)
+    meta_batch.predictions(methods.maml(problem[0]), *problem[1:])  # the same with nothing changed passes
+    wrong = dataclasses.replace(problem[0], model=model._replace(apply=WRONG[name]))
+    refused(wrong, *problem[1:], "layers (give other outputs|have another derivative in '.*') than its apply")
+
+
+@pytest.mark.parametrize("kind", ["conv-stride", "conv-max"])
+def test_a_body_of_convolutions_that_is_held_by_detach_is_refused(kind):
+    learner, params, tasks = small_problem(kind)
+    apply, head = learner.model.apply, learner.model.layers[-1]
+
+    def held(p, x, reference=None):
+        ends = (head.weight, head.bias)
+        return apply({k: v if k in ends else v.detach() for k, v in p.items()}, x, reference)
+
+    model = learner.model._replace(apply=held)
+    refused(dataclasses.replace(learner, model=model), params, tasks, "another derivative in 'conv0'")
+
+
+@settings(max_examples=60)
+@given(
+    inputs=st.integers(1, 40),
+    hidden=st.lists(st.integers(1, 70), max_size=5),
+    outputs=st.integers(1, 6),
+    normalised=st.booleans(),
+)
+def test_networks_that_are_right_are_not_refused(inputs, hidden, outputs, normalised):
+    model = models.mlp(inputs, hidden, outputs, batch_norm_shifts=normalised)
+    network.check_same(model, model.layers)
+
+
+TRANSFORMS = {
+    "grad": lambda f, params: torch.func.grad(f)(params),
+    "jvp": lambda f, params: torch.func.jvp(f, (params,), (params,)),
+    "vmap": lambda f, params: torch.func.vmap(f)({k: v.expand(2, *v.shape) for k, v in params.items()}),
+}
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv-stride"])
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_of_functions_without_a_derivative_are_refused(kind, layers, transform):
+    learner, params, tasks = small_problem(kind)
+    model = learner.model if layers else learner.model._replace(layers=())
+    method = methods.maml(dataclasses.replace(learner, model=model))
+    of_outputs = lambda p: meta_batch.predictions(method, p, tasks).square().sum()
+    of_losses = lambda p: meta_batch.meta_gradient(method, p, tasks)[1].sum()
+    for way in (of_outputs, of_losses):
+        with pytest.raises(ValueError, match=r"came out of a transform of torch\.func"):
+            TRANSFORMS[transform](way, params)
 
 
 @pytest.mark.parametrize(("width", "outputs"), [(0, 1), (3, 0)])

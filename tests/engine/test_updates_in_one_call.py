@@ -152,10 +152,15 @@ def test_only_small_plain_networks_and_adam_as_it_is_are_taken():
     fields = {each.name: getattr(method, each.name) for each in dataclasses.fields(method)}
     for other in (Other(**fields), methods.METHODS["reptile, inner adam"](method.learner)):
         assert not meta_batch.are_small(other, params, adam, 1)
-    options = {"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True}
+    options = {"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True}, {"eps": 0.0}
+    heard, hearing = torch.optim.Adam(values), torch.optim.Adam(values)
+    heard.register_step_post_hook(print)
+    hearing.register_step_pre_hook(print)
     for optimiser in (
         *(torch.optim.Adam(values, **more) for more in options),
         torch.optim.AdamW(values),
+        heard,
+        hearing,
         None,
     ):
         assert not meta_batch.are_small(method, params, optimiser, 1)

@@ -450,8 +450,8 @@ plt.show()
 
 # %% [markdown]
 # How much the term matters for real tasks is a question of $\alpha H_i$: for a small step on a nearly
-# linear loss it is little. Section 5.2 of the paper finds almost no difference on Mini-ImageNet, for which our first-order rows
-# wait to be run; chapters 2, 5, 6 and 9 have both variants.
+# linear loss it is little. Section 5.2 of the paper finds almost no difference on Mini-ImageNet; how far our own runs have come is in
+# [chapter 4](04-mini-imagenet.ipynb). Chapters 2, 5, 6 and 9 have both variants.
 #
 # ## The same in the package
 #

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WIDTH, HEIGHT = 640, 320  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44  # margins around the axes
+LEFT, RIGHT, TOP, BOTTOM = 76, 12, 12, 44  # margins around the axes, for text of 22 on a phone
 KINDS = {"line": 3.0, "thin": 1.2, "dashed": 2.0, "points": 0.0}  # and the width of each
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
 GREY = "#767676"  # told from a white page and from a dark one
@@ -139,7 +139,7 @@ class _Axes:
         middle = (LEFT + right) / 2
         parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" {_MIDDLE}>{escape(self.labels[0])}</text>')
         height = (TOP + bottom) / 2
-        turned = f'x="14" y="{height}" transform="rotate(-90 14 {height})" {_MIDDLE}'
+        turned = f'x="20" y="{height}" transform="rotate(-90 20 {height})" {_MIDDLE}'
         parts.append(f"<text {turned}>{escape(self.labels[1])}</text>")
         return "".join(parts)
 

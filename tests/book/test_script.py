@@ -96,6 +96,20 @@ def test_sliders_show_their_frame_by_value_and_by_key(tmp_path):
 
 
 @needs_browser
+@pytest.mark.parametrize("limits", [(0, 1), (-6, 6)])
+def test_on_a_phone_the_label_of_the_y_axis_does_not_run_over_its_ticks(tmp_path, limits):
+    script = """
+    const drawn = [...document.querySelectorAll("svg text")].map((text) => text.getBoundingClientRect());
+    const label = drawn.pop(), ticks = drawn.filter((box) => box.right < drawn.at(-1).left);
+    const svg = document.querySelector("svg").getBoundingClientRect();
+    const size = parseFloat(getComputedStyle(document.querySelector("svg text")).fontSize);
+    const axis = ticks.filter((box) => box.top < label.bottom);
+    return [size, axis.length > 2, label.left >= svg.left, axis.every((box) => box.left > label.right)];"""
+    drawing = figure(axes=("x (rad)", "probability"), limits=((0, 1), limits))
+    assert run(tmp_path, drawing, script, "--window-size=390,800") == [22, True, True, True]
+
+
+@needs_browser
 @pytest.mark.parametrize(("options", "first"), [((), "Pause"), (("--force-prefers-reduced-motion",), "Play")])
 def test_a_film_stops_and_stands_still_for_those_who_ask_for_it(tmp_path, options, first):
     shutil.copy(STATIC.parent / "films" / "sinusoid.gif", tmp_path)

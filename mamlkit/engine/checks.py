@@ -8,12 +8,11 @@ __all__ = ["check", "check_images", "check_untransformed"]
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from itertools import chain
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.utils._pytree import tree_leaves
 
 from mamlkit import models
 from mamlkit.engine.network import check_layers, check_same
@@ -64,13 +63,17 @@ def check(
         _check_targets(learner.loss, (*inputs.shape[:2], outputs), dtype, name, targets)
 
 
-def check_untransformed(*given: Any) -> None:
+def check_untransformed(params: Params, tasks: Task) -> None:
     """Whether no tensor comes out of a transform of ``torch.func``, whose derivatives would be zeros.
+
+    What is no tensor, or no meta-batch, is left to :func:`check`.
 
     Raises:
         ValueError: one does.
     """
-    for value in tree_leaves(given):
+    own = params.values() if isinstance(params, Mapping) else ()
+    pairs = [pair for pair in tasks if isinstance(pair, tuple | list)] if isinstance(tasks, Task) else ()
+    for value in chain(own, *pairs):
         if isinstance(value, Tensor) and is_functorch_wrapped_tensor(value):
             raise ValueError(
                 "a tensor came out of a transform of torch.func (grad, jvp, vmap, ...), but what is computed "

@@ -455,6 +455,34 @@ def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):
     ]
 
 
+def test_a_run_that_goes_on_with_other_code_says_so_and_records_it(short, tmp_path, monkeypatch, capsys):
+    told = {"commit": "0123456789+changes", "files": "first"}
+    monkeypatch.setattr(folders, "version", lambda: dict(told))
+    monkeypatch.setattr(folders, "provenance", lambda device: told | {"device": device})
+    assert __main__.main([*short, "--until", "1", "--keep"]) == 0
+    assert __main__.main([*short, "--until", "2", "--keep"]) == 0
+    assert "the code has changed" not in capsys.readouterr().err
+    told["files"] = "second"
+    assert __main__.main([*short, "--until", "3", "--keep"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    partial = tmp_path / "repository" / "data" / "partial" / ROW.name / "seed0"
+    said = capsys.readouterr().err
+    assert (
+        f"{ROW.name}, seed 0: the code has changed since this run was last worked on, at commit "
+        "0123456+changes (files first); it goes on at commit 0123456+changes (files second). "
+        f"To begin anew, move {folder} and {partial} away\n"
+    ) in said
+    result = json.loads((folder / "result.json").read_text())
+    assert [part["files"] for part in result["origin"]] == ["first", "second"]
+    told["files"], lines = "third", []
+    opened(ROW, device=None, base=tmp_path / "runs", tell=lines.append)  # others compute
+    assert len(lines) == 1 and "at commit 0123456+changes (files third)" in lines[0]
+    shutil.rmtree(folder)
+    shutil.rmtree(partial)
+    opened(ROW, base=tmp_path / "runs", tell=lines.append)  # nothing to go on from
+    assert len(lines) == 1
+
+
 def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, short):
     assert __main__.main([*short, "--until", "100"]) == 0
     folder = tmp_path / "runs" / ROW.name / "seed0"

@@ -62,6 +62,13 @@ def test_a_run_that_is_stopped_early_says_so(short, until, capsys, monkeypatch):
     assert (said in capsys.readouterr().out) == (until in (0, 1, 120, 249))
 
 
+def test_a_run_that_is_past_its_until_says_so(short, capsys):
+    for until, passed in ((3, False), (2, True), (3, False)):
+        assert __main__.main([*short, "--until", str(until)]) == 0
+        said = f"--until {until} was passed before: this run is at 3 iterations\n"
+        assert (said in capsys.readouterr().out) == passed
+
+
 def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
     assert __main__.main([*short, "--until", "120", "--keep"]) == 0
     data = tmp_path / "repository" / "data"

@@ -83,11 +83,10 @@ def advance(
 def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) -> Evaluations:
     """Test what a run has come to, and write its parameters and result into its folder."""
     evaluations = train.evaluate_row(row, fit.params, **where)
-    seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     # first all of it elsewhere: a disk that is full meanwhile leaves what was there, as it belonged together
     with tempfile.TemporaryDirectory(dir=folder, prefix=folders.UNDER_WAY) as place:
         checkpoints.save_params(fit.params, Path(place) / "params.safetensors")
-        folders.write_result(folder, row, fit.iteration, seconds, evaluations, into=Path(place))
+        folders.write_result(folder, row, fit.iteration, fit.seconds, evaluations, into=Path(place))
         for name in folders.RESULT:
             os.replace(Path(place) / name, folder / name)
     return evaluations

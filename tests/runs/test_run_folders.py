@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -67,6 +69,29 @@ def test_a_run_that_is_past_its_until_says_so(short, capsys):
         assert __main__.main([*short, "--until", str(until)]) == 0
         said = f"--until {until} was passed before: this run is at 3 iterations\n"
         assert (said in capsys.readouterr().out) == passed
+
+
+def test_the_seconds_of_a_result_are_those_of_all_its_training(short, tmp_path, monkeypatch):
+    clock = itertools.count()  # a second at each look
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 1e9)
+    few = dataclasses.replace(ROW, evaluations=(dataclasses.replace(ROW.evaluations[0], tasks=20),))
+    monkeypatch.setitem(paper.ROWS, ROW.name, few)
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+
+    def seconds(*until):
+        assert __main__.main([*short, *until]) == 0
+        state = files.metadata((folder / "state.safetensors").read_bytes())["seconds"]
+        result = json.loads((folder / "result.json").read_text())["seconds"]
+        assert result == float(state)
+        return result
+
+    assert seconds("--until", "0") == 0.0
+    found = [seconds(*until) for until in (("--until", "50"), ("--until", "120"), (), ())]
+    assert found[0] > 50 and found[1] > found[0] + 70 and found[2] > found[1] + 130
+    assert found[3] == found[2]  # looked at, and not trained
+    log = pd.read_csv(folder / "metrics.csv")
+    assert log.seconds.is_monotonic_increasing and log.seconds.iloc[-1] <= found[2]
 
 
 def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):

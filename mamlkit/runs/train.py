@@ -199,7 +199,8 @@ def fit(
             _check(training, iteration, store, ranks)  # what is not finite never replaces what was good
             if iteration > first:  # what only looks at a run takes no time of its training
                 seconds = before + elapsed()
-            store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
+            with records.what_is_kept(folder):
+                store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
 
         def halted() -> int:
             nonlocal halt

@@ -184,6 +184,8 @@ def _run(options: argparse.Namespace) -> None:
             for metric, values in evaluations[evaluation.name].items():
                 means = measures.statistics(metric, values, family)["mean"]
                 print(f"{row.name} {evaluation.name} {metric}: " + " ".join(f"{mean:.3f}" for mean in means))
+        if options.until is not None and fit.iteration > options.until:
+            print(f"--until {options.until:,} was passed before: this run is at {fit.iteration:,} iterations")
         if fit.iteration < row.iterations:
             print(
                 f"stopped at {fit.iteration:,} of {row.iterations:,} iterations; without --until it goes on"
@@ -206,6 +208,9 @@ def _paper(options: argparse.Namespace) -> int:
     if hasattr(os, "nice") and not options.no_nice:
         os.nice(19)  # people who work on the machine come first
     found = plan.jobs(options.only, options.seeds, base=options.runs)
+    if not found:
+        print(plan.NOTHING_LEFT)
+        return 0
     if options.trials or not (options.dry_run or options.on):
         device = devices.set_up(options.device, threads=options.threads)
     if options.dry_run:

@@ -64,13 +64,22 @@ def _machines() -> dict[tuple[str, str, str], str]:
 def _origin(result: dict[str, Any], known: dict[tuple[str, str, str], str]) -> tuple[str, ...]:
     """How far a run has come, and what was at work on it."""
     parts = result["origin"]
-    commits = (part["commit"] for part in parts)
     return (
         f"{result['iterations_done']:,} iterations, " if result["iterations_done"] else "",
-        _then(f"`{c[:7]}`" + ("+" if c.endswith("+changes") else "") for c in commits),
+        _then(map(_code, parts)),
         _then(part["date"] for part in parts),
         "on " + _then(known[_machine(part)] for part in parts),
     )
+
+
+def _code(part: dict[str, Any]) -> str:
+    """The commit, and the digest of its files where the commit does not tell the code and it was recorded.
+
+    >>> _code({"commit": "0123456789+changes"}), _code({"commit": "unknown", "files": "abcdef"})
+    ('`0123456`+', '`unknown` (files `abcdef`)')
+    """
+    commit = f"`{part['commit'][:7]}`" + ("+" if part["commit"].endswith("+changes") else "")
+    return commit + (f" (files `{part['files']}`)" if "files" in part else "")
 
 
 def _part(where: tuple[str, ...], found: list[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "METHOD_STYLES",
     "ON_WHITE",
     "adaptation_curve",
+    "curve_of",
     "learning_curve",
     "mean_curve",
     "regression_fits",
@@ -32,7 +33,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from mamlkit.measures import Z95
-from mamlkit.report import narrow
+from mamlkit.report import committed, narrow
 
 ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box for words that a line would cross
 COLOURS = {
@@ -131,11 +132,24 @@ def learning_curve(
 def mean_curve(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str) -> pd.DataFrame:
     """A row's error after 0, 1, ... inner steps, from its committed results (``results.load``).
 
+    Of the seeds that its number in the tables is of: the finished ones, or else all, and none at all if one
+    is of other settings than the row has now.
+
     Returns:
         One line per inner step: ``value``, the mean over test tasks and seeds; ``ci95``, half the 95 %
         interval over test tasks, averaged over the seeds, which is at least that of the mean; and one
         column ``seed<k>`` per seed. No lines if nothing was run.
     """
+    whole = [dict(result) for result in found]
+    return _mean(committed.counted([] if any(map(committed.stale, whole)) else whole), evaluation, metric)
+
+
+def curve_of(result: Mapping[str, Any], evaluation: str, metric: str) -> pd.DataFrame:
+    """As :func:`mean_curve` of one result as it is: of any settings and scale, also from a run folder."""
+    return _mean([result], evaluation, metric)
+
+
+def _mean(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str) -> pd.DataFrame:
     curves = [result["evaluations"][evaluation][metric] for result in found]
     if not curves:
         return pd.DataFrame({"value": [], "ci95": []})

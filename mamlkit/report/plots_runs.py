@@ -157,7 +157,7 @@ def _tests(folder: Path, run: dict[str, Any], colour: str) -> Iterator[tuple[Pan
     lines = ["-", "--", "-.", ":"]
     for number, (test, found) in enumerate(result["evaluations"].items()):
         metric = next(metric for metric in UNITS if metric in found)
-        curve = plots.mean_curve([result], test, metric)
+        curve = plots.curve_of(result, test, metric)
         look = {"color": colour, "linestyle": lines[number % len(lines)], "marker": "o"}
         of_test = Curve(curve.index, curve["value"], curve["ci95"], test, look)
         yield (TESTS, UNITS[metric], _metric(run)), of_test

@@ -91,8 +91,8 @@ class Summary:
         of_seeds: mean over the test tasks of each seed.
         seed_sd: standard deviation over seeds, NaN for one seed.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
-        median: over the tasks, with those that have diverged, of the seeds whose tasks are committed; else
-            NaN.
+        median: over the tasks, with those that have diverged, of the seeds whose tasks are committed; NaN
+            without such seeds, or after a step or of a metric that is not kept task by task.
         seeds: which seeds.
         tasks: test tasks of each seed.
         diverged: tasks left out of the mean, over all seeds (see :func:`mamlkit.measures.left_out`).
@@ -128,7 +128,7 @@ def summary(
     None if it was not run, or with other settings; ``ValueError`` for a row, test, metric or step that is not
     there. Where every task has diverged, the value and its interval are NaN. Seeds share their test tasks, so
     the interval over tasks is that of each task's mean over seeds: over those whose tasks are committed, so
-    rather too wide than too narrow.
+    rather too wide than too narrow. Where no tasks are, or none after that step, it is that of one training.
     """
     get(name)
     found = load(name)
@@ -144,7 +144,7 @@ def summary(
     sd, count, gone = (np.array([c[key] for c in curves]) for key in ("sd", "tasks", "diverged"))
     one_ci95 = float((Z95 * sd[:, step] / np.sqrt(count - gone[:, step])).mean())
     ci95, median = one_ci95, math.nan  # an upper bound, which is sharp for a single seed
-    if kept:
+    if kept and _of_tasks_kept(metric, step):
         ci95, median = _over_tasks(name, kept, evaluation, metric, step)
     seed_sd, seed_ci95 = student(means)
     return Summary(
@@ -206,6 +206,11 @@ def _curves(result: dict[str, Any], evaluation: str, metric: str, step: int) -> 
     if not 0 <= step < steps:
         raise ValueError(f"step={step}, but test {evaluation!r} of {result['name']} has 0 to {steps - 1}")
     return tests[evaluation][metric]
+
+
+def _of_tasks_kept(metric: str, step: int) -> bool:
+    """Whether a metric is committed task by task after a step, by ``mamlkit.runs.folders.write_result``."""
+    return metric == "return" or (metric != "cross_entropy" and step in STEPS_KEPT)
 
 
 def _over_tasks(

@@ -8,6 +8,7 @@ Of rows it is computed from their committed results; of tests of one network tha
 __all__ = ["Effect", "draws", "effect", "effect_words", "tested"]
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from mamlkit import places
 from mamlkit.experiments.paper import get
-from mamlkit.measures import STEPS_KEPT, Z95
+from mamlkit.measures import STEPS_KEPT, Z95, seeds_kept
 from mamlkit.report import results
 from mamlkit.report.texts import decimals, number
 from mamlkit.report.verdicts import ACCURACY_MARGIN, WIDE
@@ -30,7 +31,9 @@ class Effect:
 
     Args:
         value: mean of the difference over the test tasks and the seeds.
-        ci95: half-width of the 95 % interval over test tasks (each task averaged over the seeds).
+        ci95: half-width of the 95 % interval over test tasks, each averaged over the seeds whose tasks are
+            committed on both sides. Without such seeds, or tasks after that step, it is that of two sides
+            with other tasks: rather too wide than too narrow.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds both sides have.
         sides: the mean accuracy of either side over these seeds with its interval over test tasks.
@@ -77,27 +80,34 @@ def effect(name: str, base: str, test: str, base_test: str | None = None) -> Eff
     Returns:
         None where either was not run or is stale, where they have no seed in common, or where one side of a
         seed has come further than the other.
+
+    Raises:
+        ValueError: there is no such row or test.
     """
     sides = (name, test), (base, base_test or test)
     found = [{result["seed"]: result for result in results.counted(results.load(row))} for row, _ in sides]
     seeds = tuple(sorted(found[0].keys() & found[1].keys()))
-    if not seeds or any(results.stale(side[seed]) for side in found for seed in seeds):
+    if not seeds or any(len({_done(side[seed]) for side in found}) > 1 for seed in seeds):
         return None
-    if any(len({_done(side[seed]) for side in found}) > 1 for seed in seeds):
+    steps = [_headline_step(*side) for side in sides]
+    one, other = (results.summary(*side, step, "accuracy", seeds) for side, step in zip(sides, steps))
+    if one is None or other is None:
         return None
-    one, other = (_accuracies(row, of, seeds) for row, of in sides)
-    of_seeds = one.mean(1) - other.mean(1)
+    of_seeds = np.subtract(one.of_seeds, other.of_seeds)
     paired = get(name).settings["family"] == get(base).settings["family"]
-    variance = _variance(one - other) if paired else _variance(one) + _variance(other)
-    first, second = ((float(side.mean()), Z95 * math.sqrt(_variance(side))) for side in (one, other))
+    kept = [seed for seed in seeds if seed < min(seeds_kept(name), seeds_kept(base))]
+    ci95 = math.hypot(one.ci95, other.ci95)
+    if paired and kept and set(steps) <= set(STEPS_KEPT):
+        first, second = (_of_tasks(*side, step, kept) for side, step in zip(sides, steps))
+        ci95 = Z95 * float((first - second).std()) / math.sqrt(len(first))
     return Effect(
         float(of_seeds.mean()),
-        Z95 * math.sqrt(variance),
+        ci95,
         results.student(of_seeds)[1],
         seeds,
-        (first, second),
+        ((one.value, one.ci95), (other.value, other.ci95)),
         paired,
-        one.shape[1],
+        one.tasks,
     )
 
 
@@ -107,16 +117,18 @@ def _done(result: dict[str, Any]) -> float:
     return float(result["iterations_done"] / total) if total else 1.0
 
 
-def _accuracies(name: str, test: str, seeds: tuple[int, ...]) -> np.ndarray:
-    """Accuracy of every test task after the headline step, ``[seeds, tasks]``."""
-    step = next(each.headline_step for each in get(name).evaluations if each.name == test)
-    at = STEPS_KEPT.index(step)
-    return np.stack([results.per_task_errors(name, seed, test, "accuracy")[:, at] for seed in seeds])
+def _headline_step(name: str, test: str) -> int:
+    """Of a test; ``ValueError`` if the row has none of that name."""
+    steps = {each.name: each.headline_step for each in get(name).evaluations}
+    if test not in steps:
+        raise ValueError(f"test={test!r}, but {name} has {', '.join(steps)}")
+    return steps[test]
 
 
-def _variance(values: np.ndarray) -> float:
-    """Of the mean over tasks ``[seeds, tasks]``."""
-    return float(values.mean(0).var()) / values.shape[1]
+def _of_tasks(name: str, test: str, step: int, seeds: Sequence[int]) -> np.ndarray:
+    """Accuracy of every test task after a step that is kept, the mean over seeds, ``[tasks]``."""
+    found = [results.per_task_errors(name, seed, test, "accuracy") for seed in seeds]
+    return np.stack(found)[..., STEPS_KEPT.index(step)].mean(0)
 
 
 def _tests() -> pd.DataFrame:

@@ -10,7 +10,8 @@ __all__ = ["RECORD", "RESULT", "STATE", "Busy", "iterations_done", "open_run", "
 import io
 import itertools
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from mamlkit import files, places
 from mamlkit.experiments.rows import SCALES, Experiment, PolicyRow, as_stored
 from mamlkit.measures import STEPS_KEPT, statistics
-from mamlkit.runs.provenance import provenance
+from mamlkit.runs.provenance import named, other_code, provenance, version
 from mamlkit.runs.records import check_seed, earlier_origins, iterations_done, read, refuse_another
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
@@ -34,9 +35,19 @@ class Busy(ValueError):
     """Another process is at work on a run."""
 
 
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def open_run(
-    row: Experiment, seed: int, device: str | None, *, scale: str = "paper", base: Path = Path("runs")
+    row: Experiment,
+    seed: int,
+    device: str | None,
+    *,
+    scale: str = "paper",
+    base: Path = Path("runs"),
+    tell: Callable[[str], None] = _print,
 ) -> Iterator[Path]:
     """The folder of a run, made if need be, with other processes kept out within the ``with`` block.
 
@@ -49,6 +60,7 @@ def open_run(
         device: for the record; None if it is only kept here, and others compute.
         scale: ``"quick"`` runs have folders of their own.
         base: where the run folders lie.
+        tell: takes a line if the run goes on with other code than it was last worked on with.
 
     Raises:
         Busy: another process is at work in the folder.
@@ -80,7 +92,7 @@ def open_run(
             "settings": row.settings,
             "origin": [] if device is None else [provenance(device)],
         }
-        _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None)
+        _take_up(folder, row, record, _unfinished(name, seed) if scale == "paper" else None, tell)
         try:
             yield folder
         except BaseException:
@@ -89,7 +101,13 @@ def open_run(
             raise
 
 
-def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: Path | None) -> None:
+def _take_up(
+    folder: Path,
+    row: Experiment,
+    record: dict[str, Any],
+    unfinished: Path | None,
+    tell: Callable[[str], None],
+) -> None:
     """Make a locked folder ready: what was done before, if anything, and the record of who goes on."""
     state, recorded = folder / "state.safetensors", (folder / "run.json").exists()
     begun = recorded or state.exists()
@@ -103,6 +121,14 @@ def _take_up(folder: Path, row: Experiment, record: dict[str, Any], unfinished: 
         origins = _origins(unfinished, row, record)
         for name in ("metrics.csv", "state.safetensors"):
             files.copy(unfinished / name, folder / name)
+    if origins:
+        now = record["origin"][0] if record["origin"] else version()
+        if other_code(origins[-1], now):
+            of_run = " and ".join(str(place) for place in (folder, unfinished) if place)
+            tell(
+                f"{row.name}, seed {record['seed']}: the code has changed since this run was last worked on, "
+                f"at {named(origins[-1])}; it goes on at {named(now)}. To begin anew, move {of_run} away"
+            )
     if origins[-1:] != record["origin"]:
         origins = origins + record["origin"]
     if origins:  # else others compute, and have not begun

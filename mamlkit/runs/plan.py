@@ -1,6 +1,6 @@
 """What the queue has to do: which runs are not finished, how far they are, and how long they take."""
 
-__all__ = ["Job", "find", "jobs", "seconds_per_iteration", "table", "trials"]
+__all__ = ["NOTHING_LEFT", "Job", "find", "jobs", "seconds_per_iteration", "table", "trials"]
 
 import difflib
 import math
@@ -23,6 +23,7 @@ from mamlkit.experiments.rows import Experiment
 from mamlkit.report import results
 from mamlkit.runs import folders, train
 
+NOTHING_LEFT = "nothing is left to do"
 PROBE_ITERATIONS = 10
 PROBE_SECONDS = 30.0  # of a trial, after which it ends with fewer iterations, but at least one
 RATE_LINES = 20  # of a log, the last ones, that say how fast a run is
@@ -67,9 +68,15 @@ def jobs(only: str = "*", seeds: Sequence[int] = (0, 1, 2), *, base: Path = Path
         base: where run folders lie.
 
     Raises:
-        ValueError: no row of the queue has such a name.
+        ValueError: no row of the queue has such a name, and perhaps one that is not in the queue.
     """
     names = [name for name in paper.QUEUE if fnmatch(name, only)]
+    if not names and (others := [name for name in paper.ROWS if fnmatch(name, only)]):
+        which = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+        raise ValueError(
+            f"only={only!r}, but {which} not in the queue, since stand-ins are no results; train one with "
+            f"python -m mamlkit run {others[0]}"
+        )
     if not names:
         found = ", ".join(difflib.get_close_matches(only.strip("*"), paper.QUEUE, 3, cutoff=0.4))
         near = f"do you mean {found}? " if found else ""
@@ -192,12 +199,15 @@ def trials(
 
 
 def table(found: Sequence[Job], tried: Mapping[str, float | Exception] | None = None) -> str:
-    """The jobs as a table: how far, how fast, how long still. Nothing is run for it.
+    """The jobs as a table: how far, how fast, how long still; :data:`NOTHING_LEFT` without any. Nothing is
+    run for it.
 
     Args:
         found: see :func:`jobs`.
         tried: see :func:`trials`.
     """
+    if not found:
+        return NOTHING_LEFT
     tried = tried or {}
     missing = {name: error for name, error in tried.items() if isinstance(error, Exception)}
     lines = []
@@ -220,7 +230,7 @@ def table(found: Sequence[Job], tried: Mapping[str, float | Exception] | None = 
     )
     total = f"{np.nansum([job.hours for job, _ in lines]):.1f} hours in all, for {len(lines)} runs"
     unknown = sum(math.isnan(job.hours) for job, _ in lines)
-    text = [shown.to_string(index=False) if lines else "nothing is left to do", "", total]
+    text = [shown.to_string(index=False), "", total]
     text += [f"without the {unknown} whose speed is not known"] * bool(unknown)
     text += ["no log tells it; --trials runs a few iterations of each"] * bool(unknown and not tried)
     return "\n".join([*text, *(f"{name} cannot run here: {error}" for name, error in missing.items())])

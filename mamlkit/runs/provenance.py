@@ -1,6 +1,6 @@
 """Where a number comes from. No torch here."""
 
-__all__ = ["code", "provenance"]
+__all__ = ["code", "named", "other_code", "provenance", "version"]
 
 import datetime
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Commit, date, device, processor and versions.
+    """Commit, date, device, processor and versions; where the commit does not tell the code, ``files`` too.
 
     Args:
         device: name of the accelerator, or ``"cpu, 2 threads"``.
@@ -23,8 +23,7 @@ def provenance(device: str) -> dict[str, Any]:
     for name in ("torch", "numpy", "numba", "safetensors", "mujoco"):
         with suppress(metadata.PackageNotFoundError):  # without robots MuJoCo may be missing
             versions[name] = metadata.version(name)
-    return {
-        "commit": _commit(),
+    return version() | {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": device,
         "processor": _processor(),
@@ -32,17 +31,49 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
+def version() -> dict[str, str]:
+    """Which code this is: ``commit``, and ``files``, a digest, where the commit is unknown or was changed."""
+    commit = _commit()
+    return {"commit": commit} | ({"files": _digest()} if commit.endswith(("+changes", "unknown")) else {})
+
+
+def other_code(earlier: Any, here: dict[str, Any]) -> bool:
+    """Whether an origin says that it is of another version of the code.
+
+    Origins did not always have ``files``, and one without does not say it.
+    """
+    if not isinstance(earlier, dict) or "commit" not in earlier:
+        return False
+    files = earlier.get("files", here.get("files"))
+    return bool(earlier["commit"] != here["commit"] or files != here.get("files"))
+
+
+def named(origin: dict[str, Any]) -> str:
+    """A version of the code, in words.
+
+    >>> named({"commit": "0123456789+changes", "files": "abcdef"}), named({"commit": "unknown"})
+    ('commit 0123456+changes (files abcdef)', 'commit unknown')
+    """
+    commit, changed, _ = str(origin["commit"]).partition("+changes")
+    return f"commit {commit[:7]}{changed}" + (f" (files {origin['files']})" if "files" in origin else "")
+
+
 def code() -> str:
     """What two machines compare before they share a run: the commit, and a digest of the package's files.
 
     Copies without .git have no commit, and a clone may have been changed since its own.
     """
+    return f"{_commit()} (files {_digest()})"
+
+
+def _digest() -> str:
+    """Of the names and contents of the package's files."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package).as_posix()} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
-    return f"{_commit()} (files {digest.hexdigest()[:12]})"
+    return digest.hexdigest()[:12]
 
 
 def _commit() -> str:

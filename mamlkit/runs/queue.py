@@ -26,7 +26,7 @@ import torch
 
 from mamlkit import measures
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import checkpoints, devices, folders, keeping, plan, train
+from mamlkit.runs import checkpoints, devices, folders, keeping, plan, records, train
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
@@ -81,13 +81,19 @@ def advance(
 
 
 def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) -> Evaluations:
-    """Test what a run has come to, and write its parameters and result into its folder."""
+    """Test what a run has come to, and write its parameters and result into its folder.
+
+    Raises:
+        OSError: they cannot be written; those of before are still there, and the message says what is kept.
+    """
     evaluations = train.evaluate_row(row, fit.params, **where)
-    seconds = float(fit.log.seconds.iloc[-1]) if len(fit.log) else 0.0
     # first all of it elsewhere: a disk that is full meanwhile leaves what was there, as it belonged together
-    with tempfile.TemporaryDirectory(dir=folder, prefix=folders.UNDER_WAY) as place:
+    with (
+        records.what_is_kept(folder),
+        tempfile.TemporaryDirectory(dir=folder, prefix=folders.UNDER_WAY) as place,
+    ):
         checkpoints.save_params(fit.params, Path(place) / "params.safetensors")
-        folders.write_result(folder, row, fit.iteration, seconds, evaluations, into=Path(place))
+        folders.write_result(folder, row, fit.iteration, fit.seconds, evaluations, into=Path(place))
         for name in folders.RESULT:
             os.replace(Path(place) / name, folder / name)
     return evaluations
@@ -188,7 +194,7 @@ def _go_on(
     row = job.row
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
-    with folders.open_run(row, job.seed, device, base=base) as folder:
+    with folders.open_run(row, job.seed, device, base=base, tell=tell) as folder:
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
                 done, evaluations = _reach(

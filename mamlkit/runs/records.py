@@ -8,15 +8,20 @@ __all__ = [
     "iterations_done",
     "read",
     "refuse_another",
+    "what_is_kept",
 ]
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mamlkit import files
 from mamlkit.experiments.rows import Experiment
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, of one's share of it, or of a file
 ADVICE = "restore it, or move it away to start again"
 
 
@@ -64,6 +69,33 @@ def iterations_done(folder: Path) -> int:
     """
     path = folder / "state.safetensors"
     return iteration_of(path, _metadata_of(path)) if path.exists() else 0
+
+
+@contextmanager
+def what_is_kept(folder: Path | None) -> Iterator[None]:
+    """Where a file of a run cannot be written, say what is kept of it, and that the same command goes on.
+
+    Args:
+        folder: of the run; None where nothing is written.
+
+    Raises:
+        OSError: as it was raised within the ``with`` block, with these words; one that names no file has its
+            own.
+    """
+    try:
+        yield
+    except OSError as error:
+        if folder is None or error.errno is None or error.filename is None:
+            raise
+        try:
+            kept = f"the state of iteration {iterations_done(folder)} is kept"
+        except (OSError, ValueError):
+            kept = "the state cannot be read"
+        if not (folder / "state.safetensors").exists():
+            kept = "no state is kept yet"
+        room = "make room, and " if error.errno in FULL else "once that is mended, "
+        said = f"{error.strerror}: {error.filename!r}; {kept}; {room}the same command goes on"
+        raise OSError(error.errno, said) from error
 
 
 def identity(row: Experiment, seed: int) -> dict[str, str]:

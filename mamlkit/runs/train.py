@@ -77,11 +77,13 @@ class Fit(NamedTuple):
         log: a line for every iteration of a policy, else for 100: iteration, seconds, and the columns of its
             training.
         iteration: outer updates done.
+        seconds: of training, all parts of a run that was resumed together; 0 where no update was ever made.
     """
 
     params: Params
     log: pd.DataFrame
     iteration: int
+    seconds: float
 
 
 def begin(
@@ -188,14 +190,17 @@ def fit(
         first = _as_the_first(ranks, training, store, first)
         last = row.iterations if until is None else min(until, row.iterations)
         halt = 0  # why all ranks end: 1 if ``stop`` says so, else the number of a signal
-        iteration, before = first, store.seconds
+        iteration, before, seconds = first, store.seconds, store.seconds
         start = saved = time.perf_counter()
         elapsed = lambda: time.perf_counter() - start
 
         def save() -> None:
+            nonlocal seconds
             _check(training, iteration, store, ranks)  # what is not finite never replaces what was good
-            seconds = before + elapsed()
-            store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
+            if iteration > first:  # what only looks at a run takes no time of its training
+                seconds = before + elapsed()
+            with records.what_is_kept(folder):
+                store.save(iteration, training.params, training.optimiser, training.window, log, seconds)
 
         def halted() -> int:
             nonlocal halt
@@ -227,7 +232,7 @@ def fit(
         if (signum := asked_to_stop[0] if asked_to_stop else halt) > 1:
             left = "the same command resumes it" if folder else "nothing was saved, since there is no folder"
             raise Interrupted(f"stopped after iteration {iteration}; {left}", signum)
-        return Fit(training.result(), pd.DataFrame(log, columns=training.columns), iteration)
+        return Fit(training.result(), pd.DataFrame(log, columns=training.columns), iteration, seconds)
 
 
 def _as_the_first(ranks: Ranks, training: Training, store: checkpoints.Store, iteration: int) -> int:

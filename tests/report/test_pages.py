@@ -567,7 +567,7 @@ def test_how_to_explains_every_field_of_a_result(repository):
     section = BOOK["how-to"].split("## Where results lie")[1].split("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
     statistics = result["evaluations"]["K=5"]["mse"].keys()
-    assert result.keys() | result["origin"][0].keys() | statistics <= named
+    assert result.keys() | result["origin"][0].keys() | {"files"} | statistics <= named
 
 
 def test_settings_that_the_how_to_names_are_read_by_the_package():

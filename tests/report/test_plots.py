@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mamlkit.experiments import paper
+from mamlkit.experiments.rows import as_stored
 from mamlkit.report import plots
 
 
@@ -18,9 +20,15 @@ def ax():
         plt.close(fig)
 
 
-def result(seed, mean, sd=0.5, tasks=100, diverged=0):
+ROW = paper.get("sinusoid-maml")
+
+
+def result(seed, mean, sd=0.5, tasks=100, diverged=0, done=ROW.iterations, settings=ROW.settings):
+    """A committed result of a row, with one curve in all of its tests."""
     curve = {"mean": mean, "sd": [sd] * len(mean), "tasks": tasks, "diverged": [diverged] * len(mean)}
-    return {"seed": seed, "evaluations": {"K=5": {"mse": curve}}}
+    tests = {e.name: {"settings": as_stored(e), "mse": curve} for e in ROW.evaluations}
+    of_row = {"name": ROW.name, "settings": settings, "fingerprint": ROW.fingerprint}
+    return of_row | {"seed": seed, "iterations_done": done, "evaluations": tests}
 
 
 def luminance(colour):
@@ -72,6 +80,16 @@ def test_mean_curve_averages_seeds():
     assert curve["value"].tolist() == [4.0, 1.5]
     assert curve["ci95"].tolist() == pytest.approx([1.96 * 0.5 / 10] * 2)
     assert curve["seed0"].tolist() == [3.0, 1.0] and curve["seed2"].tolist() == [5.0, 2.0]
+
+
+def test_mean_curve_is_of_the_seeds_that_the_tables_count():
+    whole, begun = result(0, [3.0, 1.0]), result(1, [9.0, 9.0], done=100)
+    stale = result(2, [5.0, 5.0], settings=ROW.settings | {"inner_lr": 0.02})
+    curve = plots.mean_curve([whole, begun], "K=5", "mse")
+    assert curve["value"].tolist() == [3.0, 1.0] and "seed1" not in curve
+    assert plots.mean_curve([begun], "K=5", "mse")["value"].tolist() == [9.0, 9.0]  # there is no other
+    assert plots.mean_curve([whole, stale], "K=5", "mse").empty
+    assert plots.curve_of(stale, "K=5", "mse")["value"].tolist() == [5.0, 5.0]
 
 
 def test_the_interval_of_a_mean_curve_is_that_of_the_tasks_in_it():

@@ -136,6 +136,22 @@ def test_the_interval_over_tasks_is_that_of_their_means_over_seeds(repository):
     assert ours.value == pytest.approx(0.5, abs=1e-5) and ours.ci95 == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["sinusoid-maml", "omniglot-5way-1shot", "2d-navigation-maml"])
+def test_every_step_and_metric_has_a_summary(name, repository):
+    """Of single tasks some steps are kept; the interval of the others is that of one training."""
+    for seed in (0, 1):
+        commit(repository, name, seed=seed)
+    row = paper.get(name)
+    for test in row.evaluations:
+        for metric in ("accuracy", "cross_entropy") if row.metric == "accuracy" else (row.metric,):
+            for step in range(test.inner_steps + 1):
+                ours = results.summary(name, test.name, step, metric)
+                kept = metric == "return" or (metric != "cross_entropy" and step in measures.STEPS_KEPT)
+                assert math.isnan(ours.median) == (not kept), (metric, step)
+                assert ours.value == pytest.approx(1, abs=0.05) and 0 < ours.ci95 <= 1.05 * ours.one_ci95
+                assert (ours.ci95 == ours.one_ci95) == (not kept)
+
+
 def test_seeds_count_though_their_tasks_are_not_kept(repository):
     errors = np.tile(np.linspace(0.1, 0.5, 400)[:, None], (1, 11))
     by_hand = 1.96 * errors[:, 0].std() / 20

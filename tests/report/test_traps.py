@@ -58,6 +58,38 @@ def test_only_seeds_that_both_sides_have_count(two_seeds):
     assert traps.effect(TRAP, BASE, "Q=K").seeds == (0, 1)
 
 
+def test_a_seed_whose_tasks_are_not_kept_counts_over_seeds(repository):
+    easy = np.linspace(20, 90, 400)
+    for seed, cost in enumerate((2, 4, 2, 8)):  # of the fourth no tasks are kept
+        commit(repository, BASE, seed=seed, errors=made(easy))
+        commit(repository, TRAP, seed=seed, errors=made(easy - cost - np.tile([0, 2], 200)))
+    assert not (repository / "data" / "results" / TRAP / "seed3.tasks.npz").exists()
+    found = traps.effect(TRAP, BASE, "Q=K")
+    assert found.seeds == (0, 1, 2, 3) and found.value == pytest.approx(-5, abs=1e-5)
+    assert found.ci95 == pytest.approx(1.96 * 1 / 20, rel=0.01)
+    deviation = np.std([3, 5, 3, 9], ddof=1)
+    assert found.seed_ci95 == pytest.approx(3.18245 * deviation / 2, rel=1e-4)  # t of three degrees
+    assert [side[0] for side in found.sides] == pytest.approx([50, 55], abs=1e-5)
+    for row in (TRAP, BASE):
+        for path in (repository / "data" / "results" / row).glob("seed[0-2].*"):
+            path.unlink()
+    found = traps.effect(TRAP, BASE, "Q=K")  # the fourth alone
+    assert found.seeds == (3,) and found.value == pytest.approx(-9, abs=1e-5)
+    assert found.ci95 == pytest.approx(1.96 * np.hypot(easy.std(), (easy - np.tile([0, 2], 200)).std()) / 20)
+
+
+def test_an_effect_after_a_step_that_is_not_kept_has_the_interval_of_both_sides(two_seeds, monkeypatch):
+    exact = traps.effect(TRAP, BASE, "Q=K")
+    assert exact.ci95 < exact.sides[0][1]
+    monkeypatch.setattr(trap_effects, "_headline_step", lambda *_: 2)
+    found = traps.effect(TRAP, BASE, "Q=K")
+    assert found.value == exact.value
+    assert found.ci95 == pytest.approx(math.hypot(*(ci95 for _, ci95 in exact.sides)), rel=0.01)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="test='Q=7', but trap-5way-padding has Q=K"):
+        traps.effect(TRAP, BASE, "Q=7")
+
+
 def test_there_is_no_effect_of_what_was_not_run_or_is_stale(two_seeds, monkeypatch):
     assert traps.effect("trap-5way-head", BASE, "Q=K") is None
     row = paper.get(TRAP)

@@ -51,6 +51,27 @@ def test_the_code_of_a_copy_without_a_commit_is_told_by_its_files(tmp_path):
     assert second.code() not in (first.code(), before)
 
 
+def test_where_the_commit_does_not_tell_the_code_its_files_do(other):
+    module = installed(other / "mamlkit")
+    unknown = module.version()
+    assert unknown["commit"] == "unknown" and unknown["files"] in module.code()
+    git(other, "add", "mamlkit")
+    git(other, "commit", "-q", "-m", "ours")
+    clean = module.version()
+    assert clean.keys() == {"commit"}
+    found = []
+    for content in ("alpha = 1\n", "alpha = 2\n"):
+        (other / "mamlkit" / "maml.py").write_text(content)
+        found.append({key: module.provenance("cpu")[key] for key in ("commit", "files")})
+    first, second = found
+    assert first["commit"] == second["commit"] == clean["commit"] + "+changes"
+    differ = module.other_code
+    assert differ(first, second) and differ(clean, second) and differ(second, clean)
+    assert not differ(second, second) and not differ(clean, clean)
+    before = {"commit": second["commit"]}  # there were no files in origins then
+    assert not differ(before, second) and differ(before, clean) and not differ("somewhere", clean)
+
+
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_package_installed_within_another_repository_has_not_its_commit(ignored, other):
     if ignored:

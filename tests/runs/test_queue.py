@@ -78,6 +78,22 @@ def test_every_row_comes_once_before_any_comes_twice(place):
         plan.jobs("ant")
 
 
+def test_a_row_that_is_not_in_the_queue_is_not_said_to_be_missing(place):
+    with pytest.raises(ValueError, match="but glyphs-5way-1shot is not in the queue, .* mamlkit run glyphs-"):
+        plan.jobs("glyphs-5way-1shot")
+    with pytest.raises(ValueError, match="but glyphs-5way-1shot and [0-9]+ more are not in the queue"):
+        plan.jobs("*glyphs-*")
+
+
+def test_where_nothing_is_left_the_command_says_so(place, capsys):
+    assert work(place) == []
+    command = ["paper", "--seeds", "0", "--no-nice", "--device", "cpu", "--runs", str(place / "here")]
+    for more in ([], ["--dry-run"], ["--dry-run", "--trials"]):
+        assert __main__.main([*command, *more]) == 0
+        assert capsys.readouterr().out == "nothing is left to do\n"
+    assert plan.table([]) == "nothing is left to do"
+
+
 def test_what_it_reaches_is_what_straight_runs_reach(place):
     said = []
     assert work(place, said=said) == []

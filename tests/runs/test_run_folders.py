@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -60,6 +62,36 @@ def test_a_run_that_is_stopped_early_says_so(short, until, capsys, monkeypatch):
     assert __main__.main([*short, *([] if until is None else ["--until", str(until)])]) == 0
     said = f"stopped at {until} of 250 iterations; without --until it goes on"
     assert (said in capsys.readouterr().out) == (until in (0, 1, 120, 249))
+
+
+def test_a_run_that_is_past_its_until_says_so(short, capsys):
+    for until, passed in ((3, False), (2, True), (3, False)):
+        assert __main__.main([*short, "--until", str(until)]) == 0
+        said = f"--until {until} was passed before: this run is at 3 iterations\n"
+        assert (said in capsys.readouterr().out) == passed
+
+
+def test_the_seconds_of_a_result_are_those_of_all_its_training(short, tmp_path, monkeypatch):
+    clock = itertools.count()  # a second at each look
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 1e9)
+    few = dataclasses.replace(ROW, evaluations=(dataclasses.replace(ROW.evaluations[0], tasks=20),))
+    monkeypatch.setitem(paper.ROWS, ROW.name, few)
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+
+    def seconds(*until):
+        assert __main__.main([*short, *until]) == 0
+        state = files.metadata((folder / "state.safetensors").read_bytes())["seconds"]
+        result = json.loads((folder / "result.json").read_text())["seconds"]
+        assert result == float(state)
+        return result
+
+    assert seconds("--until", "0") == 0.0
+    found = [seconds(*until) for until in (("--until", "50"), ("--until", "120"), (), ())]
+    assert found[0] > 50 and found[1] > found[0] + 70 and found[2] > found[1] + 130
+    assert found[3] == found[2]  # looked at, and not trained
+    log = pd.read_csv(folder / "metrics.csv")
+    assert log.seconds.is_monotonic_increasing and log.seconds.iloc[-1] <= found[2]
 
 
 def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
@@ -453,6 +485,34 @@ def test_every_machine_that_worked_on_a_run_is_recorded(tmp_path):
         "cpu",
         "gpu",
     ]
+
+
+def test_a_run_that_goes_on_with_other_code_says_so_and_records_it(short, tmp_path, monkeypatch, capsys):
+    told = {"commit": "0123456789+changes", "files": "first"}
+    monkeypatch.setattr(folders, "version", lambda: dict(told))
+    monkeypatch.setattr(folders, "provenance", lambda device: told | {"device": device})
+    assert __main__.main([*short, "--until", "1", "--keep"]) == 0
+    assert __main__.main([*short, "--until", "2", "--keep"]) == 0
+    assert "the code has changed" not in capsys.readouterr().err
+    told["files"] = "second"
+    assert __main__.main([*short, "--until", "3", "--keep"]) == 0
+    folder = tmp_path / "runs" / ROW.name / "seed0"
+    partial = tmp_path / "repository" / "data" / "partial" / ROW.name / "seed0"
+    said = capsys.readouterr().err
+    assert (
+        f"{ROW.name}, seed 0: the code has changed since this run was last worked on, at commit "
+        "0123456+changes (files first); it goes on at commit 0123456+changes (files second). "
+        f"To begin anew, move {folder} and {partial} away\n"
+    ) in said
+    result = json.loads((folder / "result.json").read_text())
+    assert [part["files"] for part in result["origin"]] == ["first", "second"]
+    told["files"], lines = "third", []
+    opened(ROW, device=None, base=tmp_path / "runs", tell=lines.append)  # others compute
+    assert len(lines) == 1 and "at commit 0123456+changes (files third)" in lines[0]
+    shutil.rmtree(folder)
+    shutil.rmtree(partial)
+    opened(ROW, base=tmp_path / "runs", tell=lines.append)  # nothing to go on from
+    assert len(lines) == 1
 
 
 def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, short):

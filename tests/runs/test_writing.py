@@ -57,12 +57,38 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_pat
         f"No space left on device: '{tmp_path}" in (said := capsys.readouterr().err)
         and WRITTEN[number] + "'" in said
     )
+    # of the state and of the result, which are more than copies of what lies elsewhere
+    kept = {1: 3, 2: 3, 3: 5, 4: 5, 5: 5}.get(number)
+    words = f"; the state of iteration {kept} is kept; make room, and the same command goes on\n"
+    assert (words in said) if kept else ("is kept" not in said)
     after = contents(tmp_path)
     assert after.keys() == before.keys()  # nothing half-written lies about
     changed = sorted(path.name for path in after if after[path] != before[path])
     assert not set(changed) - set(WRITTEN[:number])
     assert __main__.main([*short, "--until", "5", "--keep"]) == 0
     assert folders.iterations_done(tmp_path / "repository" / "data" / "partial" / ROW.name / "seed0") == 5
+
+
+def test_a_run_that_cannot_be_saved_at_all_says_that_nothing_is_kept(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="metrics.csv'; no state is kept yet; make room, and the") as raised:
+        train.fit(ROW, folder=tmp_path, until=1)
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_folder_that_may_not_be_written_to_needs_no_room(tmp_path, monkeypatch):
+    train.fit(ROW, folder=tmp_path, until=2)
+
+    def refused(path, content):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    words = "Permission denied: '.*metrics.csv'; the state of iteration 2 is kept; once that is mended, the"
+    with pytest.raises(PermissionError, match=words):
+        train.fit(ROW, folder=tmp_path, until=3)
 
 
 def test_a_disk_of_12_kilobytes_is_one_line(short, tmp_path, capsys):  # noqa: F811

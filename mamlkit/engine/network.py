@@ -20,10 +20,9 @@ from mamlkit.maml import Params, Task
 from mamlkit.models import Layer, Model
 
 TRIED = 4  # points, on which layers and apply must agree
-# Of inputs and of weights, in units in which a layer changes no variance: an everyday case; variances of the
-# size that is added to them before a root, so that another one would show; and numbers far out, where
-# something may be cut off.
-SCALES = ((1.0, 1.0), (1.0, 0.03), (30.0, 30.0))
+# Of inputs and of weights, in units in which a layer changes no variance. So another number that is added to
+# variances shows in the first case; the second has numbers far out, where something may be cut off.
+SCALES = ((1.0, 1.0), (30.0, 30.0))
 MOST_POOLED = 15  # side of a pooling window, whose pixels a byte must be able to number
 
 Shapes = tuple[tuple[str, torch.Size], ...]  # of the parameters, by name; a cache can look it up

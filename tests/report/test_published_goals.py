@@ -61,7 +61,12 @@ def published(setting, method):
 def test_of_two_directions_the_worse_decides(repository):
     theirs, forward = published("HalfCheetah direction", "oracle")
     noise = np.random.default_rng(0).normal(0, 5, theirs.shape)
-    for too_much, too_little, wanted in ((90, -70, "differs"), (8, -8, "reproduced")):
+    for too_much, too_little, wanted in (
+        (90, -70, "differs"),
+        (50, -5, "differs"),
+        (5, -50, "differs"),
+        (8, -8, "reproduced"),
+    ):
         away = np.where(forward, too_little, too_much)[:, None] + noise
         commit(repository, "half-cheetah-direction-oracle", errors=np.tile(theirs + away, (1, 4)))
         line = lines_of("HalfCheetah direction", "oracle").loc[0]

@@ -33,6 +33,11 @@ class Work(NamedTuple):
     chunk: int
     bytes: float
 
+    @property
+    def chunks(self) -> int:
+        """That the meta-batch is cut into."""
+        return math.ceil(self.tasks / self.chunk)
+
 
 def seconds(work: Work, ranks: int, link: Link) -> float:
     """The model: seconds of an iteration on so many ranks.
@@ -42,7 +47,7 @@ def seconds(work: Work, ranks: int, link: Link) -> float:
     >>> round(seconds(Work(1.0, 8, 2, 1e6), 3, Link(0.001, 1e9)), 6)  # the first has two of them
     0.506
     """
-    chunks = math.ceil(math.ceil(work.tasks / work.chunk) / ranks)  # of the rank that has most
+    chunks = math.ceil(work.chunks / ranks)  # of the rank that has most
     share = min(work.tasks, chunks * work.chunk) / work.tasks
     return share * work.seconds + (ranks - 1) * (link.latency + chunks * work.bytes / link.rate)
 

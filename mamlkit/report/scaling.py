@@ -83,12 +83,12 @@ def _gpu_cores() -> float:
 
 def which_comes_first() -> str:
     """Whether chunks or messages bound a CPU's ranks, of rows with more than one chunk."""
-    works = [work for work in _works().values() if work.chunk < work.tasks]
+    works = [work for work in _works().values() if work.chunks > 1]
     if not works:
         return ABSENT
     link = _link()
     times = [work.seconds / (link.latency + work.bytes / link.rate) for work in works]
-    by_chunks = [math.ceil(w.tasks / w.chunk) <= math.sqrt(t) for w, t in zip(works, times)]
+    by_chunks = [work.chunks <= math.sqrt(time) for work, time in zip(works, times)]
     which = "all of these" if all(by_chunks) else f"{sum(by_chunks)} of these {len(works)}"
     far, best = f"{min(times):,.0f} to {max(times):,.0f} times", f"{math.sqrt(min(times)):.0f} or more"
     return (
@@ -218,7 +218,7 @@ def limits() -> str:
             {
                 "experiment": get(name).title,
                 "tasks": f"{work.tasks}",
-                "chunks": f"{math.ceil(work.tasks / work.chunk)}",
+                "chunks": f"{work.chunks}",
                 "s": f"{work.seconds:.2f}",
                 "cores": f"{ranks}",
                 "times as fast": faster(work, ranks),
@@ -258,7 +258,7 @@ def figure() -> str:
         for line in found.itertuples()
         if line.row in works
     ]
-    chunks = [str(math.ceil(work.tasks / work.chunk)) for work in works.values()]
+    chunks = [str(work.chunks) for work in works.values()]
     counts = f"{', '.join(chunks[:-1])} and {chunks[-1]}"
     shown = explore(
         {"ranks": ["CPU cores", "GPUs (not measured)"]},
@@ -341,7 +341,7 @@ def plan() -> str:
     )
     at_best = {name: on(work, name)(best_ranks(work, link)) for work, name in named}
     longest = max(at_best, key=at_best.__getitem__)
-    chunks = math.ceil(works[longest].tasks / works[longest].chunk)
+    chunks = works[longest].chunks
     says = (
         f"\nIn core hours that is {sum(run(1) for run in on_cpu):,.0f} for Table 1 and "
         f"{2 * sum(run(1) for run in of_policies):,.0f} for Figure 5. With as many cores as help each run, "

@@ -281,6 +281,7 @@ WRONG = {
     "a straight-through ReLU": two_layers(relu=StraightThrough.apply),
     "a detached body": two_layers(hidden=Tensor.detach),
     "reversed gradients": two_layers(hidden=lambda x: 2 * x.detach() - x),
+    "all detached": two_layers(logits=Tensor.detach),
     "cut logits": two_layers(logits=lambda x: x.clamp(-100, 100)),
     "cut inputs": lambda p, x: two_layers()(p, x.clamp(-5, 5)),
 }

@@ -26,6 +26,7 @@ from mamlkit.report import (
     chains,
     compare,
     effects,
+    forecast,
     forest,
     inventory,
     methods_table,
@@ -71,6 +72,7 @@ HELPERS |= {
     "by_direction",
     "LONG_ROWS",
 }
+HELPERS |= {"ABSENT", "link_of_two", "source", "works_of_rows"}
 MODULES = (
     averages,
     bandits,
@@ -78,6 +80,7 @@ MODULES = (
     chains,
     compare,
     effects,
+    forecast,
     inventory,
     methods_table,
     origins,

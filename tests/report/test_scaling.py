@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mamlkit import places
 from mamlkit.experiments import paper
-from mamlkit.report import scaling
+from mamlkit.report import forecast, scaling
 from mamlkit.report.costs import Link, Work, makespan, seconds
 
 works = st.builds(Work, st.floats(0.01, 100), st.integers(1, 40), st.integers(1, 16), st.floats(1e3, 1e7))
@@ -72,8 +72,8 @@ def scaling_folder():
 
 
 def test_every_training_of_table_1_was_measured():
-    assert set(scaling._runs("Table 1")) == scaling._works().keys()
-    for name, work in scaling._works().items():
+    assert set(forecast._runs("Table 1")) == scaling.works_of_rows().keys()
+    for name, work in scaling.works_of_rows().items():
         assert work.tasks == paper.get(name).meta_batch_size
 
 
@@ -82,7 +82,7 @@ def test_what_is_measured_lies_by_the_line(repository):
     (target / "gather.csv").write_text(
         "ranks,bytes,ms\n2,0,0.1\n2,1000000,1.1\n2,2000000,2.1\n3,1000000,2.5\n"
     )
-    assert scaling._link() == pytest.approx((1e-4, 1e9))
+    assert scaling.link_of_two() == pytest.approx((1e-4, 1e9))
     assert (
         "ρ = 1.00 GB/s" in scaling.gathers()
         and "| 1,000,000 | 1.10 | 1.10 | 2.50 | 2.20 |" in scaling.gathers()
@@ -112,42 +112,44 @@ def test_what_policies_tell_each_other_stands_beside_the_model(repository):
 
 def test_the_plan_asks_for_results(repository):
     kept(repository)
-    assert scaling.plan() == scaling.ABSENT
+    assert forecast.plan() == scaling.ABSENT
 
 
 def test_the_plan_gets_shorter_with_more_machines_and_never_below_the_longest_run():
-    text = scaling.plan()
+    text = forecast.plan()
     hours = [
         float(line.split("|")[2].replace(",", ""))
         for line in text.splitlines()
         if re.match(r"\| \d+ (CPU|GPU)", line)
     ]
     assert hours[0] > hours[1] and hours[2] > hours[3] and text.count("not measured") == 2
-    link = scaling._link()
+    link = scaling.link_of_two()
     longest = max(
         min(seconds(work, r, link) for r in range(1, 17)) * paper.get(name).iterations / 3600
-        for name, work in scaling._works().items()
+        for name, work in scaling.works_of_rows().items()
     )
     assert hours[1] == pytest.approx(longest, abs=0.5)
 
 
 def test_the_figure_has_a_text_and_its_measured_points():
-    text = scaling.figure()
+    text = forecast.figure()
     assert 'aria-label="Speed-up against ranks.' in text and "not measured" in text
     first = text.split("<g data-frame=")[1]
-    chunks = [math.ceil(w.tasks / w.chunk) for name, w in scaling._works().items() if name in scaling.DRAWN]
+    chunks = [
+        math.ceil(w.tasks / w.chunk) for name, w in scaling.works_of_rows().items() if name in forecast.DRAWN
+    ]
     assert re.search(r"chunks and is level or falls slowly after it: ([\d, and]+)\.", text)
     said = re.search(r"after it: ([\d, and]+)\.", text).group(1)
     assert sorted(map(int, re.findall(r"\d+", said))) == sorted(chunks)
-    assert first.count("<circle") == scaling._read("ranks").row.isin(scaling.DRAWN).sum() > 0
+    assert first.count("<circle") == scaling.measured("ranks").row.isin(forecast.DRAWN).sum() > 0
 
 
 def test_chunks_come_first_where_a_message_costs_little(monkeypatch):
-    assert "$C$ comes first in all of these" in scaling.which_comes_first()
-    works = {"a": scaling.Work(0.1, 16, 1, 0.0), "b": scaling.Work(10.0, 16, 1, 0.0)}
-    monkeypatch.setattr(scaling, "_works", lambda: works)
-    monkeypatch.setattr(scaling, "_link", lambda: scaling.Link(0.001, 1e9))
-    text = scaling.which_comes_first()  # R* is 10 and 100, C is 16
+    assert "$C$ comes first in all of these" in forecast.which_comes_first()
+    works = {"a": Work(0.1, 16, 1, 0.0), "b": Work(10.0, 16, 1, 0.0)}
+    monkeypatch.setattr(forecast, "works_of_rows", lambda: works)
+    monkeypatch.setattr(forecast, "link_of_two", lambda: Link(0.001, 1e9))
+    text = forecast.which_comes_first()  # R* is 10 and 100, C is 16
     assert "100 to 10,000 times" in text and "is 10 or more, and $C$ comes first in 1 of these 2" in text
 
 
@@ -155,8 +157,8 @@ def test_measurements_say_where_they_are_from():
     origin = json.loads((places.repository() / "data/benchmarks/cluster/origin.json").read_text())
     assert origin.keys() == {"rows", "gather", "ranks", "policies", "ray"}
     assert all(
-        np.isfinite(scaling._read(name).select_dtypes("number").drop(columns="gflop", errors="ignore")).all(
-            axis=None
-        )
+        np.isfinite(
+            scaling.measured(name).select_dtypes("number").drop(columns="gflop", errors="ignore")
+        ).all(axis=None)
         for name in origin
     )

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from mamlkit.experiments.compare import column_of, methods_of, name_of
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.rows import Row
-from mamlkit.runs import devices, train
+from mamlkit.runs import devices, train, trainings
 from mamlkit.runs.provenance import provenance
 
 SHAPES = ("glyphs-5way-1shot", "textures-5way-1shot")
@@ -41,7 +41,7 @@ def memory(row: Row) -> tuple[int, float]:
     network, options = row.network
     small = dataclasses.replace(row, network=(network, options | {"filters": 2}))
     train.fit(small, until=1, validate=False)  # so that libraries and compiled loops are there
-    training = train.begin(row, validate=False)
+    training = trainings.begin(row, validate=False)
     _give_back()
     forget_peak()
     before, done = peak(), 0

@@ -17,7 +17,7 @@ from mamlkit import methods, places
 from mamlkit.engine import convolutions, kernels_cpu, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Params, Task
-from mamlkit.runs import train
+from mamlkit.runs import trainings
 from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
 
@@ -101,7 +101,7 @@ def holds(lines: Lines) -> bool:
     return bool(lines) and all(line["recorded, from plain"] < CLOSE for line in lines)
 
 
-def begun(name: str, device: torch.device, recorded: bool) -> train.Training:
+def begun(name: str, device: torch.device, recorded: bool) -> trainings.Training:
     """The training of a row on stand-ins of its images, so that no data is needed.
 
     Pictures that are drawn as they are asked for give way to noise of the same size on the device, or their
@@ -109,7 +109,7 @@ def begun(name: str, device: torch.device, recorded: bool) -> train.Training:
     """
     row = paper.get(name)
     row = dataclasses.replace(row, family=STAND_INS.get(row.family, row.family), evaluations=())
-    training = train.begin(row, 0, device, validate=False, recorded=recorded)
+    training = trainings.begin(row, 0, device, validate=False, recorded=recorded)
     family = getattr(training, "family", None)
     if isinstance(family, ImageTasks) and not isinstance(family.bank, ClassBank):
         classes, _, *picture = family.bank.shape

@@ -40,7 +40,7 @@ from mamlkit.experiments import paper
 from mamlkit.methods.metric import least_cosine_loss
 from mamlkit.report import compare, notebook, plots, results, texts, traps
 from mamlkit.report.trap_effects import effect
-from mamlkit.runs import devices, rederive, seeds, supervised, train
+from mamlkit.runs import devices, rederive, seeds, supervised, train, trainings
 
 devices.set_up("cpu", threads=1)  # batches are small: more threads would only wait
 plots.use_style()
@@ -222,10 +222,10 @@ def trained(row, n_tasks=100):
 # %%
 def ms_per_task(rows, rounds=10, updates=2):
     """Milliseconds of training per task: the least of some rounds after a warm-up."""
-    trainings = {key: train.begin(row, validate=False) for key, row in rows.items()}
+    begun = {key: trainings.begin(row, validate=False) for key, row in rows.items()}
     found = {key: [] for key in rows}
     for start in range(0, (rounds + 1) * updates, updates):
-        for key, training in trainings.items():
+        for key, training in begun.items():
             began = time.process_time()
             for update in range(start, start + updates):
                 training.advance(update, update + 1)

@@ -24,7 +24,7 @@ GRID = 101  # points, in equal distances over the range of x
 
 
 class AverageTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` of all networks in one tensor; what it gives is their mean.
+    """A :class:`mamlkit.runs.trainings.Training` of all networks in one tensor; what it gives is their mean.
 
     Args:
         row: the experiment, at either scale.

@@ -186,7 +186,7 @@ class OneLength:
 
 
 class ChainTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` of networks on chains; an iteration is an episode of all.
+    """A :class:`mamlkit.runs.trainings.Training` of networks on chains; an iteration is an episode of all.
 
     All on one CPU thread, so no result depends on their number. Once all networks have solved the chain of a
     length, nothing is done there any more.

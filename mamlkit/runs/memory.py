@@ -40,7 +40,7 @@ CHUNK = 1000  # trials that are played at a time
 
 
 class MemoryTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` of RL^2: sample trials, then some epochs of PPO.
+    """A :class:`mamlkit.runs.trainings.Training` of RL^2: sample trials, then some epochs of PPO.
 
     All on one CPU thread, so no result depends on their number. Adam's step and what the entropy counts fall
     linearly, by the iteration alone, to zero after the last one, unless the row says that they stay.

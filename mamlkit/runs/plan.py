@@ -21,7 +21,7 @@ from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Experiment
 from mamlkit.report import results
-from mamlkit.runs import folders, train
+from mamlkit.runs import folders, trainings
 
 NOTHING_LEFT = "nothing is left to do"
 PROBE_ITERATIONS = 10
@@ -156,7 +156,7 @@ def seconds_per_iteration(row: Experiment, **where: Any) -> float:
         where: ``device`` and ``threads``, as :func:`mamlkit.runs.train.fit` takes them.
     """
     begun = time.perf_counter()
-    with closing(train.begin(row, **where)) as training:
+    with closing(trainings.begin(row, **where)) as training:
         done = first = training.advance(0, row.iterations)
         start = now = time.perf_counter()
         while done < min(first + PROBE_ITERATIONS, row.iterations) and now - begun < PROBE_SECONDS:

@@ -40,7 +40,7 @@ def beyond(rollouts: Rollouts, bound: float) -> float:
 
 
 class PolicyTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` of a policy. Paper: Algorithm 3, with TRPO as the
+    """A :class:`mamlkit.runs.trainings.Training` of a policy. Paper: Algorithm 3, with TRPO as the
     meta-optimiser.
 
     A line of its log is an iteration: mean return over tasks before and after the inner step, the share of

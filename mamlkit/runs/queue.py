@@ -26,7 +26,7 @@ import torch
 
 from mamlkit import measures
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import checkpoints, devices, folders, keeping, plan, records, train
+from mamlkit.runs import checkpoints, devices, folders, keeping, plan, records, train, trainings
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
@@ -73,7 +73,7 @@ def advance(
         progress=progress,
         threads=threads,
         stop=stop,
-        recorded=recorded and train.can_record(row),
+        recorded=recorded and trainings.can_record(row),
     )
     if fit.iteration < goal:
         return fit.iteration, None
@@ -86,7 +86,7 @@ def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) ->
     Raises:
         OSError: they cannot be written; those of before are still there, and the message says what is kept.
     """
-    evaluations = train.evaluate_row(row, fit.params, **where)
+    evaluations = trainings.evaluate_row(row, fit.params, **where)
     # first all of it elsewhere: a disk that is full meanwhile leaves what was there, as it belonged together
     with (
         records.what_is_kept(folder),

@@ -27,7 +27,7 @@ class RecordedTraining(SupervisedTraining):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.small = False  # an iteration is a recording
-        assert self._adam is not None  # see train.can_record
+        assert self._adam is not None  # see trainings.can_record
         self._moved = self._adam
         for group in self._moved.param_groups:
             group["capturable"] = self.device.type == "cuda"

@@ -4,7 +4,7 @@ __all__ = ["OneByOne"]
 
 
 class OneByOne:
-    """A :class:`mamlkit.runs.train.Training` by single steps."""
+    """A :class:`mamlkit.runs.trainings.Training` by single steps."""
 
     def step(self, iteration: int) -> None:
         """One outer update, after so many; ``FloatingPointError`` if there is none to take."""

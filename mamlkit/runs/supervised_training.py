@@ -31,8 +31,8 @@ VALIDATION_TASKS = 200
 
 
 class SupervisedTraining(OneByOne):
-    """A :class:`mamlkit.runs.train.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam outside
-    (or what the row's ``outer`` says).
+    """A :class:`mamlkit.runs.trainings.Training` by gradients of the meta-loss. Paper: Algorithm 2, Adam
+    outside (or what the row's ``outer`` says).
 
     Args:
         row: the experiment, at either scale.

@@ -1,6 +1,6 @@
-"""The one training loop: step, log, save, stop; and the tests of what it gives."""
+"""The one training loop: step, log, save, stop."""
 
-__all__ = ["Fit", "Training", "begin", "can_record", "evaluate_row", "fit"]
+__all__ = ["Fit", "fit"]
 
 import tempfile
 import time
@@ -8,72 +8,27 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
 
-from mamlkit.engine import threads as cpu_threads
 from mamlkit.engine.ranks import ALONE, Lost, Ranks
-from mamlkit.experiments.averages import AverageRow
-from mamlkit.experiments.chains import ChainRow
-from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import Experiment, PolicyRow, Row
+from mamlkit.experiments.rows import Experiment
 from mamlkit.maml import Params
-from mamlkit.runs import averages, chains, checkpoints, memory, records, supervised, supervised_training
-from mamlkit.runs.recorded import RecordedTraining
+from mamlkit.runs import checkpoints, records
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt, progress_bar
+from mamlkit.runs.trainings import Training, begin
 
 CHECKPOINT_SECONDS = 60.0
-
-
-class Training(Protocol):
-    """What the loop trains: its state, its step, and a line of its log.
-
-    All that a step changes is here, and what it draws depends on the iteration alone. So a training that goes
-    on from a saved state does what it would have done.
-
-    Args:
-        params: theta.
-        optimiser: whose moments belong to the state, if there is one.
-        window: the losses that no line of the log has yet.
-        every: iterations between two lines of the log.
-        columns: that a line may have.
-        shown: those that the progress bar has.
-    """
-
-    params: Params
-    optimiser: Optimizer | None
-    window: list[Tensor]
-    every: int
-    columns: list[str]
-    shown: tuple[str, ...]
-
-    def advance(self, iteration: int, last: int) -> int:
-        """One outer update or several, after so many; how many are done then, at most ``last`` and not
-        beyond the next line of the log. ``FloatingPointError`` if there is none to take."""
-
-    def check(self, iteration: int) -> None:
-        """``FloatingPointError`` if a loss of the window is not finite; the last one is of this iteration."""
-
-    def line(self, iteration: int) -> dict[str, float]:
-        """What the log says of the iterations since its last line; the window is empty after it."""
-
-    def result(self) -> Params:
-        """What the tests begin with: theta, if it is nothing else."""
-
-    def close(self) -> None:
-        """End what a training has started, such as threads."""
 
 
 class Fit(NamedTuple):
     """What training gives.
 
     Args:
-        params: theta after the last iteration, or what is made of it (see :meth:`Training.result`).
+        params: theta after the last iteration, or what is made of it
+            (see :meth:`mamlkit.runs.trainings.Training.result`).
         log: a line for every iteration of a policy, else for 100: iteration, seconds, and the columns of its
             training.
         iteration: outer updates done.
@@ -84,57 +39,6 @@ class Fit(NamedTuple):
     log: pd.DataFrame
     iteration: int
     seconds: float
-
-
-def begin(
-    row: Experiment,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    *,
-    threads: int | None = None,
-    validate: bool = True,
-    ranks: Ranks = ALONE,
-    recorded: bool = False,
-) -> Training:
-    """The training of a row before its first iteration. Arguments as for :func:`fit`."""
-    if not isinstance(row, Experiment):
-        raise ValueError(f"row={row!r}, but an experiment is needed, such as paper.get('sinusoid-maml')")
-    records.check_seed(seed)
-    if threads is not None:
-        cpu_threads.check(threads)
-    if isinstance(row, MemoryRow | ChainRow) and ranks.count > 1:
-        chain, trials = "its networks are computed side by side", "its trials share their random numbers"
-        raise ValueError(
-            f"{row.name} is not dealt to {ranks.count} processes, since "
-            f"{chain if isinstance(row, ChainRow) else trials}; run it without torchrun, or many runs at a "
-            "time: paper --on ray"
-        )
-    if recorded and (not can_record(row) or ranks.count > 1):
-        raise ValueError(
-            f"{row.name}: steps of supervised experiments with Adam in one process can be recorded, but this "
-            "is another one, or one of several processes, or its loss or rate changes in training; leave "
-            "recorded out"
-        )
-    if isinstance(row, PolicyRow):
-        from mamlkit.runs.policy_training import PolicyTraining  # imports MuJoCo, which takes its time
-
-        return PolicyTraining(row, seed, device, threads, ranks)
-    if isinstance(row, MemoryRow):
-        return memory.MemoryTraining(row, seed, device)
-    if isinstance(row, ChainRow):
-        return chains.ChainTraining(row, seed, device)
-    if not isinstance(row, Row):
-        raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be trained")
-    if recorded:
-        return RecordedTraining(row, seed, device, validate)
-    if isinstance(row, AverageRow):
-        return averages.AverageTraining(row, seed, device)
-    return supervised_training.SupervisedTraining(row, seed, device, validate and ranks.first, ranks)
-
-
-def can_record(row: Experiment) -> bool:
-    """Whether a GPU can repeat a recording of the row's iterations, which must all be alike."""
-    return type(row) is Row and row.outer == "adam" and not supervised.method(row).scheduled
 
 
 def fit(
@@ -288,39 +192,3 @@ def _located(iteration: int, store: checkpoints.Store, ranks: Ranks) -> Iterator
         if not ranks.first:
             left = "the first process keeps a state, if it has a run folder"
         raise FloatingPointError(f"iteration {iteration} of {run}: {error}; {left}") from error
-
-
-def evaluate_row(
-    row: Experiment,
-    params: Params,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    threads: int | None = None,
-) -> dict[str, dict[str, np.ndarray]]:
-    """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
-
-    Arguments as for :func:`fit`; see :func:`mamlkit.runs.supervised.evaluate`,
-    :func:`mamlkit.runs.policies.evaluate`, :func:`mamlkit.runs.memory.evaluate` and
-    :func:`mamlkit.runs.chains.evaluate`.
-    """
-    if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies
-
-        return {
-            test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
-            for test in row.evaluations
-        }
-    if isinstance(row, MemoryRow):
-        return {
-            test.name: memory.evaluate(row, params, test, seed=seed, device=device)
-            for test in row.evaluations
-        }
-    if isinstance(row, ChainRow):
-        return {test.name: chains.evaluate(row, params, test) for test in row.evaluations}
-    if not isinstance(row, Row):
-        raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be tested")
-    return {
-        test.name: supervised.evaluate(row, params, test, seed=seed, device=device)
-        for test in row.evaluations
-    }

@@ -14,7 +14,7 @@ from mamlkit.engine import meta_batch
 from mamlkit.experiments import mini_imagenet, paper
 from mamlkit.maml import Task
 from mamlkit.report import results
-from mamlkit.runs import supervised, train
+from mamlkit.runs import supervised, train, trainings
 from mamlkit.tasks.images import nearest_neighbour_accuracy
 
 
@@ -44,7 +44,7 @@ def test_tasks_of_a_few_classes_are_not_what_a_classifier_of_all_is_trained_on()
     with pytest.raises(
         ValueError, match="is trained on all of 64 classes at once, but a task .* has 5 examples"
     ):
-        train.begin(row)
+        trainings.begin(row)
 
 
 def test_the_classifier_learns_all_classes_and_leaves_the_networks_own_head():
@@ -151,7 +151,7 @@ def test_the_baselines_are_trained_and_tested_as_rows(made_families, monkeypatch
         few = tuple(dataclasses.replace(e, tasks=2, queries=2) for e in row.evaluations)
         row = dataclasses.replace(row, evaluations=few)
         fit = train.fit(row, validate=False)
-        found = train.evaluate_row(row, fit.params)
+        found = trainings.evaluate_row(row, fit.params)
         assert fit.iteration == row.iterations
         for evaluation in few:
             assert found[evaluation.name]["accuracy"].shape == (2, evaluation.inner_steps + 1)

@@ -12,7 +12,7 @@ from mamlkit import maml, methods, models
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
-from mamlkit.runs import supervised, supervised_training, train
+from mamlkit.runs import supervised, supervised_training, train, trainings
 
 NETWORKS = {
     "lstm": lambda: models.lstm_network(5, 4, 2),
@@ -189,7 +189,7 @@ def test_a_short_training_lowers_the_loss_and_gives_a_curve_by_instance(name):
     row = dataclasses.replace(row, iterations=15, evaluations=tests)
     fit = train.fit(row)
     assert meta_batch.meta_gradient(run.method, fit.params, batch)[1].mean() < before
-    (found,) = train.evaluate_row(row, fit.params).values()
+    (found,) = trainings.evaluate_row(row, fit.params).values()
     assert found["accuracy"].shape == (50, 5) and found["accuracy"].std() > 0
 
 

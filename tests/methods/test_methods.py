@@ -13,7 +13,7 @@ from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Row
 from mamlkit.methods import losses
-from mamlkit.runs import train
+from mamlkit.runs import train, trainings
 
 PAGE = Path(__file__).parents[2] / "book" / "how-to.md"
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
@@ -180,20 +180,20 @@ def test_what_a_method_adds_to_the_parameters_is_trained_saved_and_tested(monkey
     assert half.params["shift"] != 0 and half.params["shift"] != fit.params["shift"]
     straight = train.fit(row).params
     assert all(torch.equal(fit.params[name], straight[name]) for name in straight)
-    found = train.evaluate_row(row, fit.params)
-    without = train.evaluate_row(row, fit.params | {"shift": torch.zeros(1)})
+    found = trainings.evaluate_row(row, fit.params)
+    without = trainings.evaluate_row(row, fit.params | {"shift": torch.zeros(1)})
     name = tests[0].name
     assert found[name]["mse"].shape == (tests[0].tasks, 1)
     assert not np.allclose(found[name]["mse"], without[name]["mse"])
     with pytest.raises(ValueError, match=r"parameters lack \['shift'\]"):
-        train.evaluate_row(row, {name: v for name, v in fit.params.items() if name != "shift"})
+        trainings.evaluate_row(row, {name: v for name, v in fit.params.items() if name != "shift"})
 
 
 def test_a_method_that_predicts_at_other_steps_than_its_tests_is_refused_before_training(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "biased", Biased)
     row = dataclasses.replace(ROW, method="biased")
     with pytest.raises(ValueError, match="method 'biased' predicts after 0 steps, .* inner_steps=0"):
-        train.begin(row)
+        trainings.begin(row)
 
 
 def without_steps(method, monkeypatch, **changes):
@@ -220,7 +220,7 @@ def test_a_loss_that_cannot_be_trained_is_refused_before_training(loss, words, m
         predict = Biased.predict
 
     with pytest.raises(ValueError, match=f"the loss of method 'new' {words}"):
-        train.begin(without_steps(New, monkeypatch), validate=False)
+        trainings.begin(without_steps(New, monkeypatch), validate=False)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_predictions_of_another_shape_are_refused_before_training(change, came, 
     with pytest.raises(
         ValueError, match=f"'new' predicts {came} for a task, .* here of 5 points|it returned a {came}"
     ):
-        train.begin(without_steps(New, monkeypatch), validate=False)
+        trainings.begin(without_steps(New, monkeypatch), validate=False)
 
 
 def test_a_method_is_tried_on_as_many_examples_as_its_tests_have(monkeypatch):
@@ -257,7 +257,7 @@ def test_a_method_is_tried_on_as_many_examples_as_its_tests_have(monkeypatch):
 
     row = without_steps(New, monkeypatch)
     assert row.evaluations[0].shots != row.shots
-    train.begin(row)
+    trainings.begin(row)
 
 
 def test_training_does_not_write_into_what_a_method_begins_with(monkeypatch):
@@ -275,7 +275,7 @@ def test_training_does_not_write_into_what_a_method_begins_with(monkeypatch):
 @pytest.mark.parametrize("made", [None, lambda params, task: 0, Biased], ids=["None", "function", "class"])
 def test_an_entry_of_the_table_that_makes_no_method_is_refused(made, monkeypatch):
     with pytest.raises(ValueError, match="method 'new' makes .*, but a mamlkit.methods.Method is due"):
-        train.begin(without_steps(lambda learner: made, monkeypatch))
+        trainings.begin(without_steps(lambda learner: made, monkeypatch))
 
 
 def test_what_is_no_method_is_refused():

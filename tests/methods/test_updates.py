@@ -11,7 +11,7 @@ from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.methods import proximity
-from mamlkit.runs import supervised, train
+from mamlkit.runs import supervised, train, trainings
 
 STEPWISE = ["meta-sgd", "maml, learned rates", "maml, multi-step loss", "maml++ without its schedules"]
 UNROLLED = ["head only", "body only", *STEPWISE]  # whose gradient goes through all steps
@@ -349,4 +349,4 @@ def test_learned_rates_are_trained_and_tested_as_rows():
             assert supervised.evaluate(row, params, test)["mse"].shape == (3, 2)
     row = dataclasses.replace(base, method="maml, learned rates")
     with pytest.raises(ValueError, match=r"'rate of weight0' is \(1,\), but this network takes \(10,\)"):
-        train.begin(row)
+        trainings.begin(row)

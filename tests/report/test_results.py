@@ -28,7 +28,7 @@ from mamlkit.runs import (
     seeds,
     supervised,
     supervised_training,
-    train,
+    trainings,
 )
 from mamlkit.runs import policies as rl_train
 
@@ -368,7 +368,7 @@ def untrained(name):
     if isinstance(row, MemoryRow):
         return policy_of(memory.init(row))
     if isinstance(row, ChainRow):
-        return train.begin(row).result()
+        return trainings.begin(row).result()
     made = rl_train.build(row, 1, 1)[1] if isinstance(row, rows.PolicyRow) else supervised.method(row)
     return made.init(seeds.generator(0, "init"))
 
@@ -448,7 +448,7 @@ def test_committed_unfinished_runs_are_current_and_no_result_is_ahead_of_them():
         assert run["settings"] == paper.get(path.parts[-3]).settings
         found = [r for r in results.load(path.parts[-3]) if f"seed{r['seed']}" == path.parts[-2]]
         several = isinstance(paper.get(path.parts[-3]), AverageRow | MemoryRow | ChainRow)
-        params = train.begin(paper.get(path.parts[-3])).params if several else untrained(path.parts[-3])
+        params = trainings.begin(paper.get(path.parts[-3])).params if several else untrained(path.parts[-3])
         adam = (
             torch.optim.Adam(params.values())
             if isinstance(paper.get(path.parts[-3]), rows.Row | MemoryRow)

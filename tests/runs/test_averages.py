@@ -11,7 +11,7 @@ import torch
 from mamlkit import places
 from mamlkit.experiments import paper
 from mamlkit.experiments.averages import AverageRow
-from mamlkit.runs import averages, seeds, supervised, train
+from mamlkit.runs import averages, seeds, supervised, train, trainings
 from mamlkit.tasks.sinusoid import Sinusoid, task_blind_mse
 
 SMALL = ("mlp", {"inputs": 1, "hidden": [8, 8], "outputs": 1, "std": 0.5})
@@ -90,7 +90,7 @@ def test_a_resumed_run_is_the_straight_one(tmp_path):
     assert straight.params.keys() == supervised.build(row).model.shapes.keys()
     assert all(torch.equal(straight.params[name], resumed.params[name]) for name in straight.params)
     assert straight.log.reached.tolist() == resumed.log.reached.tolist() and straight.log.reached.max() > 0
-    found = train.evaluate_row(row, straight.params)
+    found = trainings.evaluate_row(row, straight.params)
     assert found["K=5"]["mse"].shape == (6000, 11)
 
 

@@ -12,7 +12,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, name_of
 from mamlkit.rl import bandit_values, bandits
 from mamlkit.runs import bandits as runs
-from mamlkit.runs import folders, keeping, memory, queue, rederive, train
+from mamlkit.runs import folders, keeping, memory, queue, rederive, train, trainings
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, BanditRow)]
 SMALL = {"meta_batch_size": 12, "iterations": 14, "units": 6, "minibatches": 3}
@@ -29,7 +29,7 @@ def test_every_row_can_be_trained_and_tested(row):
     few = {"meta_batch_size": 4, "iterations": 1, "pulls": min(row.pulls, 12), "epochs": 1, "quick": {}}
     small = dataclasses.replace(row, evaluations=(TEST,), **few)
     fit = train.fit(small)
-    found = train.evaluate_row(small, fit.params)["bandits"]
+    found = trainings.evaluate_row(small, fit.params)["bandits"]
     assert found.keys() == {"return", "regret"}
     assert all(values.shape == (40, 1) and np.isfinite(values).all() for values in found.values())
     assert row.at("quick").meta_batch_size >= row.at("quick").minibatches
@@ -177,6 +177,6 @@ def test_settings_that_no_run_can_have_are_refused(changes, said):
 
 def test_it_is_neither_recorded_nor_dealt_to_processes():
     with pytest.raises(ValueError, match="leave recorded out"):
-        train.begin(ROW, recorded=True)
+        trainings.begin(ROW, recorded=True)
     with pytest.raises(ValueError, match="without torchrun"):
-        train.begin(ROW, ranks=Ranks(0, 2))
+        trainings.begin(ROW, ranks=Ranks(0, 2))

@@ -11,7 +11,7 @@ from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
 from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainRow, name_of
 from mamlkit.rl import chain
-from mamlkit.runs import chains, folders, keeping, queue, rederive, train
+from mamlkit.runs import chains, folders, keeping, queue, rederive, train, trainings
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
 
@@ -48,7 +48,7 @@ def test_a_row_for_each_way_with_the_same_settings():
 def test_every_row_can_be_trained_and_tested(row):
     few = {"lengths": (3,), "meta_batch_size": 2, "iterations": 7, "batch": 4, "quick": {}}
     small = dataclasses.replace(row, evaluations=(TEST,), **few)
-    found = train.evaluate_row(small, train.fit(small).params)["N=3"]["episodes"]
+    found = trainings.evaluate_row(small, train.fit(small).params)["N=3"]["episodes"]
     assert found.shape == (2, 1) and (found == 7).all()  # too few to have solved it
     assert row.at("quick").iterations < row.iterations
 
@@ -213,6 +213,6 @@ def test_settings_that_no_run_can_have_are_refused(changes, said):
 
 def test_it_is_neither_recorded_nor_dealt_to_processes():
     with pytest.raises(ValueError, match="leave recorded out"):
-        train.begin(ROW, recorded=True)
+        trainings.begin(ROW, recorded=True)
     with pytest.raises(ValueError, match="without torchrun"):
-        train.begin(ROW, ranks=Ranks(0, 2))
+        trainings.begin(ROW, ranks=Ranks(0, 2))

@@ -17,7 +17,7 @@ import made_results
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, folders, keeping, plan, queue, supervised_training, train
+from mamlkit.runs import checkpoints, folders, keeping, plan, queue, supervised_training, train, trainings
 
 SINUSOID = paper.get("sinusoid-maml")
 FIRST = dataclasses.replace(
@@ -223,7 +223,7 @@ def test_a_test_that_was_cut_short_comes_first_the_next_time(place, monkeypatch)
 
 @pytest.mark.parametrize("made_of_it", [ImportError, None])
 def test_a_signal_counts_whatever_the_interrupted_make_of_it(place, monkeypatch, made_of_it):
-    begin, said = train.begin, []
+    begin, said = trainings.begin, []
 
     def importing(*given, **more):  # as a compiled module that is interrupted in its first import
         try:
@@ -329,7 +329,7 @@ def test_a_trial_counts_iterations_and_not_calls(at_once, wanted, monkeypatch):
         def close(self):
             Training.closed = True
 
-    monkeypatch.setattr(plan.train, "begin", lambda row, **_: Training())
+    monkeypatch.setattr(plan.trainings, "begin", lambda row, **_: Training())
     monkeypatch.setattr(plan.time, "perf_counter", functools.partial(next, itertools.count()))
     row = dataclasses.replace(FIRST, iterations=1000)
     assert plan.seconds_per_iteration(row) == pytest.approx(wanted)

@@ -11,7 +11,7 @@ from mamlkit import methods
 from mamlkit.engine import dense, meta_batch, ranks
 from mamlkit.experiments import paper
 from mamlkit.methods.gradient import GradientMethod
-from mamlkit.runs import folders, rates, supervised_training, train
+from mamlkit.runs import folders, rates, supervised_training, train, trainings
 
 POINTS = dataclasses.replace(
     paper.get("sinusoid-maml"), iterations=10, meta_batch_size=4, evaluations=(), outer="adam, cosine"
@@ -78,7 +78,7 @@ def test_each_update_of_adam_has_the_rate_of_its_iteration(monkeypatch):
 
 
 def test_a_small_network_whose_rate_falls_is_not_trained_by_many_updates_in_a_call(monkeypatch):
-    assert train.begin(dataclasses.replace(POINTS, outer="adam")).small
+    assert trainings.begin(dataclasses.replace(POINTS, outer="adam")).small
     found = train.fit(POINTS).params
     monkeypatch.setattr(dense, "SMALL", 0)
     assert equal(found, train.fit(POINTS).params)
@@ -128,11 +128,12 @@ def test_the_number_of_threads_and_of_processes_changes_no_bit(monkeypatch):
 def test_what_changes_in_training_is_not_recorded():
     for name in PARTS:
         row = dataclasses.replace(ROW, method=name, outer="adam")
-        assert not train.can_record(row)
+        assert not trainings.can_record(row)
         with pytest.raises(ValueError, match="or its loss or rate changes in training; leave recorded out"):
-            train.begin(row, recorded=True)
-    assert not train.can_record(POINTS) and train.can_record(dataclasses.replace(POINTS, outer="adam"))
-    assert train.can_record(dataclasses.replace(ROW, method="maml++ without its schedules", outer="adam"))
+            trainings.begin(row, recorded=True)
+    assert not trainings.can_record(POINTS)
+    assert trainings.can_record(dataclasses.replace(POINTS, outer="adam"))
+    assert trainings.can_record(dataclasses.replace(ROW, method="maml++ without its schedules", outer="adam"))
 
 
 class Doubling(GradientMethod):
@@ -162,7 +163,7 @@ class Other(GradientMethod):
 def test_a_new_method_may_have_a_schedule_of_its_own(monkeypatch, watched):
     monkeypatch.setitem(methods.METHODS, "new", Doubling)
     row = dataclasses.replace(POINTS, method="new", outer="adam")
-    assert not train.can_record(row)
+    assert not trainings.can_record(row)
     train.fit(row)
     assert [type(method) for method in watched] == [Doubling] * 5 + [Doubled] * 5
 
@@ -180,4 +181,4 @@ def test_a_new_method_may_have_a_schedule_of_its_own(monkeypatch, watched):
 def test_a_schedule_that_gives_something_else_is_refused(kind, words, monkeypatch):
     monkeypatch.setitem(methods.METHODS, "new", kind)
     with pytest.raises(ValueError, match=words):
-        train.begin(dataclasses.replace(POINTS, method="new", outer="adam"))
+        trainings.begin(dataclasses.replace(POINTS, method="new", outer="adam"))

@@ -13,7 +13,7 @@ import torch
 from mamlkit import maml, methods, tasks
 from mamlkit.engine import convolutions, meta_batch
 from mamlkit.experiments import paper
-from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train
+from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train, trainings
 
 pytestmark = pytest.mark.usefixtures("one_by_one")
 GRADIENT = meta_batch.meta_gradient
@@ -422,9 +422,9 @@ def test_tests_that_cannot_be_drawn_are_refused_before_training(split, test, mon
     tests[test] = dataclasses.replace(tests[test], queries=13)
     row = dataclasses.replace(GLYPHS, evaluations=tuple(tests))
     with pytest.raises(ValueError, match=f"its tests '{tests[test].name}' cannot be drawn.*20 images"):
-        train.begin(row)
+        trainings.begin(row)
     if split == "val":  # nothing is drawn there without validation
-        train.begin(row, validate=False)
+        trainings.begin(row, validate=False)
 
 
 @pytest.mark.parametrize("row", [ROW, GLYPHS], ids=["sinusoid", "glyphs"])

@@ -10,7 +10,7 @@ from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, LARGER, TrialRow, tabular_name
 from mamlkit.report import results
 from mamlkit.rl import envs, goal_trials, tabular_play
-from mamlkit.runs import folders, keeping, memory, policies, queue, rederive, train
+from mamlkit.runs import folders, keeping, memory, policies, queue, rederive, train, trainings
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, TrialRow) and row.name != LARGER]
 SMALL = {"meta_batch_size": 6, "iterations": 4, "units": 6, "minibatches": 2, "episodes": 2}
@@ -30,7 +30,7 @@ def same(one, other):
 def test_every_row_can_be_trained_and_tested(row):
     some = small(row, iterations=1)
     fit = train.fit(some)
-    found = train.evaluate_row(some, fit.params)
+    found = trainings.evaluate_row(some, fit.params)
     for test in some.evaluations:
         assert "return" in found[test.name]
         for values in found[test.name].values():
@@ -63,7 +63,7 @@ def test_the_number_of_threads_changes_nothing(row):
         for number in (1, 3):
             torch.set_num_threads(number)
             params = train.fit(some, until=2).params
-            found.append((params, train.evaluate_row(some, params)[some.evaluations[0].name]["return"]))
+            found.append((params, trainings.evaluate_row(some, params)[some.evaluations[0].name]["return"]))
     finally:
         torch.set_num_threads(threads)
     assert same(found[0][0], found[1][0]) and (found[0][1] == found[1][1]).all()
@@ -183,7 +183,7 @@ def test_more_goals_than_there_are_are_refused_before_training(name):
     row = paper.get(name)
     more = dataclasses.replace(row, evaluations=(dataclasses.replace(row.evaluations[0], tasks=41),))
     with pytest.raises(ValueError, match=f"tasks=41, but .* has 40 of {row.family}; add some"):
-        train.begin(more)
+        trainings.begin(more)
 
 
 def test_tests_have_keys_that_no_training_has():

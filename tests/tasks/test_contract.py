@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mamlkit import tasks
 from mamlkit.experiments import paper
 from mamlkit.maml import Task
-from mamlkit.runs import supervised_training, train
+from mamlkit.runs import supervised_training, train, trainings
 from mamlkit.tasks import contract
 from mamlkit.tasks.sinusoid import Sinusoid
 
@@ -82,7 +82,7 @@ def family(monkeypatch, request):
 @pytest.mark.parametrize("family", WRONG, indirect=True)
 def test_a_run_refuses_a_family_that_gives_something_else(family):
     with pytest.raises(ValueError, match=f"^family 'square'.* ?{family}"):
-        train.begin(ROW, validate=False)
+        trainings.begin(ROW, validate=False)
 
 
 FLAT = (lambda *a: Task(*((x, y[..., 0]) for x, y in RIGHT(*a))), "")
@@ -91,7 +91,7 @@ FLAT = (lambda *a: Task(*((x, y[..., 0]) for x, y in RIGHT(*a))), "")
 @pytest.mark.parametrize("family", [FLAT], indirect=True, ids=["no last axis"])
 def test_targets_of_another_shape_are_named_as_one_meta_batch_has_them(family):
     with pytest.raises(ValueError, match=r"\(25, 10") as refused:
-        train.begin(ROW, validate=False)
+        trainings.begin(ROW, validate=False)
     assert "2500" not in str(refused.value)
 
 

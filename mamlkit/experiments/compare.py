@@ -1,7 +1,8 @@
 """The grid: the methods that MAML is compared with, each on the same network, tasks and number of episodes.
 
 What a column claims is rank and gap between methods under one protocol, not the published numbers, whose
-protocols differ. So no setting is tuned: what a method's authors give is taken, else MAML's.
+protocols differ. No setting was searched for: rates and steps are those of a method's authors where they give
+them for such images, else MAML's. Chapter 9 lists the exceptions.
 """
 
 __all__ = [
@@ -129,6 +130,7 @@ def parts_of(column: Column) -> list[Compared]:
 
 
 def _row(paper: Row, column: Column, method: Compared) -> Row:
+    method = dataclasses.replace(method, **method.elsewhere.get(column.name, {}))
     head = {"head": method.head} if method.head else {}
     # what is a method's own, such as Reptile's outer rate, stays at the quick scale
     quick = {key: value for key, value in column.quick.items() if key not in method.changes}

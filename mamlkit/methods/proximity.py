@@ -70,19 +70,24 @@ class ImplicitMAML(Method):
     ``L(phi) + lambda / 2 |phi - theta|^2``. At its minimum the meta-gradient is (I + H / lambda)^-1 times
     the gradient of L' at theta', where H is L's Hessian there. Conjugate gradients solve for it.
 
-    In tests lambda is 0, so the steps are MAML's, as in the authors' code.
+    As in the authors' code, the matrix is damped: (1 + damping) I + H / (lambda + stiffness). Without that,
+    a few solver steps leave a residual that can be larger than none leave, since H is large and indefinite.
+    In tests lambda is 0, so the steps are MAML's, as theirs.
 
-    Deviation: nothing is added to I + H / lambda, where their code damps it. Where it curves down, no step
-    is taken. So with few solver steps the solution is rough where H is large, and may be worse than none.
+    Deviation: lambda pulls in every inner step, as in the paper's equation. Their code takes the steps
+    without it, and pulls once at the end.
 
     Args:
         learner: network, loss and gradient descent.
         pull: lambda.
         solver_steps: of conjugate gradients.
+        damping, stiffness: of the matrix; 0 for that of the paper.
     """
 
     pull: float = 2.0
     solver_steps: int = 5
+    damping: float = 1.0
+    stiffness: float = 10.0
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The query loss after adaptation; its gradient is the implicit one."""
@@ -92,7 +97,10 @@ class ImplicitMAML(Method):
         of_support = lambda phi: grad(learner.loss_fn)(phi, task.support)
 
         def matrix(v: Params) -> Params:
-            return {name: v[name] + hv / self.pull for name, hv in jvp(of_support, (fast,), (v,))[1].items()}
+            own, share = 1 + self.damping, self.pull + self.stiffness
+            return {
+                name: own * v[name] + hv / share for name, hv in jvp(of_support, (fast,), (v,))[1].items()
+            }
 
         solution = _constants(conjugate_gradients(matrix, gradient, self.solver_steps))
         surrogate = dot(solution, params)  # whose gradient is the solution
@@ -120,14 +128,19 @@ def implicit_maml(learner: Learner) -> ImplicitMAML:
 
 
 def conjugate_gradients(matrix: Callable[[Params], Params], wanted: Params, steps: int) -> Params:
-    """x with matrix(x) = wanted, after so many steps from 0, for a symmetric matrix."""
+    """x with matrix(x) = wanted, after so many steps from 0, for a symmetric matrix.
+
+    Where it curves down along a direction they end: further ones would not be conjugate.
+    """
     x = {name: torch.zeros_like(value) for name, value in wanted.items()}
     residual = direction = wanted
     size = dot(residual, residual)
+    going = torch.ones_like(size, dtype=torch.bool)
     for _ in range(steps):
         image = matrix(direction)
         curvature = dot(direction, image)
-        far = torch.where(curvature > 0, size / curvature, 0)
+        going = going & (curvature > 0)
+        far = torch.where(going, size / curvature, 0)
         x = {name: value + far * direction[name] for name, value in x.items()}
         residual = {name: value - far * image[name] for name, value in residual.items()}
         before, size = size, dot(residual, residual)

@@ -141,11 +141,12 @@ def table(name: str = "tab-results-candidates") -> str:
         what = f"published, {source}, KL bound {bound:g}"
         lines.append({"changed": what, f"iteration {iteration}": cell})
     caption = (
-        "HalfCheetah direction, one change at a time: return after the inner step, a mean of the "
-        f"{WINDOW} iterations that end at the one named; of several seeds (0, 1, ...) their mean, and in "
-        "brackets their range. Beyond the clip: share of the steps before the inner step with an observation "
-        f"beyond ±10, up to iteration {ITERATIONS}, where it was logged. Processor: on another one sums "
-        "round otherwise, so that a seed is another run. What was published are tests of one policy."
+        "HalfCheetah direction, one change at a time (elliptic cones with PGS: two): return after the inner "
+        f"step, a mean of the {WINDOW} iterations that end at the one named; of several seeds (0, 1, ...) "
+        "their mean, and in brackets their range. Beyond the clip: share of the steps before the inner step "
+        f"with an observation beyond ±10, up to iteration {ITERATIONS}, where it was logged. Processor: on "
+        "another one sums round otherwise, so that a seed is another run. What was published are tests of "
+        "one policy."
     )
     columns = ["changed", "seeds", *(f"iteration {k}" for k in AT), "beyond the clip", "processor"]
     lines = [{column: line.get(column, "") for column in columns} for line in lines]

@@ -161,8 +161,8 @@ def trained(environment: str) -> pd.DataFrame:
         environment: a key of :data:`SIDE_BY_SIDE`.
 
     Returns:
-        Columns: ``row``, ``steps`` (so far, at most: an episode may end early), ``value``: the mean return of
-        an episode in training, RL^2's of all episodes of a trial, MAML's of those after the inner step.
+        Columns: ``row``, ``steps`` (so far, see :func:`_of_iteration`), ``value``: the mean return of an
+        episode in training, RL^2's of all episodes of a trial, MAML's of those after the inner step.
     """
     parts = []
     for name in SIDE_BY_SIDE[environment]:
@@ -177,7 +177,11 @@ def trained(environment: str) -> pd.DataFrame:
 
 
 def _of_iteration(name: str, environment: str) -> int:
-    """Steps of the environment in an iteration of training, at most."""
+    """Steps of the environment in an iteration of training.
+
+    RL^2 takes fewer where an episode ends early. Algorithm 3 samples until it has them, and keeps the
+    episodes that are begun then: where episodes end early that is a little more.
+    """
     row = get(name).settings
     if has_memory(name):
         return row["meta_batch_size"] * row["episodes"] * HORIZONS[environment]
@@ -192,7 +196,7 @@ def _training(environment: str) -> str:
         if found := results.counted(results.load(name)):
             steps = found[0]["iterations_done"] * _of_iteration(name, environment)
             lines.append(f"{what} {fixed(steps / 1e6, 0)}")
-    return f"Million steps in training, at most: {'; '.join(lines)}." if lines else ""
+    return f"Million steps in training: {'; '.join(lines)}." if lines else ""
 
 
 def navigation() -> str:
@@ -207,7 +211,10 @@ def navigation() -> str:
         "that were seen with the goal before, of RL² at most and of MAML at least, since episodes may end "
         "early. In column $k$ RL² has seen $k$ episodes, and "
         "MAML has taken $k$ gradient steps, with 40 episodes or more before each. RL² is told each reward "
-        "also while it is measured. " + _training("2d-navigation")
+        "also while it is measured, and each of its episodes counts; MAML's that are not finished when it "
+        "has its steps are left out, which prefers short ones. "
+        + _training("2d-navigation")
+        + " Since episodes may end early, that is RL²'s at most, and MAML has a little more."
     )
     return numbered(lines, caption, "tab-navigation-memory", list(_cells(found)))
 

@@ -184,7 +184,13 @@ def values(params: Params, inputs: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    params: Params, tasks: Tasks, noise: Tensor, *, most_probable: bool = False, tell_reward: bool = True
+    params: Params,
+    tasks: Tasks,
+    noise: Tensor,
+    *,
+    most_probable: bool = False,
+    tell_reward: bool = True,
+    forget: bool = False,
 ) -> Trials:
     """Play trials, step by step, all at once.
 
@@ -194,6 +200,7 @@ def sample(
         noise: see :meth:`mamlkit.rl.actions.Actions.noise`; so many steps are played.
         most_probable: do what the policy finds most probable, instead of drawing.
         tell_reward: as for :func:`inputs_of`.
+        forget: begin each step with a state of zeros; what is told of the step before is told all the same.
 
     Raises:
         ValueError: there is noise for more or fewer tasks than there are.
@@ -202,12 +209,12 @@ def sample(
     seen, actions = tasks.begin(), tasks.actions
     if len(noise) != len(seen):
         raise ValueError(f"there is noise for {len(noise)} tasks, but there are {len(seen)}; they must agree")
-    state = seen.new_zeros(len(seen), params[f"{POLICY}_state"].shape[1])
+    state = empty = seen.new_zeros(len(seen), params[f"{POLICY}_state"].shape[1])
     told = seen.new_zeros(len(seen), actions.size + 2)
     lived = torch.ones(len(seen), dtype=torch.bool, device=seen.device)
     found: list[tuple[Tensor, ...]] = []
     for now in noise.unbind(1):
-        state = gru(params, POLICY, torch.cat([seen, told], 1), state)
+        state = gru(params, POLICY, torch.cat([seen, told], 1), empty if forget else state)
         outputs = actions.outputs(_head(params, POLICY, state))
         action = actions.draw(params, outputs, now, most_probable)
         if not bool(action.isfinite().all()):

@@ -131,7 +131,9 @@ def update(
     for value in leaves:
         value.requires_grad_(True)
     for _ in range(epochs):
-        for some in torch.randperm(len(gains), generator=generator).to(gains.device).chunk(minibatches):
+        for some in (
+            torch.randperm(len(gains), generator=generator).to(gains.device).tensor_split(minibatches)
+        ):
             few = Trials(*(part[some] for part in trials))
             found, spread, divergence = loss(
                 params,

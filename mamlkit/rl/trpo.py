@@ -58,14 +58,14 @@ def conjugate_gradient(
     """
     x, residual = torch.zeros_like(b), b.clone()
     direction, size = b.clone(), _dot(b, b)
-    for _ in range(iterations):
-        if size < CG_RESIDUAL:
-            break
+    for _ in range(iterations if size else 0):  # however small b is, it has a direction
         image = product(direction)
         length = size / _dot(direction, image)
         x = x + length * direction
         residual = residual - length * image
         smaller = _dot(residual, residual)
+        if smaller < CG_RESIDUAL:
+            break
         direction = residual + smaller / size * direction
         size = smaller
     return x, b - residual

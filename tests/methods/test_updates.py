@@ -1,6 +1,7 @@
 """Methods with another inner update than MAML's, each against a slow twin or finite differences."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -189,9 +190,10 @@ def flat(params):
     return torch.cat([value.flatten() for value in params.values()])
 
 
-def test_the_implicit_gradient_is_a_dense_solution(kind):
+@pytest.mark.parametrize(("damping", "stiffness"), [(0.0, 0.0), (1.0, 10.0)])
+def test_the_implicit_gradient_is_a_dense_solution(kind, damping, stiffness):
     method, params, batch = made("implicit maml", kind, steps=16)
-    method = dataclasses.replace(method, pull=50.0, solver_steps=40)
+    method = dataclasses.replace(method, pull=50.0, solver_steps=40, damping=damping, stiffness=stiffness)
     learner, task = method.learner, single(batch)
     learner = dataclasses.replace(learner, inner_lr=0.01)
     method = dataclasses.replace(method, learner=learner)
@@ -203,7 +205,7 @@ def test_the_implicit_gradient_is_a_dense_solution(kind):
         phi = phi - 0.01 * (torch.func.grad(on)(phi, task.support) + 50 * (phi - theta))
     hessian = torch.func.hessian(on)(phi, task.support)
     right = torch.func.grad(on)(phi, task.query)
-    wanted = torch.linalg.solve(torch.eye(len(phi)) + hessian / 50, right)
+    wanted = torch.linalg.solve((1 + damping) * torch.eye(len(phi)) + hessian / (50 + stiffness), right)
     one = Task(*(tuple(t[:1] for t in pair) for pair in batch))
     gradient, losses = meta_batch.meta_gradient(method, params, one)
     assert torch.linalg.vector_norm(flat(gradient) - wanted) < 1e-7 * wanted.norm()
@@ -215,7 +217,9 @@ def test_the_implicit_gradient_is_that_of_the_minimum():
     # not so far that a rectifier switches, where the minimum has no derivative
     method, params, batch = made("implicit maml", "mlp", steps=60, tasks=1)
     learner = dataclasses.replace(method.learner, inner_lr=0.01)
-    method = dataclasses.replace(method, learner=learner, pull=50.0, solver_steps=30)
+    method = dataclasses.replace(
+        method, learner=learner, pull=50.0, solver_steps=30, damping=0.0, stiffness=0.0
+    )
     gradient, _ = meta_batch.meta_gradient(method, params, batch)
     wanted = finite_difference(lambda p: method.loss(p, single(batch)), params, epsilon=1e-5)
     assert relative_error(gradient, wanted) < 1e-5
@@ -251,6 +255,19 @@ def test_conjugate_gradients_stand_still_where_they_are_done_or_the_matrix_curve
         scaled = lambda v, c=curvature: {name: c * value for name, value in v.items()}
         found = proximity.conjugate_gradients(scaled, wanted, 4)
         assert all(torch.equal(found[name], solution * value) for name, value in wanted.items())
+
+
+def test_conjugate_gradients_end_where_the_matrix_curves_down():
+    diagonal, wanted = torch.tensor([3.0, 2.0, -1.0, 1.0]), torch.tensor([1.0, 1.0, 0.9, 1.0])
+    product = lambda v: {"a": diagonal * v["a"]}
+    by_steps = [proximity.conjugate_gradients(product, {"a": wanted}, n)["a"] for n in range(6)]
+    moved = [bool((a != b).any()) for a, b in itertools.pairwise(by_steps)]
+    assert moved[0] and moved == sorted(moved, reverse=True) and not moved[-1]
+    subspace = [wanted, diagonal * wanted, diagonal**2 * wanted, diagonal**3 * wanted]
+    steps = sum(moved)
+    basis = torch.linalg.qr(torch.stack(subspace[: steps + 1], 1)).Q
+    inside = torch.linalg.eigvalsh(basis.T @ torch.diag(diagonal) @ basis)
+    assert (inside < 0).any()  # so the next step would have gone where the matrix curves down
 
 
 def context_problem(kind, **options):

@@ -67,6 +67,19 @@ def test_log_probabilities_are_those_of_single_steps_through_ends_of_episodes(ac
 
 
 @pytest.mark.parametrize("actions", BOTH, ids=names)
+def test_who_forgets_knows_what_it_is_told_and_nothing_else(actions):
+    params, some = policy(actions), Made(actions, 4)
+    noise = actions.noise(4, some.time, generator(1, "play")).double()
+    trials = memory.sample(params, some, noise, forget=True)
+    inputs = memory.inputs_of(trials, actions)
+    state = gru(params, "policy", inputs.flatten(0, 1), inputs.new_zeros(inputs.shape[:2].numel(), UNITS))
+    outputs = actions.outputs(state @ params["policy_head"].T + params["policy_head_bias"])
+    found = actions.log_probs(params, outputs.unflatten(0, inputs.shape[:2]), trials.actions)
+    assert torch.allclose(found[trials.lived], trials.log_probs[trials.lived], atol=1e-12)
+    assert not torch.equal(trials.log_probs, played(actions).log_probs)
+
+
+@pytest.mark.parametrize("actions", BOTH, ids=names)
 def test_who_is_not_told_rewards_gets_zeros_when_it_plays_and_when_it_learns(actions):
     params, some = policy(actions), Made(actions, 4)
     noise = actions.noise(4, some.time, generator(1, "play")).double()

@@ -35,6 +35,14 @@ def test_a_solved_system_is_left_alone():
     assert not conjugate_gradient(lambda v: 1 / 0, torch.zeros(4))[0].any()
 
 
+def test_a_short_gradient_is_followed_too():
+    matrix, slope, theta, _ = quadratic(0.02)
+    small = 1e-9 * slope
+    evaluate = lambda new: (float(small @ (new - theta)), float((new - theta) @ matrix @ (new - theta)) / 2)
+    _, step = trust_region_step(theta, 0.0, small, lambda v: matrix @ v, evaluate, 0.02)
+    assert not step.refused and step.loss < 0 < step.kl  # 1e-8 is added to the curvature, so it is short
+
+
 def quadratic(max_kl):
     """A linear loss and a quadratic divergence, for which the first step is exact."""
     matrix, slope = positive_definite(6)

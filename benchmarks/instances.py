@@ -28,6 +28,7 @@ TRAINED = (
 )
 FLOOR = "compare-omniglot-5way-1shot-pixels"
 INSTANCES = (2, 5)
+LOSSES = ("mean", "own")  # of the inner update, see accuracy_by_instance
 
 
 def main() -> None:
@@ -41,14 +42,21 @@ def main() -> None:
     for name in tqdm((FLOOR, *TRAINED)):
         of_pixels = {"scale": torch.ones(1)}
         params = of_pixels if name == FLOOR else checkpoints.load_params(results.checkpoint(name))
-        found = accuracy_by_instance(
-            get(name), params, get(READER), instances=INSTANCES, n_tasks=options.tasks
-        )
         of_row = results.load(name)[0]  # of seed 0, as the parameters
         trained = {key: of_row[key] for key in ("iterations_done", "fingerprint")}
-        for instance, column in zip(INSTANCES, found.T):
-            mean, ci95 = interval(column)
-            lines.append({"row": name, "instance": instance, "value": mean, "ci95": ci95} | trained)
+        for loss in LOSSES[: 1 if name == FLOOR else None]:
+            found = accuracy_by_instance(
+                get(name),
+                params,
+                get(READER),
+                instances=INSTANCES,
+                n_tasks=options.tasks,
+                own_loss=loss == "own",
+            )
+            for instance, column in zip(INSTANCES, found.T):
+                mean, ci95 = interval(column)
+                line = {"row": name, "loss": loss, "instance": instance, "value": mean, "ci95": ci95}
+                lines.append(line | trained)
     table = pd.DataFrame(lines).assign(tasks=options.tasks)
     print(table.to_string(index=False, float_format="%.2f"))
     if options.save:

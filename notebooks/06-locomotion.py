@@ -934,7 +934,7 @@ notebook.check("ours at iteration 50, the best of them", best, "<", stars[50, 1]
 #   cones, the function by which contacts and joint limits harden, and whether joint damping is implicit. What 1.31 had by default is partly
 #   inferred and partly unknown ([item 21](deviation-21)).
 #
-# Each is a training of 50 iterations that differs from the authors' settings in that alone. The last lines are the rows above, from their logs.
+# Each is a training of 50 iterations that differs from the authors' settings in that alone; the elliptic cones came with the old solver (PGS), which was also tried by itself. The last lines are the rows above, from their logs.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 of_candidates = candidates.table("tab-locomotion-candidates")
@@ -952,7 +952,7 @@ plt.show()
 
 # %% [markdown] tags=["caption"]
 # HalfCheetah direction: return after the inner step, running mean of five iterations. Black: the authors' settings, a line for each
-# run. Others: one change each, mean over the seeds that were run. Star: what the authors' policy of iteration 50 returns after one step (that of
+# run. Others: one change each (elliptic cones: two), mean over the seeds that were run. Star: what the authors' policy of iteration 50 returns after one step (that of
 # iteration 100, to the right of the figure, returns 293).
 
 # %%
@@ -978,7 +978,7 @@ notebook.check(text, max(tested), "<", stars[50, 1])
 (forward,) = results.load("candidate-forward-80")
 in_tests = forward["evaluations"]["40 goals"]["return"]["mean"][1]
 in_training = found["candidate-forward-80"].max()
-text = "elliptic cones, on the other processor: behind nothing changed there by"
+text = "elliptic cones and PGS, on the other processor: behind nothing changed there by"
 pair = (candidates.measured(name, 50) for name in ("candidate-elliptic", AUTHORS))
 elliptic, nothing = (each.iloc[0] for each in pair)  # seed 0
 same = elliptic.processor == nothing.processor and elliptic.seed == nothing.seed
@@ -1042,8 +1042,8 @@ for words in list(kinds)[1:]:
 # version of this package and by another processor. Without the clip, and in first order, the two runs differ in the first two alone, and end close together. With the clip there are three runs. Two
 # differ in just the same, and are several times as far apart; the third, on another processor, has learned. So with the clip what looks like luck of the seed is partly luck of the last
 # digit, and one run of each kind, as in {numref}`fig-locomotion-curvature`, says less than it seems to. (That the clip is to blame rests on these three pairs.) It is also why {numref}`tab-locomotion-candidates` names the
-# processor: a changed line has to be held against *nothing* on its own. The four changes of bound, solver, impedance and damping were run on one of them, and come out like it there. Elliptic cones were run on the other,
-# and return far less than *nothing* there: the cones, or chance, as each is one run.
+# processor: a changed line has to be held against *nothing* on its own. The four changes of bound, solver, impedance and damping were run on one of them, and come out like it there. Elliptic cones, with PGS, were run on the other,
+# and return far less than *nothing* there: the cones, the solver (which was tried alone on the first processor only), both together, or chance, as each is one run.
 # Without the clip, or without any curvature, two of three seeds learn; the third learns in none of the three ways. So the curvature
 # that the clip brings may make learning less likely, but what decides whether a run learns in fifty iterations is first of all how it begins.
 #

@@ -37,6 +37,7 @@ def accuracy_by_instance(
     reader: Row,
     *,
     instances: Sequence[int] = (2, 5),
+    own_loss: bool = False,
     split: str = "test",
     n_tasks: int | None = None,
     seed: int = 0,
@@ -45,9 +46,11 @@ def accuracy_by_instance(
     """How often a method names the k-th drawing of a class, given all that came before it in a sequence.
 
     The support is what came before: k - 1 drawings of the class, and any number of the others; some classes
-    may be missing. The query is this drawing alone, normalised by the statistics of the support. The
-    inner loss is the mean over the support, its step ways times as long where the row's loss is the sum over
-    examples divided by the shots: the same update where all classes have the same number of drawings.
+    may be missing. The query is this drawing alone, normalised by the statistics of the support.
+
+    A row whose loss is the sum over examples divided by the shots says nothing of supports of other lengths.
+    Two readings are here: the mean over the support with a step ways times as long, or the row's own loss,
+    with which the step grows with the support. They are the same where the support has the row's length.
 
     Args:
         row: of the method, whose first evaluation says step size and number of steps (the headline's).
@@ -55,6 +58,7 @@ def accuracy_by_instance(
         reader: the recurrent network's row, whose first evaluation says which sequences; for one seed they
             are those of :func:`mamlkit.runs.supervised.evaluate`.
         instances: k, from 2 on.
+        own_loss: take the second reading.
         split: classes to draw from.
         n_tasks: sequences, the reader's own number if None.
         seed: of the sequences.
@@ -78,7 +82,7 @@ def accuracy_by_instance(
             f"{row.name} tells {row.ways} classes apart, but sequences of {reader.name} have {reader.ways}"
         )
     n_tasks = check_tasks(sizes.tasks if n_tasks is None else n_tasks)
-    if row.loss == PER_SHOT:
+    if row.loss == PER_SHOT and not own_loss:
         if not _is_plain(method(row)):
             raise ValueError(
                 f"{row.name}: the step of method {row.method!r} is not inner_lr times the gradient, so it "

@@ -51,11 +51,13 @@ def test_nearest_neighbours_are_sought_among_all_that_came_before():
         assert np.allclose(found[i], [100 * np.mean(right[2]), 100 * np.mean(right[4])])
 
 
-def test_maml_adapts_to_all_that_came_before():
-    learner = supervised.build(MAML)
+@pytest.mark.parametrize("own_loss", [False, True])
+def test_maml_adapts_to_all_that_came_before(own_loss):
+    row = dataclasses.replace(MAML, shots=3)
+    learner = supervised.build(row)
     params = learner.model.init(torch.Generator().manual_seed(0))
-    found = sequences.accuracy_by_instance(MAML, params, READER, n_tasks=5)
-    test = MAML.evaluations[0]
+    found = sequences.accuracy_by_instance(row, params, READER, n_tasks=5, own_loss=own_loss)
+    test = row.evaluations[0]
     for i, (images, labels) in enumerate(drawn(5)):
         right = {2: [], 5: []}
         for t, label, instance in instances_of(labels):
@@ -64,10 +66,8 @@ def test_maml_adapts_to_all_that_came_before():
             fast = params
             for _ in range(test.headline_step):
                 leaves = {k: v.detach().clone().requires_grad_() for k, v in fast.items()}
-                # with as many of each class this is the authors' loss: ways times the mean
-                loss = 2 * torch.nn.functional.cross_entropy(
-                    learner.model.apply(leaves, images[:t]), labels[:t]
-                )
+                mean = torch.nn.functional.cross_entropy(learner.model.apply(leaves, images[:t]), labels[:t])
+                loss = t / 3 * mean if own_loss else 2 * mean  # the same for t = 2 x 3, as the row has
                 names = [k for k in fast if k not in learner.model.frozen]
                 gradient = torch.autograd.grad(loss, [leaves[k] for k in names])
                 fast = fast | {k: fast[k] - test.inner_lr * g for k, g in zip(names, gradient)}

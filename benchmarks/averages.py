@@ -3,8 +3,8 @@
     python benchmarks/averages.py [--save]
 
 The paper gives no strength. Ours is the largest power of ten with which no fewer of 100 networks come to
-their sinusoids in 500 steps than without a penalty, for each penalty and each choice of initial values. No
-test is looked at. It takes a minute or two.
+their sinusoids in 500 steps than without a penalty, for each penalty and each choice of initial values. The
+rule uses no test. It takes a minute or two.
 """
 
 import argparse

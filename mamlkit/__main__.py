@@ -80,10 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the experiments, with their state")
     run = commands.add_parser("run", help="train an experiment, or go on with it, and evaluate it")
-    run.add_argument("name", metavar="NAME")
-    run.add_argument("--seed", type=_at_least(0), default=0)
-    run.add_argument("--device", default="auto", help="auto (CUDA, else CPU), cpu, cuda, mps (untested)")
-    run.add_argument("--scale", choices=SCALES, default="paper")
+    run.add_argument("name", metavar="NAME", help="of the experiment, as list shows it")
+    run.add_argument("--seed", type=_at_least(0), default=0, help="of weights and tasks (0 if not given)")
+    run.add_argument(
+        "--device", default="auto", help="auto (CUDA, else CPU; if not given), cpu, cuda, mps (untested)"
+    )
+    run.add_argument(
+        "--scale", choices=SCALES, default="paper", help="quick is small, for a look (paper if not given)"
+    )
     run.add_argument(
         "--until",
         type=_at_least(0),
@@ -97,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
     run.add_argument("--recorded", action="store_true", help=recorded)
-    run.add_argument("--runs", type=_folder, default=Path("runs"), help="where run folders lie")
+    lie = "where run folders lie (runs if not given)"
+    run.add_argument("--runs", type=_folder, default=Path("runs"), help=lie)
     run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
     queue = commands.add_parser(
         "paper", help="train what the paper still lacks, run after run, for as long as it is given"
@@ -123,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)",
     )
     queue.add_argument("--device", default="auto", help="as for run")
-    queue.add_argument("--threads", type=_at_least(1), help="as for run")
+    queue.add_argument("--threads", type=_at_least(1), help="as for run; 1 with --on ray if not given")
     queue.add_argument("--recorded", action="store_true", help="as for run")
-    queue.add_argument("--runs", type=_folder, default=Path("runs"), help="where run folders lie")
+    queue.add_argument("--runs", type=_folder, default=Path("runs"), help=lie)
     queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     queue.add_argument("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
     queue.add_argument(
@@ -139,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("name", choices=["omniglot", "mini-imagenet"], help="the latter cannot be downloaded")
     data.add_argument(
         "--check",
-        type=Path,
+        type=_folder,
         metavar="FOLDER",
         help="say what is right and wrong with a copy of mini-imagenet",
     )

@@ -49,7 +49,8 @@ def rows(pretrained: Row) -> list[Row]:
 
     The paper does not say which initial values. Each strength is the largest power of ten with which, of 100
     networks in 500 steps, no fewer come to their sinusoids than without (``benchmarks/averages.py`` has tried
-    them). No test was looked at for it.
+    them). The rule uses no test. But it was made exact when a test was known: the pull from the same initial
+    values had been tried with a tenth of the strength, and its average had an error of 2.94 after ten steps.
     """
     settings = {
         field.name: getattr(pretrained, field.name)

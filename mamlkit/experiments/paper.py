@@ -209,9 +209,10 @@ ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = _by_name(_rows)
 def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
     """A row by name; an unknown one is a ``ValueError`` that names those that are like it."""
     if name not in ROWS:
-        found = ", ".join(difflib.get_close_matches(name, ROWS, 3))
-        near = f"; do you mean {found}?" if found else "."
-        raise ValueError(f"no experiment is called {name!r}{near} All are listed by python -m mamlkit list")
+        begin = [each for each in ROWS if each.startswith(f"{name}-")]
+        found = ", ".join(difflib.get_close_matches(name, ROWS, 3) or begin[:3])
+        meant = f"; do you mean {found}?" if found else "."
+        raise ValueError(f"no experiment is called {name!r}{meant} All are listed by python -m mamlkit list")
     return ROWS[name]
 
 

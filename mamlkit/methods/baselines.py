@@ -50,7 +50,8 @@ class PretrainedClassifier(Method):
     fresh head, the same for all tasks.
 
     Deviation: Ravi & Larochelle have 64 filters where MAML has 32, normalise by running statistics where we
-    take those of the batch, and take 15 steps, whose rate decays; the decay is searched on validation tasks,
+    take those of the batch, fine-tune the shifts of batch normalisation too, which rest here as in MAML's
+    rows, and take 15 steps, whose rate decays; the decay is searched on validation tasks,
     as the rate is, which is all that we search there. Their fine-tuning comes out below their nearest
     neighbour, probably since a random head, all layers in motion and statistics of few images undo at 1 shot
     what was learned.

@@ -152,7 +152,10 @@ class StepwiseMethod(Method):
 
 
 def meta_sgd(learner: Learner) -> StepwiseMethod:
-    """Meta-SGD (Li et al. 2017): a vector of rates as long as theta, learned with it."""
+    """Meta-SGD (Li et al. 2017): a vector of rates as long as theta, learned with it.
+
+    Deviation: all rates begin at the row's alpha, where theirs are drawn from [0.005, 0.1].
+    """
     return StepwiseMethod(learner, rates="coordinate")
 
 

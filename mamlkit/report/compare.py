@@ -3,8 +3,20 @@
 Pages show the functions that return text with the directive ``{from-package} mamlkit.report.compare:NAME``.
 """
 
-__all__ = ["column_table", "costs", "elsewhere", "forest", "grid", "memory", "parts", "published", "tables"]
+__all__ = [
+    "clip_table",
+    "column_table",
+    "costs",
+    "elsewhere",
+    "forest",
+    "grid",
+    "memory",
+    "parts",
+    "published",
+    "tables",
+]
 
+import json
 from typing import Any
 
 import numpy as np
@@ -48,12 +60,12 @@ BASE = next(method for method in COMPARED if method.slug == "maml")
 def published() -> pd.DataFrame:
     """What the methods' own papers report.
 
-    Columns: ``method`` (a slug of :data:`mamlkit.experiments.compare.COMPARED`), ``column``, ``value``,
-    ``ci95``, ``source`` (a key of the bibliography), ``place``, where in it, and ``note``, how the protocol
-    differs.
+    Columns: ``method`` (a slug of :data:`mamlkit.experiments.compare.COMPARED`), ``column``, ``value`` and
+    ``ci95`` with the digits that are printed, the latter empty where there is none, ``source`` (a key of the
+    bibliography), ``place``, where in it, and ``note``, how the protocol differs.
     """
     path = places.repository() / "data" / "published_methods.csv"
-    return pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
+    return pd.read_csv(path, keep_default_na=False, dtype=str)
 
 
 def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
@@ -68,7 +80,7 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
         intervals over tasks and over seeds; ``of_seeds``, the accuracy of each seed; ``gap`` to MAML's on the
         same tasks and seeds, with ``gap_ci95`` alike; ``published``, NaN where there is nothing.
     """
-    printed = published().set_index(["method", "column"])["value"].to_dict()
+    printed = published().set_index(["method", "column"])["value"].astype(float).to_dict()
     lines = []
     for method in methods_of(column):
         row = get(name_of(column, method))
@@ -172,9 +184,30 @@ def parts(name: str = "tab-compare-parts") -> str:
     return numbered(lines, caption, name, [key for key in lines[0] if key != "part"])
 
 
+def clip_table() -> str:
+    """What the bound on the meta-gradient's components cuts on Mini-ImageNet: share and turn, by method."""
+    path = places.repository() / "data" / "benchmarks" / "clip" / "beyond.csv"
+    if not path.exists():
+        return "Not measured yet; `python benchmarks/clip.py --save` does it.\n"
+    words = {method.slug: method.words for method in COMPARED}
+    lines = []
+    for slug, found in pd.read_csv(path).groupby("method", sort=False):
+        line = {"method": words[str(slug)]}
+        for at in found.itertuples():
+            line[f"after {at.updates}"] = f"{fixed(at.beyond, 1)} ({at.cosine:.2f})"
+        lines.append(line)
+    origin = json.loads(path.with_name("origin.json").read_text(encoding="utf-8"))
+    caption = (
+        "Mini-ImageNet 5-way 1-shot: share of the meta-gradient's components beyond ±10, in %, after so many "
+        "updates of a training; in brackets the cosine between the gradient and what is left of it "
+        f"({origin['processor']}, {origin['date']}, commit {origin['commit'][:7]})."
+    )
+    return numbered(lines, caption, "tab-compare-clip", list(lines[0])[1:])
+
+
 def _printed(line: Any) -> str:
     """A number of :func:`published`, with its interval if it has one."""
-    return f"{line.value:g}" + ("" if pd.isna(line.ci95) else f" ± {line.ci95:g}")
+    return line.value + (f" ± {line.ci95}" if line.ci95 else "")
 
 
 def elsewhere() -> str:

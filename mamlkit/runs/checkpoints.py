@@ -44,7 +44,8 @@ def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
             f"there is no checkpoint {path}; of some rows and seeds none is kept, and a row that was not run "
             "is trained and kept by python -m mamlkit run NAME --keep"
         )
-    advice = f"restore {path.name} from git or a backup; without one, move it away and train again"
+    away = path.parent if path.name == "state.safetensors" else "it"
+    advice = f"restore {path.name} from git or a backup; without one, move {away} away and train again"
     content = path.read_bytes()
     try:
         tensors, metadata = safetensors.torch.load(content), files.metadata(content)
@@ -158,7 +159,7 @@ def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict
         )
     if window.dim() != 1 or not window.is_floating_point():
         said = f"its window is {list(window.shape)}, {window.dtype}"
-        raise ValueError(f"{path} is not a training state: {said}; {records.ADVICE}")
+        raise ValueError(f"{path} is not a training state: {said}; {records.start_again(path)}")
     if optimiser:
         state = optimiser.state_dict()
         for index, name in enumerate(params if iteration else ()):
@@ -220,7 +221,7 @@ class Store:
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
                 said = f"{len(window)} losses that are not logged yet, but needs {due}"
-                raise ValueError(f"{path} has {said} at iteration {iteration}; {records.ADVICE}")
+                raise ValueError(f"{path} has {said} at iteration {iteration}; {records.start_again(path)}")
         log = logs.read(
             self.folder / "metrics.csv",
             iteration,
@@ -233,7 +234,9 @@ class Store:
         self.seconds = log[-1]["seconds"] if log else 0.0
         if (told := metadata.get("seconds")) is not None:  # states did not always say it
             if not re.fullmatch(r"[0-9]+\.[0-9]+", told):
-                raise ValueError(f"{path} is not a training state: its seconds are {told}; {records.ADVICE}")
+                raise ValueError(
+                    f"{path} is not a training state: its seconds are {told}; {records.start_again(path)}"
+                )
             self.seconds = max(self.seconds, float(told))
         return iteration, window, log
 

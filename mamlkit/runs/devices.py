@@ -29,9 +29,9 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # which "meta" has not
     except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0].split(". ")[0]  # what follows is for who builds PyTorch
         raise ValueError(
-            f"device={device!r} cannot be used ({str(error).splitlines()[0]}); use 'cpu', or 'auto' for what "
-            "is there"
+            f"device={device!r} cannot be used ({said}); use 'cpu', or 'auto' for what is there"
         ) from error
     if tf32 and chosen.type != "cuda":
         raise ValueError(f"--tf32 is for a GPU, but the device is {chosen}; leave it out")

@@ -5,7 +5,16 @@ A folder ``runs/<name>/seed<k>/`` holds ``run.json`` (row and provenance), ``met
 ``tasks.npz`` (error of every test task) and ``result.json``, written last.
 """
 
-__all__ = ["RECORD", "RESULT", "STATE", "Busy", "iterations_done", "open_run", "write_result"]
+__all__ = [
+    "RECORD",
+    "RESULT",
+    "STATE",
+    "Busy",
+    "iterations_done",
+    "keeping_alone",
+    "open_run",
+    "write_result",
+]
 
 import io
 import itertools
@@ -23,7 +32,14 @@ from mamlkit import files, places
 from mamlkit.experiments.rows import SCALES, Experiment, PolicyRow, as_stored
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.runs.provenance import named, other_code, provenance, version
-from mamlkit.runs.records import check_seed, earlier_origins, iterations_done, read, refuse_another
+from mamlkit.runs.records import (
+    check_seed,
+    earlier_origins,
+    iterations_done,
+    read,
+    refuse_another,
+    what_is_kept,
+)
 
 STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
@@ -75,13 +91,8 @@ def open_run(
     name = row.name if scale == "paper" else f"{row.name}-{scale}"
     folder = Path(base) / name / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = filelock.FileLock(folder / "lock").acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise Busy(
-            f"another process is at work in {folder}; wait for it, or choose another place with --runs"
-        ) from error
-    with held:
+    others = f"another process is at work in {folder}; wait for it, or choose another place with --runs"
+    with _locked(folder / "lock", others):
         files.remove_leftovers(folder, STATE + RESULT)
         for left in folder.glob(f"{UNDER_WAY}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -99,6 +110,30 @@ def open_run(
             if not any((folder / each).exists() for each in ("state.safetensors", "result.json")):
                 (folder / "run.json").unlink(missing_ok=True)  # it was refused before it began: it is no run
             raise
+
+
+@contextmanager
+def keeping_alone(row: Experiment, seed: int) -> Iterator[None]:
+    """Within the ``with`` block no other queue puts states and results of the run into the repository.
+
+    Raises:
+        Busy: another one does.
+    """
+    place = places.repository() / "data" / "cache" / "locks"
+    place.mkdir(parents=True, exist_ok=True)
+    others = "another queue of this repository is at work on it, and is left alone"
+    with _locked(place / f"{row.name}-seed{seed}", others):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, others: str) -> Iterator[None]:
+    try:
+        held = filelock.FileLock(path).acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise Busy(others) from error
+    with held:
+        yield
 
 
 def _take_up(
@@ -133,14 +168,20 @@ def _take_up(
         origins = origins + record["origin"]
     if origins:  # else others compute, and have not begun
         # last: without it the copying is done again
-        files.write_json(folder / "run.json", record | {"origin": origins})
+        with what_is_kept(folder):
+            files.write_json(folder / "run.json", record | {"origin": origins})
 
 
 def _origins(source: Path, row: Experiment, record: dict[str, Any]) -> list[dict[str, Any]]:
     """The machines that have worked on a run; ``ValueError`` if it is another one than that of ``record``."""
     if (source / "state.safetensors").exists():
         refuse_another(source / "state.safetensors", row, record["seed"])
-    return earlier_origins(source / "run.json", record) if (source / "run.json").exists() else []
+    if not (source / "run.json").exists():
+        raise ValueError(
+            f"{source} has a state, but no run.json, which says where it was trained; restore that, or move "
+            f"{source} away"
+        )
+    return earlier_origins(source / "run.json", record)
 
 
 def _set_aside(folder: Path, iteration: int) -> None:

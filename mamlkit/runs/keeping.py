@@ -3,6 +3,7 @@
 __all__ = ["has_parameters", "keep", "keep_state"]
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,4 +149,6 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
     if unfinished:
         return written + keep_state(folder, data)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)
+    with suppress(OSError):  # another seed of it is not finished, or there never was any
+        (data / "partial" / name).rmdir()
     return written

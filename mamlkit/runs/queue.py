@@ -194,7 +194,10 @@ def _go_on(
     row = job.row
     left = "" if math.isnan(job.hours) else f", {job.hours:.1f} hours left by {job.measured or 'its log'}"
     tell(f"{job.name}: from {job.done:,} of {row.iterations:,}{left}")
-    with folders.open_run(row, job.seed, device, base=base, tell=tell) as folder:
+    with (
+        folders.keeping_alone(row, job.seed),
+        folders.open_run(row, job.seed, device, base=base, tell=tell) as folder,
+    ):
         try:
             for goal in _milestones(row.iterations, job.done, job.tested):
                 done, evaluations = _reach(

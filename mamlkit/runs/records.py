@@ -8,6 +8,7 @@ __all__ = [
     "iterations_done",
     "read",
     "refuse_another",
+    "start_again",
     "what_is_kept",
 ]
 
@@ -22,13 +23,17 @@ from mamlkit import files
 from mamlkit.experiments.rows import Experiment
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, of one's share of it, or of a file
-ADVICE = "restore it, or move it away to start again"
 
 
 def check_seed(seed: Any) -> None:
     """``ValueError`` if that is none."""
     if type(seed) is not int or seed < 0:
         raise ValueError(f"seed={seed!r}, but a whole number from 0 on is needed")
+
+
+def start_again(path: Path) -> str:
+    """What to do about a state that cannot be gone on from; without it the rest of its folder is no use."""
+    return f"restore it, or move {path.parent} away to start again"
 
 
 def read(path: Path, *keys: str) -> dict[str, Any]:
@@ -42,7 +47,7 @@ def read(path: Path, *keys: str) -> dict[str, Any]:
         if "origin" in keys and not all(isinstance(part["device"], str) for part in found["origin"]):
             raise ValueError("a device is no name")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole record of a run ({error}); {ADVICE}") from error
+        raise ValueError(f"{path} is not a whole record of a run ({error}); {start_again(path)}") from error
     return found
 
 
@@ -50,7 +55,7 @@ def iteration_of(path: Path, found: dict[str, str]) -> int:
     """The iteration of a training state, by its metadata; ``ValueError`` if that is none."""
     number = found.get("iteration", "missing")
     if not (number.isascii() and number.isdigit()):
-        raise ValueError(f"{path} is not a training state: its iteration is {number}; {ADVICE}")
+        raise ValueError(f"{path} is not a training state: its iteration is {number}; {start_again(path)}")
     return int(number)
 
 
@@ -58,7 +63,7 @@ def _metadata_of(path: Path) -> dict[str, str]:
     try:
         return files.metadata(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); {ADVICE}") from error
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); {start_again(path)}") from error
 
 
 def iterations_done(folder: Path) -> int:
@@ -111,7 +116,7 @@ def refuse_another(path: Path, row: Experiment, seed: int) -> None:
     found, wanted = _metadata_of(path), identity(row, seed)
     if (iteration := iteration_of(path, found)) > row.iterations:
         said = f"is of iteration {iteration:,}, but {row.name} has {row.iterations:,}"
-        raise ValueError(f"{path} {said}; {ADVICE}")
+        raise ValueError(f"{path} {said}; {start_again(path)}")
     away, record = f"move {path.parent} away", path.with_name("run.json")
     if found.keys() & wanted.keys():
         differ = [key for key in wanted if found.get(key) != wanted[key]]

@@ -112,7 +112,8 @@ def fit(
             return halt
 
         bar = progress_bar(row, first, progress)
-        left = "resumes from the last saved state" if folder else "begins again, since there is no folder"
+        saved_to = folder or not ranks.first  # which it is, if there is one, by the first process
+        left = "resumes from the last saved state" if saved_to else "begins again, since there is no folder"
         with deferred_interrupt(bar.set_postfix_str, left) as asked_to_stop, bar, _saved_if_lost(save):
             if not store.begun:
                 save()  # so that a first save that is cut in two leaves a state with its log ahead
@@ -134,7 +135,9 @@ def fit(
                     saved = time.perf_counter()
             save()
         if (signum := asked_to_stop[0] if asked_to_stop else halt) > 1:
-            left = "the same command resumes it" if folder else "nothing was saved, since there is no folder"
+            left = (
+                "the same command resumes it" if saved_to else "nothing was saved, since there is no folder"
+            )
             raise Interrupted(f"stopped after iteration {iteration}; {left}", signum)
         return Fit(training.result(), pd.DataFrame(log, columns=training.columns), iteration, seconds)
 

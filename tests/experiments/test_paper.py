@@ -173,6 +173,8 @@ def test_bad_names_are_refused():
         paper.get("sinusiod-maml")
     with pytest.raises(ValueError, match="no experiment is called 'x'. All are listed by"):
         paper.get("x")
+    with pytest.raises(ValueError, match="do you mean omniglot-.*, omniglot-"):
+        paper.get("omniglot")
     with pytest.raises(ValueError, match="'quick' and 'paper'"):
         paper.get("sinusoid-maml").at("small")
 

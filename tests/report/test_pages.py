@@ -72,7 +72,7 @@ HELPERS |= {
     "by_direction",
     "LONG_ROWS",
 }
-HELPERS |= {"ABSENT", "link_of_two", "source", "works_of_rows"}
+HELPERS |= {"ABSENT", "clip_table", "link_of_two", "source", "works_of_rows"}
 MODULES = (
     averages,
     bandits,

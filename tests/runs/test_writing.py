@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mamlkit import __main__
-from mamlkit.runs import folders, train
+from mamlkit.runs import folders, train, trainings
 from test_run_folders import ROW, contents, opened, short  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.usefixtures("one_by_one")
@@ -33,7 +33,7 @@ WRITTEN = [  # of a run that is kept unfinished, in order
 @pytest.mark.parametrize("number", range(len(WRITTEN)), ids=lambda number: f"{number} {WRITTEN[number]}")
 def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(
-        train,
+        trainings,
         "evaluate_row",
         lambda row, params, **_: {
             e.name: {"mse": params["bias0"][None, :11].numpy() ** 2} for e in row.evaluations
@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(number, short, tmp_pat
         and WRITTEN[number] + "'" in said
     )
     # of the state and of the result, which are more than copies of what lies elsewhere
-    kept = {1: 3, 2: 3, 3: 5, 4: 5, 5: 5}.get(number)
+    kept = {0: 3, 1: 3, 2: 3, 3: 5, 4: 5, 5: 5}.get(number)
     words = f"; the state of iteration {kept} is kept; make room, and the same command goes on\n"
     assert (words in said) if kept else ("is kept" not in said)
     after = contents(tmp_path)

@@ -263,7 +263,7 @@ plt.show()
 #   the interval of the difference from the paper holds zero; on one draw of 600 it does not. Whether the rest is chance, or a detail that we miss, is not known. That this
 #   very snapshot made the printed number, nobody says.
 # - **600 tasks are few.** On 3,000 tasks the number is known to less than a point, and it lies just below the paper's interval.
-#   Two trials before this book, with programs that are not here any more, had 48.5 and 48.6 % on other draws of 600 tasks with the same weights. Each of them lies less than
+#   Two trials before this book, with programs that are not here any more, had 48.5 and 48.6 % on other draws of 600 tasks with the same weights. (They cannot be re-derived, and are no results of this book.) Each of them lies less than
 #   two standard errors above our 3,000 tasks, so either can be the luck of a draw ([chapter 8](08-traps.ipynb) shows ten). Both together lie more than two above, and with 15 queries the
 #   first of these programs gave 46.3 ± 0.8 %, as ours does. So a systematic difference with one query cannot be excluded.
 #   Somebody who trained with the authors' code reports 46.4 %, and does not say on which classes ([cbfinn/maml #32](https://github.com/cbfinn/maml/issues/32)).

@@ -151,7 +151,7 @@ def check(folder: Path) -> Report:
         return Report((), (str(error),))
     if source is None:
         what = "no tables, images/ or archive in it" if folder.is_dir() else "it is not a folder"
-        return Report((), (f"{folder}: {what}; {files.HOW_TO_GET}",))
+        return Report((), (f"{folder}: {what}; {files.WHAT_TO_PUT}",))
     missing = files.lacking(source)
     wrong += [f"{source} lacks {name}" for name in missing]
     classes = _split_of(LISTS[0])

@@ -14,6 +14,7 @@ __all__ = [
     "HOW_TO_GET",
     "SHAPE",
     "SPLITS",
+    "WHAT_TO_PUT",
     "decode",
     "find",
     "identity",
@@ -42,12 +43,14 @@ from tqdm.std import tqdm
 from mamlkit.tasks.checks import few
 from mamlkit.tasks.mini_imagenet_source import TABLES, Tell, contents
 
-HOW_TO_GET = (
+WHAT_TO_PUT = (
     "put into MAMLKIT_DATA/mini_imagenet the files train.csv, val.csv and test.csv of Ravi & Larochelle "
     "(github.com/twitter/meta-learning-lstm, data/miniImagenet) and, in images/, the pictures that they "
     "name, cut from any copy of ILSVRC-2012 and shrunk to 84 x 84; or one .tar.xz, .tar or .zip of that. "
-    "ImageNet's terms allow non-commercial research and no redistribution, so nothing here downloads it. "
-    "`python -m mamlkit data mini-imagenet --check FOLDER` says what is wrong with a copy"
+    "ImageNet's terms allow non-commercial research and no redistribution, so nothing here downloads it"
+)
+HOW_TO_GET = (
+    f"{WHAT_TO_PUT}. `python -m mamlkit data mini-imagenet --check FOLDER` says what is wrong with a copy"
 )
 SPLITS = ("train", "val", "test")
 SHAPE = (3, 84, 84)  # of an image

@@ -108,7 +108,7 @@ def test_the_rows_are_those_of_the_source():
 def test_the_trial_of_other_settings_has_the_same_tasks_and_no_committed_parameters():
     small, larger = paper.get(tabular_name(10)), paper.get(LARGER)
     changed = {key for key, value in larger.settings.items() if small.settings.get(key) != value}
-    assert changed == {"units", "clip", "entropy", "outer_lr", "falling", "iterations"}
+    assert changed == {"units", "epochs", "clip", "entropy", "outer_lr", "falling", "iterations"}
     assert larger.evaluations == small.evaluations
     assert keeping.has_parameters(small.name, 0) and not keeping.has_parameters(LARGER, 0)
 

@@ -600,14 +600,7 @@ notebook.check(text, end.return_after - end.return_before, ">", 10)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-navigation-quick"}, "image": {"alt": "Return over iterations. Both curves start far below minus forty. The one before the inner step rises to about the dashed line near minus forty and stays there; the one after the inner step goes on rising, well above it.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
-plots_rl.training_returns(ax, fit.log)
-ax.axhline(
-    -38.26,
-    color=plots.COLOURS["black"],
-    linestyle="--",
-    linewidth=0.9,
-    label="best blind policy",
-)
+plots_rl.training_returns(ax, fit.log, blind=-38.26)
 ax.legend(loc="lower right")
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()
@@ -858,17 +851,10 @@ notebook.table(frame, caption, "tab-navigation-context", right)
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 path = results.checkpoint(row.name).with_suffix(".metrics.csv")
 if path.exists():
-    plots_rl.training_returns(ax, pd.read_csv(path))
+    plots_rl.training_returns(ax, pd.read_csv(path), blind=-38.26)
+    ax.legend(loc="lower right")
 else:
     ax.text(0.5, 0.6, "not run", ha="center", va="center", transform=ax.transAxes)
-ax.axhline(
-    -38.26,
-    color=plots.COLOURS["black"],
-    linestyle="--",
-    linewidth=0.9,
-    label="best blind policy",
-)
-ax.legend(loc="lower right")
 ax.set(xlabel="iteration", ylabel="return", xlim=(0, row.iterations))
 plt.show()
 

@@ -335,14 +335,7 @@ notebook.check(text, fit.log.return_before.mean(), "<", 0)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-locomotion-quick"}, "image": {"alt": "Two irregular curves over eight iterations, below the dashed line at zero, with no rise to be seen.", "width": "560px"}}
 fig, ax = plt.subplots(figsize=(6.0, 3.4))
-plots_rl.training_returns(ax, fit.log)
-ax.axhline(
-    0,
-    color=plots.COLOURS["black"],
-    linestyle="--",
-    linewidth=0.9,
-    label="best blind policy",
-)
+plots_rl.training_returns(ax, fit.log, blind=0)
 fig.legend(loc="outside lower center", ncols=3)
 ax.xaxis.get_major_locator().set_params(integer=True)
 plt.show()

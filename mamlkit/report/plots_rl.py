@@ -98,7 +98,9 @@ def return_curves(
     ax.set(xlabel="gradient steps", ylabel="return", xticks=range(steps + 1))
 
 
-def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, window: int = 1) -> None:
+def training_returns(
+    ax: Axes, log: pd.DataFrame, method: str = "MAML", *, window: int = 1, blind: float | None = None
+) -> None:
     """Mean returns in the course of training, before the inner step and, where there is one, after it.
 
     Args:
@@ -106,6 +108,7 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
         log: lines of ``metrics.csv``: ``iteration``, ``return_before`` and perhaps ``return_after``.
         method: decides the colour (:func:`mamlkit.report.plots.style_of`).
         window: iterations of a running mean, drawn over the thin single values; 1 draws these alone.
+        blind: the most that a policy can expect which is blind to its task, a dashed line.
     """
     colour = style_of(method)["color"]
     after = "return_after" in log and log["return_after"].notna().any()
@@ -119,6 +122,8 @@ def training_returns(ax: Axes, log: pd.DataFrame, method: str = "MAML", *, windo
             ax.plot(log["iteration"], values, color=colour, linewidth=0.6, alpha=0.3)
             values = values.rolling(window, min_periods=1).mean()
         ax.plot(log["iteration"], values, color=colour, linestyle=line, label=label)
+    if blind is not None:
+        ax.axhline(blind, color=COLOURS["black"], linestyle="--", linewidth=0.9, label="best blind policy")
     ax.set(xlabel="iteration", ylabel="return")
 
 

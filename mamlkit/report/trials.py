@@ -161,8 +161,9 @@ def trained(environment: str) -> pd.DataFrame:
         environment: a key of :data:`SIDE_BY_SIDE`.
 
     Returns:
-        Columns: ``row``, ``steps`` (so far, see :func:`_of_iteration`), ``value``: the mean return of an
-        episode in training, RL^2's of all episodes of a trial, MAML's of those after the inner step.
+        Columns: ``row``, ``steps`` (so far; RL^2's at most, MAML's at least, since an episode may end early),
+        ``value``: the mean return of an episode in training, RL^2's of all episodes of a trial, MAML's of
+        those after the inner step.
     """
     parts = []
     for name in SIDE_BY_SIDE[environment]:

@@ -129,13 +129,13 @@ def test_a_wrong_recording_is_far_from_the_plain_way(monkeypatch):
     """One that repeats its first batch, as a recording does whose inputs are not copied."""
     device = torch.device("cpu")
     plain = gpu_parts.recorded_from_plain("glyphs-5way-1shot", device, gpu_parts.Failures())
-    drawn = gpu_parts.train.RecordedTraining._drawn
+    drawn = gpu_parts.trainings.RecordedTraining._drawn
     first = {}
 
     def stuck(training, draw):
         return first.setdefault(id(training), drawn(training, draw))
 
-    monkeypatch.setattr(gpu_parts.train.RecordedTraining, "_drawn", stuck)
+    monkeypatch.setattr(gpu_parts.trainings.RecordedTraining, "_drawn", stuck)
     assert (
         plain < gpu_parts.CLOSE / 3
         and gpu_parts.recorded_from_plain("glyphs-5way-1shot", device, gpu_parts.Failures()) > gpu_parts.CLOSE

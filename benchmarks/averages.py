@@ -7,30 +7,23 @@ their sinusoids in 500 steps than without a penalty, for each penalty and each c
 rule uses no test. It takes a minute or two.
 """
 
-import argparse
 import dataclasses
 
 import pandas as pd
 import torch
-from kept import keep
+from kept import begun, keep
 from tqdm import tqdm
 
 from mamlkit.experiments.averages import AverageRow
 from mamlkit.experiments.paper import get
-from mamlkit.runs import devices
 from mamlkit.runs.averages import REACHED, AverageTraining
-from mamlkit.runs.provenance import provenance
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 NETWORKS, STEPS = 100, 500
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
-    options = parser.parse_args()
-    devices.set_up("cpu", threads=1)
-    origin = provenance("cpu, 1 thread")
+    save, origin = begun(__doc__)
     row = get("sinusoid-average")
     assert isinstance(row, AverageRow)
     row = dataclasses.replace(row, meta_batch_size=NETWORKS, iterations=STEPS)
@@ -47,7 +40,7 @@ def main() -> None:
             lines.append({"same_start": same_start, "pull": pull, "strength": strength, "reached": reached})
     table = pd.DataFrame(lines).assign(networks=NETWORKS, steps=STEPS)
     print(table.to_string(index=False))
-    if options.save:
+    if save:
         keep("averages", "strength", table, origin, "%g")
 
 

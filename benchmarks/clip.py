@@ -7,19 +7,16 @@ three and ten updates of a training this counts what lies beyond, in the gradien
 how far the cut one turns. It needs Mini-ImageNet and takes a few minutes. Chapter 9 shows the table.
 """
 
-import argparse
-
 import pandas as pd
 import torch
-from kept import keep
+from kept import begun, keep
 from torch.nn.functional import cosine_similarity
 from tqdm import tqdm
 
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.compare import column_of, methods_of, name_of
 from mamlkit.experiments.paper import get
-from mamlkit.runs import devices, supervised, trainings
-from mamlkit.runs.provenance import provenance
+from mamlkit.runs import supervised, trainings
 from mamlkit.runs.seeds import generator
 
 COLUMN = column_of("mini-imagenet-5way-1shot")
@@ -50,18 +47,14 @@ def counted(name: str) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
-    options = parser.parse_args()
-    devices.set_up("cpu", threads=1)
-    origin = provenance("cpu, 1 thread")
+    save, origin = begun(__doc__)
     learn = [method for method in methods_of(COLUMN) if method.kind != "nothing learned"]
     lines = [
         {"method": method.slug} | line for method in tqdm(learn) for line in counted(name_of(COLUMN, method))
     ]
     table = pd.DataFrame(lines)
     print(table.to_string(index=False, float_format="%.2f"))
-    if options.save:
+    if save:
         keep("clip", "beyond", table, origin, "%.4g")
 
 

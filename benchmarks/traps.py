@@ -6,7 +6,6 @@ The tasks are those of the committed tests, and more of them where a test is qui
 takes some minutes.
 """
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from kept import keep
+from kept import begun, keep
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,8 +25,7 @@ from mamlkit.maml import Params, Task
 from mamlkit.measures import interval
 from mamlkit.models import same_padding
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, devices, seeds, supervised
-from mamlkit.runs.provenance import provenance
+from mamlkit.runs import checkpoints, seeds, supervised
 from mamlkit.runs.supervised import EVALUATION_CHUNK
 
 ROW = "omniglot-5way-1shot"
@@ -146,18 +144,14 @@ def measured(row: Row, params: Params, few: int = TASKS, many: int = MANY) -> li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help="keep the table under data/benchmarks/")
-    options = parser.parse_args()
-    devices.set_up("cpu", threads=1)
-    origin = provenance("cpu, 1 thread")
+    save, origin = begun(__doc__)
     row = get(ROW)
     assert isinstance(row, Row)
     lines = measured(row, checkpoints.load_params(results.checkpoint(ROW)))
     of_row = results.load(ROW)[0]  # of seed 0, as the parameters
     table = pd.DataFrame(lines).assign(**{key: of_row[key] for key in ("iterations_done", "fingerprint")})
     print(table.to_string(index=False, float_format="%.2f"))
-    if options.save:
+    if save:
         keep("traps", "tests", table, origin, "%.3f")
 
 

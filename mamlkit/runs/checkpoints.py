@@ -44,7 +44,7 @@ def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
             f"there is no checkpoint {path}; of some rows and seeds none is kept, and a row that was not run "
             "is trained and kept by python -m mamlkit run NAME --keep"
         )
-    away = path.parent if path.name == "state.safetensors" else "it"
+    away = records.to_move(path)
     advice = f"restore {path.name} from git or a backup; without one, move {away} away and train again"
     content = path.read_bytes()
     try:

@@ -33,6 +33,7 @@ from mamlkit.experiments.rows import SCALES, Experiment, PolicyRow, as_stored
 from mamlkit.measures import STEPS_KEPT, statistics
 from mamlkit.runs.provenance import named, other_code, provenance, version
 from mamlkit.runs.records import (
+    STATE,
     check_seed,
     earlier_origins,
     iterations_done,
@@ -41,7 +42,6 @@ from mamlkit.runs.records import (
     what_is_kept,
 )
 
-STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 RESULT = ("params.safetensors", "tasks.npz", "result.json")
 UNDER_WAY = "tested-"  # begins the name of a folder for a result until it is whole
 RECORD = ("name", "scale", "seed", "settings", "origin")  # entries of run.json

@@ -1,6 +1,7 @@
 """Of which run a folder and its state are: read and compared, never written. No torch here."""
 
 __all__ = [
+    "STATE",
     "check_seed",
     "earlier_origins",
     "identity",
@@ -9,6 +10,7 @@ __all__ = [
     "read",
     "refuse_another",
     "start_again",
+    "to_move",
     "what_is_kept",
 ]
 
@@ -22,6 +24,7 @@ from typing import Any
 from mamlkit import files
 from mamlkit.experiments.rows import Experiment
 
+STATE = ("run.json", "metrics.csv", "state.safetensors")  # in the order in which they are copied
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, of one's share of it, or of a file
 
 
@@ -32,8 +35,13 @@ def check_seed(seed: Any) -> None:
 
 
 def start_again(path: Path) -> str:
-    """What to do about a state that cannot be gone on from; without it the rest of its folder is no use."""
-    return f"restore it, or move {path.parent} away to start again"
+    """What to do about a damaged file of a run, or a committed one."""
+    return f"restore it, or move {to_move(path)} away to start again"
+
+
+def to_move(path: Path) -> Path | str:
+    """What has no use without a file: its folder if a run goes on from it, else ``"it"`` alone."""
+    return path.parent if path.name in STATE else "it"
 
 
 def read(path: Path, *keys: str) -> dict[str, Any]:

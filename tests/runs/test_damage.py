@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mamlkit import files, places
 from mamlkit.experiments import paper
-from mamlkit.runs import checkpoints, folders, keeping, logs
+from mamlkit.runs import checkpoints, folders, keeping, logs, records
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=12)
 PARAMS = {"weight": torch.tensor([0.5, -1.5]), "bias": torch.zeros(1)}
@@ -298,6 +298,15 @@ def test_a_folder_with_a_strangers_state_is_not_taken_over(tmp_path, monkeypatch
         folders.open_run(ROW, 0, "cpu", base=tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "away"), [("run.json", "seed0"), ("state.safetensors", "seed0"), ("result.json", "it")]
+)
+def test_advice_names_the_folder_where_no_part_is_of_use_alone(name, away, tmp_path):
+    path = tmp_path / "seed0" / name
+    wanted = path.parent if away == "seed0" else away
+    assert records.start_again(path).endswith(f"or move {wanted} away to start again")
 
 
 def test_a_damaged_state_is_refused_before_the_record_is_touched(tmp_path):

@@ -61,6 +61,16 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_another_queue_of_the_repository_keeps_its_run(place):
+    said = []
+    with folders.keeping_alone(FIRST, 0):
+        work(place, "elsewhere", said=said)
+    assert results.load(FIRST.name) == [] and len(results.load(SECOND.name)) == 1
+    assert any(FIRST.name in line and "another queue of this repository" in line for line in said)
+    work(place, "elsewhere")
+    assert result(place, FIRST.name)[0] == FIRST.iterations
+
+
 def test_the_queue_has_every_row_of_the_paper_once():
     stand_ins = {name for name in paper.ROWS if "glyphs" in name or "textures" in name}
     assert sorted(paper.QUEUE) == sorted(paper.ROWS.keys() - stand_ins)

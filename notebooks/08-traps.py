@@ -159,6 +159,7 @@ text = ["After this short training, beside the row without a trap:\n"]
 text += [
     f"- {places[w]}: {'; '.join(labels)}." for w, labels in sides.items() if labels
 ]
+text.append(f"\n{traps.together()}")
 log = results.training_log("omniglot-5way-1shot").set_index("iteration").validation
 if {2000, 60_000} <= set(log.index):
     text.append(f"""\nAhead need not be better in the end: in the training of
@@ -235,7 +236,7 @@ notebook.check(text, found[0] * found[1], "<", 0)
 # [jakesnell/prototypical-networks #7](https://github.com/jakesnell/prototypical-networks/issues/7) finds an alphabet on both sides of a published split. Our rows differ in the split alone:
 # whole alphabets, about as many characters on each side as the paper has. Two methods are trained so: MAML in 5-way tasks,
 # prototypical networks in the 20-way tasks of that report. Both means are higher with alphabets apart. Only that of prototypical networks
-# is higher by more than the interval over its seeds, and only with 15 queries per class; MAML's effect is undecided.
+# is higher by more than the interval over its seeds, only with 15 queries per class, and not by more than chance gives among as many comparisons; MAML's effect is undecided.
 # And both sides have other test classes, so the effect also holds which classes these are, and its interval does not say how much.
 #
 # One more pair tells the two apart. Both are tested on the same characters, half of those of each test alphabet. One is trained on other

@@ -3,7 +3,7 @@
 A page shows what a function returns with the directive ``{from-package} mamlkit.report.averages:NAME``.
 """
 
-__all__ = ["starts", "strengths"]
+__all__ = ["by_start", "starts", "strengths"]
 
 import json
 
@@ -17,11 +17,20 @@ from mamlkit.report.texts import badge, number, numbered, step_words
 STARTS = {"": "own initial values", "-same-start": "the same initial values"}
 
 
+def _published() -> pd.DataFrame:
+    paper = results.published()
+    return paper[paper.row.str.startswith("sinusoid-average")].reset_index(drop=True)
+
+
+def by_start() -> dict[str, pd.DataFrame]:
+    """Table 2's averages beside ours (:func:`mamlkit.report.beside.table`), by ours' initial values."""
+    paper = _published()
+    return {words: beside.table(paper.assign(row=paper.row + end)) for end, words in STARTS.items()}
+
+
 def starts() -> str:
     """Both readings of Table 2's averages beside the paper's numbers, each with its verdict."""
-    paper = results.published()
-    paper = paper[paper.row.str.startswith("sinusoid-average")].reset_index(drop=True)
-    found = {words: beside.table(paper.assign(row=paper.row + end)) for end, words in STARTS.items()}
+    paper, found = _published(), by_start()
     lines = []
     for place, published in paper.iterrows():
         line = {

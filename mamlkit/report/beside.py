@@ -3,6 +3,7 @@
 __all__ = ["table", "table_text"]
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -33,13 +34,14 @@ class Difference(NamedTuple):
     over_tasks: float
 
 
-def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
+def table(lines: pd.DataFrame | None = None, seeds: Collection[int] | None = None) -> pd.DataFrame:
     """Published numbers with ours, the difference, its 95 % interval, the verdict and the origin.
 
     Args:
         lines: of :func:`mamlkit.report.results.published`, perhaps with another ``row`` of ours to compare
             with, and ``varied`` where ours is of another algorithm or network, which is not judged; all as
             they are if None.
+        seeds: of ours; all that count if None.
 
     Our interval that decides, ``deciding_ci95``, is the wider of that over tasks and, where there are several
     seeds, that over seeds. The interval of the difference is this one together with the paper's; where the
@@ -51,13 +53,16 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
     Where the tasks are two directions, the verdict is the worse of those on each (``forward`` and
     ``backward`` are the differences there): too much in one must not pay for too little in the other.
     The mean over both of a policy that has not been told one is not judged: whatever it does, it gains in
-    one of them what it loses in the other, so that the number says only what moving costs. Nor is a network
-    that was not trained, of which both sides have drawn one.
+    one of them what it loses in the other, so that the number says only what moving costs. Nor is what comes
+    of a pretrained one there: how far it leans to one side, before its steps and after, is an accident of its
+    training. Nor is a network that was not trained, of which both sides have drawn one.
     """
     paper, found = published(), []
     drawn = paper_curves(paper)
     for _, line in (paper if lines is None else lines).iterrows():
-        ours = summary(line.row, line.evaluation, int(line.step), line.metric) if line.row else None
+        ours = None
+        if line.row:
+            ours = summary(line.row, line.evaluation, int(line.step), line.metric, seeds)
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
         entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
         entry["verdict"] = "not run"
@@ -74,8 +79,8 @@ def table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
             judged = [*ways.values()] or [whole]
             entry["verdict"] = _worst([(d.value, d.ci95) for d in judged], entry["margin"])
             entry["task_verdict"] = _worst([(d.value, d.over_tasks) for d in judged], entry["margin"])
-            untold = bool(ways) and line.step == 0 and line.method != "oracle"
-            if untold or line.varied or line.method == "random":
+            leans = bool(ways) and (line.step == 0 or line.method == "pretrained")
+            if (leans and line.method != "oracle") or line.varied or line.method == "random":
                 entry["verdict"] = NOT_JUDGED
             if ours.done < ours.total:
                 entry["verdict"] = f"partial ({ours.done:,} of {ours.total:,})"

@@ -5,6 +5,7 @@ Pages show the functions that return text with the directive ``{from-package} ma
 
 __all__ = [
     "clip_table",
+    "clipped",
     "column_table",
     "costs",
     "elsewhere",
@@ -55,6 +56,7 @@ ONE_SEED = (
     "another training would lie."
 )
 BASE = next(method for method in COMPARED if method.slug == "maml")
+CLIP = "data/benchmarks/clip"  # of benchmarks/clip.py
 
 
 def published() -> pd.DataFrame:
@@ -184,19 +186,21 @@ def parts(name: str = "tab-compare-parts") -> str:
     return numbered(lines, caption, name, [key for key in lines[0] if key != "part"])
 
 
+def clipped() -> pd.DataFrame:
+    """What ``benchmarks/clip.py`` measured: ``method``, ``updates``, ``beyond`` (per cent), ``cosine``."""
+    return pd.read_csv(places.repository() / CLIP / "beyond.csv")
+
+
 def clip_table() -> str:
     """What the bound on the meta-gradient's components cuts on Mini-ImageNet: share and turn, by method."""
-    path = places.repository() / "data" / "benchmarks" / "clip" / "beyond.csv"
-    if not path.exists():
-        return "Not measured yet; `python benchmarks/clip.py --save` does it.\n"
     words = {method.slug: method.words for method in COMPARED}
     lines = []
-    for slug, found in pd.read_csv(path).groupby("method", sort=False):
+    for slug, found in clipped().groupby("method", sort=False):
         line = {"method": words[str(slug)]}
         for at in found.itertuples():
             line[f"after {at.updates}"] = f"{fixed(at.beyond, 1)} ({at.cosine:.2f})"
         lines.append(line)
-    origin = json.loads(path.with_name("origin.json").read_text(encoding="utf-8"))
+    origin = json.loads((places.repository() / CLIP / "origin.json").read_text(encoding="utf-8"))
     caption = (
         "Mini-ImageNet 5-way 1-shot: share of the meta-gradient's components beyond ±10, in %, after so many "
         "updates of a training; in brackets the cosine between the gradient and what is left of it "

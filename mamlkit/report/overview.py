@@ -11,7 +11,7 @@ from string import ascii_lowercase
 import pandas as pd
 
 from mamlkit import places
-from mamlkit.report import forest
+from mamlkit.report import forest, one_training
 from mamlkit.report.pages import GROUPS, group, printed_table
 from mamlkit.report.texts import badge, number, numbered, step_words
 from mamlkit.report.verdicts import (
@@ -46,7 +46,8 @@ def verdicts() -> str:
         "differs": "it does not contain zero, and reaches beyond the margin",
         NOT_JUDGED: "ours is shown, but it is of another algorithm or network; or of a network that was not "
         "trained, so that two draws of initial values would be compared; or the number is a mean over both "
-        "directions of a policy that was told neither: what it gains in one it loses in the other",
+        "directions of a policy that was told neither: what it gains in one it loses in the other; or what "
+        "comes of a policy that was pretrained on both, whose leaning to one is an accident of its training",
         "partial": "tested after n of N iterations; ours and the difference are shown, but not judged",
         "begun": "trained for n of N iterations and not tested yet: there is a state, but no result",
         "not run": "there is neither",
@@ -59,7 +60,9 @@ def verdicts() -> str:
         f"error, and in reinforcement learning {returns:.0%} of what MAML gains in its first "
         f"step in the same setting of the paper, "
         "or of what the method's own curve spans, if that is less. Where the paper's own error is about a "
-        "point, as in 5-way Omniglot, this is lenient: within it the error may be nearly twice as large."
+        "point, as in 5-way Omniglot, this is lenient: within it the error may be nearly twice as large. "
+        "So it is in 2D navigation where the goal is reached: the margin is more than the oracle's whole "
+        "return, and about what MAML has after two and three steps."
     ).replace("%", " %")
     ways = (
         "Where the tasks are two, forward and backward, the verdict is the worse of those on either: too "
@@ -130,17 +133,18 @@ class _Notes:
         lines = [f"[{letter}]{{.note}} {words}" for words, letter in self.sentences.items()]
         settled = (
             "The margins were fixed before most results were known. Some rules came later: the verdict "
-            "*inconclusive* (such numbers were called *consistent* before); what is *not judged*; that "
-            "policies are compared goal by goal, on the same goals, and in either direction where these are "
+            "*inconclusive* (such numbers were called *consistent* before); what is *not judged* (the "
+            "last of these are pretrained policies in tasks of two directions, some of which *differed*); "
+            "that policies are compared goal by goal, on the same goals, and in either direction where these are "
             "two; and that a number which the paper prints without an interval is given one."
         )
         return "\n\n".join([*lines, settled]) + "\n"
 
 
 def verdict_bar() -> str:
-    """How many of the paper's own numbers have which verdict."""
+    """How many of the paper's own numbers have which verdict, and what that owes to single trainings."""
     found = printed_table()
-    return forest.bar(found.verdict[~found.quoted])
+    return f"{forest.bar(found.verdict[~found.quoted])}\n{one_training.behind_the_counts()}"
 
 
 def _chapter(setting: str) -> str:

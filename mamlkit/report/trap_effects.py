@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from mamlkit import places
 from mamlkit.experiments.paper import get
@@ -36,7 +37,7 @@ class Effect:
             with other tasks: rather too wide than too narrow.
         seed_ci95: half-width of the 95 % interval of the mean over seeds (Student's t), NaN for one seed.
         seeds: which seeds both sides have.
-        sides: the mean accuracy of either side over these seeds with its interval over test tasks.
+        sides: the mean accuracy of either side over these seeds with the wider of its two intervals.
         paired: whether both sides were tested on the same tasks.
         tasks: test tasks of the row with the trap.
     """
@@ -53,6 +54,15 @@ class Effect:
     def deciding_ci95(self) -> float:
         """The wider of the two intervals."""
         return float(np.fmax(self.ci95, self.seed_ci95))
+
+    @property
+    def chance(self) -> float:
+        """How often seeds alone would give an effect as large, by Student's t; NaN for one seed."""
+        free = len(self.seeds) - 1
+        if not free:
+            return math.nan
+        t = abs(self.value) * float(special.stdtrit(free, 0.975)) / self.seed_ci95
+        return 2 * float(special.stdtr(free, -t))
 
     @property
     def word(self) -> str:
@@ -105,7 +115,7 @@ def effect(name: str, base: str, test: str, base_test: str | None = None) -> Eff
         ci95,
         results.student(of_seeds)[1],
         seeds,
-        ((one.value, one.ci95), (other.value, other.ci95)),
+        ((one.value, one.deciding_ci95), (other.value, other.deciding_ci95)),
         paired,
         one.tasks,
     )

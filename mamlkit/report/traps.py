@@ -15,6 +15,7 @@ __all__ = [
     "rows",
     "split_of_mini_imagenet",
     "table",
+    "together",
 ]
 
 import math
@@ -71,11 +72,27 @@ def table(name: str = "tab-results-traps") -> str:
         )
     caption = (
         "Short trainings on Omniglot, 1-shot, without and with one trap: accuracy in % of the seeds that "
-        "both have, and its change in points (± 95 % over test tasks; beside it ± 95 % over seeds). "
+        "both have (± 95 % over tasks or seeds, whichever is wider), and its change in points (± 95 % over "
+        "test tasks; beside it ± 95 % over seeds). "
         f"{UNDECIDED}"
     )
     right = ["without", "with", "effect, Q=K", "Q=K, over seeds", "effect, Q=15", "Q=15, over seeds", "seeds"]
     return numbered(lines, caption, name, right)
+
+
+def together(test: str = "Q=15") -> str:
+    """Which trainings with a trap still stand apart when one counts how many are compared, in words."""
+    found = {f"{_words(row)}, {row.ways}-way": effect(row.name, base_of(row.name), test) for row in rows()}
+    several = {words: of for words, of in found.items() if of and len(of.seeds) > 1}
+    apart = {words: of.chance for words, of in several.items() if of.word in ("higher", "lower")}
+    kept = [words for words, chance in apart.items() if chance * len(several) < 0.05]
+    lost = [f"{words} ({chance:.3f})" for words, chance in apart.items() if words not in kept]
+    said = f"{len(several)} trainings are compared here, so that one or another may stand apart by chance."
+    if kept:
+        said += f" By more than that (Bonferroni's rule): {'; '.join(kept)}."
+    if lost:
+        said += f" Not by more than that, with how often seeds alone would give as much: {'; '.join(lost)}."
+    return said if several else ""
 
 
 def _words(row: Row) -> str:

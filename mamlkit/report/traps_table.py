@@ -63,7 +63,8 @@ def all_traps(name: str = "tab-traps") -> str:
         found = effect(row_name, RELEASED, test, base_test)
         lines.append(_line(words, "Mini-ImageNet, the authors' weights", found, says))
     caption = (
-        "Traps and what they do: accuracy in % without the trap, and how many points it changes with it. "
+        "Traps and what they do: accuracy in % without the trap (± over tasks or seeds, whichever is wider), "
+        "and how many points it changes with it. "
         f"{UNDECIDED} {_reservation()}"
     )
     return numbered(lines, caption, name, ["without", "effect"])

@@ -27,7 +27,6 @@ from mamlkit import places
 from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
-from mamlkit.measures import interval
 from mamlkit.report import results
 from mamlkit.report.bandits import OURS, set_beside, shown, to_run
 from mamlkit.report.inventory import state_cells, state_of
@@ -140,7 +139,8 @@ def curves_by_seen(environment: str, goals: NDArray[np.bool_]) -> pd.DataFrame:
 
     Returns:
         Columns: ``row``, ``step`` (episode or gradient step, from 0), ``seen`` (steps of the environment
-        before it; where episodes end early, of RL^2 at most and of MAML at least), ``value``, ``ci95``.
+        before it; where episodes end early, of RL^2 at most and of MAML at least), ``value``, ``ci95``
+        (Student's, since the goals are few).
     """
     lines = []
     for name in SIDE_BY_SIDE[environment]:
@@ -148,7 +148,8 @@ def curves_by_seen(environment: str, goals: NDArray[np.bool_]) -> pd.DataFrame:
         episodes = getattr(test, "rollouts", 1)  # before each gradient step
         for step in range(test.inner_steps + 1):
             if results.summary(name, GOALS, step, "return"):
-                value, ci95 = interval(results.per_task_errors(name, 0, GOALS, "return")[goals, step])
+                found = results.per_task_errors(name, 0, GOALS, "return")[goals, step]
+                value, ci95 = float(found.mean()), results.student(found)[1]
                 line = {"row": name, "step": step, "seen": step * episodes * HORIZONS[environment]}
                 lines.append(line | {"value": value, "ci95": ci95})
     return pd.DataFrame(lines, columns=["row", "step", "seen", "value", "ci95"])

@@ -1,6 +1,8 @@
 """Effects of traps: paired where tasks are the same, with two intervals, and what pages say of them."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -84,7 +86,7 @@ def test_an_effect_after_a_step_that_is_not_kept_has_the_interval_of_both_sides(
     monkeypatch.setattr(trap_effects, "_headline_step", lambda *_: 2)
     found = traps.effect(TRAP, BASE, "Q=K")
     assert found.value == exact.value
-    assert found.ci95 == pytest.approx(math.hypot(*(ci95 for _, ci95 in exact.sides)), rel=0.01)
+    assert found.ci95 == pytest.approx(1.96 * math.sqrt(2) * np.linspace(20, 90, 400).std() / 20, rel=0.01)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="test='Q=7', but trap-5way-padding has Q=K"):
         traps.effect(TRAP, BASE, "Q=7")
@@ -143,6 +145,27 @@ def test_the_validation_characters_come_from_the_log(repository):
     text = traps.characters()
     assert "after 60,000 iterations: 97.5 % on the validation characters" in text
     assert "95.0 ± 0.4 %" in text and "± 0.7." in text  # 600 tasks against 200: a factor of root 3
+
+
+def test_a_side_has_the_wider_of_its_intervals_and_chance_is_students(two_seeds):
+    found = traps.effect(TRAP, BASE, "Q=K")
+    assert found.sides[0][1] == pytest.approx(12.7062, rel=0.01)  # 53 and 51: over seeds
+    assert found.sides[1][1] == pytest.approx(1.96 * np.linspace(20, 90, 400).std() / 20, rel=0.01)
+    assert found.chance == pytest.approx(
+        2 * math.atan(1 / 4) / math.pi, rel=0.01
+    )  # t of one degree is Cauchy's
+    assert math.isnan(dataclasses.replace(found, seeds=(0,)).chance)
+
+
+def test_traps_are_counted_before_one_stands_apart(repository):
+    easy = np.linspace(20, 90, 400)
+    for seed, noise in enumerate((-0.1, 0.0, 0.1)):
+        commit(repository, BASE, seed=seed, errors=made(easy))
+        commit(repository, TRAP, seed=seed, errors=made(easy - 5 - noise))
+        commit(repository, "trap-5way-head", seed=seed, errors=made(easy - 1 - 3.5 * noise))
+    said = traps.together()
+    assert said.startswith("2 trainings") and "rule): padding on both sides, 5-way." in said
+    assert re.search(r"as much: head from Xavier's distribution, 5-way \(0\.03\d\)\.$", said)
 
 
 @pytest.mark.parametrize(

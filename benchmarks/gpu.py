@@ -1,26 +1,31 @@
 """All that a GPU is asked for, in one call, on a machine that is lent for minutes and has no network.
 
-    python benchmarks/gpu.py --out found --seconds 500
-    python benchmarks/gpu.py --out found --seconds 500 --part checks --part train   # in a later call
+    timeout -s INT 540 python benchmarks/gpu.py --out found --seconds 500
+    python benchmarks/gpu.py --out found --seconds 500 --part train --only 'omniglot-20way-*'  # a later call
+    python benchmarks/gpu.py --take found/found.tar.gz            # at home
     python benchmarks/gpu.py --out found --seconds 60 --dry-run   # small shapes, on the CPU
 
 It checks the meta-gradients, finds the form of convolutions that is fastest on each shape (``tune``), times
 meta-gradients beside other libraries', times recorded iterations beside plain ones, takes a profile of both,
 and trains the paper's rows, cheap before dear, in the time that is left. All but ``tune`` uses the forms that
-won there, in this call or an earlier one, by the table in ``data/benchmarks/cuda``. What fails, a shape or a
-row, is noted, and the next one begins; what would begin after the time is over is left out. New files of
-``data/`` are packed into OUT/found.tar.gz after each part and each row, with what has failed: take it home,
-unpack it in the clone, and commit.
+won there, in this call or an earlier one, by the table in ``data/benchmarks/cuda``; a shape is recorded where
+its recording was right, by the table beside it. Each part, and the training of each row, has a process of its
+own: what a failed recording leaves behind ends with it. What fails is noted, and the next one begins; what
+would begin after the time is over is left out, and what is under way then is interrupted. New files of
+``data/`` are packed into OUT/found.tar.gz after each part and each row, with what has failed. ``--take``
+brings them into the clone, but for states and results that have come less far than those that are there.
 
-It needs PyTorch, the packages that ``mamlkit`` names and no network; MuJoCo may be missing, since no robot
-is trained here. MAMLKIT_COMMIT names the commit of a copy without .git. Nothing but the dry run was ever run,
-which has a GPU's loops on the CPU. The parts are in ``gpu_parts.py`` and ``gpu_profile.py``.
+It needs PyTorch, NumPy, SciPy, pandas, Numba, safetensors, tqdm and Pillow, and no network. Rows of a data
+set are trained where ``MAMLKIT_DATA`` has it; all else goes by stand-ins. MAMLKIT_COMMIT names the commit of
+a copy without .git. Nothing but the dry run was ever run, which has a GPU's loops on the CPU, in one process.
+The parts are in ``gpu_parts.py`` and ``gpu_profile.py``, packing is in ``gpu_packed.py``.
 """
 
 import argparse
 import dataclasses
+import signal
+import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,11 +37,12 @@ from unittest.mock import patch
 import gpu_parts
 import gpu_profile
 import torch
+from gpu_packed import new_files, take
 from gpu_parts import Failures, Lines
 from meta_gradient import compare, keep
 from problems import STAND_INS
 
-from mamlkit import files, places
+from mamlkit import places
 from mamlkit.engine import convolutions, kernels_torch, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, plan, queue
@@ -44,24 +50,28 @@ from mamlkit.runs import devices, folders, plan, queue
 TRAINED = "*-*way-*shot"  # rows that are trained: Table 1, in the order of the queue
 PARTS = ("checks", "tune", "time", "iterations", "profile", "train")
 WINDOW = 100  # iterations between two looks
+GRACE = 20.0  # seconds that a part may take longer than it was given, before it is interrupted
 
 
 def train_rows(
     device: torch.device,
     seconds: float,
     base: Path,
-    recorded: bool,
     failed: Failures,
+    *,
+    only: str = "",
+    plain: bool = False,
     after: Callable[[], Any] = lambda: None,
 ) -> None:
     """The rows that are not finished, one after the other; what a row does not need the next ones have.
 
-    ``after`` is called after each.
+    ``plain`` records none; ``after`` is called after each.
     """
     end = time.monotonic() + seconds
-    found = plan.jobs(TRAINED, (0,), base=base)
+    found = plan.jobs(only or TRAINED, (0,), base=base)
     for number, job in enumerate(found):
         share = max(0.0, end - time.monotonic()) / (len(found) - number)
+        recorded = not plain and gpu_parts.can_repeat(job.row.name, device)
         try:
             gpu_parts.use_best(job.row.name, device)
             failed += queue.work([job], device, hours=share / 3600, base=base, recorded=recorded)
@@ -83,24 +93,46 @@ def small_rows() -> None:
             )
 
 
-def new_files(since: float, out: Path, failed: Failures) -> list[str]:
-    """Pack what is new in ``data/``, and what has failed; returns the names."""
-    data = places.repository() / "data"
-    parts = ("benchmarks", "partial", "results")
-    found = [p for part in parts for p in sorted((data / part).rglob("*")) if p.is_file()]
-    found = [p for p in found if p.stat().st_mtime >= since]
-    (out / "failed.txt").write_text("\n".join(failed), encoding="utf-8")
-    with files.replacing(out / "found.tar.gz") as place, tarfile.open(place, "w:gz") as packed:
-        packed.add(out / "failed.txt", "failed.txt")
-        for path in found:
-            packed.add(path, str(Path("data") / path.relative_to(data)))
-    return [str(path.relative_to(data)) for path in found]
+def apart(options: argparse.Namespace, wanted: set[str]) -> None:
+    """Every part in a process of its own, and every row."""
+    end, since = time.monotonic() + options.seconds, time.time()
+    left = lambda: end - time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def child(part: str, seconds: float, *more: str) -> int:
+        given = ["--out", str(options.out), "--seconds", f"{seconds:.1f}", "--since", str(since)]
+        command = [sys.executable, __file__, *given, "--part", part, *more]
+        with subprocess.Popen(command, start_new_session=True) as process:
+            try:
+                return process.wait(seconds + GRACE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                return 0  # its time is over, which is no failure
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                raise
+
+    for part in [name for name in PARTS if name in wanted]:
+        if part != "train":
+            if left() > 0 and child(part, left()) and part == "checks":
+                raise SystemExit("error: the checks have not passed, so nothing else is done")
+            continue
+        found = plan.jobs(options.only or TRAINED, (0,), base=options.out / "runs")
+        for number, job in enumerate(found):
+            share = ["--only", job.row.name]
+            if left() > 0 and child("train", left() / (len(found) - number), *share) and left() > 0:
+                child("train", left() / (len(found) - number), *share, "--plain")
 
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for all that was found")
-    parser.add_argument("--seconds", type=float, required=True, help="of all together")
+    parser.add_argument("--out", type=Path, help="folder for all that was found")
+    parser.add_argument("--seconds", type=float, help="of all together")
+    parser.add_argument(
+        "--take", type=Path, help="a file that was packed elsewhere: bring it into this clone"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="small shapes on the CPU, into an empty repository"
     )
@@ -108,17 +140,36 @@ def main(words: list[str] | None = None) -> None:
         "--part",
         choices=PARTS,
         action="append",
-        help="only this (may be given again); checks are always made",
+        help="only this (may be given again); checks are made first where there are none",
     )
+    parser.add_argument("--only", default="", help=f"rows to train, a pattern; {TRAINED} if not given")
+    parser.add_argument("--plain", action="store_true", help="train without recordings")
+    parser.add_argument("--since", type=float, help=argparse.SUPPRESS)  # of a call whose part this is
     options = parser.parse_args(words)
-    start, since = time.monotonic(), time.time()
-    left = lambda: options.seconds - (time.monotonic() - start)
-    failed, wanted = Failures(), {"checks", *(options.part or PARTS)}
+    if options.take:
+        return take(options.take)
+    if not options.out or options.seconds is None:
+        parser.error("--out and --seconds are needed, or --take")
     try:
         (options.out / "runs").mkdir(parents=True, exist_ok=True)
         device = devices.set_up("cpu" if options.dry_run else "cuda")
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
+    wanted = set(options.part or PARTS)
+    if options.dry_run or gpu_parts.unchecked(device):
+        wanted.add("checks")
+    if options.since is None and not options.dry_run:
+        return apart(options, wanted)
+    return call(options, device, wanted)
+
+
+def call(options: argparse.Namespace, device: torch.device, wanted: set[str]) -> None:
+    """Parts, in this process."""
+    start, since = time.monotonic(), options.since or time.time()
+    left = lambda: options.seconds - (time.monotonic() - start)
+    failed = Failures()
+    if options.since and (before := options.out / "failed.txt").exists():
+        failed += filter(None, [before.read_text(encoding="utf-8")])
     with ExitStack() as stack:
         stack.callback(convolutions.use, convolutions.DEFAULT)
         if options.dry_run:
@@ -149,15 +200,20 @@ def main(words: list[str] | None = None) -> None:
             return lines
 
         try:
-            recorded = gpu_parts.holds(part("checks", lambda: gpu_parts.checks(device, failed)))
-            part("tune", lambda: gpu_parts.tune(device, window, recorded, failed))
+            made = part("checks", lambda: gpu_parts.checks(device, failed))
+            gpu_parts.refuse_wrong(made if "checks" in wanted else gpu_parts.kept_table("checks", device))
+            part("tune", lambda: gpu_parts.tune(device, window, failed))
             for shape, row in gpu_parts.SHAPES.items():
                 gpu_parts.use_best(row, device)
                 part("time", lambda shape=shape: compare(shape, device, repeats))
-            part("iterations", lambda: gpu_parts.iterations(device, window, recorded, failed))
-            part("profile", lambda: gpu_profile.profiles(device, recorded, failed))
+            part("iterations", lambda: gpu_parts.iterations(device, window, failed))
+            part("profile", lambda: gpu_profile.profiles(device, failed))
             if "train" in wanted:
-                train_rows(device, left(), options.out / "runs", recorded, failed, pack)
+                before = len(failed)
+                how = {"only": options.only, "plain": options.plain, "after": pack}
+                train_rows(device, left(), options.out / "runs", failed, **how)
+                if options.since and len(failed) > before:
+                    raise SystemExit(1)
         finally:
             print(*pack(), sep="\n")
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import gpu_parts
@@ -18,7 +19,7 @@ LAUNCH_US = 5.0  # microseconds of a launch: an assumption, on the side of the s
 SHOWN = 20  # functions of a row
 
 
-def profiles(device: torch.device, recorded: bool, failed: Failures) -> Lines:
+def profiles(device: torch.device, failed: Failures) -> Lines:
     """Functions of one iteration by their time, plain and, where that can be, recorded.
 
     The line ``all`` has the operations that were launched too, and how long their launching takes as a part
@@ -27,10 +28,11 @@ def profiles(device: torch.device, recorded: bool, failed: Failures) -> Lines:
     lines = []
     for name in gpu_parts.TIMED:
         form = gpu_parts.use_best(name, device)
-        for kind in (False, True)[: 1 + recorded]:
+        for kind in (False, True)[: 1 + gpu_parts.can_repeat(name, device)]:
             with failed.noted(f"a profile of {name}, {'recorded' if kind else 'plain'}"):
                 of_row = {"row": name, "form": form, "recorded": kind}
-                events = _events(gpu_parts.begun(name, device, kind), device)
+                with closing(gpu_parts.begun(name, device, kind)) as training:
+                    events = _events(training, device)
                 lines += [of_row | line for line in described(events, device.type == "cuda")]
     return lines
 

@@ -11,8 +11,6 @@ __all__ = ["cache_dir", "clone", "data_dir", "data_folders", "repository"]
 import os
 from pathlib import Path
 
-import platformdirs
-
 
 def clone() -> Path | None:
     """The folder of the clone that holds this package; None where it was installed without one."""
@@ -35,6 +33,8 @@ def cache_dir() -> Path:
         return _absolute("MAMLKIT_CACHE", setting)
     if root := clone():
         return root / "data" / "cache"
+    import platformdirs  # which a clone does not need, on a machine with PyTorch alone
+
     try:
         return Path(platformdirs.user_cache_dir("mamlkit")).expanduser().absolute()
     except RuntimeError as error:

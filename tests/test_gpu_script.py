@@ -1,17 +1,21 @@
 """The script for a machine with a GPU, as far as it goes without one: its dry run."""
 
+import dataclasses
 import json
+import subprocess
 import sys
 import tarfile
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 import torch
 
-from mamlkit import places
+from mamlkit import files, places
 from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch
 from mamlkit.experiments import paper
+from mamlkit.runs import keeping, train
 
 sys.path.insert(0, str(places.clone() / "benchmarks"))
 import gpu
@@ -62,13 +66,49 @@ def test_a_dry_run_goes_through_every_part(tmp_path, monkeypatch, capsys):
     assert f"results/{SHORT}/seed0.safetensors" in capsys.readouterr().out
 
 
-def test_wrong_gradients_end_everything_and_wrong_recordings_are_left_out():
-    right = {"float64, from the CPU": 1e-12, "recorded, from plain": 1e-7}
-    assert gpu_parts.holds([right]) and not gpu_parts.holds(
-        [right, right | {"recorded, from plain": float("nan")}]
-    )
+RIGHT = {gpu_parts.FLOAT64: 1e-12, gpu_parts.FLOAT32: 1e-6, gpu_parts.RECORDED: 1e-7}
+
+
+def test_wrong_gradients_end_everything(monkeypatch):
+    monkeypatch.setattr(gpu_parts, "SHAPES", some("sinusoid"))
+    gpu_parts.refuse_wrong([RIGHT])
+    for wrong in ({gpu_parts.FLOAT64: 1e-3}, {gpu_parts.FLOAT64: float("nan")}, {gpu_parts.FLOAT32: 1e-3}):
+        with pytest.raises(SystemExit, match="wrong here"):
+            gpu_parts.refuse_wrong([RIGHT | wrong])
     with pytest.raises(SystemExit, match="wrong here"):
-        gpu_parts.holds([right | {"float64, from the CPU": 1e-3}])
+        gpu_parts.refuse_wrong([])  # one that could not be made
+
+
+def test_a_shape_is_recorded_where_its_own_recording_was_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "repository", lambda: tmp_path)
+    recorded = {"sinusoid": 1e-7, IMAGES: 0.9, "Omniglot 20-way 1-shot": float("nan")}
+    lines = [{"shape": shape} | RIGHT | {gpu_parts.RECORDED: far} for shape, far in recorded.items()]
+    assert not gpu_parts.can_repeat("sinusoid-maml", CPU) and gpu_parts.unchecked(CPU)  # nothing was checked
+    origin = gpu_parts.folders.provenance(gpu_parts.devices.described(CPU))
+    gpu.keep("", CPU, "checks", lines, origin)
+    assert not gpu_parts.unchecked(CPU)
+    names = ("sinusoid-maml", "omniglot-5way-5shot", "omniglot-20way-5shot", "mini-imagenet-5way-1shot")
+    assert [gpu_parts.can_repeat(name, CPU) for name in names] == [True, False, False, False]
+    assert not gpu_parts.can_repeat("2d-navigation-maml", CPU)
+    gpu.keep("", CPU, "checks", lines, origin | {"commit": "0" * 40})
+    assert gpu_parts.unchecked(CPU)  # another version was
+
+
+def test_float32_that_rounds_too_much_is_wrong(monkeypatch):
+    """Inputs of products rounded to ten bits, as TF32 has them: float64 does not see it."""
+    shape = "Omniglot 5-way 1-shot, no convolution"
+    right = gpu_parts.from_the_cpu(shape, CPU)
+    whole = meta_batch.meta_gradient
+
+    def coarse(method, theta, batch):
+        if next(iter(theta.values())).dtype == torch.float32:
+            theta = {name: (value.half().float()) for name, value in theta.items()}
+        return whole(method, theta, batch)
+
+    monkeypatch.setattr(meta_batch, "meta_gradient", coarse)
+    wrong = gpu_parts.from_the_cpu(shape, CPU)
+    assert right[0] < gpu_parts.EXACT and right[1] < gpu_parts.ROUNDED
+    assert wrong[0] == right[0] and wrong[1] > gpu_parts.ROUNDED
 
 
 def test_what_fails_is_noted_and_everything_else_is_brought_home(tmp_path, monkeypatch):
@@ -144,7 +184,8 @@ def test_a_wrong_recording_is_far_from_the_plain_way(monkeypatch):
 
 def test_a_profile_counts_calls_products_and_launches(monkeypatch):
     monkeypatch.setattr(gpu_parts, "TIMED", ("sinusoid-maml",))
-    lines = pd.DataFrame(gpu_profile.profiles(CPU, True, gpu_parts.Failures()))
+    monkeypatch.setattr(gpu_parts, "can_repeat", lambda *_: True)
+    lines = pd.DataFrame(gpu_profile.profiles(CPU, gpu_parts.Failures()))
     for recorded in (False, True):
         found = lines[lines.recorded == recorded].reset_index(drop=True)
         assert list(found.what[:2]) == ["all", "products"] and found.us[0] >= found.us[1] >= 0
@@ -242,3 +283,112 @@ def test_rows_of_other_shapes_keep_the_default_form(tmp_path, monkeypatch):
     others = ("omniglot-20way-1shot", "omniglot-no-conv-5way-1shot", "sinusoid-maml", "2d-navigation-maml")
     for name, form in (tuned | dict.fromkeys(others, "unfolded")).items():
         assert gpu_parts.use_best(name, CPU) == form == convolutions.in_use()
+
+
+class Child:
+    """A part in a process of its own that only notes what it was asked for."""
+
+    asked: ClassVar[list[list[str]]]
+    fails: ClassVar[set[str]] = set()
+
+    def __init__(self, command, start_new_session):
+        assert start_new_session  # a signal for the call is not one for the part as well
+        self.command = command[2:]
+        self.asked.append(self.command)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self, seconds=None):
+        return int(bool(self.fails & set(self.command)) and "--plain" not in self.command)
+
+
+@pytest.fixture
+def lent(tmp_path, monkeypatch):
+    """A machine on which parts are only noted."""
+    monkeypatch.setattr(places, "repository", lambda: tmp_path / "clone")
+    monkeypatch.setattr(gpu.devices, "set_up", lambda name: CPU)
+    processes = SimpleNamespace(Popen=Child, TimeoutExpired=TimeoutError)
+    monkeypatch.setattr(gpu, "subprocess", processes)
+    monkeypatch.setattr(gpu.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Child, "asked", [], raising=False)
+    return ["--out", str(tmp_path / "found"), "--seconds", "100"]
+
+
+def test_each_part_and_each_row_has_a_process_and_what_fails_recorded_is_tried_plain(lent, monkeypatch):
+    monkeypatch.setattr(Child, "fails", {"tune", "omniglot-5way-1shot"})
+    gpu.main([*lent, "--only", "omniglot-5way-?shot"])
+    parts = [command[command.index("--part") + 1] for command in Child.asked]
+    assert parts == ["checks", "tune", "time", "iterations", "profile", "train", "train", "train"]
+    rows = [(command[command.index("--only") + 1], "--plain" in command) for command in Child.asked[5:]]
+    assert rows == [
+        ("omniglot-5way-1shot", False),
+        ("omniglot-5way-1shot", True),
+        ("omniglot-5way-5shot", False),
+    ]
+    assert len({command[command.index("--since") + 1] for command in Child.asked}) == 1
+
+
+def test_a_later_call_makes_the_checks_that_are_not_there_and_ends_with_them(lent, monkeypatch):
+    monkeypatch.setattr(Child, "fails", {"checks"})
+    with pytest.raises(SystemExit, match="the checks have not passed"):
+        gpu.main([*lent, "--part", "train"])
+    assert len(Child.asked) == 1
+
+
+def test_wrong_checks_of_an_earlier_call_are_not_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "repository", lambda: tmp_path)
+    monkeypatch.setattr(gpu.devices, "set_up", lambda name: CPU)
+    origin = gpu_parts.folders.provenance(gpu_parts.devices.described(CPU))
+    lines = [{"shape": shape} | RIGHT | {gpu_parts.FLOAT64: 1e-3} for shape in gpu_parts.SHAPES]
+    gpu.keep("", CPU, "checks", lines, origin)
+    monkeypatch.setattr(gpu, "train_rows", lambda *_: pytest.fail("trained"))
+    given = ["--out", str(tmp_path), "--seconds", "100", "--part", "train", "--since", "0"]
+    with pytest.raises(SystemExit, match="meta-gradients are wrong here"):
+        gpu.main(given)
+
+
+def test_what_comes_home_never_replaces_what_has_come_further(tmp_path, monkeypatch, capsys):
+    away, home = tmp_path / "away", tmp_path / "home"
+    row = dataclasses.replace(paper.get("sinusoid-first-order").at("quick"), iterations=9, meta_batch_size=2)
+
+    def reach(place, until):
+        """A state and a result, tested there."""
+        monkeypatch.setattr(places, "repository", lambda: place)
+        with gpu.folders.open_run(row, 0, "cpu", base=place / "runs") as folder:
+            train.fit(row, folder=folder, until=until, progress=False)
+            keeping.keep_state(folder)
+        for name in ("seed0.json", "seed0.metrics.csv", "seed0.tasks.npz"):
+            text = json.dumps({"iterations_done": until})
+            files.write_text(place / "data" / "results" / row.name / name, text)
+
+    def reached():
+        result = home / "data" / "results" / row.name
+        of_result = {json.loads(path.read_text())["iterations_done"] for path in result.iterdir()}
+        return gpu.folders.iterations_done(home / "data" / "partial" / row.name / "seed0"), of_result
+
+    reach(away, 2)
+    packed = gpu.new_files(0, tmp_path, gpu_parts.Failures(["a row that failed"]))
+    assert len(packed) == 6
+    monkeypatch.setattr(places, "repository", lambda: home)
+    gpu.main(["--take", str(tmp_path / "found.tar.gz")])
+    assert reached() == (2, {2}) and "a row that failed" in capsys.readouterr().out
+    reach(home, 4)
+    gpu.main(["--take", str(tmp_path / "found.tar.gz")])
+    assert reached() == (4, {4}) and capsys.readouterr().out.count("left out: ") == 2
+    reach(away, 9)
+    gpu.new_files(0, tmp_path, gpu_parts.Failures())
+    monkeypatch.setattr(places, "repository", lambda: home)
+    gpu.main(["--take", str(tmp_path / "found.tar.gz")])
+    assert reached() == (9, {9})
+
+
+def test_it_starts_on_a_machine_with_pytorch_and_its_usual_companions_alone():
+    absent = ("platformdirs", "mujoco", "gymnasium", "pooch", "higher", "torchopt", "ray", "matplotlib")
+    absent += ("jupytext", "nbformat", "IPython", "myst_nb")
+    begin = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nsys.path.insert(0, 'benchmarks')\n"
+    ends = "import gpu\ngpu.gpu_parts.from_the_cpu('sinusoid', gpu.torch.device('cpu'))"
+    subprocess.run([sys.executable, "-c", begin + ends], cwd=places.clone(), check=True)

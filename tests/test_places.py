@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 import made_clone
@@ -32,12 +33,12 @@ def test_the_cache_is_where_the_setting_says(monkeypatch, base):
 def test_the_cache_of_a_clone_lies_in_the_clone_and_else_in_the_users_own(monkeypatch, base):
     assert cache_dir() == base / "clone" / "data" / "cache"
     (base / "clone" / "pyproject.toml").unlink()
-    monkeypatch.setattr(places.platformdirs, "user_cache_dir", lambda name: f"{base}/caches/{name}")
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: f"{base}/caches/{name}")
     assert cache_dir() == base / "caches" / "mamlkit"
 
 
 def test_without_clone_and_home_the_setting_is_asked_for(monkeypatch, base):
-    monkeypatch.setattr(places.platformdirs, "user_cache_dir", made_clone.homeless)
+    monkeypatch.setattr(platformdirs, "user_cache_dir", made_clone.homeless)
     assert cache_dir() == base / "clone" / "data" / "cache"
     (base / "clone" / "pyproject.toml").unlink()
     with pytest.raises(FileNotFoundError, match="no home folder .* set MAMLKIT_CACHE"):

@@ -13,7 +13,8 @@ A process uses one form at a time, ``unfolded`` unless :func:`use` says another.
 __all__ = ["DEFAULT", "FORMS", "Form", "in_use", "input_gradient", "product", "use", "weight_gradient"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -85,7 +86,8 @@ class Grouped(Form):
         shape = (*x.shape[:2], window.out, window.out, kernel.shape[-1])
         x, kernel = _of_its_tasks(x, kernel)
         images, padding = self._padded(x, window)
-        z = F.conv2d(images, self._filters(kernel), None, window.stride, padding, groups=len(kernel))
+        with _as_products_are():
+            z = F.conv2d(images, self._filters(kernel), None, window.stride, padding, groups=len(kernel))
         return _apart(z, len(kernel)).view(shape)
 
     def weight_gradient(self, d: Tensor, x: Tensor, window: Window) -> Tensor:
@@ -94,9 +96,10 @@ class Grouped(Form):
         # of which the form alone is asked
         like = d.new_empty(tasks * filters, window.channels, 3, 3).to(memory_format=self.memory)
         sides = [window.stride] * 2, [padding] * 2, [1, 1], False, [0, 0]
-        _, gradient, _ = torch.ops.aten.convolution_backward(
-            self._joined(d), images, like, None, *sides, tasks, [False, True, False]
-        )
+        with _as_products_are():
+            _, gradient, _ = torch.ops.aten.convolution_backward(
+                self._joined(d), images, like, None, *sides, tasks, [False, True, False]
+            )
         return gradient.unflatten(0, (tasks, filters)).permute(0, 3, 4, 2, 1).flatten(1, 3)
 
     def input_gradient(self, terms: Terms, window: Window) -> Tensor:
@@ -107,9 +110,9 @@ class Grouped(Form):
         both = d.shape[:2]
         d, kernel = _of_its_tasks(d, kernel)
         own, padding = len(kernel), _own_padding(window)
-        x = F.conv_transpose2d(
-            self._joined(d), self._filters(kernel), None, window.stride, padding, groups=own
-        )
+        images, filters = self._joined(d), self._filters(kernel)
+        with _as_products_are():
+            x = F.conv_transpose2d(images, filters, None, window.stride, padding, groups=own)
         x = _apart(x, own).unflatten(1, (-1, both[1])).flatten(0, 1)
         return x if padding else _inside(x, window)
 
@@ -130,6 +133,17 @@ class Grouped(Form):
         """``[tasks, 9 * channels, filters]`` as ``[tasks * filters, channels, 3, 3]``."""
         filters = kernel.unflatten(1, (3, 3, -1)).permute(0, 4, 3, 1, 2).flatten(0, 1)
         return filters.contiguous(memory_format=self.memory)
+
+
+@contextmanager
+def _as_products_are() -> Iterator[None]:
+    """cuDNN rounds inputs to TF32 unless told otherwise, matrix products only if asked: one rule for both."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 FORMS: dict[str, Form] = {

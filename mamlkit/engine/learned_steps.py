@@ -97,7 +97,10 @@ def _path(
             found = run.gradient(d)
             slope = torch.cat([found[name].flatten(1) for name in moving], 1) / targets.shape[1]
             del run
-        state = State(*checkpoint(method.step, lstm, state, slope, losses[:, None], use_reentrant=False))
+        step = method.step, lstm, state, slope, losses[:, None]
+        state = State(
+            *checkpoint(*step, use_reentrant=False, preserve_rng_state=False)
+        )  # none is drawn in it
         parts = state.cell.detach().split(sizes, 1)
         moved = {name: part.unflatten(1, weights[0][name].shape) for name, part in zip(moving, parts)}
         weights.append(

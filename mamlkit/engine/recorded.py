@@ -10,6 +10,7 @@ called on those tensors, which must give the bits of the plain step.
 
 __all__ = ["Recorded"]
 
+import gc
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,10 +22,21 @@ Call = Callable[[], Tensor]
 
 
 def _on_gpu(call: Call) -> Callable[[], Tensor]:
-    """Record a call; the function returned repeats it, and returns where the recording leaves its result."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
+    """Record a call; the function returned repeats it, and returns where the recording leaves its result.
+
+    What no longer is in use is removed before it, since a collection that frees another recording ends one
+    that is under way.
+    """
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
+    finally:
+        if collects:
+            gc.enable()
 
     def repeat() -> Tensor:
         graph.replay()
@@ -82,7 +94,7 @@ class Recorded:
         for own, x in zip(self.inputs, inputs, strict=True):
             # From pinned memory the copy takes its turn behind the steps before it, and nobody waits.
             if self.device.type == "cuda" and x.device.type == "cpu":
-                x = x.pin_memory()
+                x = x.contiguous().pin_memory()  # one that was expanded cannot be pinned
             own.copy_(x, non_blocking=True)
         if self.repeat is None:
             self.repeat = self._recording()

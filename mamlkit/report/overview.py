@@ -135,8 +135,8 @@ class _Notes:
             "The margins were fixed before most results were known. Some rules came later: the verdict "
             "*inconclusive* (such numbers were called *consistent* before); what is *not judged* (the "
             "last of these are pretrained policies in tasks of two directions, some of which *differed*); "
-            "that policies are compared goal by goal, on the same goals, and in either direction where these are "
-            "two; and that a number which the paper prints without an interval is given one."
+            "that policies are compared goal by goal, on the same goals, and in either direction where "
+            "these are two; and that a number which the paper prints without an interval is given one."
         )
         return "\n\n".join([*lines, settled]) + "\n"
 

@@ -43,11 +43,16 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
 
 
 def described(device: torch.device) -> str:
-    """A device as the record of a run names it, with what changes the rounding there."""
+    """A device as the record of a run names it, with what changes the rounding there.
+
+    PyTorch's own settings let convolutions round to TF32: who trains on a GPU from Python calls
+    :func:`set_up` first.
+    """
     if device.type == "cuda":
         form = convolutions.in_use()
         words = [f"{form} convolutions"] * (form != convolutions.DEFAULT)
-        words += ["TF32"] * torch.backends.cuda.matmul.allow_tf32  # last, where `keeping` looks for it
+        coarse = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+        words += ["TF32"] * coarse  # last, where `keeping` looks for it
         return ", ".join([torch.cuda.get_device_name(device), *words])
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

@@ -174,9 +174,13 @@ def attempt(
     except folders.Busy as busy:
         tell(f"{planned.name}: left out, {busy}")
     except Exception as error:  # whatever it is, it is no reason to leave the cores idle
-        failed.append(f"{planned.name}: {error}")
-        tell(f"{planned.name}: failed, {error}")
         behind = error.__context__
+        told = not isinstance(error, RuntimeError) or behind is None or isinstance(behind, KeyboardInterrupt)
+        cause = (
+            "" if told else f" (after {behind!r})"
+        )  # as of a recording, whose end fails of what failed in it
+        failed.append(f"{planned.name}: {error}{cause}")
+        tell(f"{planned.name}: failed, {error}{cause}")
         while behind:  # a signal, and then a full disk: the state cannot be kept
             if isinstance(behind, KeyboardInterrupt):
                 raise behind from None

@@ -42,6 +42,10 @@ class RecordedTraining(SupervisedTraining):
             self.recorded = Recorded(self._whole, self._changed(), self.device)
         self.window.append(self.recorded(*self._drawn(generator(self.seed, "train", iteration))))
 
+    def close(self) -> None:
+        """Give the recording's memory back: it holds this training, and so would hold itself."""
+        self.recorded = None
+
     def _drawn(self, draw: torch.Generator) -> tuple[Tensor, ...]:
         """What an iteration begins with."""
         count = self.row.meta_batch_size

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 import made_clone
@@ -85,7 +86,7 @@ def test_where_nothing_can_be_written_loops_are_compiled_all_the_same(clone):
 
 
 def test_somebody_without_a_home_has_loops_all_the_same(monkeypatch, tmp_path):
-    monkeypatch.setattr(loops.platformdirs, "user_cache_dir", made_clone.homeless)
+    monkeypatch.setattr(platformdirs, "user_cache_dir", made_clone.homeless)
     monkeypatch.setattr(loops, "HERE", tmp_path)
     assert loops._folder().parent == tmp_path / "__pycache__"
     monkeypatch.setattr(loops, "HERE", Path(os.devnull))

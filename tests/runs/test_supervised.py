@@ -483,12 +483,13 @@ def test_a_device_that_is_not_there_is_refused():
 def test_what_rounds_otherwise_is_in_the_name_of_a_gpu(coarse, form, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
     monkeypatch.setattr(convolutions, "_form", form)
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = coarse
+    products, own = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, own.allow_tf32
     try:
-        assert devices.described(torch.device("cuda")) == words
+        for products.allow_tf32, own.allow_tf32 in {(coarse, coarse), (False, coarse), (coarse, False)}:
+            assert devices.described(torch.device("cuda")) == words
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        products.allow_tf32, own.allow_tf32 = before
     assert "convolutions" not in devices.described(torch.device("cpu"))  # which has loops of its own
 
 

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import llvmlite
 import llvmlite.binding as llvm
 import numba
-import platformdirs
 from numba.core import caching
 
 HERE = Path(__file__).parent
@@ -48,10 +47,12 @@ def _folder() -> Path | None:
     """
     name, own = _name(), _digest(str(HERE).encode())  # in a shared place each clone has its own
     places = [HERE / "__pycache__"]
-    with suppress(
-        RuntimeError
-    ):  # of somebody without a home; older platformdirs say "~/.cache", which is not absolute
-        places.append(Path(platformdirs.user_cache_dir("mamlkit")) / own)
+    # ImportError on a machine with PyTorch alone, RuntimeError of somebody without a home; older platformdirs
+    # say "~/.cache" then, which is not absolute
+    with suppress(ImportError, RuntimeError):
+        from platformdirs import user_cache_dir
+
+        places.append(Path(user_cache_dir("mamlkit")) / own)
     if numba.config.CACHE_DIR:
         places.insert(0, Path(numba.config.CACHE_DIR).absolute() / own)
     for place in filter(Path.is_absolute, places):

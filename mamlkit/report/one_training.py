@@ -40,7 +40,7 @@ def behind_the_counts() -> str:
 
 
 def alone() -> str:
-    """The verdict of every number that has several trainings of ours, and what each would have had alone."""
+    """Numbers with several trainings of ours: their verdict, and what each training would have had alone."""
     paper = results.published()
     every = beside.table(paper)
     several = paper[(every.verdict.isin(WORDS) & (every.get("seeds", 0) > 1)).to_numpy()]
@@ -54,14 +54,19 @@ def alone() -> str:
                 counts[place][word] = counts[place].get(word, 0) + 1
     lines = []
     for place, line in several.iterrows():
-        entry = {"setting": f"{line.setting}, {line.method}", "after": step_words(int(line.step))}
-        entry |= {"all together": badge(every.verdict[paper.index.get_loc(place)])}
-        lines.append(entry | {word: str(counts[place].get(word, "")) for word in WORDS})
+        together = every.verdict[paper.index.get_loc(place)]
+        if set(counts[place]) == {together}:
+            continue
+        entry = {"number": f"{line.setting}, {line.method}", "after": step_words(int(line.step))}
+        alone = [f"{counts[place][word]} {_of(word)}" for word in WORDS if word in counts[place]]
+        lines.append(entry | {"all together": badge(together), "each alone": ", ".join(alone)})
+    if not lines:
+        return f"Of all {len(several)} numbers that have several trainings each would have the same alone.\n"
     caption = (
-        "Numbers with several trainings of ours: the verdict on all of them together, and how many of the "
-        "trainings would have which one alone, each with the interval over its test tasks."
+        "Numbers of which trainings of ours would have another verdict alone, with the interval over their "
+        f"test tasks: {len(lines)} of the {len(several)} that have several trainings."
     )
-    return numbered(lines, caption, "tab-one-training", list(WORDS))
+    return numbered(lines, caption, "tab-one-training")
 
 
 def _of(word: str) -> str:

@@ -11,7 +11,7 @@ from string import ascii_lowercase
 import pandas as pd
 
 from mamlkit import places
-from mamlkit.report import forest, one_training
+from mamlkit.report import forest
 from mamlkit.report.pages import GROUPS, group, printed_table
 from mamlkit.report.texts import badge, number, numbered, step_words
 from mamlkit.report.verdicts import (
@@ -142,9 +142,9 @@ class _Notes:
 
 
 def verdict_bar() -> str:
-    """How many of the paper's own numbers have which verdict, and what that owes to single trainings."""
+    """How many of the paper's own numbers have which verdict."""
     found = printed_table()
-    return f"{forest.bar(found.verdict[~found.quoted])}\n{one_training.behind_the_counts()}"
+    return forest.bar(found.verdict[~found.quoted])
 
 
 def _chapter(setting: str) -> str:

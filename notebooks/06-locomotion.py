@@ -504,8 +504,8 @@ for s, name in SETTINGS.items():
 frame = pd.DataFrame(lines).fillna("–")
 notebook.table(
     frame,
-    "Gain of MAML from the first gradient step to the third, with Student's 95 % intervals over "
-    "the forty goals (ours: seed 0; a dash: not run to its end).",
+    "Gain of MAML from the first gradient step to the third, with Student's 95 % "
+    "intervals over the forty goals (ours: seed 0; a dash: not run to its end).",
     "tab-locomotion-later",
     right=frame.columns[1:],
 )

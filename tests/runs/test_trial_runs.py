@@ -1,6 +1,7 @@
 """RL^2 beyond bandits: every row runs, resumes exactly, is the same with any threads, and stays in bounds."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -230,3 +231,51 @@ def test_of_goals_the_difference_is_taken_goal_by_goal(monkeypatch):
     assert list(found.values()) == pytest.approx(change.mean(0) / change.std(0, ddof=1) * 15**0.5)
     rederive.of_memory(row, {}, [0], 200, seed=1, device="cpu")
     assert asked == [15, 40]
+
+
+def test_the_update_gets_the_settings_of_the_row_and_the_log_the_trials_total(monkeypatch):
+    """Settings that no two of are alike, so that none is taken for another."""
+    row = small(
+        paper.get("tabular-10-episodes-rl2"), discount=0.7, decay=0.6, clip=0.5, entropy=0.4, epochs=3
+    )
+    row, seen = dataclasses.replace(row, evaluations=(), falling=False), []
+
+    def spied(params, optimiser, trials, draw, **how):
+        seen.append((trials, how))
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(memory.rl2, "update", spied)
+    training = trainings.begin(row)
+    training.step(0)
+    ((trials, how),) = seen
+    settings = {name: how[name] for name in ("discount", "decay", "clip", "entropy", "epochs", "minibatches")}
+    assert settings == {
+        "discount": 0.7,
+        "decay": 0.6,
+        "clip": 0.5,
+        "entropy": 0.4,
+        "epochs": 3,
+        "minibatches": 2,
+    }
+    total = trials.rewards.sum(1)
+    assert training.window[0] == total.mean() and trials.rewards.shape == (6, 20)
+
+
+@pytest.mark.parametrize("name", ["tabular-10-episodes-rl2", "bandit-5-arms-10-pulls-rl2"])
+def test_every_iteration_draws_actions_and_luck_of_its_own_and_so_does_every_seed(name, monkeypatch):
+    row = dataclasses.replace(paper.get(name), units=4, meta_batch_size=4, minibatches=1, evaluations=())
+    test = dataclasses.replace(paper.get(name).evaluations[0], tasks=4)
+    noise, play = [], memory.memory.sample
+    monkeypatch.setattr(memory.rl2, "update", lambda *_, **__: (torch.zeros(()), torch.zeros(())))
+    spied = lambda params, tasks, drawn, **how: (noise.append(drawn), play(params, tasks, drawn, **how))[1]
+    monkeypatch.setattr(memory.memory, "sample", spied)
+    for seed in (0, 1):
+        training = trainings.begin(row, seed)
+        for iteration in (0, 1):
+            training.step(iteration)
+        memory.evaluate(row, training.result(), test, seed=seed)
+    assert len(noise) == 6
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(noise, 2))
+    one, other = (vars(memory.tasks_of(row, key, 4)[0]) for key in (1, 2))
+    luck = {"_luck", "_chance", "_noise"} & one.keys()
+    assert luck and not any(torch.equal(one[each], other[each]) for each in luck)

@@ -1,6 +1,6 @@
 """What a method gives, looked at once, before anything is trained by it."""
 
-__all__ = ["check_at", "check_made", "check_parameters", "explained"]
+__all__ = ["check_at", "check_made", "check_parameters", "check_predictions", "explained", "repeated"]
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +80,51 @@ def check_parameters(name: str, init: Callable[[Generator], Any], draw: Callable
             "is random with the generator that init (of a network too) is given"
         )
     return dict(begun)
+
+
+def repeated(name: str, part: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """What a part of a method gives, computed twice.
+
+    Raises:
+        ValueError: the second time it is another one.
+    """
+    found, again = compute(), compute()
+    # what is not finite is said elsewhere, and is not equal to itself
+    if not all(torch.equal(found[key].nan_to_num(), again[key].nan_to_num()) for key in found):
+        raise ValueError(
+            f"{part} of method {name!r} gives something else the second time, for the same parameters and "
+            "tasks; it can draw nothing (of NumPy or Python either), and remember nothing"
+        )
+    return found
+
+
+def check_predictions(name: str, predict: Callable[[Task], Tensor], batch: Task) -> Tensor:
+    """What a method predicts, of a network that was not trained.
+
+    Args:
+        name: of the method, for messages.
+        predict: outputs of a meta-batch ``[inner_steps + 1, tasks, points, outputs]``.
+        batch: of which the targets of the query are known, and must not matter.
+
+    Raises:
+        ValueError: another prediction the second time, or with other targets of the query; or one that is
+            not finite.
+    """
+    found = repeated(name, "predict", lambda: {"outputs": predict(batch)})["outputs"]
+    x, targets = batch.query
+    others = targets.roll(1, 1) if bool((targets != targets.roll(1, 1)).any()) else targets + 1
+    told = predict(Task(batch.support, (x, others)))
+    if not torch.equal(found.nan_to_num(), told.nan_to_num()):
+        raise ValueError(
+            f"predict of method {name!r} gives something else where the targets of the query are others, so "
+            "it looks at what it should predict; use task.query[0] alone"
+        )
+    if not bool(found.isfinite().all()):
+        raise ValueError(
+            f"predict of method {name!r} gives what is not finite before any training; look for a division "
+            "by zero, or for steps that are too long"
+        )
+    return found
 
 
 @contextmanager

@@ -154,5 +154,6 @@ def _errors(loss: str, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """What is reported of outputs ``[..., points, outputs]``: means over the points."""
     if loss == "mse":
         return {"mse": losses.mse(outputs, targets)}
-    accuracy = (outputs.argmax(-1) == targets).float().mean(-1)
+    right = (outputs.argmax(-1) == targets) & outputs.isfinite().all(-1)  # what is no number is not right
+    accuracy = right.float().mean(-1)
     return {"cross_entropy": losses.cross_entropy_mean(outputs, targets), "accuracy": 100 * accuracy}

@@ -3,6 +3,7 @@
 __all__ = ["LOG_EVERY", "VALIDATE_EVERY", "VALIDATION_TASKS", "SupervisedTraining"]
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -81,13 +82,9 @@ class SupervisedTraining(OneByOne):
     def _check_family(self) -> None:
         """What is wrong with the tasks; generators of their own, so the run's tasks stay what they are."""
         row = self.row
-        draw = lambda: generator(self.seed, "try family")
-
-        def check(family: Family, tasks: int, queries: int) -> Task:
-            points = getattr(family, "points", (row.ways * row.shots, row.ways * queries))
-            with one_thread():
-                return tasks_contract.check(row.family, family.sample, draw, tasks=tasks, points=points)
-
+        check = lambda family, tasks, queries: self._draw_twice(
+            family, tasks, row.ways * row.shots, row.ways * queries
+        )
         batch = check(self.family, row.meta_batch_size, row.queries)
         classes, points = getattr(self.method, "classes", None), batch.support[1].shape[1]
         if classes and points != classes * row.shots:
@@ -107,16 +104,27 @@ class SupervisedTraining(OneByOne):
                 return
             check(family, 1, fewer.queries)
 
+    def _draw_twice(self, family: Family, tasks: int, support: int, query: int) -> Task:
+        """Tasks that were looked at; of so many points unless the family says otherwise."""
+        draw, points = lambda: generator(self.seed, "try family"), getattr(family, "points", (support, query))
+        with one_thread():
+            return tasks_contract.check(self.row.family, family.sample, draw, tasks=tasks, points=points)
+
     def _try_tests(self, validate: bool) -> None:
         """Whether the tests' tasks can be drawn, before hours of training and not after."""
-        of_split = {"test": self.row.evaluations, "val": self.row.evaluations[: int(validate)]}
+        row = self.row
+        of_split = {"test": row.evaluations, "val": row.evaluations[: int(validate)]}
         for split, evaluations in of_split.items():
             for evaluation in evaluations:
                 try:
-                    supervised.tasks_of(self.row, split, self.device, evaluation)
-                except ValueError as error:
+                    family = supervised.tasks_of(row, split, self.device, evaluation)
+                    self._draw_twice(family, 2, row.ways * evaluation.shots, row.ways * evaluation.queries)
+                except OSError:  # a data set that is not there says so itself
+                    raise
+                except Exception as error:  # of a family of one's own
                     raise ValueError(
-                        f"{self.row.name}: its tests {evaluation.name!r} cannot be drawn ({error})"
+                        f"{row.name}: its tests {evaluation.name!r} cannot be drawn from split {split!r} of "
+                        f"family {row.family!r} ({error})"
                     ) from error
 
     def _try(self) -> None:
@@ -126,6 +134,7 @@ class SupervisedTraining(OneByOne):
         batch = self.family.sample(draw, 1)
         with contract.explained(row.method, "loss", begun, self.params, batch):
             gradient, values = meta_batch.meta_gradient(begun, self.params, batch)
+        contract.repeated(row.method, "loss", lambda: meta_batch.meta_gradient(begun, self.params, batch)[0])
         if values.dim() != 1:
             raise ValueError(
                 f"{row.name}: the loss of method {row.method!r} is {tuple(values.shape[1:])} for a task, but "
@@ -141,6 +150,8 @@ class SupervisedTraining(OneByOne):
             made = supervised.method(row, evaluation)
             with contract.explained(row.method, "predict", made, self.params, batch):
                 supervised.tested(row, evaluation, made, self.params, batch)
+                predict = functools.partial(meta_batch.predictions, made, self.params)
+                contract.check_predictions(row.method, predict, batch)
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update, or several of a small network in one call, up to the next line of the log."""

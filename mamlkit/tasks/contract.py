@@ -35,8 +35,8 @@ def check(
 
     Raises:
         ValueError: no :class:`mamlkit.maml.Task` of tensors, another number of tasks or points, inputs
-            without targets, numbers that are not finite, or another meta-batch from a generator of the same
-            seed.
+            without targets, numbers that are not finite, the support as the query, or another meta-batch
+            from a generator of the same seed.
     """
     first, again = sample(draw(), tasks), sample(draw(), tasks)
     _look(family, first, tasks, points)
@@ -71,6 +71,20 @@ def _look(family: str, batch: Any, tasks: int, points: tuple[int, int]) -> None:
             raise ValueError(
                 f"family {family!r} gave {inputs} {part} points for a task where {count} were asked for"
             )
+    if _all_told(*(pair[0] for pair in batch)):
+        raise ValueError(
+            f"family {family!r} gave queries all of whose inputs are in the support, so a test would ask for "
+            "what it was told; draw other points"
+        )
+
+
+def _all_told(support: Tensor, query: Tensor) -> bool:
+    """Whether each input of each query stands in its support; most often the first one says no."""
+    return support.shape[2:] == query.shape[2:] and all(
+        bool((known == asked).flatten(1).all(1).any())
+        for known, of_task in zip(support, query)
+        for asked in of_task
+    )
 
 
 def _look_at(family: str, name: str, value: Any, tasks: int) -> None:

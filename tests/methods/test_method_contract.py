@@ -1,8 +1,11 @@
 """What a new method forgets is said before training, in words about the method."""
 
 import dataclasses
+import itertools
+import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from mamlkit.experiments import paper
 from mamlkit.runs import supervised, supervised_training
 
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), method="new", iterations=1)
+CHANCE = np.random.default_rng(0)
 
 
 class Whole(methods.Method):
@@ -48,6 +52,19 @@ def in_place(self, params, task):
 def in_place_at_a_test(self, params, task):
     in_place(self, params, task)
     return self.learner.outputs(params, task)[None]
+
+
+def told(self, params, task):
+    """Predictions that are moved towards what they should be."""
+    return Whole.predict(self, params, task) + 0.1 * task.query[1]
+
+
+def chancy(self, params, task):
+    return Whole.loss(self, params, task) * (1 + CHANCE.random())
+
+
+def counted(self, params, task):
+    return Whole.loss(self, params, task) * next(self.calls)
 
 
 def in_place_in_a_leaf(self, params, task):
@@ -103,6 +120,26 @@ WRONG = {
     "in place at a test": (
         type("Own", (Whole,), {"predict": in_place_at_a_test}),
         "predict of method 'new' changes a tensor in place",
+    ),
+    "a look at the answers": (
+        type("Own", (Whole,), {"predict": told}),
+        "predict of method 'new' gives something else where the targets of the query are others",
+    ),
+    "not finite": (
+        type("Own", (Whole,), {"predict": lambda *given: Whole.predict(*given) * math.inf}),
+        "predict of method 'new' gives what is not finite before any training",
+    ),
+    "NumPy's chance in a test": (
+        type("Own", (Whole,), {"predict": lambda *given: Whole.predict(*given) + CHANCE.random()}),
+        "predict of method 'new' gives something else the second time",
+    ),
+    "NumPy's chance in a loss": (
+        type("Own", (Whole,), {"loss": chancy, "predict": Whole.predict}),
+        "loss of method 'new' gives something else the second time",
+    ),
+    "a loss that counts": (
+        type("Own", (Whole,), {"loss": counted, "predict": Whole.predict, "calls": itertools.count(1)}),
+        "loss of method 'new' gives something else the second time",
     ),
     "a list of names": (lambda learner: methods.maml(learner.adapting(["weight0"])), r"\(\['weight0'\]\)"),
 }

@@ -12,7 +12,7 @@ from mamlkit import maml, methods
 from mamlkit.engine import meta_batch
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Row
-from mamlkit.methods import losses
+from mamlkit.methods import contract, losses
 from mamlkit.runs import train, trainings
 
 PAGE = Path(__file__).parents[2] / "book" / "how-to.md"
@@ -300,6 +300,17 @@ def test_a_field_that_a_class_sets_without_being_a_dataclass_is_refused():
         adapts: bool = False
 
     assert not Decorated(learner).adapts and methods.maml(learner).adapts
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_what_is_asked_for_changes_no_prediction(kind, method):
+    learner, params, tasks = small_problem(kind)
+    if (learner.loss == "mse") not in known(method):
+        pytest.skip(f"no experiment has {method} with a loss such as {learner.loss}")
+    made = methods.METHODS[method](learner)
+    params = {**made.init(torch.Generator().manual_seed(0)), **params}
+    params = {name: value.double() for name, value in params.items() if name in made.shapes}
+    contract.check_predictions(method, lambda batch: meta_batch.predictions(made, params, batch), tasks)
 
 
 @pytest.mark.parametrize("method", list(methods.METHODS))

@@ -1,6 +1,7 @@
 """The loop: exact resume, interruption, refusal of nonsense, and an evaluation that leaks nothing."""
 
 import dataclasses
+import math
 import os
 import signal
 import time
@@ -406,6 +407,37 @@ def test_accuracy_and_cross_entropy_are_those_of_the_logits():
             torch.nn.functional.cross_entropy(logits, batch.query[1][i]),
             rtol=1e-4,
         )
+
+
+def test_outputs_that_are_no_numbers_are_not_right():
+    outputs = torch.tensor([[2.0, 1.0], [math.nan, math.nan], [math.inf, 0.0], [3.0, 1.0]])
+    found = supervised._errors(GLYPHS.loss, outputs, torch.zeros(4, dtype=torch.int64))
+    assert found["accuracy"] == 50 and found["cross_entropy"].isnan()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_tasks_of_each_split_are_drawn_before_training(split, monkeypatch):
+    """Not only made: what is wrong may show in a task alone."""
+    usual = tasks.FAMILIES["glyphs"]
+
+    class Ragged:
+        def __init__(self, family):
+            self.family = family
+
+        def sample(self, draw, count):
+            np.stack([np.zeros(10), np.zeros(20)])
+
+    class Restless(Ragged):
+        def sample(self, draw, count):
+            return self.family.sample(torch.Generator().manual_seed(torch.seed() % 2**31), count)
+
+    for kind, words in ((Ragged, "same shape"), (Restless, "generator of the same seed")):
+        made = lambda which, device, kind=kind, **sizes: (
+            kind if which == split else (lambda family: family)
+        )(usual(which, device, **sizes))
+        monkeypatch.setitem(tasks.FAMILIES, "glyphs", made)
+        with pytest.raises(ValueError, match=f"split '{split}' of family 'glyphs' .*{words}"):
+            trainings.begin(GLYPHS)
 
 
 @pytest.mark.parametrize(("split", "test"), [("val", 0), ("test", 0), ("test", 1)])

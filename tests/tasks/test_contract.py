@@ -61,6 +61,10 @@ WRONG = {
         lambda *a: pairs(*a, queries=10),
         "gave 10 query points for a task where 9 were asked for",
     ),
+    "the support again": (
+        lambda *a: Task(*[RIGHT(*a).support] * 2),
+        "gave queries all of whose inputs are in the support, so a test would ask for what it was told",
+    ),
     "generator ignored": (lambda f, d, n: pairs(f, None, n), "gave other tasks with a generator of the same"),
     "x with x, y with y": (crossed, "gave 10 support inputs and 9 support targets for a task; give each"),
 }

@@ -41,7 +41,8 @@ class SequenceReader(Method):
 
     def answers(self, params: Params, task: Task) -> Tensor:
         """What is said of each image before its label is seen, ``[time, outputs]``."""
-        (images, labels), (_, classes) = task
+        (images, labels), (places, _) = task
+        classes = torch.arange(len(places), device=labels.device)
         known = (labels[:-1, None] == classes).to(images)  # one-hot
         return self.learner.model.apply(
             params, torch.cat([images.flatten(1), F.pad(known, (0, 0, 1, 0))], dim=1)

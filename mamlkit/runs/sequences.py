@@ -90,7 +90,10 @@ def accuracy_by_instance(
             )
         test = dataclasses.replace(test, inner_lr=test.inner_lr * row.ways)
         row = dataclasses.replace(row, loss="cross-entropy, mean")
-    made = method(row, dataclasses.replace(test, inner_steps=test.headline_step, transductive=False))
+    test = dataclasses.replace(test, inner_steps=test.headline_step, transductive=False)
+    made = method(row, test)
+    # one image is given twice, see _right; a sum over examples / shots stays what it is with twice the shots
+    of_one = method(row, dataclasses.replace(test, shots=2 * test.shots))
     params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
     family = tasks.make(
         reader.family, split, ways=reader.ways, shots=sizes.shots, queries=sizes.queries, device=device
@@ -99,7 +102,7 @@ def accuracy_by_instance(
     for start in range(0, n_tasks, EVALUATION_CHUNK):
         batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
         few = Task(*(tuple(tensor[: n_tasks - start] for tensor in part) for part in batch))
-        right = [_right(made, params, few, few.query[0][..., k - 1]) for k in instances]
+        right = [_right(made, of_one, params, few, few.query[0][..., k - 1]) for k in instances]
         found.append(100 * torch.stack(right, dim=-1).mean(1).cpu().numpy())
     return np.concatenate(found)
 
@@ -110,8 +113,11 @@ def _is_plain(made: Method) -> bool:
     return stepwise or type(made) is GradientMethod or isinstance(made, PLAIN)
 
 
-def _right(made: Method, params: Params, batch: Task, places: Tensor) -> Tensor:
-    """1 where the image at a place is named right, else 0: ``[tasks, ways]``, as the places."""
+def _right(made: Method, of_one: Method, params: Params, batch: Task, places: Tensor) -> Tensor:
+    """1 where the image at a place is named right, else 0: ``[tasks, ways]``, as the places.
+
+    ``of_one`` is the method for a support of one image, which it gets twice.
+    """
     images, labels = batch.support
     right = torch.zeros(places.shape, device=places.device)
     for place in places.unique().tolist():  # supports of one length at a time
@@ -120,7 +126,7 @@ def _right(made: Method, params: Params, batch: Task, places: Tensor) -> Tensor:
         before = [0, 0] if place == 1 else list(range(place))
         support = images[which][:, before], labels[which][:, before]
         outputs = meta_batch.predictions(
-            made, params, Task(support, (images[which, place, None], ways[:, None]))
+            of_one if place == 1 else made, params, Task(support, (images[which, place, None], ways[:, None]))
         )[-1]
         right[which, ways] = (outputs[:, 0].argmax(-1) == ways).float()
     return right

@@ -21,6 +21,12 @@ MAML = dataclasses.replace(
 )
 
 
+def with_shots(shots):
+    """MAML's row, which trains and tests with so many."""
+    tests = tuple(dataclasses.replace(test, shots=shots) for test in MAML.evaluations)
+    return dataclasses.replace(MAML, shots=shots, evaluations=tests)
+
+
 def drawn(count):
     family = supervised.tasks.make(READER.family, "test", ways=2, shots=5, queries=5)
     batch = family.sample(generator(0, "evaluate test", 0), supervised.EVALUATION_CHUNK)
@@ -53,7 +59,7 @@ def test_nearest_neighbours_are_sought_among_all_that_came_before():
 
 @pytest.mark.parametrize("own_loss", [False, True])
 def test_maml_adapts_to_all_that_came_before(own_loss):
-    row = dataclasses.replace(MAML, shots=3)
+    row = with_shots(3)
     learner = supervised.build(row)
     params = learner.model.init(torch.Generator().manual_seed(0))
     found = sequences.accuracy_by_instance(row, params, READER, n_tasks=5, own_loss=own_loss)
@@ -75,6 +81,34 @@ def test_maml_adapts_to_all_that_came_before(own_loss):
             right[instance].append(int(output.argmax()) == label)
         assert np.allclose(found[i], [100 * np.mean(right[2]), 100 * np.mean(right[5])])
     assert found.std() > 0
+
+
+@pytest.mark.parametrize("own_loss", [False, True])
+def test_the_step_from_one_image_is_that_of_one(own_loss, monkeypatch):
+    """Which is given twice, since a normalisation asks for two values: its outputs, not which is largest."""
+    row = with_shots(3)
+    learner, found, plain = supervised.build(row), [], sequences.meta_batch.predictions
+    params = learner.model.init(torch.Generator().manual_seed(0))
+
+    def spied(made, given, task):
+        outputs = plain(made, given, task)
+        if torch.equal(task.support[0][:, 0], task.support[0][:, -1]):
+            found.extend(zip(*task.support, *task.query, outputs[-1]))
+        return outputs
+
+    monkeypatch.setattr(sequences.meta_batch, "predictions", spied)
+    test = dataclasses.replace(row.evaluations[0], headline_step=1)
+    row = dataclasses.replace(row, evaluations=(test,))
+    sequences.accuracy_by_instance(row, params, READER, n_tasks=40, instances=(2,), own_loss=own_loss)
+    assert found
+    for images, labels, asked, _, output in found:
+        leaves = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
+        one = torch.nn.functional.cross_entropy(learner.model.apply(leaves, images), labels)
+        names = [k for k in params if k not in learner.model.frozen]
+        gradient = torch.autograd.grad(one / 3 if own_loss else row.ways * one, [leaves[k] for k in names])
+        fast = params | {k: params[k] - test.inner_lr * g for k, g in zip(names, gradient)}
+        expected = learner.model.apply(fast, torch.cat([images, asked]), reference=2)[2:]
+        assert torch.allclose(output, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_loss_of_every_step_changes_no_step():

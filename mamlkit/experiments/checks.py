@@ -1,8 +1,9 @@
 """What the settings of an experiment must be, whatever it trains."""
 
-__all__ = ["check", "check_headline", "check_tests"]
+__all__ = ["check", "check_headline", "check_quick", "check_tests"]
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable
 from typing import Any, get_args
@@ -60,3 +61,16 @@ def check_tests(row: Any) -> None:
         raise ValueError(
             f"{row.name}: evaluations have the names {', '.join(names)}, but each needs one of its own"
         )
+
+
+def check_quick(row: Any) -> None:
+    """``ValueError`` for a change of the quick scale that is no field of the row."""
+    allowed = [each.name for each in dataclasses.fields(row) if each.init and each.name != "quick"]
+    for key in row.quick:
+        if key not in allowed:
+            near = difflib.get_close_matches(str(key), allowed, 1)
+            meant = f"; do you mean {near[0]!r}?" if near else "."
+            raise ValueError(
+                f"{row.name}: quick has {key!r}, which is no field that a scale can change{meant} Allowed "
+                f"are {', '.join(allowed)}"
+            )

@@ -4,7 +4,7 @@ __all__ = ["MemoryRow", "has_memory"]
 
 from dataclasses import dataclass, field
 
-from mamlkit.experiments.checks import check, check_tests
+from mamlkit.experiments.checks import check, check_quick, check_tests
 from mamlkit.experiments.rows import Experiment
 
 
@@ -27,7 +27,7 @@ class MemoryRow(Experiment):
             whose observations do not tell it, so this is a control.
 
     Raises:
-        ValueError: a number that no run can have.
+        ValueError: a number that no run can have, and a change of the quick scale that is no field.
     """
 
     units: int
@@ -43,6 +43,7 @@ class MemoryRow(Experiment):
 
     def __post_init__(self) -> None:
         check_tests(self)
+        check_quick(self)
         ones = ("meta_batch_size", "units", "epochs", "minibatches")
         zeros = ("iterations", "discount", "decay", "entropy")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)

@@ -24,7 +24,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from mamlkit.experiments.checks import check, check_headline, check_tests
+from mamlkit.experiments.checks import check, check_headline, check_quick, check_tests
 
 SCALES = ("quick", "paper")
 POLICY_METHODS = ("maml", "maml, ratios", "maml, first order", "trpo", "policy gradient")
@@ -183,7 +183,7 @@ class Row(Experiment):
             equal parts, as Reptile has it (Nichol et al. 2018).
 
     Raises:
-        ValueError: a number that no run can have.
+        ValueError: a number that no run can have, and a change of the quick scale that is no field.
     """
 
     family: str
@@ -202,6 +202,7 @@ class Row(Experiment):
 
     def __post_init__(self) -> None:
         check_tests(self)
+        check_quick(self)
         if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
             raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
         ones, zeros = (
@@ -265,6 +266,7 @@ class PolicyRow(Experiment):
 
     def __post_init__(self) -> None:
         check_tests(self)
+        check_quick(self)
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
         at_least["context"] = 0
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}

@@ -1,11 +1,10 @@
 """What all batched environments share: seeds, horizons, and which environments take part in a step."""
 
-__all__ = ["Batched", "alone"]
+__all__ = ["Batched"]
 
 import copy
-import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -18,22 +17,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from mamlkit.rl.goals import Goals
-
-
-def alone(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a batch in which one thread at a time may be: two would write into the same simulations."""
-
-    @functools.wraps(method)
-    def guarded(self: "Batched", *args: Any, **kwargs: Any) -> Any:
-        if not self._lock.acquire(blocking=False):
-            used = "another thread uses these environments; give each thread a batch of its own"
-            raise RuntimeError(f"{method.__name__}() came while {used}")
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            self._lock.release()
-
-    return guarded
+from mamlkit.rl.guards import alone, check_found, undefined
 
 
 class Batched(VectorEnv[ndarray, ndarray, ndarray]):
@@ -45,8 +29,13 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
 
     A copy, or what a pickle gives back, is a batch of its own that goes on from the same states.
 
-    A family gives ``_start`` and ``_advance``; both see only the environments that take part. Threads and
-    graphics, which a copy does not share, are made in ``_open`` and named in ``_of_process``.
+    A family gives ``_start`` and ``_advance``, which see only the environments that take part; ``frame``, the
+    picture; the number ``fps``; and an ``__init__`` with ``task`` and ``goals`` and, by name, ``horizon``
+    (which needs a default), ``show_goal`` and ``threads``. Threads and graphics, which a copy does not share,
+    are made in ``_open`` and named in ``_of_process``.
+
+    One thread at a time may be in ``frame``, as in what is public here. Another public method of a family
+    that reads or changes the states needs :func:`mamlkit.rl.guards.alone`.
 
     Args:
         task: the set of goals.
@@ -70,6 +59,11 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
     fps: int  # pictures in a second of simulated time
     single_observation_space: Box
     single_action_space: Box
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "frame" in vars(cls):
+            cls.frame = alone(cls.frame)  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -152,7 +146,9 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
             observations ``[num_envs, obs]`` of all environments, and an empty dict.
 
         Raises:
-            ValueError: for another number of seeds, another mask, and other options.
+            ValueError: for another number of seeds, another mask, and other options; and where the family
+                gives start states of another shape.
+            FloatingPointError: a start state is not finite.
         """
         if unknown := [key for key in options or {} if key != "reset_mask"]:
             found = ", ".join(map(repr, unknown))
@@ -176,7 +172,9 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
         if rows.size:
             kept = [None if seeds[i] is not None else self._rngs[i] for i in rows]
             rngs = [rng or np.random.default_rng(seeds[i]) for i, rng in zip(rows, kept)]
-            self._observations[rows, : self._own] = self._start(rows, rngs)
+            starts = self._start(rows, rngs)
+            check_found(f"{type(self).__name__}._start()", rows, {"observations": (self._own,)}, starts)
+            self._observations[rows, : self._own] = starts
             for i, rng in zip(rows, rngs):  # only now, since a seed may be none
                 self._rngs[i] = rng
             self._elapsed[rows], self._terminated[rows], self._truncated[rows] = 0, False, False
@@ -195,7 +193,9 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
             empty dict.
 
         Raises:
-            ValueError: for another shape, and for a NaN or infinite action of an environment that takes part.
+            ValueError: for another shape, and for a NaN or infinite action of an environment that takes part;
+                and where the family gives a step of another shape.
+            FloatingPointError: an observation or a reward is not finite.
             gymnasium.error.ResetNeeded: before the first reset.
         """
         if not self._begun:
@@ -212,8 +212,10 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
                 raise ValueError(
                     f"action {actions[i].tolist()} of environment {rows[i]} is not finite; check the policy"
                 )
-            observations, rewards[rows], self._terminated[rows] = self._advance(rows, actions.clip(-1.0, 1.0))
-            self._observations[rows, : self._own] = observations
+            found = self._advance(rows, actions.clip(-1.0, 1.0))
+            wanted = {"observations": (self._own,), "rewards": (), "ends": ()}
+            check_found(f"{type(self).__name__}._advance()", rows, wanted, found)
+            self._observations[rows, : self._own], rewards[rows], self._terminated[rows] = found
             self._elapsed[rows] += 1
             self._truncated[rows] = self._elapsed[rows] >= self.horizon
         return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
@@ -223,18 +225,18 @@ class Batched(VectorEnv[ndarray, ndarray, ndarray]):
 
         Returns their observations ``[n, obs]``.
         """
-        raise NotImplementedError
+        raise undefined(self, "_start")
 
     def _advance(self, rows: ndarray, actions: ndarray) -> tuple[ndarray, ndarray, ndarray]:
         """One step of environments ``rows`` ``[n]`` with actions ``[n, act]`` in [-1, 1].
 
         Returns observations ``[n, obs]``, rewards ``[n]``, and whether the episode has terminated ``[n]``.
         """
-        raise NotImplementedError
+        raise undefined(self, "_advance")
 
     def frame(self, index: int = 0) -> ndarray:
         """A picture of environment ``index``, uint8 ``[height, width, 3]``."""
-        raise NotImplementedError
+        raise undefined(self, "frame")
 
     @alone
     def close(self, **kwargs: Any) -> None:

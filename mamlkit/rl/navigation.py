@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
 
-from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.batched import Batched
 from mamlkit.rl.goals import Square
 
 STEP = 0.1  # the largest move per coordinate and step
@@ -60,7 +60,6 @@ class Navigation(Batched):
         away = position - self._goals[rows]
         return position, -np.sqrt(away[:, 0] ** 2 + away[:, 1] ** 2), (np.abs(away) < NEAR).all(-1)
 
-    @alone
     def frame(self, index: int = 0) -> ndarray:
         """The path so far, the point and the goal of environment ``index``, uint8 ``[height, width, 3]``."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg

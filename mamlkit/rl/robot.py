@@ -13,7 +13,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from mamlkit.engine.threads import MOST, check
-from mamlkit.rl.batched import Batched, alone
+from mamlkit.rl.batched import Batched
 from mamlkit.rl.goals import Direction, Velocity
 from mamlkit.rl.physics import Physics, Pool, changed
 
@@ -127,7 +127,6 @@ class Locomotion(Batched):
         """Start states with unit quaternions."""
         return states
 
-    @alone
     def frame(self, index: int = 0, *, width: int = 480, height: int = 360) -> ndarray:
         """Environment ``index`` seen from the side by a camera that follows it, uint8 ``[height, width, 3]``.
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from mamlkit import files
 from mamlkit.experiments.rows import Experiment
-from mamlkit.runs import devices, folders, provenance, queue
+from mamlkit.runs import addresses, devices, folders, provenance, queue
 from mamlkit.runs.plan import Job
 from mamlkit.runs.terminal import Interrupted, deferred_interrupt
 
@@ -103,14 +103,15 @@ class Machines:
     """The machines of a Ray cluster, and what a run needs of one.
 
     Args:
-        address: of the cluster; ``"auto"`` is the one that this machine belongs to. None is that one too, or
-            this machine alone where there is none.
+        address: of the cluster (see :mod:`mamlkit.runs.addresses`); ``"auto"`` is the one that this machine
+            belongs to. None is that one too, or this machine alone where there is none.
         device: ``"auto"`` takes the GPU where ``gpus`` asks for one, else the CPU.
         threads: CPUs of a run.
-        gpus: share of a GPU that a run takes; None is 1 for ``"cuda"``, else 0.
+        gpus: share of a GPU that a run takes; None is 1 where ``device`` names one, else 0.
 
     Raises:
-        ValueError: Ray is not installed, there is no cluster, or no machine of it has what a run needs.
+        ValueError: there is no such address or device, Ray is not installed, there is no cluster, or no
+            machine of it has what a run needs.
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class Machines:
         threads: int = 1,
         gpus: float | None = None,
     ) -> None:
+        addresses.check(address)
+        devices.check_name(device)  # this machine need not have it
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
         os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # no second cluster after the end of this one
         try:
@@ -141,7 +144,10 @@ class Machines:
         finally:
             signal.signal(signal.SIGTERM, handler)  # Ray has one of its own
         self.ray: Any = ray
-        self.needs = {"CPU": float(threads), "GPU": float(device == "cuda") if gpus is None else gpus}
+        self.needs = {
+            "CPU": float(threads),
+            "GPU": float(device.startswith("cuda")) if gpus is None else gpus,
+        }
         chosen = device if device != "auto" else "cuda" if self.needs["GPU"] else "cpu"
         # A lost slice is told and asked for again here, where it can be seen.
         task = ray.remote(train_slice).options(num_cpus=threads, num_gpus=self.needs["GPU"], max_retries=0)

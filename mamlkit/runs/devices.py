@@ -1,6 +1,8 @@
 """Where is computed, and with which arithmetic."""
 
-__all__ = ["described", "set_up"]
+__all__ = ["available", "check_name", "described", "set_up"]
+
+import re
 
 import torch
 
@@ -23,16 +25,7 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
     """
     if threads is not None:
         check(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # which "meta" has not
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0].split(". ")[0]  # what follows is for who builds PyTorch
-        raise ValueError(
-            f"device={device!r} cannot be used ({said}); use 'cpu', or 'auto' for what is there"
-        ) from error
+    chosen = available(device)
     if tf32 and chosen.type != "cuda":
         raise ValueError(f"--tf32 is for a GPU, but the device is {chosen}; leave it out")
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -40,6 +33,35 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
     if threads is not None:
         torch.set_num_threads(threads)
     return chosen
+
+
+def available(device: str | torch.device) -> torch.device:
+    """A device on which can be computed here, by names as for :func:`set_up`. No setting is changed.
+
+    Raises:
+        ValueError: it is not there, or nothing is called so.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()  # which "meta" has not
+    except (RuntimeError, AssertionError, TypeError) as error:
+        said = str(error).splitlines()[0].split(". ")[0]  # what follows is for who builds PyTorch
+        shown = repr(str(device) if isinstance(device, torch.device) else device)
+        raise ValueError(
+            f"device={shown} cannot be used ({said}); use 'cpu', or 'auto' for what is there"
+        ) from error
+    return chosen
+
+
+def check_name(device: str) -> None:
+    """``ValueError`` for a device that no machine has; whether this one has it is not asked."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(
+            f"device={device!r}, but no device is called so; use 'auto', 'cpu', 'cuda', 'cuda:0' (or another "
+            "number) or 'mps'"
+        )
 
 
 def described(device: torch.device) -> str:

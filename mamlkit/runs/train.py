@@ -60,7 +60,8 @@ def fit(
     Args:
         row: the experiment, at either scale.
         seed: of the initialisation, the tasks and the episodes.
-        device: where to compute; simulations use the CPU's cores in any case.
+        device: where to compute, ``"auto"`` or a name torch knows; simulations use the CPU's cores in any
+            case.
         folder: a run folder (see :func:`mamlkit.runs.folders.open_run`); a run found there is resumed
             exactly. None keeps nothing.
         until: stop after this many iterations; the row's own number if None.

@@ -16,7 +16,7 @@ from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
 from mamlkit.experiments.rows import Experiment, PolicyRow, Row
 from mamlkit.maml import Params
-from mamlkit.runs import averages, chains, memory, records, supervised, supervised_training
+from mamlkit.runs import averages, chains, devices, memory, records, supervised, supervised_training
 from mamlkit.runs.recorded import RecordedTraining
 
 
@@ -73,6 +73,7 @@ def begin(
     if not isinstance(row, Experiment):
         raise ValueError(f"row={row!r}, but an experiment is needed, such as paper.get('sinusoid-maml')")
     records.check_seed(seed)
+    device = devices.available(device)
     if threads is not None:
         cpu_threads.check(threads)
     if isinstance(row, MemoryRow | ChainRow) and ranks.count > 1:
@@ -124,6 +125,7 @@ def evaluate_row(
     :func:`mamlkit.runs.policies.evaluate`, :func:`mamlkit.runs.memory.evaluate` and
     :func:`mamlkit.runs.chains.evaluate`.
     """
+    device = devices.available(device)
     if isinstance(row, PolicyRow):
         from mamlkit.runs import policies
 

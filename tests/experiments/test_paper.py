@@ -199,6 +199,23 @@ def test_an_environment_that_the_paper_has_not_claims_no_place_in_it(monkeypatch
     assert {row.place for row in rows_of_it} == {"not in the paper"}
 
 
+@pytest.mark.parametrize(
+    "name", ["sinusoid-maml", "2d-navigation-maml", "bandit-5-arms-10-pulls-rl2", "chain-parameter-noise"]
+)
+def test_a_change_of_the_quick_scale_must_be_a_field(name):
+    row = paper.get(name)
+    near = (
+        rf"{name}: quick has 'iteration', which is no .* do you mean 'iterations'\? Allowed are name, title,"
+    )
+    for key, message in (
+        ("iteration", near),
+        ("quick", "quick has 'quick'"),
+        ("xyz", r"can change\. Allowed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(row, quick={key: 5})
+
+
 def test_a_row_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         paper.get("sinusoid-maml").inner_lr = 1.0

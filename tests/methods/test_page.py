@@ -28,7 +28,7 @@ BLOCKS = [(caption.replace("`", ""), text) for caption, text in BLOCKS]
 RUNS = ["square-anil", "sinusoid-reptile", "sinusoid-smooth", "glyphs-prototypes"]
 # what stands in the page's commands for words in capitals
 NAMES = {"EXPERIMENT": RUNS, "METHOD": ["anil", "reptile", "prototypes"], "FAMILY": ["square"]}
-NAMES |= {"ENVIRONMENT": ["half-cheetah-slow"]}
+NAMES |= {"ENVIRONMENT": ["half-cheetah-slow", "cart"]}
 (GOALS,) = re.findall(r"```python\n(import numpy as np\n.*?)```", PAGE, re.S)
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
 ROW = dataclasses.replace(paper.get("sinusoid-maml"), iterations=2, meta_batch_size=4, network=NETWORK)
@@ -59,7 +59,7 @@ def write(package: Path) -> None:
 
 def test_the_page_says_what_is_tested():
     captions = [caption for caption, _ in BLOCKS]
-    assert len(captions) == PAGE.count("{code-block} python") == 14
+    assert len(captions) == PAGE.count("{code-block} python") == 16
     assert all(f'"{name}"' in PAGE for name in RUNS)
 
 
@@ -137,7 +137,8 @@ assert compare.BASE.words == "MAML"
     wanted |= {"test_without_transduction_no_query_matters_to_another[prototypes]"}
     wanted |= {"test_every_family_keeps_the_contract[square]"}
     wanted |= {"test_every_network_keeps_the_contract[sinusoid-smooth]"}
-    wanted |= {"test_a_single_environment_is_a_batch_of_one[half-cheetah-slow]"}
+    of_all = ("a_single_environment_is_a_batch_of_one", "two_threads_in_one_batch_are_refused_by_name")
+    wanted |= {f"test_{each}[{name}]" for each in of_all for name in NAMES["ENVIRONMENT"]}
     wanted |= {"test_patterns_find_all_experiments_of_a_method"}
     assert wanted <= passed, wanted - passed
 

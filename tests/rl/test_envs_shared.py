@@ -12,6 +12,8 @@ import pytest
 
 from forked import forks, in_a_child
 from mamlkit.rl import envs
+from mamlkit.rl.batched import Batched
+from mamlkit.rl.navigation import Navigation
 from mamlkit.rl.robot import Locomotion
 from test_envs import NAMES, actions_for, make, rng
 
@@ -128,8 +130,6 @@ def test_two_threads_in_one_batch_are_refused_by_name(name):
 
     env._advance = slow
     worker = threading.Thread(target=lambda: found.append(env.step(np.zeros(env.action_space.shape))))
-    worker.start()
-    entered.wait()
     calls = {
         "step": lambda: env.step(np.zeros(env.action_space.shape)),
         "reset": lambda: env.reset(seed=0),
@@ -137,13 +137,17 @@ def test_two_threads_in_one_batch_are_refused_by_name(name):
         "frame": lambda: env.frame(),
         "close": lambda: env.close(),
     }
-    for method, call in calls.items():
-        with pytest.raises(
-            RuntimeError,
-            match=rf"{method}\(\) came while another thread uses these environments; give " rf"each",
-        ):
-            call()
-    leave.set()
+    worker.start()
+    try:
+        assert entered.wait(60)
+        for method, call in calls.items():
+            with pytest.raises(
+                RuntimeError,
+                match=rf"{method}\(\) came while another thread uses these environments; give each",
+            ):
+                call()
+    finally:
+        leave.set()  # else a failure would leave a thread for which pytest waits
     worker.join()
     twin = make(name, 3)
     twin.reset(seed=0)
@@ -224,3 +228,72 @@ def test_a_horizon_is_a_whole_number_of_steps(name, horizon):
     goals = envs.sample_goals(name, np.random.default_rng(0), 1)
     with pytest.raises(ValueError, match=f"horizon={horizon}, but an episode has a whole number of steps"):
         envs.make(name, goals, horizon=horizon)
+
+
+def points(family, count=3):
+    goals = envs.sample_goals("2d-navigation", rng(), count)
+    return family(envs.ENVIRONMENTS["2d-navigation"].goals, goals)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda seen, paid, ended: (seen[0], paid, ended), r"the shapes \[2\], \[3\], \[3\], but"),
+        (lambda seen, paid, ended: (seen, paid[:, None], ended), r"\[3, 2\], \[3, 1\], \[3\], but"),
+        (lambda seen, paid, ended: (seen, -1.0, ended), r"\[3, 2\], \[\], \[3\], but"),
+        (lambda seen, paid, ended: (seen, paid, False), r"\[3, 2\], \[3\], \[\], but"),
+        (lambda seen, paid, ended: (seen, paid, ended, ended), r"must give observations \[3, 2\], rewards "),
+        (lambda seen, paid, ended: None, r"the shapes \[\], but .* rewards \[3\], ends \[3\]: a row for"),
+    ],
+)
+def test_a_step_of_another_shape_is_refused_and_never_broadcast(change, message):
+    class Faulty(Navigation):
+        def _advance(self, rows, actions):
+            return change(*super()._advance(rows, actions))
+
+    env = points(Faulty)
+    before, _ = env.reset(seed=0)
+    with pytest.raises(ValueError, match=rf"Faulty\._advance\(\) gave .*{message}"):
+        env.step(np.ones((3, 2)))
+    assert np.array_equal(env._observations, before)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_step_that_is_not_finite_names_environment_and_number(part, number):
+    class Faulty(Navigation):
+        def _advance(self, rows, actions):
+            found = super()._advance(rows, actions)
+            found[part][1] = number
+            return found
+
+    env = points(Faulty)
+    env.reset(seed=0)
+    env._truncated[0] = True  # it takes no part, so the second of those that do is number 2
+    name = ("observations", "rewards")[part]
+    with pytest.raises(FloatingPointError, match=rf"_advance\(\) gave environment 2 the {name} .*{number}"):
+        env.step(np.ones((3, 2)))
+
+
+def test_a_start_of_another_shape_is_refused():
+    class Faulty(Navigation):
+        def _start(self, rows, rngs):
+            return super()._start(rows, rngs)[0]
+
+    with pytest.raises(
+        ValueError, match=r"Faulty\._start\(\) gave the shapes \[2\], but .* observations \[3, 2\]"
+    ):
+        points(Faulty).reset(seed=0)
+
+
+def test_a_family_that_lacks_a_part_is_told_which():
+    class Bare(Batched):
+        def __init__(self, task, goals):
+            sizes = {"observation": 2, "action": 2, "bound": 1.0}
+            super().__init__(task, goals, horizon=5, show_goal=False, **sizes)
+
+    env = points(Bare)
+    calls = {"_start": env.reset, "_advance": lambda: env._advance(None, None), "frame": env.frame}
+    for method, call in calls.items():
+        with pytest.raises(NotImplementedError, match=rf"Bare has no {method}\(\) of its own; define it, as"):
+            call()

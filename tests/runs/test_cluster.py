@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import made_results
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
-from mamlkit.runs import checkpoints, cluster, folders, plan, provenance, train
+from mamlkit.runs import addresses, checkpoints, cluster, devices, folders, plan, provenance, train
 
 SINUSOID, NAVIGATION = paper.get("sinusoid-maml"), paper.get("2d-navigation-maml")
 # Names that nobody commits: what is under way on another machine looks at its own clone too.
@@ -100,6 +101,68 @@ def test_options_of_a_cluster_need_one(place, capsys):
     with pytest.raises(SystemExit):
         __main__.main(["paper", "--on", "ray", "--gpus", "1.5"])
     assert "it must be a share, 0 to 1, or a whole number" in capsys.readouterr().err
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """A Ray that nobody may ask."""
+
+    class Unasked:
+        def init(*args, **kwargs):
+            pytest.fail("ray.init was called")
+
+    monkeypatch.setitem(sys.modules, "ray", Unasked)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_at_which_nobody_answers_is_refused_at_once(form, without_ray, closed_port, monkeypatch):
+    address, begun = form.format(closed_port), time.monotonic()
+    with pytest.raises(ValueError, match=f"--address is '{address}', but there nobody answers .*; start a"):
+        cluster.Machines(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for given in (None, "auto"):
+        with pytest.raises(ValueError, match=f"RAY_ADDRESS is '{address}', but there nobody answers"):
+            cluster.Machines(given)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["garbage", "", "127.0.0.1", "127.0.0.1:", ":6379", "host:port", "host:99999", "http://host:1", "a:1/b"],
+)
+def test_what_is_no_address_is_refused_with_what_is_one(address, without_ray):
+    with pytest.raises(
+        ValueError, match="but 'auto', 'local', 'host:port' and 'ray://host:port' are allowed"
+    ):
+        cluster.Machines(address)
+
+
+def test_an_address_at_which_somebody_listens_goes_to_ray(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in (None, "auto", "local", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            addresses.check(address)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "gpu", "cuda:", "cuda:x", "meta", ""])
+def test_a_device_that_no_machine_has_is_refused_before_any_run(device, without_ray, place, capsys):
+    assert __main__.main(["paper", "--on", "ray", "--device", device, "--no-nice"]) == 1
+    assert f"device={device!r}, but no device is called so; use 'auto', 'cpu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_a_device_that_other_machines_may_have_is_let_through(device):
+    devices.check_name(device)
 
 
 @pytest.fixture(scope="module")

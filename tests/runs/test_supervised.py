@@ -504,6 +504,19 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize(
+    "name", ["sinusoid-maml", "2d-navigation-maml", "bandit-5-arms-10-pulls-rl2", "chain-parameter-noise"]
+)
+def test_trainings_and_tests_refuse_a_device_in_the_same_words(name, monkeypatch):
+    row = paper.get(name)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for call in (train.fit, lambda row, device: trainings.evaluate_row(row, {}, device=device)):
+        for device in ("gpu", "meta", torch.device("meta"), 1.5):
+            with pytest.raises(ValueError, match="device=.* cannot be used .*; use 'cpu', or 'auto'"):
+                call(row, device=device)
+    assert torch.backends.cudnn.allow_tf32  # who calls from Python has chosen
+
+
+@pytest.mark.parametrize(
     ("coarse", "form", "words"),
     [
         (False, "unfolded", "H200"),

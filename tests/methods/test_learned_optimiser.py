@@ -84,6 +84,19 @@ def by_hand(phi, gradient, state):
     return sum(w * v for w, v in zip(weight, x)) + bias, after
 
 
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_an_lstm_begins_with_a_bias_of_one_for_its_forget_gates_alone(inputs):
+    """Without weights, a cell keeps sigmoid(1) of what it has, and half of nothing comes in or out."""
+    phi, cell = learned_optimiser.init(generator(0, "init"), inputs), torch.linspace(-2, 2, 20)
+    for layer in range(2):
+        weight, bias = torch.zeros_like(phi[f"lstm{layer}"]), phi[f"lstm{layer}_bias"]
+        x = torch.zeros(weight.shape[1] - 20)
+        hidden, after = coordinates.lstm_step(weight, bias, x, torch.zeros(20), cell)
+        torch.testing.assert_close(after, cell / (1 + math.exp(-1)))
+        torch.testing.assert_close(hidden, after.tanh() / 2)
+    assert phi["output_bias"] == 0
+
+
 def test_the_learned_rule_is_an_lstm_for_each_coordinate():
     phi = {name: value.double() for name, value in learned_optimiser.init(generator(0, "init")).items()}
     assert sum(value.numel() for value in phi.values()) == 5061  # the authors' count

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, stats
 
-from mamlkit.rl import bandit_values, bandits, tabular_play
+from mamlkit.rl import bandit_values, bandits, memory, tabular_play
 from mamlkit.rl.trials import Bandits
 
 ERRORS = 5.0
@@ -20,6 +21,18 @@ ERRORS = 5.0
 def far(values, wanted):
     """Standard errors between the mean of independent values and what it should be."""
     return abs(values.mean() - wanted) / (values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def test_regret_is_what_the_best_arm_pays_on_average_more_than_the_pulled_ones():
+    arms, luck = np.array([[0.2, 0.9, 0.5], [0.3, 0.3, 0.1]]), np.full((2, 4), 0.4)
+    some, found = Bandits(arms, luck), []
+    seen = some.begin()
+    for actions in ([0, 0], [1, 1], [2, 2], [2, 0]):
+        action = torch.tensor(actions)
+        found.append((seen, action, some.step(action)))
+    measured = some.measured(memory.done_by_hand(found))
+    assert np.allclose(measured["regret"], [[0.7 + 0 + 0.4 + 0.4], [0 + 0 + 0.2 + 0]])
+    assert measured["return"].tolist() == [[3.0], [0.0]]
 
 
 def test_arms_are_as_the_sources_have_them():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit.rl import envs, returns
+from mamlkit.rl import batched, envs, returns
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import mean_returns, sample, to_steps
 
@@ -87,6 +87,28 @@ def sample_wide():
     env = envs.make("2d-navigation", GOALS[1:2], horizon=30)
     params = {k: v[None] for k, v in POLICY.init(torch.Generator().manual_seed(0)).items()}
     return sample(env, POLICY, params, 1, (0,), GOALS[1:2])
+
+
+def test_every_episode_has_noise_of_its_own_and_its_environment_a_seed_of_its_own(monkeypatch):
+    """Of 62 bits, so that two are never alike by chance."""
+    begun, reset = [], batched.Batched.reset
+
+    def watched(env, *, seed, options):
+        begun.extend(number for number, new in zip(seed, options["reset_mask"], strict=True) if new)
+        return reset(env, seed=seed, options=options)
+
+    monkeypatch.setattr(batched.Batched, "reset", watched)
+    found = rollouts_of()
+    first = found.actions[:, :, 0]  # all begin in the same place
+    episodes = int((found.time == 0)[found.valid].sum())
+    assert len(begun) == episodes > 12 and len(set(begun)) == len(begun)
+    assert len(np.unique(first.reshape(12, 2), axis=0)) == 12
+    again, begun[:] = list(begun), []
+    rollouts_of()
+    assert begun == again
+    begun.clear()
+    rollouts_of(key=(0, 1))
+    assert not set(begun) & set(again)
 
 
 def test_an_episode_depends_on_key_task_and_number_alone():

@@ -115,6 +115,44 @@ def test_no_way_passes_the_best_and_each_repeats(way):
         assert (returns[:, -1] - returns[:, 0]).mean() > 0
 
 
+def test_any_action_is_taken_in_a_share_of_the_steps_each_by_itself():
+    """Of five actions one is the best anyway. A variance of 4,000 counts has an error of sqrt(2 / 4,000)."""
+    draw, shape, tasks = np.random.default_rng(0), (4000, STATES, ACTIONS), 4000
+    known = tabular_play.Known(np.zeros((*shape, STATES)), np.ones(shape), draw.normal(0, 3, shape), HORIZON)
+    best = tabular_play.greedy(known, draw)
+    for share in (0.1, 0.4):
+        found = tabular_play.epsilon_greedy(share)(known, draw) != best
+        counts, chance = found.sum((1, 2)), 0.8 * share
+        assert found.shape == (tasks, HORIZON, STATES) and far(counts, 100 * chance) < ERRORS
+        assert abs(counts.var() / (100 * chance * (1 - chance)) - 1) < ERRORS * np.sqrt(2 / tasks)
+    assert (tabular_play.epsilon_greedy(0)(known, draw) == best).all()
+
+
+def test_a_bonus_falls_with_one_over_the_times_that_an_action_was_taken(monkeypatch):
+    planned = []
+    monkeypatch.setattr(tabular_play, "plan", lambda *given: planned.append(given) or (None, None))
+    times = np.array([[[0.0, 1.0], [4.0, 99.0]]])
+    known = tabular_play.Known(np.zeros((1, 2, 2, 2)), times, np.array([[[0.0, 2.0], [6.5, 49.0]]]), 7)
+    tabular_play.bonus(3.0)(known, None)
+    ((process, horizon),) = planned
+    assert np.allclose(process.rewards, [[[1 + 3, 1.5 + 1.5], [1.5 + 0.6, 0.5 + 0.03]]]) and horizon == 7
+    assert np.allclose(process.transitions, 0.5)
+
+
+def test_regret_is_what_the_best_play_earns_on_average_more_than_what_was_done():
+    some, horizon = made(20, 3), HORIZON
+    trials = tabular_play.play(tabular_play.random, some, 0)
+    found = some.measured(trials)["regret"]
+    best, table = tabular.plan(some.processes)
+    assert np.allclose(best[:, 0, 0], tabular.value_of(some.processes, table)) and found.shape == (20, 1)
+    for task in range(20):
+        wanted = 3 * best[task, 0, 0]
+        for time in range(3 * horizon):
+            state = int(trials.observations[task, time].argmax())
+            wanted -= some.processes.rewards[task, state, int(trials.actions[task, time])]
+        assert found[task, 0] == pytest.approx(wanted)
+
+
 def test_what_is_known_is_counted_without_the_move_that_nobody_sees():
     some, seen = made(5, 3), []
     trials = tabular_play.play(

@@ -93,6 +93,19 @@ def test_the_best_possible_is_that_of_all_histories_and_is_reached_by_counting_h
     assert bandit_values.optimal_known_pair(10, 0.9) == pytest.approx((0.1 + 0.8 * right).sum())
 
 
+def test_the_best_play_repeats_its_last_action_where_as_many_rounds_point_to_each_state():
+    pairs = list(product((0, 1), repeat=2))
+    chosen = torch.tensor(pairs)
+    second = torch.ones_like(chosen)
+    paid = torch.tensor([[1.0, 0.0]]).expand(4, 2)  # once for this state, and once against it
+    assert by_model(chosen, second, paid).tolist() == [last for _, last in pairs]
+    for reached, pays, wanted in ((1, 1.0, 1), (1, 0.0, 0), (0, 1.0, 0), (0, 0.0, 1)):
+        every = torch.full_like(chosen, reached), torch.full((4, 2), pays)
+        assert by_model(chosen, *every).tolist() == [wanted] * 4
+    none = torch.zeros(4, 0, dtype=torch.long)
+    assert by_model(none, none, none).tolist() == [0] * 4
+
+
 def test_stays_tell_who_knows_the_model_from_who_does_not():
     rates = {}
     for way in (by_model, by_reward):

@@ -82,6 +82,14 @@ def test_networks_stop_at_the_error_that_is_enough():
     assert 0 < training.params["reached"].sum() < 4 or training.params["reached"].all()
 
 
+def test_each_seed_has_sinusoids_and_initial_values_of_its_own():
+    one, again, other = (averages.AverageTraining(few(), seed, "cpu") for seed in (0, 0, 1))
+    for mine, same, theirs in zip(one.sinusoids, again.sinusoids, other.sinusoids, strict=True):
+        assert torch.equal(mine, same) and len(torch.cat([mine, theirs]).unique()) == 8
+    assert torch.equal(one.params["weight0"], again.params["weight0"])
+    assert not torch.equal(one.params["weight0"], other.params["weight0"])
+
+
 def test_a_resumed_run_is_the_straight_one(tmp_path):
     row = few(iterations=130, enough=3.0)
     straight = train.fit(row)

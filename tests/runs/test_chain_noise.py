@@ -52,6 +52,19 @@ def test_sigma_follows_the_distance_of_the_head_that_acts(monkeypatch):
     assert not torch.equal(logits, others)
 
 
+def test_the_distance_is_measured_with_new_noise_at_each_step():
+    """If it were that with which the episode is played, sigma would be fitted to one draw."""
+    one, measured = chains.ChainTraining(dataclasses.replace(ROW, idle=1), 0, "cpu").chains[0], []
+    adapt = one._adapt
+    one._adapt = lambda seen, noise, epsilon: measured.append(noise.clone()) or adapt(seen, noise, epsilon)
+    for number in range(3):
+        one.episode(number)
+    played = [one._draws(number).begin for number in range(3)]
+    assert len(measured) == 2 * one.time
+    rows = torch.cat([*measured, *played])  # of both members
+    assert len(rows.unique(dim=0)) == len(rows) == 2 * (len(measured) + 3)
+
+
 def test_what_counts_are_episodes_without_noise_however_much_of_it_there_is():
     """With a sigma of 100 the head has no say in an episode; without noise it goes right all the same."""
     row = dataclasses.replace(ROW, sigma=100.0, factor=1.0, idle=14)  # nothing is learned

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from mamlkit.methods import learned_optimiser
 from mamlkit.runs import checkpoints
 from mamlkit.runs import learned_optimiser as runs
 from mamlkit.runs.seeds import generator
+from mamlkit.tasks import objectives
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learned_optimiser.py"
 COMMITTED = [path for name in runs.SETTINGS for path in runs.folder(name).glob("seed*.safetensors")]
@@ -100,6 +102,60 @@ def test_rates_are_tuned_on_ten_times_as_many_problems_too(benchmark, tmp_path):
                 assert 10 ** lines.over_steps[rule] == pytest.approx(runs.over_steps(logs).mean(), rel=1e-3)
                 assert lines.diverged[rule] == (logs[100] > logs[0]).sum()
     assert len(differ) > 1  # so that the number of problems and the score matter
+
+
+def noted(asked):
+    """A setting of small problems whose loss is another at each step, which notes what is drawn for it."""
+
+    def draw(seeded, problems, split):
+        asked.append((split, seeded.initial_seed()))
+        found = objectives.quadratics(seeded, problems, size=2)
+        return found._replace(loss=lambda theta, step: (1 + step % 7) * found.true_loss(theta))
+
+    return runs.Setting(draw, together=2, tests=3)
+
+
+def test_what_is_drawn_is_of_the_split_that_it_is_for_and_new_in_each_epoch(monkeypatch):
+    monkeypatch.setattr(runs, "RATES", (0.01,))
+    asked = []
+    runs.train(noted(asked), 3, 2)
+    runs.tune(noted(asked), problems=2)
+    runs.tests_of(noted(asked), 2)
+    assert asked == [
+        ("train", generator(3, "train", 0).initial_seed()),
+        ("train", generator(3, "train", 1).initial_seed()),
+        ("val", generator(0, "validate").initial_seed()),
+        ("test", generator(0, "test").initial_seed()),
+    ]
+    assert len({seed for _, seed in asked}) == 4
+
+
+def test_training_is_adam_through_twenty_steps_each_of_which_goes_on_where_the_last_ended():
+    setting = noted([])
+    phi = {
+        name: value.requires_grad_() for name, value in learned_optimiser.init(generator(1, "init")).items()
+    }
+    adam, log = torch.optim.Adam(phi.values(), lr=0.001), []
+    for epoch in range(2):
+        problems = setting.draw(generator(1, "train", epoch), 2, "train")
+        rule = learned_optimiser.learned(phi)
+        theta, state, losses = problems.start, rule.begin(problems.start), []
+        for step in range(100):
+            leaf = theta.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(problems.loss(leaf, step).sum(), leaf)
+            update, state = rule.step(gradient, state)
+            theta = theta + update
+            losses.append(problems.loss(theta, step + 1).mean())
+            if step % 20 == 19:
+                adam.zero_grad()
+                sum(losses[-20:]).backward()
+                adam.step()
+                theta, state = theta.detach(), tuple(part.detach() for part in state)
+        log.append(float(losses[-1].detach()))
+    found, of_epochs = runs.train(setting, 1, 2)
+    assert of_epochs == pytest.approx(log, rel=1e-3)
+    for name, value in phi.items():
+        torch.testing.assert_close(found[name], value.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_interval_of_a_median_holds_it_as_often_as_it_says():

@@ -122,6 +122,33 @@ def test_training_lowers_the_meta_loss():
     assert log.meta_loss.iloc[-1] < log.meta_loss.iloc[0] - 0.3
 
 
+def test_a_training_is_followed_on_the_same_validation_tasks_each_time(monkeypatch):
+    """Never on those of the test: what is chosen by looking at the log has not seen them."""
+    for name, value in (("LOG_EVERY", 2), ("VALIDATE_EVERY", 2), ("VALIDATION_TASKS", 5)):
+        monkeypatch.setattr(supervised_training, name, value)
+    row = dataclasses.replace(ROW, outer_lr=0.05)
+    test, log = row.evaluations[0], train.fit(row, seed=3, until=4).log
+    wanted = []
+    for until in (2, 4):
+        params = train.fit(row, seed=3, until=until, validate=False).params
+        errors = supervised.evaluate(row, params, test, split="val", n_tasks=5, seed=3)["mse"]
+        wanted.append(errors.mean(0)[test.headline_step])
+    assert log.validation.tolist() == pytest.approx(wanted, rel=1e-5)
+    of_test = supervised.evaluate(row, params, test, n_tasks=5, seed=3)["mse"].mean(0)[test.headline_step]
+    assert abs(of_test / wanted[1] - 1) > 0.01 < abs(wanted[0] / wanted[1] - 1)
+
+
+def test_a_loss_for_each_shot_counts_the_shots_of_the_test_and_not_of_the_training():
+    """Of N classes it is N times the mean, whatever the shots: so alpha means the same in both."""
+    test = dataclasses.replace(GLYPHS.evaluations[0], shots=3, inner_lr=0.2, inner_steps=7)
+    made = supervised.build(GLYPHS, test)
+    assert (made.inner_lr, made.inner_steps, made.shots) == (0.2, 7, 3) and GLYPHS.shots == 1
+    for learner, shots in ((made, 3), (supervised.build(GLYPHS), 1)):
+        labels = torch.arange(5).repeat(shots)
+        loss = float(learner.loss_of(torch.zeros(len(labels), 5), labels))
+        assert loss == pytest.approx(5 * math.log(5))
+
+
 def test_the_clip_bounds_each_component_of_the_meta_gradient(monkeypatch):
     seen = []
 

@@ -699,6 +699,29 @@ def test_the_effect_of_curvature_compares_both_inner_losses(repository):
     assert "50.00 with the clip, 80.00 without." in re.sub(r" ± [\d.]+", "", effects.baseline_clip())
 
 
+def test_fewer_tasks_would_have_a_wider_interval(repository):
+    commit(repository, "sinusoid-maml", errors=np.tile(np.arange(2400.0)[:, None] % 2, (1, 11)), tasks=2400)
+    half = 1.96 * 0.5 / 2400**0.5  # 0.020
+    assert f"± {half:.3f} with 2,400 tasks and ± {2 * half:.3f} with 600" in effects.more_tasks()
+
+
+def test_the_effect_of_queries_names_each_accuracy_with_its_own_number_of_them(monkeypatch):
+    found = {"Q=K": "90.0", "Q=15": "97.0", "Q=1": "46.0", "Q=5": "47.0"}
+    monkeypatch.setattr(effects, "_ours", lambda name, test, step, metric: found[test])
+    few = paper.get("omniglot-5way-1shot").shots
+    assert f"90.0 % with {few} and 97.0 % with 15 queries per class" in effects.queries()
+    assert "46.0 % with 1, 47.0 % with 5, 97.0 % with 15 queries per class" in effects.queries()
+
+
+def test_the_time_of_several_trainings_is_from_the_shortest_to_the_longest():
+    part = lambda *seconds: origins._part(
+        ("10 iterations, ", "`c`", "a day", "on A"),
+        [{"seed": seed, "seconds": time} for seed, time in enumerate(seconds)],
+    )
+    assert part(7200, 60, 600) == "seeds 0, 1 and 2, 10 iterations, 60 s to 2.0 h, `c`, a day, on A"
+    assert part(60, 60) == "seeds 0 and 1, 10 iterations, 60 s, `c`, a day, on A"
+
+
 def test_what_diverged_is_told_of_the_last_step_shown(repository):
     steps = paper.get("sinusoid-meta-sgd").evaluations[0].inner_steps + 1
     errors = np.ones((400, steps))

@@ -79,6 +79,31 @@ def test_of_two_directions_the_worse_decides(repository):
     assert lines_of("Ant velocity", "oracle").forward.isna().all()
 
 
+def test_seeds_that_are_further_apart_than_goals_decide_in_each_direction_too(repository):
+    """Student's t with one degree of freedom has its 97.5 % point at tan(0.475 pi)."""
+    theirs, forward = published("Ant direction", "oracle")
+    noise = np.random.default_rng(0).normal(0, 1, (len(theirs), 1))
+    for seed, away in ((0, -20.0), (1, 30.0)):
+        commit(repository, "ant-direction-oracle", errors=np.tile(theirs + noise + away, (1, 4)), seed=seed)
+    line = lines_of("Ant direction", "oracle").loc[0]
+    for way, goals in (("forward", forward), ("backward", ~forward)):
+        assert line[way] == pytest.approx(5 + noise[goals].mean(), abs=0.02)
+        assert line[f"{way}_ci95"] == pytest.approx(np.tan(0.475 * np.pi) * 25, rel=1e-3)
+    found = np.array([[1.0, 2.0, 6.0], [3.0, 4.0, 8.0]])
+    difference = beside._of_goals(found, np.array([2.0, 2.0, 2.5]))
+    assert difference.over_tasks == pytest.approx(4.3027 * np.std([0, 1, 4.5], ddof=1) / np.sqrt(3), rel=1e-4)
+    assert difference.value == pytest.approx(5.5 / 3)
+    assert difference.ci95 == pytest.approx(np.tan(0.475 * np.pi))  # of the means 3 and 5
+
+
+def test_what_is_not_judged_is_partial_as_long_as_it_is(repository):
+    errors = np.tile([-2.0, 0.0, 1.0, 5.0], (40, 1))
+    commit(repository, "ant-direction-maml", errors=errors, done=20)
+    assert (lines_of("Ant direction", "MAML").verdict == "partial (20 of 500)").all()
+    commit(repository, "ant-direction-maml", errors=errors)
+    assert lines_of("Ant direction", "MAML").verdict.loc[0] == "not judged"
+
+
 def test_a_return_that_stands_for_all_goals_is_as_uncertain_as_one_of_ours(repository):
     """Then the interval holds the difference of the truths, zero, in 95 of 100 cases, within six sd."""
     theirs, forward = published("Ant direction", "pretrained")

@@ -166,6 +166,14 @@ def test_seeds_count_though_their_tasks_are_not_kept(repository):
     assert ours.seed_sd == pytest.approx(0.2 / math.sqrt(2))
 
 
+def test_the_median_is_that_of_the_tasks_of_all_seeds(repository):
+    for seed, errors in ((0, np.full((400, 11), 60.0)), (1, np.full((400, 11), 80.0))):
+        errors[:100] = 70.0
+        commit(repository, "omniglot-5way-1shot", seed=seed, errors=errors)
+    test = paper.get("omniglot-5way-1shot").evaluations[0].name
+    assert results.summary("omniglot-5way-1shot", test, 3, "accuracy").median == 70
+
+
 def test_the_difference_combines_both_intervals(repository):
     errors = 98.0 + np.tile(np.array([-2.0, 2.0] * 200)[:, None], (1, 11))
     commit(repository, "omniglot-5way-1shot", errors=errors)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,16 @@ def test_margins_are_those_stated():
     assert verdicts.margin(pick(setting="Ant velocity", method="oracle"), drawn) == pytest.approx(
         0.1 * (96.74 - 30.58)
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"), [([5.0], 10), ([5.0, 5.0], 10), ([5.0, 7.0], 0.2), ([5, 7, 6], 0.2), ([0, 300], 10)]
+)
+def test_a_margin_is_a_tenth_of_what_the_method_spans_or_of_what_maml_gains_in_its_first_step(values, wanted):
+    """MAML gains 100, so that is the most; a curve that is one value alone spans nothing."""
+    drawn = {("here", "MAML"): {0: -20.0, 1: 80.0, 2: 500.0}, ("here", "own"): dict(enumerate(values))}
+    line = pd.Series({"metric": "return", "setting": "here", "method": "own"})
+    assert verdicts.margin(line, drawn) == pytest.approx(wanted)
 
 
 def test_every_published_number_has_a_positive_margin():

@@ -134,6 +134,11 @@ def tested(row: Row, evaluation: Evaluation, made: Method, params: Params, batch
             f"{row.name}: method {row.method!r} predicts {came} for a task, but it must be a tensor "
             f"[inner_steps + 1, points, outputs], here of {targets.shape[1]} points"
         )
+    if row.loss != "mse" and outputs.shape[3] != row.ways:
+        raise ValueError(
+            f"{row.name}: method {row.method!r} predicts {outputs.shape[3]} outputs for a query, but "
+            f"ways={row.ways} classes are to be told apart; give the network, or predict, one for each"
+        )
     if len(outputs) != evaluation.inner_steps + 1:
         raise ValueError(
             f"{row.name}: method {row.method!r} predicts after {len(outputs) - 1} steps, but the evaluation "

@@ -442,6 +442,23 @@ def test_outputs_that_are_no_numbers_are_not_right():
     assert found["accuracy"] == 50 and found["cross_entropy"].isnan()
 
 
+@pytest.mark.parametrize("outputs", [3, 15])
+def test_another_number_of_outputs_than_of_classes_is_refused(outputs, monkeypatch):
+    """More would be taken without a word, and fewer for an index that is out of bounds."""
+    network = ("mlp", {"inputs": 784, "hidden": (4,), "outputs": outputs, "std": 0.1})
+    row = dataclasses.replace(GLYPHS, network=network, evaluations=GLYPHS.evaluations[:1])
+    params = supervised.build(row).model.init(torch.Generator().manual_seed(0))
+    monkeypatch.setattr(
+        supervised.meta_batch,
+        "predictions",
+        lambda made, params, batch: torch.zeros(
+            row.evaluations[0].inner_steps + 1, *batch.query[1].shape, outputs
+        ),
+    )
+    with pytest.raises(ValueError, match=f"predicts {outputs} outputs for a query, but ways=5 classes"):
+        supervised.evaluate(row, params, row.evaluations[0], n_tasks=1)
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_tasks_of_each_split_are_drawn_before_training(split, monkeypatch):
     """Not only made: what is wrong may show in a task alone."""

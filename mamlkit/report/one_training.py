@@ -24,8 +24,8 @@ def behind_the_counts() -> str:
     text = ""
     if parts:
         text = (
-            f"Of one training of ours are {', '.join(parts)}: such a verdict compares two trainings, theirs "
-            "and ours, and another of ours may get another ({numref}`tab-one-training`). "
+            f"One training of ours stands behind {', '.join(parts)}: such a verdict compares two trainings, "
+            "theirs and ours, and another of ours may get another ({numref}`tab-one-training`). "
         )
     by_start = averages.by_start()
     if all(table.verdict.isin(WORDS).all() for table in by_start.values()):

@@ -256,7 +256,7 @@ def test_what_each_training_alone_would_be_called_is_counted(repository):
     noise = np.tile([-0.5, 0.5], 20)[:, None]
     for seed, away in enumerate((0.0, 0.1, 30.0)):
         commit(repository, "2d-navigation-maml", seed=seed, errors=paper_has + noise + away)
-        expected = "Of one training of ours are 4 of 4 *reproduced*:"
+        expected = "One training of ours stands behind 4 of 4 *reproduced*:"
         assert one_training.behind_the_counts().startswith(expected) is (seed == 0)
     head, _, *found = cells(one_training.alone())
     assert len(found) == 4

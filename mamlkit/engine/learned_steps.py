@@ -98,9 +98,8 @@ def _path(
             slope = torch.cat([found[name].flatten(1) for name in moving], 1) / targets.shape[1]
             del run
         step = method.step, lstm, state, slope, losses[:, None]
-        state = State(
-            *checkpoint(*step, use_reentrant=False, preserve_rng_state=False)
-        )  # none is drawn in it
+        after = checkpoint(*step, use_reentrant=False, preserve_rng_state=False)  # none is drawn in it
+        state = State(*after)
         parts = state.cell.detach().split(sizes, 1)
         moved = {name: part.unflatten(1, weights[0][name].shape) for name, part in zip(moving, parts)}
         weights.append(

@@ -18,7 +18,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from mamlkit.experiments.checks import check, check_quick, check_tests
+from mamlkit.experiments.checks import check
 from mamlkit.experiments.rows import Experiment, Stepless
 
 LENGTHS = (5, 10, 20, 30, 40)
@@ -118,8 +118,7 @@ class ChainRow(Experiment):
     evaluations: tuple[ChainEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        check_tests(self)
-        check_quick(self)
+        super().__post_init__()
         ones = ("meta_batch_size", "units", "batch", "memory", "lag", "falling", "in_a_row")
         zeros = ("iterations", "discount", "idle", "epsilons")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {"lengths": 3}

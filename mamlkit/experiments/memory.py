@@ -4,7 +4,7 @@ __all__ = ["MemoryRow", "has_memory"]
 
 from dataclasses import dataclass, field
 
-from mamlkit.experiments.checks import check, check_quick, check_tests
+from mamlkit.experiments.checks import check
 from mamlkit.experiments.rows import Experiment
 
 
@@ -42,8 +42,7 @@ class MemoryRow(Experiment):
     tell_reward: bool = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        check_tests(self)
-        check_quick(self)
+        super().__post_init__()
         ones = ("meta_batch_size", "units", "epochs", "minibatches")
         zeros = ("iterations", "discount", "decay", "entropy")
         at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)

@@ -156,6 +156,10 @@ class Experiment:
         """Hash of :attr:`settings`; a committed result with another one is stale."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    def __post_init__(self) -> None:
+        check_tests(self)
+        check_quick(self)
+
     def at(self, scale: str) -> Self:
         """This row at a scale: ``"paper"`` is the row itself, ``"quick"`` the same with other sizes."""
         if scale not in SCALES:
@@ -201,8 +205,7 @@ class Row(Experiment):
     evaluations: tuple[Evaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        check_tests(self)
-        check_quick(self)
+        super().__post_init__()
         if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
             raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
         ones, zeros = (
@@ -265,8 +268,7 @@ class PolicyRow(Experiment):
     evaluations: tuple[PolicyEvaluation, ...] = ()
 
     def __post_init__(self) -> None:
-        check_tests(self)
-        check_quick(self)
+        super().__post_init__()
         at_least = {"inner_lr": 0, "meta_batch_size": 1, "rollouts": 1, "iterations": 0, "discount": 0}
         at_least["context"] = 0
         names = {"method": POLICY_METHODS, "activation": POLICY_ACTIVATIONS, "physics": PHYSICS}

@@ -1,6 +1,13 @@
 """What a method gives, looked at once, before anything is trained by it."""
 
-__all__ = ["check_at", "check_made", "check_parameters", "check_predictions", "explained", "repeated"]
+__all__ = [
+    "check_at",
+    "check_made",
+    "check_parameters",
+    "check_predictions",
+    "check_repeated",
+    "explained",
+]
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -82,24 +89,22 @@ def check_parameters(name: str, init: Callable[[Generator], Any], draw: Callable
     return dict(begun)
 
 
-def repeated(name: str, part: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """What a part of a method gives, computed twice.
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit; what is not finite is said elsewhere, and is not equal to itself."""
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
 
-    Raises:
-        ValueError: the second time it is another one.
-    """
-    found, again = compute(), compute()
-    # what is not finite is said elsewhere, and is not equal to itself
-    if not all(torch.equal(found[key].nan_to_num(), again[key].nan_to_num()) for key in found):
+
+def check_repeated(name: str, part: str, first: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> None:
+    """``ValueError`` where a part of a method, computed twice, gives another result the second time."""
+    if not all(_same(first[key], again[key]) for key in first):
         raise ValueError(
             f"{part} of method {name!r} gives something else the second time, for the same parameters and "
             "tasks; it can draw nothing (of NumPy or Python either), and remember nothing"
         )
-    return found
 
 
-def check_predictions(name: str, predict: Callable[[Task], Tensor], batch: Task) -> Tensor:
-    """What a method predicts, of a network that was not trained.
+def check_predictions(name: str, predict: Callable[[Task], Tensor], batch: Task) -> None:
+    """Look at what a method predicts, of a network that was not trained.
 
     Args:
         name: of the method, for messages.
@@ -113,8 +118,8 @@ def check_predictions(name: str, predict: Callable[[Task], Tensor], batch: Task)
     x, targets = batch.query
     others = targets.roll(1, 1) if bool((targets != targets.roll(1, 1)).any()) else targets + 1
     found, told = predict(batch), predict(Task(batch.support, (x, others)))
-    if not torch.equal(found.nan_to_num(), told.nan_to_num()):
-        repeated(name, "predict", lambda: {"outputs": predict(batch)})  # which of the two it is
+    if not _same(found, told):
+        check_repeated(name, "predict", {"": found}, {"": predict(batch)})  # which of the two it is
         raise ValueError(
             f"predict of method {name!r} gives something else where the targets of the query are others, so "
             "it looks at what it should predict; use task.query[0] alone"
@@ -124,7 +129,6 @@ def check_predictions(name: str, predict: Callable[[Task], Tensor], batch: Task)
             f"predict of method {name!r} gives what is not finite before any training; look for a division "
             "by zero, or for steps that are too long"
         )
-    return found
 
 
 @contextmanager

@@ -134,7 +134,8 @@ class SupervisedTraining(OneByOne):
         batch = self.family.sample(draw, 1)
         with contract.explained(row.method, "loss", begun, self.params, batch):
             gradient, values = meta_batch.meta_gradient(begun, self.params, batch)
-        contract.repeated(row.method, "loss", lambda: meta_batch.meta_gradient(begun, self.params, batch)[0])
+        again, _ = meta_batch.meta_gradient(begun, self.params, batch)
+        contract.check_repeated(row.method, "loss", gradient, again)
         if values.dim() != 1:
             raise ValueError(
                 f"{row.name}: the loss of method {row.method!r} is {tuple(values.shape[1:])} for a task, but "

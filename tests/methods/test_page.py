@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import made_clone
 from conftest import relative_error, small_problem
@@ -25,9 +26,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "how-to.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```\{code-block\} python\n:caption: ([^\n]+)\n\n(.*?)```", PAGE, re.S)
 BLOCKS = [(caption.replace("`", ""), text) for caption, text in BLOCKS]
-RUNS = ["square-anil", "sinusoid-reptile", "sinusoid-smooth", "glyphs-prototypes"]
+RUNS = ["square-anil", "sinusoid-reptile", "sinusoid-smooth", "glyphs-prototypes", "pictures-5way-1shot"]
 # what stands in the page's commands for words in capitals
-NAMES = {"EXPERIMENT": RUNS, "METHOD": ["anil", "reptile", "prototypes"], "FAMILY": ["square"]}
+NAMES = {"EXPERIMENT": RUNS, "METHOD": ["anil", "reptile", "prototypes"], "FAMILY": ["square", "pictures"]}
 NAMES |= {"ENVIRONMENT": ["half-cheetah-slow", "cart"]}
 (GOALS,) = re.findall(r"```python\n(import numpy as np\n.*?)```", PAGE, re.S)
 NETWORK = ("mlp", {"inputs": 1, "hidden": (20, 20), "outputs": 1, "std": 0.5})
@@ -57,10 +58,23 @@ def write(package: Path) -> None:
         path.write_text(before[:first] + "".join(imports) + before[first:] + opening + entry + after, "utf-8")
 
 
+def draw_pictures(folder):
+    """Five classes of each split, each a colour, in pictures of several sizes and unequal numbers."""
+    noise = np.random.RandomState(0)
+    for split in ("train", "val", "test"):
+        for number, colour in enumerate(
+            ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))
+        ):
+            (folder / split / f"class{number}").mkdir(parents=True)
+            for i in range(16 + number):
+                pixels = np.uint8(0.5 * np.array(colour) + noise.randint(0, 128, (30 + i, 40, 3)))
+                Image.fromarray(pixels).save(folder / split / f"class{number}" / f"{i}.png")
+
+
 def test_the_page_says_what_is_tested():
     captions = [caption for caption, _ in BLOCKS]
-    assert len(captions) == PAGE.count("{code-block} python") == 16
-    assert all(f'"{name}"' in PAGE for name in RUNS)
+    assert len(captions) == PAGE.count("{code-block} python") == 18
+    assert all(f'"{name}"' in PAGE or f"`{name}`" in PAGE for name in RUNS)
 
 
 def test_what_the_page_does_from_python_works():
@@ -90,7 +104,8 @@ def test_the_page_says_its_types_as_make_check_wants_them():
 def test_what_the_page_adds_trains_and_passes_the_contract_tests(tmp_path):
     made_clone.whole_package(tmp_path)
     write(tmp_path / "mamlkit")
-    settings = {"PYTHONPATH": str(tmp_path), "MAMLKIT_DATA": "none", "MAMLKIT_CACHE": str(places.cache_dir())}
+    draw_pictures(tmp_path / "own" / "pictures")
+    settings = {"PYTHONPATH": str(tmp_path), "MAMLKIT_DATA": "own", "MAMLKIT_CACHE": str(places.cache_dir())}
     in_the_copy = {"cwd": tmp_path, "env": os.environ | settings, "capture_output": True, "text": True}
     (tmp_path / "data").mkdir()
     for name in ("published.csv", "test_goals.csv"):
@@ -118,6 +133,7 @@ assert compare.BASE.words == "MAML"
     anil = [float(word) for word in curves["square-anil K=10 mse"].split()]
     assert len(anil) == 11 and anil[-1] < anil[0]  # adaptation helps
     assert float(curves["glyphs-prototypes Q=15 accuracy"]) > 40  # of five classes
+    assert float(curves["pictures-5way-1shot Q=15 accuracy"].split()[-1]) > 90  # of five colours
     made_clone.tests(tmp_path)
     commands, passed = re.findall("python (-m pytest -k .*?)[`\n]", PAGE), set()
     assert len(commands) == 2
@@ -135,7 +151,7 @@ assert compare.BASE.words == "MAML"
         for kind in kinds
     }
     wanted |= {"test_without_transduction_no_query_matters_to_another[prototypes]"}
-    wanted |= {"test_every_family_keeps_the_contract[square]"}
+    wanted |= {f"test_every_family_keeps_the_contract[{name}]" for name in NAMES["FAMILY"]}
     wanted |= {"test_every_network_keeps_the_contract[sinusoid-smooth]"}
     of_all = ("a_single_environment_is_a_batch_of_one", "two_threads_in_one_batch_are_refused_by_name")
     wanted |= {f"test_{each}[{name}]" for each in of_all for name in NAMES["ENVIRONMENT"]}

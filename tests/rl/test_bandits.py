@@ -149,6 +149,20 @@ def test_gittins_indices_are_those_of_the_published_table():
     assert np.isnan(low[2, 2]) and not np.isnan(low[2, 1])
 
 
+@pytest.mark.parametrize(("discount", "bound"), [(0.7, 1e-3), (0.95, 2e-3)])
+def test_a_finer_grid_lowers_an_index_a_little_and_a_longer_look_hardly_raises_it(
+    discount, bound, monkeypatch
+):
+    found = bandit_values.gittins_indices(30, discount)
+    there = ~np.isnan(found)
+    monkeypatch.setattr(bandit_values, "AHEAD", 1e-6)
+    further = bandit_values.gittins_indices(30, discount) - found
+    assert further[there].min() >= 0 and 0 < further[there].max() < 1e-6
+    monkeypatch.setattr(bandit_values, "GRID", 2001)
+    finer = bandit_values.gittins_indices(30, discount) - found
+    assert -bound < finer[there].min() < -bound / 2 and finer[there].max() < 1e-6
+
+
 def test_without_a_future_the_index_is_the_mean():
     found = bandit_values.gittins_indices(4, 0.0)
     for wins, losses in itertools.product(range(4), repeat=2):

@@ -8,6 +8,7 @@ Prints a line for each network and method: its names, and what went wrong, or ho
 """
 
 import functools
+import itertools
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,6 +20,8 @@ from mamlkit.engine import convolutions, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Row
 from mamlkit.maml import Task
+from mamlkit.rl import maml_rl, policy
+from mamlkit.rl.sampling import Steps
 from mamlkit.runs import supervised
 from mamlkit.tasks.bank import ClassBank
 from mamlkit.tasks.images import ImageTasks
@@ -101,6 +104,17 @@ def gathered():
     return is_there(*batch.support, *batch.query)
 
 
+def of_policies(kind, curvature, adapted):
+    """What a policy's update asks for again and again; of the answers it looks at numbers."""
+    network = policy.gaussian_mlp(3, 2, (5, 4), context=2 * (kind == "context"))
+    params = {name: there(value) for name, value in network.init(torch.Generator().manual_seed(0)).items()}
+    steps = Steps(*(there(torch.empty(3, 6, *more)) for more in ((3,), (2,), (), ())))
+    batch = maml_rl.MetaBatch(network, params, steps if adapted else None, steps, 0.1, curvature)
+    theta, gradient = batch.vector(params), batch.gradient()
+    judged = batch._mean(lambda part: part.judge(batch.unflatten(theta)))
+    return is_there(theta, gradient, batch.fisher(gradient), judged)
+
+
 def looked_at():
     """What must fail, or nothing is tested: a value is asked for."""
     return bool(there(torch.empty(2)).sum() > 0)
@@ -125,6 +139,8 @@ def main():
     tell("looked at", looked_at)
     tell("mixed", mixed)
     tell("gathered", gathered)
+    for case in itertools.product(("plain", "context"), maml_rl.CURVATURES, (True, False)):
+        tell("policy, {}, {}, adapted {}".format(*case), functools.partial(of_policies, *case))
     found = {(kind, name): problem(kind, name) for kind in KINDS for name in methods.METHODS}
     found = {names: each for names, each in found.items() if each}
     of_kinds = {name for _, name in found}

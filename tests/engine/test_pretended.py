@@ -40,6 +40,11 @@ def test_a_meta_batch_is_gathered_where_its_bank_is(said):
     assert said["gathered"] == "stays there"
 
 
+def test_what_the_update_of_a_policy_asks_for_stays_on_its_device(said):
+    found = {words: end for words, end in said.items() if words.startswith("policy")}
+    assert len(found) == 12 and set(found.values()) == {"stays there"}
+
+
 def test_a_step_of_every_method_stays_on_its_device_and_waits_for_nothing(said):
     found = {words: end for words, end in said.items() if words.split(", ")[0] in convolutions.FORMS}
     bad = {words: end for words, end in found.items() if end != "stays there"}

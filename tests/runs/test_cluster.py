@@ -146,12 +146,46 @@ def test_what_is_no_address_is_refused_with_what_is_one(address, without_ray):
         cluster.Machines(address)
 
 
-def test_an_address_at_which_somebody_listens_goes_to_ray(monkeypatch):
+@pytest.fixture
+def remembered(tmp_path, monkeypatch):
+    """The file in which Ray would remember a cluster; it is where Ray looks for it."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+@pytest.mark.parametrize("given", [None, "auto"])
+def test_a_cluster_that_was_started_last_and_has_ended_is_refused_at_once(
+    given, without_ray, closed_port, remembered
+):
+    remembered.write_text(f"127.0.0.1:{closed_port}")
+    with pytest.raises(
+        ValueError, match="ray_current_cluster has '127.*nobody answers .*, or remove the file"
+    ):
+        cluster.Machines(given)
+
+
+@pytest.mark.parametrize("setting", ["RAY_TMPDIR", "TMPDIR", None])
+def test_the_file_of_the_last_cluster_is_where_ray_has_it(setting, tmp_path, monkeypatch):
+    utils = pytest.importorskip("ray._common.utils", reason="Ray is not installed (the extra [cluster])")
+    if not hasattr(utils, "get_ray_address_file"):
+        pytest.skip("this Ray has no such function")
+    for name in ("RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    if setting:
+        monkeypatch.setenv(setting, str(tmp_path))
+    assert str(addresses._remembered()) == utils.get_ray_address_file(None)
+
+
+def test_an_address_at_which_somebody_listens_goes_to_ray(remembered):
+    addresses.check("auto")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for address in (None, "auto", "local", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
             addresses.check(address)
+        remembered.write_text(f"127.0.0.1:{port}")
+        addresses.check("auto")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "gpu", "cuda:", "cuda:x", "meta", ""])

@@ -25,6 +25,7 @@ KEPT_BYTES_OF_GPU = 4 << 30
 
 @torch.no_grad()
 def predictions(learner: Learner, kernels: ModuleType, weights: Params, tasks: Task) -> Tensor:
+    """Outputs for the queries of some tasks, ``[inner_steps + 1, tasks, points, outputs]``."""
     plan = learner.model.layers
     support, of_queries = passes.to_images(plan, tasks.support[0]), queries.outputs(learner, kernels, tasks)
     outputs = [of_queries(weights)]

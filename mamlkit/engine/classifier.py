@@ -1,6 +1,6 @@
 """The classifier of all classes: pretraining of the body with another head, then ordinary fine-tuning."""
 
-__all__ = ["gradient", "is_for", "layers", "predictions"]
+__all__ = ["gradient", "is_for", "predictions"]
 
 import dataclasses
 from types import ModuleType
@@ -15,7 +15,6 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Learner, Method
 from mamlkit.methods.baselines import ALL_CLASSES, ALL_CLASSES_BIAS, PretrainedClassifier
 from mamlkit.methods.gradient import pretraining
-from mamlkit.models import Layer
 
 
 def is_for(method: Method, tasks: Task) -> TypeGuard[PretrainedClassifier]:
@@ -31,11 +30,6 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[PretrainedClassifier]:
         return False
     features.check(learner, method.layers, tasks)
     return True
-
-
-def layers(method: PretrainedClassifier) -> tuple[Layer, ...]:
-    """Of the network whose passes are made."""
-    return method.layers
 
 
 def gradient(

@@ -3,7 +3,7 @@
 What follows is small; its gradient in the features goes back through the body.
 """
 
-__all__ = ["check", "gradient", "is_for", "layers", "predictions"]
+__all__ = ["check", "gradient", "is_for", "predictions"]
 
 from functools import partial
 from types import ModuleType
@@ -45,11 +45,6 @@ def check(learner: Learner, layers: tuple[Layer, ...], tasks: Task) -> None:
         network.check_same(learner.model, layers, apart=True)
 
 
-def layers(method: Metric) -> tuple[Layer, ...]:
-    """Of the network whose passes are made."""
-    return method.layers
-
-
 @torch.no_grad()
 def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> tuple[Params, Tensor]:
     """Sum of the gradients of some tasks in all of params, and their losses.
@@ -60,7 +55,7 @@ def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -
         params: theta.
         tasks: a meta-batch, or a part of one.
     """
-    runs, more = _runs(method, kernels, params, tasks)
+    runs, more = _runs(method, kernels, params, tasks), _others(method, params)
     ordered = partial(in_order, method.layers, method.learner.model.shapes)
 
     def loss(more: Params, near: Tensor, far: Tensor, labels: tuple[Tensor, Tensor]) -> Tensor:
@@ -79,24 +74,19 @@ def gradient(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -
 def predictions(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> Tensor:
     """Outputs ``[1, tasks, points, ways]``; arguments as for :func:`gradient`."""
     if method.learner.transductive:
-        runs, more = _runs(method, kernels, params, tasks)
-        found = tuple(run.outputs for run in runs)
+        found = tuple(run.outputs for run in _runs(method, kernels, params, tasks))
     else:
-        more = _others(method, params)
         found = with_support(method.layers, kernels, tasks)(to_matrices(method.layers, params))
     near, far = (in_order(method.layers, method.learner.model.shapes, outputs) for outputs in found)
     compare = vmap(method.outputs_of_features, in_dims=(None, 0, 0, 0))
-    return compare(more, near, far, tasks.support[1])[None]
+    return compare(_others(method, params), near, far, tasks.support[1])[None]
 
 
-def _runs(
-    method: Metric, kernels: ModuleType, params: Params, tasks: Task
-) -> tuple[tuple[Pass, ...], Params]:
-    """The body's passes over support and query, and the parameters that are not the body's."""
+def _runs(method: Metric, kernels: ModuleType, params: Params, tasks: Task) -> tuple[Pass, ...]:
+    """The body's passes over support and query."""
     weights = to_matrices(method.layers, params)
     images = (to_images(method.layers, inputs) for inputs, _ in tasks)
-    runs = tuple(Pass(method.layers, kernels, weights, x, keep=False) for x in images)
-    return runs, _others(method, params)
+    return tuple(Pass(method.layers, kernels, weights, x, keep=False) for x in images)
 
 
 def _others(method: Metric, params: Params) -> Params:

@@ -3,7 +3,7 @@
 Gradients and losses count as constants, so no tangent is asked for: the way back goes through the LSTM alone.
 """
 
-__all__ = ["gradient", "is_for", "layers", "predictions"]
+__all__ = ["gradient", "is_for", "predictions"]
 
 from types import ModuleType
 from typing import TypeGuard
@@ -16,7 +16,6 @@ from mamlkit.engine import passes, queries
 from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Method
 from mamlkit.methods.meta_lstm import SHAPES, MetaLearnerLSTM, State
-from mamlkit.models import Layer
 
 
 def is_for(method: Method, tasks: Task) -> TypeGuard[MetaLearnerLSTM]:
@@ -24,11 +23,6 @@ def is_for(method: Method, tasks: Task) -> TypeGuard[MetaLearnerLSTM]:
     if type(method) is not MetaLearnerLSTM or not method.learner.inner_steps:
         return False
     return passes.are_for(method.learner) and bool(_moving(method))
-
-
-def layers(method: MetaLearnerLSTM) -> tuple[Layer, ...]:
-    """Of the network whose passes are made."""
-    return method.learner.model.layers
 
 
 def gradient(
@@ -42,7 +36,7 @@ def gradient(
         params: theta.
         tasks: a meta-batch, or a part of one.
     """
-    plan = layers(method)
+    plan = method.learner.model.layers
     with torch.enable_grad():
         leaves = {name: params[name].detach().requires_grad_() for name in SHAPES}
         weights, begun, state = _path(method, kernels, params, leaves, tasks)
@@ -71,7 +65,8 @@ def predictions(method: MetaLearnerLSTM, kernels: ModuleType, params: Params, ta
 
 
 def _moving(method: MetaLearnerLSTM) -> list[str]:
-    return [name for name in passes.names(layers(method)) if name not in method.learner.model.frozen]
+    model = method.learner.model
+    return [name for name in passes.names(model.layers) if name not in model.frozen]
 
 
 def _path(
@@ -82,7 +77,7 @@ def _path(
     With gradients a step's insides, some hundred numbers for each coordinate, are computed again on the way
     back.
     """
-    plan, moving = layers(method), _moving(method)
+    plan, moving = method.learner.model.layers, _moving(method)
     support, targets = passes.to_images(plan, tasks.support[0]), tasks.support[1]
     network = {name: value for name, value in params.items() if name not in SHAPES}
     weights = [passes.to_matrices(plan, network)]

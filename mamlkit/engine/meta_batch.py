@@ -191,8 +191,9 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
 
 def _are_apart(method: Method) -> bool:
     """Whether queries are normalised by the support's statistics; as layers and apply must do alike."""
-    if not method.learner.transductive and method.learner.model.layers:
-        network.check_apart(method.learner.model)
+    model = method.learner.model
+    if not method.learner.transductive and model.layers:
+        network.check_same(model, model.layers, apart=True)
     return not method.learner.transductive
 
 
@@ -206,9 +207,9 @@ def _other_way(method: Method, tasks: Task) -> ModuleType | None:
 def _in_parts(
     work: Callable[..., Any], way: ModuleType, method: Any, params: Params, tasks: Task
 ) -> list[Any]:
+    plan = getattr(method, "layers", method.learner.model.layers)  # of a method whose network has none
     # the steps of an LSTM take more than any activation
-    chunk = 1 if way is learned_steps else _chunk(way.layers(method), params, tasks)
-    parts = _parts(tasks, chunk)
+    parts = _parts(tasks, 1 if way is learned_steps else _chunk(plan, params, tasks))
     return each(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
 
 

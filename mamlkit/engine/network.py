@@ -3,7 +3,7 @@
 Each question is asked once for each network, and its answer kept.
 """
 
-__all__ = ["check_apart", "check_layers", "check_same"]
+__all__ = ["check_layers", "check_same"]
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -35,16 +35,6 @@ def check_layers(model: Model) -> None:
         ValueError: the layer that it has none for, or what names differ.
     """
     _check_layers(tuple(model.shapes.items()), tuple(model.layers))
-
-
-def check_apart(model: Model) -> None:
-    """Whether a network's layers and its ``apply`` agree where the first points normalise all.
-
-    Raises:
-        ValueError: they do not.
-        TypeError: its ``apply`` takes no ``reference``.
-    """
-    check_same(model, model.layers, apart=True)
 
 
 def check_same(model: Model, layers: Sequence[Layer], apart: bool = False) -> None:

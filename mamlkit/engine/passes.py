@@ -119,10 +119,6 @@ def in_order(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], output
     return outputs.unflatten(-1, (-1, shapes[last.weight][0])).mT.flatten(-2)
 
 
-def _sum(d: Tensor) -> Tensor:
-    return d.sum((1, 2, 3))
-
-
 def _added(out: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     """out + a @ b, in the memory of ``out`` if there is one."""
     return a @ b if out is None else out.baddbmm_(a, b if b.dim() == 3 else b.expand(len(a), *b.shape))
@@ -228,7 +224,7 @@ class Pass:
                 d, *known, layer.pool, self.keep
             )
         else:
-            m.dz, gradients[layer.bias] = d, _sum(d)
+            m.dz, gradients[layer.bias] = d, d.sum((1, 2, 3))
         gradients[layer.weight] = self._weight_gradient(layer, m.dz, m.x)
         return self._input_gradient(layer, m, (m.dz, self.weights[layer.weight]))
 
@@ -258,7 +254,7 @@ class Pass:
                 d_dot, *known, self.weights[layer.shift], layer.pool
             )
         else:
-            dz_dot, gradients[layer.bias] = d_dot, _sum(d_dot)
+            dz_dot, gradients[layer.bias] = d_dot, d_dot.sum((1, 2, 3))
         gradients[layer.weight] = self._weight_gradient(layer, dz_dot, m.x)
         if m.x_dot is not None:
             self._weight_gradient(layer, m.dz, m.x_dot, gradients[layer.weight])

@@ -10,7 +10,7 @@ gives the gradient G in psi, and along P'(a v) the derivative h of G. Then g(phi
 of (a v) g(phi) in phi and in s_k are those of P'(a v) G, where G stands still, and of P h, where h does.
 """
 
-__all__ = ["gradient", "is_for", "layers", "predictions"]
+__all__ = ["gradient", "is_for", "predictions"]
 
 from collections.abc import Callable
 from types import ModuleType
@@ -25,18 +25,12 @@ from mamlkit.maml import Params, Task
 from mamlkit.methods.base import Method
 from mamlkit.methods.norms import SHIFT
 from mamlkit.methods.steps import ADDED, RATE, StepwiseMethod
-from mamlkit.models import Layer
 
 
 def is_for(method: Method, tasks: Task) -> TypeGuard[StepwiseMethod]:
     """Whether this is the method as it is written, with a step or more, of a learner with passes."""
     steps = type(method) is StepwiseMethod and method.learner.inner_steps
     return bool(steps) and passes.are_for(method.learner)
-
-
-def layers(method: StepwiseMethod) -> tuple[Layer, ...]:
-    """Of the network whose passes are made."""
-    return method.learner.model.layers
 
 
 class _Path:
@@ -51,7 +45,7 @@ class _Path:
         keep: bool,
     ) -> None:
         self.method, self.kernels = method, kernels
-        self.plan, self.tasks = layers(method), tasks
+        self.plan, self.tasks = method.learner.model.layers, tasks
         self.norms = StepNorms(self.plan if method.own_norms else (), params)
         first = {name: self.norms.values[SHIFT + name][0] for name in self.norms.shifts}  # of the right shape
         self.network = {n: value for n, value in params.items() if not n.startswith(ADDED)} | first

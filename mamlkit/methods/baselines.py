@@ -18,7 +18,6 @@ from torch import Generator, Tensor
 from mamlkit.maml import Params, Task
 from mamlkit.methods import losses
 from mamlkit.methods.base import Learner, Method
-from mamlkit.methods.losses import LOSSES
 from mamlkit.methods.metric import Metric
 from mamlkit.models import Layer, ways_of, xavier_uniform
 
@@ -123,7 +122,7 @@ class NearestNeighbour(Method):
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of the query examples."""
-        return LOSSES[self.learner.loss](self.predict(params, task)[0], task.query[1], self.learner.shots)
+        return self.learner.loss_of(self.predict(params, task)[0], task.query[1])
 
     def predict(self, params: Params, task: Task) -> Tensor:
         """Distances to the nearest support images, scaled and negative; no step follows."""

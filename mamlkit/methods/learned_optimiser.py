@@ -29,6 +29,7 @@ from torch import Generator, Tensor
 
 from mamlkit.maml import Params
 from mamlkit.methods.coordinates import lstm_step, preprocess
+from mamlkit.models.parts import truncated_normal
 
 State = tuple[Tensor, ...]
 Loss = Callable[[Tensor, int], Tensor]  # (theta [problems, coordinates], step) -> [problems]
@@ -110,17 +111,11 @@ def init(generator: Generator, inputs: int = 1) -> Params:
     phi = {}
     for layer in range(LAYERS):
         fan_in = (UNITS if layer else inputs) + UNITS
-        phi[f"lstm{layer}"] = _normal(4 * UNITS, fan_in, generator)
+        phi[f"lstm{layer}"] = truncated_normal((4 * UNITS, fan_in), 1 / math.sqrt(fan_in), generator)
         phi[f"lstm{layer}_bias"] = torch.zeros(4 * UNITS)
         phi[f"lstm{layer}_bias"][UNITS : 2 * UNITS] = 1
-    return phi | {"output": _normal(1, UNITS, generator), "output_bias": torch.zeros(1)}
-
-
-def _normal(outputs: int, inputs: int, generator: Generator) -> Tensor:
-    std = 1 / math.sqrt(inputs)
-    return torch.nn.init.trunc_normal_(
-        torch.empty(outputs, inputs), std=std, a=-2 * std, b=2 * std, generator=generator
-    )
+    output = truncated_normal((1, UNITS), 1 / math.sqrt(UNITS), generator)
+    return phi | {"output": output, "output_bias": torch.zeros(1)}
 
 
 def learned(phi: Params, *, scale: float = 1.0, p: float | None = None) -> Rule:

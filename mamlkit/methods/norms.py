@@ -16,10 +16,7 @@ from torch import Tensor
 from mamlkit.maml import Params
 from mamlkit.models import Layer, Model
 
-SHIFT, SCALE = (
-    "each step's ",
-    "log scales beside ",
-)  # before the name of the network's shift that they replace
+SHIFT, SCALE = "each step's ", "log scales beside "  # before the name of the shift that they replace
 
 
 def check(model: Model) -> None:

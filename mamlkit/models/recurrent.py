@@ -67,10 +67,7 @@ def init_gru(name: str, inputs: int, units: int, generator: Generator) -> Params
     """The parameters of a gated recurrent unit: Xavier weights, zero biases.
 
     Args:
-        name: begins the names of the parameters.
-        inputs: numbers that come in at each step.
-        units: numbers that it keeps, and gives out.
-        generator: of the weights.
+        name, inputs, units, generator: as for :func:`init_lstm`.
 
     Returns:
         ``name_inputs [3 units, inputs]``, ``name_state [3 units, units]``, ``name_bias [3 units]``.
@@ -104,8 +101,7 @@ def gru_states(params: Params, name: str, inputs: Tensor, state: Tensor) -> Tens
     There is no second derivative.
 
     Args:
-        params: at least those of :func:`init_gru`.
-        name: of the unit.
+        params, name: as for :func:`gru`.
         inputs: ``[time, tasks, inputs]``.
         state: h before the first step, ``[tasks, units]``.
 

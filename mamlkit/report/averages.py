@@ -5,13 +5,11 @@ A page shows what a function returns with the directive ``{from-package} mamlkit
 
 __all__ = ["by_start", "starts", "strengths"]
 
-import json
-
 import numpy as np
 import pandas as pd
 
-from mamlkit import places
 from mamlkit.report import beside, results
+from mamlkit.report.committed import benchmark, benchmark_origin
 from mamlkit.report.texts import badge, number, numbered, step_words
 
 STARTS = {"": "own initial values", "-same-start": "the same initial values"}
@@ -40,7 +38,7 @@ def starts() -> str:
         }
         for words, table in found.items():
             ours = table.loc[place]
-            value = number(ours.ours, ours.deciding_ci95) if "ours" in ours and pd.notna(ours.ours) else ""
+            value = number(ours.ours, ours.deciding_ci95)
             line[words] = f"{value} {badge(ours.verdict)}".strip()
         lines.append(line)
     caption = (
@@ -60,11 +58,9 @@ def starts() -> str:
 
 def strengths() -> str:
     """How many networks come to their sinusoids with penalties of each strength: how ours were chosen."""
-    folder = places.repository() / "data" / "benchmarks" / "averages"
-    if not folder.exists():
+    found = benchmark("averages/strength")
+    if found.empty:
         return "Not measured yet; `python benchmarks/averages.py --save` does it.\n"
-    found = pd.read_csv(folder / "strength.csv")
-    origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
     words = {False: "own initial values", True: "the same"}
     pulls = {"nothing": "none", "zero": "weight decay", "mean": "pull to the mean"}
     lines = []
@@ -73,8 +69,7 @@ def strengths() -> str:
         lines.append(line | {_plain(s): str(n) for s, n in zip(of.strength, of.reached)})
     caption = (
         f"Of {found.networks[0]} networks, how many come to their sinusoids in {found.steps[0]} steps, by "
-        "the strength of the penalty. "
-        f"{origin['processor']}, {origin['date']}, commit {origin['commit'][:7]}."
+        f"the strength of the penalty. {benchmark_origin('averages')}."
     )
     return numbered(lines, caption, "tab-averages-strength", map(_plain, found.strength))
 

@@ -28,6 +28,7 @@ from mamlkit import places
 from mamlkit.experiments.bandits import CELLS, PAIR_PULLS, PAIRS, name_of
 from mamlkit.measures import Z95
 from mamlkit.report import results
+from mamlkit.report.committed import benchmark
 from mamlkit.report.inventory import state_of
 from mamlkit.report.texts import badge, number, numbered
 from mamlkit.report.verdicts import RETURN_MARGIN, WITHOUT_RESULT, verdict
@@ -36,6 +37,8 @@ TEST = "bandits"
 PUBLISHED_TASKS = 1000  # bandits that a published mean is of
 OURS = "RL²"
 TRAININGS = "RL², number of trainings"
+# What is measured of a way to play.
+OF_A_WAY = ("strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks")
 STRATEGIES = ("random", "Gittins", "Thompson", "UCB1", "epsilon-greedy", "greedy")
 
 
@@ -53,20 +56,7 @@ def measured() -> pd.DataFrame:
     Columns: kind, arms, pulls, strategy, setting, value and ci95 (total reward), regret and regret_ci95,
     tasks.
     """
-    path = places.repository() / "data" / "benchmarks" / "bandits" / "references.csv"
-    columns = [
-        "kind",
-        "arms",
-        "pulls",
-        "strategy",
-        "setting",
-        "value",
-        "ci95",
-        "regret",
-        "regret_ci95",
-        "tasks",
-    ]
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+    return benchmark("bandits/references", ["kind", "arms", "pulls", *OF_A_WAY])
 
 
 def compared() -> pd.DataFrame:
@@ -200,8 +190,7 @@ def pairs() -> str:
         "better arm, ± 95 % over bandits or, where RL² has several trainings, over these if that is wider. "
         "No play has less on average than the best possible. Last line: how many trainings RL² has."
     )
-    shown = [line for line in lines.values() if len(line) > 1]
-    return numbered(shown, caption, "tab-bandit-pairs", PAIRS)
+    return numbered([line for line in lines.values() if len(line) > 1], caption, "tab-bandit-pairs", PAIRS)
 
 
 def across() -> pd.DataFrame:
@@ -209,9 +198,7 @@ def across() -> pd.DataFrame:
 
     Columns: trained and tested (kinds), regret and regret_ci95, tasks.
     """
-    path = places.repository() / "data" / "benchmarks" / "bandit-pairs" / "crossed.csv"
-    columns = ["trained", "tested", "regret", "regret_ci95", "tasks"]
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+    return benchmark("bandit-pairs/crossed", ["trained", "tested", "regret", "regret_ci95", "tasks"])
 
 
 def crossed() -> str:

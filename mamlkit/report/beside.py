@@ -23,6 +23,27 @@ from mamlkit.report.results import (
 )
 from mamlkit.report.verdicts import NOT_JUDGED, WORDS, margin, paper_curves, verdict
 
+# Columns that are empty for a number that we have none beside.
+OURS = (
+    "ours",
+    "ours_ci95",
+    "deciding_ci95",
+    "seed_sd",
+    "seed_ci95",
+    "seeds",
+    "difference",
+    "difference_ci95",
+    "forward",
+    "forward_ci95",
+    "backward",
+    "backward_ci95",
+    "origin",
+    "diverged",
+    "tasks",
+    "median",
+    "one_ci95",
+    "task_verdict",
+)
 PUBLISHED_TASKS = {"mse": 600, "return": 40}  # of the paper's means that it prints without an interval
 
 
@@ -65,7 +86,7 @@ def table(lines: pd.DataFrame | None = None, seeds: Collection[int] | None = Non
             ours = summary(line.row, line.evaluation, int(line.step), line.metric, seeds)
         entry = {k: line[k] for k in ("place", "setting", "method", "step", "metric", "note")}
         entry |= {"paper": line.value, "paper_ci95": line.ci95, "margin": margin(line, drawn)}
-        entry["verdict"] = "not run"
+        entry |= {"verdict": "not run"} | dict.fromkeys(OURS, math.nan)
         if ours:
             theirs = _of_paper(line, ours)
             whole, ways = _differences(line, ours, theirs)
@@ -137,11 +158,10 @@ def table_text() -> str:
     number = lambda value, ci95: (
         "" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}")
     )
-    column = lambda name: found[name] if name in found else pd.Series(math.nan, index=found.index)
     shown = found[["place", "setting", "method", "step", "metric"]].copy()
     shown["step"] = found.step.map(lambda s: "" if pd.isna(s) else str(s))
     for name in ("paper", "ours", "difference"):
-        shown[name] = [number(v, c) for v, c in zip(column(name), column(f"{name}_ci95"))]
+        shown[name] = [number(v, c) for v, c in zip(found[name], found[f"{name}_ci95"])]
     shown["verdict"] = found.verdict
-    origins = column("origin").dropna().unique()
+    origins = found.origin.dropna().unique()
     return "\n".join([shown.to_string(index=False), "", "Origins:", *(f"  {origin}" for origin in origins)])

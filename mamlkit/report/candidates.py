@@ -26,7 +26,6 @@ WINDOW = 5  # iterations of a mean, the last of which is named
 SNAPSHOT = 100  # the iteration of the plotted policy, by its script
 AT = (10, 25, ITERATIONS, SNAPSHOT)
 COLUMNS = ["seed", "iteration", "before", "after", "beyond"]
-UNCHANGED = (AUTHORS, AGAIN)
 # Rows of the paper's length that have what else is asked for in their logs: what each changes.
 LONG = {
     "": "nothing, a longer run",
@@ -34,6 +33,7 @@ LONG = {
     "-first-order": "first order, a longer run",
     "-ratios": "likelihood ratios, a longer run",
 }
+HALF_CHEETAH = "HalfCheetah direction"  # in the published tables
 AS_AUTHORS = "half-cheetah-direction-maml"  # the long run of the authors' settings
 LONG_ROWS = {f"{AS_AUTHORS}{end}": words for end, words in LONG.items()}
 
@@ -48,9 +48,9 @@ def published() -> pd.DataFrame:
     """
     earlier = pd.read_csv(places.repository() / "data" / "published_snapshots.csv")
     found = results.published()
-    found = found[(found.row == "half-cheetah-direction-maml") & (found.place == "Fig. 5")]
+    found = found[(found.row == AS_AUTHORS) & (found.place == "Fig. 5")]
     plotted = found[["step", "value"]].assign(
-        source="Fig. 5", iteration=SNAPSHOT, max_kl=ROWS["half-cheetah-direction-maml"].settings["max_kl"]
+        source="Fig. 5", iteration=SNAPSHOT, max_kl=ROWS[AS_AUTHORS].settings["max_kl"]
     )
     return pd.concat([earlier, plotted[earlier.columns]], ignore_index=True)
 
@@ -105,16 +105,16 @@ def _over_seeds(values: Iterable[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({fixed(min(values), 0)} to {fixed(max(values), 0)})"
 
 
-def by_direction(setting: str = "HalfCheetah direction") -> pd.DataFrame:
-    """Returns on the test goals of each direction, the paper's and ours of the first seed.
+def by_direction() -> pd.DataFrame:
+    """Returns of HalfCheetah on the test goals of each direction, the paper's and ours of the first seed.
 
     Returns:
         Columns: ``method``, ``step``, and for ``paper`` and ``ours`` each ``forward`` and ``backward``, a
         number or NaN; a line for each published number of the setting, and for MAML in first order.
     """
-    ways = results.directions(setting)
+    ways = results.directions(HALF_CHEETAH)
     found = results.published()
-    found = found[(found.setting == setting) & (found.place == "Fig. 5")]
+    found = found[(found.setting == HALF_CHEETAH) & (found.place == "Fig. 5")]
     own = found[found.method == "MAML"]
     others = own.assign(method="MAML, first order", row=own.row + "-first-order")
     lines = []
@@ -187,7 +187,7 @@ def solver() -> str:
 
 def _effect(changes: dict[str, str]) -> str:
     """Returns of changed rows at the last iteration, and the authors' of the same seeds, run by run."""
-    alike = [measured(name, ITERATIONS) for name in (*UNCHANGED, AS_AUTHORS)]
+    alike = [measured(name, ITERATIONS) for name in (AUTHORS, AGAIN, AS_AUTHORS)]
     parts: list[str] = []
     shown: set[int] = set()
     authors = pd.concat([each for each in alike if len(each)] or alike)

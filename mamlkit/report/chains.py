@@ -22,15 +22,14 @@ from mamlkit.report.texts import numbered
 BASE = "epsilon-greedy"  # that others are held against
 
 
-def median_interval(values: Sequence[float], chance: float = 0.05) -> tuple[float, float, float]:
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The median, and two of the values between which that of all possible ones lies.
 
-    By ranks alone, whatever the distribution: the interval leaves out the true median in at most so many of
-    all samples. Of fewer than six values there is no such interval at 95 %, and their ends stand for it.
+    By ranks alone, whatever the distribution: the interval leaves out the true median in at most 5 % of all
+    samples. Of fewer than six values there is no such interval, and their ends stand for it.
 
     Args:
         values: at least one.
-        chance: of leaving it out.
 
     Example:
         >>> median_interval([7, 1, 2, 9, 3, 5, 8, 4, 6, 10])
@@ -39,7 +38,7 @@ def median_interval(values: Sequence[float], chance: float = 0.05) -> tuple[floa
     ranked = np.sort(np.asarray(values, float))
     count = len(ranked)
     tail = accumulate(math.comb(count, k) / 2**count for k in range(count))
-    outside = sum(2 * share <= chance for share in tail)  # that many values on each side may be left out
+    outside = sum(2 * share <= 0.05 for share in tail)  # that many values on each side may be left out
     low = max(0, outside - 1)
     return float(np.median(ranked)), float(ranked[low]), float(ranked[count - 1 - low])
 

@@ -1,6 +1,9 @@
-"""What is committed of the runs: results, errors of single tasks, logs, unfinished states. No torch here."""
+"""What is committed: results of runs, errors of single tasks, logs, unfinished states; what benchmarks have
+measured. No torch here."""
 
 __all__ = [
+    "benchmark",
+    "benchmark_origin",
     "checkpoint",
     "counted",
     "load",
@@ -11,6 +14,7 @@ __all__ = [
 ]
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -148,3 +152,17 @@ def per_task_errors(name: str, seed: int, evaluation: str, metric: str) -> np.nd
             f"{path} does not hold the {metric} of test {evaluation} ({error}); restore it from git "
             f"or run the row again"
         ) from error
+
+
+def benchmark(name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of ``data/benchmarks``, such as ``"rl/time"``; without lines where it was not measured."""
+    path = places.repository() / "data" / "benchmarks" / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(columns))
+
+
+def benchmark_origin(folder: str, part: str = "") -> str:
+    """On what and when a folder of ``data/benchmarks`` was measured, or a part of it."""
+    path = places.repository() / "data" / "benchmarks" / folder / "origin.json"
+    origin = json.loads(path.read_text(encoding="utf-8"))
+    origin = origin[part] if part else origin
+    return f"{origin['processor']}, {origin['date']}, commit {origin['commit'][:7]}"

@@ -17,7 +17,6 @@ __all__ = [
     "tables",
 ]
 
-import json
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from mamlkit.experiments.compare import (
 )
 from mamlkit.experiments.paper import get
 from mamlkit.report import results
+from mamlkit.report.committed import benchmark_origin
 from mamlkit.report.inventory import state_of
 from mamlkit.report.notebook import fixed
 from mamlkit.report.plots import COLOURS, ON_WHITE
@@ -46,17 +46,13 @@ from mamlkit.report.texts import badge, number, numbered
 from mamlkit.report.traps import effect
 
 TESTS = {"Q=1": "1 query", "Q=15": "15 queries", "Q=15, support statistics": "not transductive"}
-KINDS = {
-    "gradient steps": ("blue", "o"),
-    "distances": ("vermillion", "s"),
-    "nothing learned": ("grey", "x"),
-}
+KINDS = {"gradient steps": ("blue", "o"), "distances": ("vermillion", "s"), "nothing learned": ("grey", "x")}
 ONE_SEED = (
     "A difference is between the same seeds; with one, its ± is over tasks alone and does not say how far "
     "another training would lie."
 )
-BASE = next(method for method in COMPARED if method.slug == "maml")
-CLIP = "data/benchmarks/clip"  # of benchmarks/clip.py
+BY_SLUG = {method.slug: method for method in (*COMPARED, *PARTS)}
+BASE = BY_SLUG["maml"]
 
 
 def published() -> pd.DataFrame:
@@ -70,12 +66,11 @@ def published() -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, dtype=str)
 
 
-def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
-    """What was run of a column: one line per method, the most accurate first.
+def grid(column: Column) -> pd.DataFrame:
+    """What was run of a column, tested with 15 queries: one line per method, the most accurate first.
 
     Args:
         column: of :data:`mamlkit.experiments.compare.COLUMNS`.
-        test: the name of an evaluation.
 
     Returns:
         Columns: ``method``, ``kind``, ``slug``; ``value``, the accuracy in %, with ``ci95``, the wider of its
@@ -87,10 +82,10 @@ def grid(column: Column, test: str = "Q=15") -> pd.DataFrame:
     for method in methods_of(column):
         row = get(name_of(column, method))
         step = row.evaluations[0].headline_step
-        ours = results.summary(row.name, test, step, "accuracy")
+        ours = results.summary(row.name, "Q=15", step, "accuracy")
         if ours is None:
             continue
-        gap = effect(row.name, name_of(column, BASE), test)
+        gap = effect(row.name, name_of(column, BASE), "Q=15")
         lines.append(
             {
                 "method": method.words,
@@ -122,7 +117,7 @@ def column_table(column: str, name: str = "") -> str:
     if (found.kind == "nothing learned").all():
         values = [f"{line.method} has {number(line.value, line.ci95)} %" for line in found.itertuples()]
         return f"{chosen.words}: nothing was trained so far; with 15 queries, {', '.join(values)}.\n"
-    ranked = [next(m for m in COMPARED if m.slug == slug) for slug in found.slug]
+    ranked = [BY_SLUG[slug] for slug in found.slug]
     missing = [method.words for method in methods_of(chosen) if method not in ranked]
     printed = published().set_index(["method", "column"])
     lines = [_line(chosen, method, found, printed) for method in ranked]
@@ -158,17 +153,16 @@ def _line(column: Column, method: Compared, found: pd.DataFrame, printed: pd.Dat
     return line
 
 
-def parts(name: str = "tab-compare-parts") -> str:
+def parts() -> str:
     """MAML++ part by part: each alone, two together and all, as differences from MAML with as many steps."""
     single = [part.slug for part in PARTS]
     slugs = ["learned-rates", "multi-step", "maml-plus-plus", *single, "maml-plus-plus-all"]
     shown = [column for column in COLUMNS if parts_of(column) and "glyphs" not in column.name]
-    of_all = {method.slug: method for method in (*COMPARED, *PARTS)}
-    lines = [{"part": "MAML, 5 steps"}, *({"part": of_all[slug].words} for slug in slugs)]
+    lines = [{"part": "MAML, 5 steps"}, *({"part": BY_SLUG[slug].words} for slug in slugs)]
     for column in shown:
-        steps = [of_all["maml-5-steps"], BASE]  # MAML itself takes five steps in some settings
+        steps = [BY_SLUG["maml-5-steps"], BASE]  # MAML itself takes five steps in some settings
         base = next(method for method in steps if column.name not in method.but_for)
-        for line, method in zip(lines, [base, *(of_all[slug] for slug in slugs)]):
+        for line, method in zip(lines, [base, *(BY_SLUG[slug] for slug in slugs)]):
             row = name_of(column, method)
             ours = results.summary(row, "Q=15", 5, "accuracy")
             gap = effect(row, name_of(column, base), "Q=15") if ours and method != base else None
@@ -183,28 +177,26 @@ def parts(name: str = "tab-compare-parts") -> str:
         "and the difference from MAML with five steps on the same tasks (± 95 % over tasks or over seeds, "
         f"whichever is wider). {ONE_SEED}"
     )
-    return numbered(lines, caption, name, [key for key in lines[0] if key != "part"])
+    return numbered(lines, caption, "tab-compare-parts", list(lines[0])[1:])
 
 
 def clipped() -> pd.DataFrame:
     """What ``benchmarks/clip.py`` measured: ``method``, ``updates``, ``beyond`` (per cent), ``cosine``."""
-    return pd.read_csv(places.repository() / CLIP / "beyond.csv")
+    return pd.read_csv(places.repository() / "data" / "benchmarks" / "clip" / "beyond.csv")
 
 
 def clip_table() -> str:
     """What the bound on the meta-gradient's components cuts on Mini-ImageNet: share and turn, by method."""
-    words = {method.slug: method.words for method in COMPARED}
     lines = []
     for slug, found in clipped().groupby("method", sort=False):
-        line = {"method": words[str(slug)]}
+        line = {"method": BY_SLUG[str(slug)].words}
         for at in found.itertuples():
             line[f"after {at.updates}"] = f"{fixed(at.beyond, 1)} ({at.cosine:.2f})"
         lines.append(line)
-    origin = json.loads((places.repository() / CLIP / "origin.json").read_text(encoding="utf-8"))
     caption = (
         "Mini-ImageNet 5-way 1-shot: share of the meta-gradient's components beyond ±10, in %, after so many "
         "updates of a training; in brackets the cosine between the gradient and what is left of it "
-        f"({origin['processor']}, {origin['date']}, commit {origin['commit'][:7]})."
+        f"({benchmark_origin('clip')})."
     )
     return numbered(lines, caption, "tab-compare-clip", list(lines[0])[1:])
 
@@ -216,12 +208,11 @@ def _printed(line: Any) -> str:
 
 def elsewhere() -> str:
     """What other papers report, a line per method, with how their protocols differ from ours."""
-    words = {method.slug: method.words for method in COMPARED}
     found = published()
     settings = {column.name: column.words for column in COLUMNS if (found.column == column.name).any()}
     lines = []
     for slug, of_method in found.groupby("method", sort=False):
-        line = {"method": f"{words[slug]} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
+        line = {"method": f"{BY_SLUG[slug].words} {{cite:p}}`{', '.join(of_method.source.unique())}`"}
         line["place"] = "; ".join(of_method.place.unique())
         line["their protocol"] = "; ".join(filter(None, of_method.note.unique()))
         for name, setting in settings.items():
@@ -237,7 +228,7 @@ def memory() -> pd.DataFrame:
     return pd.read_csv(places.repository() / "data" / "benchmarks" / "compare" / "memory.csv")
 
 
-def costs(name: str = "tab-compare-costs") -> str:
+def costs() -> str:
     """How many numbers a method learns, and the memory that its training takes at most, as a table."""
     measured = memory()
     shapes = [column for column in COLUMNS if (measured.column == column.name).any()]
@@ -253,8 +244,9 @@ def costs(name: str = "tab-compare-costs") -> str:
         "Numbers that a method learns, and the peak of memory of two updates of its training with the grid's "
         f"network, {TASKS} tasks each, above what the process held before (a dash: not a row of the grid)."
     )
-    right = [key for key in lines[0] if key != "method"]
-    return numbered([line for line in lines if any(line[key] for key in right)], caption, name, right)
+    right = list(lines[0])[1:]
+    lines = [line for line in lines if any(line[key] for key in right)]
+    return numbered(lines, caption, "tab-compare-costs", right)
 
 
 def tables() -> str:

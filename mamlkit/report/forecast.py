@@ -83,16 +83,9 @@ def figure() -> str:
     link, cores = link_of_two(), _gpu_cores()
     ranks = list(range(1, 17))
 
-    def curves(change: Callable[[Work], Work]) -> list[Curve]:
-        return [
-            Curve(
-                ranks,
-                [change(work).seconds / seconds(change(work), r, link) for r in ranks],
-                get(name).title,
-                colour,
-            )
-            for colour, (name, work) in enumerate(works.items())
-        ]
+    def curves(some: dict[str, Work]) -> list[Curve]:
+        speeds = [[work.seconds / seconds(work, r, link) for r in ranks] for work in some.values()]
+        return [Curve(ranks, y, get(name).title, k) for k, (name, y) in enumerate(zip(some, speeds))]
 
     points = [
         Curve([2], [line.alone_ms / line.two_ms], "", list(works).index(line.row), "points")
@@ -105,11 +98,11 @@ def figure() -> str:
         {"ranks": ["CPU cores", "GPUs (not measured)"]},
         {
             ("CPU cores",): (
-                [*curves(lambda w: w), *points],
+                [*curves(works), *points],
                 "Steps come from whole chunks; points are measured.",
             ),
             ("GPUs (not measured)",): (
-                curves(lambda w: _on_gpu(w, cores)),
+                curves({name: _on_gpu(work, cores) for name, work in works.items()}),
                 "A GPU computes so fast that the exchange of gradients soon takes longer.",
             ),
         },
@@ -179,7 +172,7 @@ def alone() -> str:
 
 def _on_gpu(work: Work, cores: float) -> Work:
     """The same on a GPU that is worth so many cores, which takes its tasks at once."""
-    return work._replace(seconds=work.seconds / cores, chunk=1, bytes=work.bytes)
+    return work._replace(seconds=work.seconds / cores, chunk=1)
 
 
 def _gpu_cores() -> float:

@@ -12,7 +12,7 @@ from html import escape
 import pandas as pd
 
 from mamlkit.report.notebook import fixed
-from mamlkit.report.verdicts import NOT_JUDGED, WORDS, css_class
+from mamlkit.report.verdicts import OWN_VERDICTS, css_class
 
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # margins
 FARTHEST = 60.0  # margins at the ends of the axis
@@ -59,7 +59,7 @@ def bar(verdicts: pd.Series) -> str:
         verdicts: a word for each number; what stands in brackets after it does not count.
     """
     counts = verdicts.str.partition(" (")[0].value_counts()
-    words = [w for w in (*WORDS, NOT_JUDGED, "partial", "stale", "begun", "not run") if w in counts]
+    words = [w for w in OWN_VERDICTS if w in counts]
     parts = "".join(f'<i class="{css_class(w)}" style="flex:{counts[w]}"></i>' for w in words)
     legend = ", ".join(f'<span class="{css_class(w)}">{w}</span> {counts[w]}' for w in words)
     return _raw(

@@ -42,10 +42,8 @@ def state_of(name: str) -> str:
         return results.without_result(name)
     if any(results.stale(result) for result in found):
         return "stale"
-    done, total = (
-        min(result["iterations_done"] for result in results.counted(found)),
-        found[-1]["settings"]["iterations"],
-    )
+    done = min(result["iterations_done"] for result in results.counted(found))
+    total = found[-1]["settings"]["iterations"]
     return f"partial ({done:,} of {total:,})" if done < total else "complete"
 
 

@@ -26,13 +26,8 @@ class About(NamedTuple):
     chapters: tuple[int, ...]
 
 
-GRADIENT, METRIC, MEMORY, LEARNED, NONE = (
-    "gradient steps",
-    "distances",
-    "memory",
-    "learned update",
-    "no meta-learning",
-)
+GRADIENT, METRIC, MEMORY = "gradient steps", "distances", "memory"
+LEARNED, NONE = "learned update", "no meta-learning"
 ABOUT: dict[str, About] = {
     "maml": About("finn2017maml", GRADIENT, (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)),
     "first-order maml": About("finn2017maml", GRADIENT, (2, 4, 8, 9)),

@@ -125,7 +125,7 @@ def _below(owner: Any, legend: Any, height: float) -> float:
     for ax in owner.axes if of_figure else [owner]:
         # what is drawn, where it can be had: of a point with an error bar both parts
         samples |= {text: h for h, text in zip(*ax.get_legend_handles_labels()) if text in samples}
-    columns = max(1, LINE // (max(map(len, texts)) + 6))  # six for the sample of the line
+    columns = max(1, LINE // (max(map(len, texts), default=0) + 6))  # six for the sample of the line
     legend.remove()
     # below a panel's own numbers and label, half an inch
     of_panel = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.5 / height)}

@@ -43,7 +43,7 @@ def alone() -> str:
     """Numbers with several trainings of ours: their verdict, and what each training would have had alone."""
     paper = results.published()
     every = beside.table(paper)
-    several = paper[(every.verdict.isin(WORDS) & (every.get("seeds", 0) > 1)).to_numpy()]
+    several = paper[(every.verdict.isin(WORDS) & (every.seeds > 1)).to_numpy()]
     if several.empty:
         return "So far no number has several trainings.\n"
     counts: dict[int, dict[str, int]] = {place: {} for place in several.index}

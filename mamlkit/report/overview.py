@@ -18,12 +18,11 @@ from mamlkit.report.verdicts import (
     ACCURACY_MARGIN,
     MSE_MARGIN,
     NOT_JUDGED,
+    OWN_VERDICTS,
     RETURN_MARGIN,
     WIDE,
     WORDS,
 )
-
-OWN_VERDICTS = [*WORDS, NOT_JUDGED, "partial", "stale", "begun", "not run"]
 
 # Setting of a published number -> a word in the name of its chapter.
 CHAPTERS = {
@@ -161,15 +160,12 @@ def tally() -> str:
     """How many published numbers have which verdict, group by group."""
     found = printed_table()
     word = found.verdict.str.partition(" (")[0].where(~found.quoted, "quoted")
+    words = [w for w in (*OWN_VERDICTS, "quoted") if w in (*WORDS, "not run", "quoted") or (word == w).any()]
     lines = []
     for name, (place, _, caption) in GROUPS.items():
         counts = word[group(found, name).index].value_counts()
-        lines.append(
-            {"part": f"{place}: {caption.partition(' (')[0]}"}
-            | {w: str(counts.get(w, 0)) for w in [*OWN_VERDICTS, "quoted"]}
-        )
-    words = [w for w in [*OWN_VERDICTS, "quoted"] if w in (*WORDS, "not run", "quoted") or (word == w).any()]
-    lines = [{"part": line["part"]} | {w: line[w] for w in words} for line in lines]
+        part = {"part": f"{place}: {caption.partition(' (')[0]}"}
+        lines.append(part | {w: str(counts.get(w, 0)) for w in words})
     return numbered(lines, "How many of the paper's numbers have which verdict.", "tab-tally", words)
 
 

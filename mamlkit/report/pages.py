@@ -12,7 +12,6 @@ __all__ = [
     "group",
     "mini_imagenet",
     "omniglot",
-    "over",
     "printed_table",
     "side_by_side",
     "table_2",
@@ -28,27 +27,6 @@ from mamlkit.experiments.paper import HOURS
 from mamlkit.report import beside, forest, results
 from mamlkit.report.origins import anchor
 from mamlkit.report.texts import badge, decimals, number, numbered, step_words
-
-# absent while nothing was run
-OURS = (
-    "ours",
-    "ours_ci95",
-    "one_ci95",
-    "deciding_ci95",
-    "median",
-    "seed_sd",
-    "seed_ci95",
-    "seeds",
-    "difference",
-    "difference_ci95",
-    "task_verdict",
-    "forward",
-    "forward_ci95",
-    "backward",
-    "backward_ci95",
-    "diverged",
-    "tasks",
-)
 
 # The parts of the results page: place in the paper, start of the setting, caption.
 GROUPS = {
@@ -66,15 +44,13 @@ APART = {"locomotion"}  # settings have tables of their own, or these would be t
 
 
 def printed_table(lines: pd.DataFrame | None = None) -> pd.DataFrame:
-    """:func:`mamlkit.report.beside.table` with every column, and the paper's numbers as it prints them."""
+    """:func:`mamlkit.report.beside.table`, with the paper's numbers as it prints them."""
     lines = results.published() if lines is None else lines
-    found = beside.table(lines)
-    found = found.reindex(columns=list(dict.fromkeys([*found.columns, *OURS])))
     text = pd.read_csv(places.repository() / "data" / "published.csv", dtype=str, keep_default_na=False)
     text = text.loc[lines.index].reset_index(drop=True).assign(row=list(lines.row))
     printed = (text.value + (" ± " + text.ci95).where(text.ci95 != "", "")).str.replace("-", "−")
     quoted = text.note.str.startswith("quoted") & (text.row == "")  # of what is quoted we run some ourselves
-    return found.assign(printed=printed, row=text.row, quoted=quoted)
+    return beside.table(lines).assign(printed=printed, row=text.row, quoted=quoted)
 
 
 def group(found: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -124,7 +100,7 @@ def _beside(part: pd.DataFrame, linked: bool = True) -> list[dict[str, str]]:
             "method": f"[{line.method}](#{anchor(line.row)})" if linked else line.method,
             "paper": line.printed,
             "ours": number(line.ours, line.deciding_ci95),
-            "interval over": over(line),
+            "interval over": _over(line),
             "median": number(line["median"], digits=decimals(line.ours_ci95)) if line.diverged else "",
             "diverged": f"{line.diverged:.0f} of {line.tasks:,.0f}" if line.diverged else "",
             "difference": number(line.difference, line.difference_ci95, signed=True),
@@ -135,12 +111,8 @@ def _beside(part: pd.DataFrame, linked: bool = True) -> list[dict[str, str]]:
     return _without_constant(lines, "setting")
 
 
-def over(line: pd.Series) -> str:
-    """What the interval that decides is over: test tasks or seeds, and how many seeds there are.
-
-    Args:
-        line: of :func:`printed_table`.
-    """
+def _over(line: pd.Series) -> str:
+    """What the interval that decides is over: test tasks or seeds, and how many seeds there are."""
     if line.seeds == 1:
         return "tasks, 1 seed"
     return f"{'seeds' if line.deciding_ci95 > line.ours_ci95 else 'tasks'}, {line.seeds:.0f} seeds"
@@ -160,11 +132,7 @@ def _to_run(part: pd.DataFrame) -> list[dict[str, str]]:
     """One line per number that we have an experiment of, but no result: how to get it, and in what time."""
     lines = [
         _which(line)
-        | {
-            "paper": line.printed,
-            "name": f"`{line.row}`",
-            "takes about": HOURS.get(line.row, ""),
-        }
+        | {"paper": line.printed, "name": f"`{line.row}`", "takes about": HOURS.get(line.row, "")}
         for _, line in part.iterrows()
     ]
     return _without_constant(lines, "setting")

@@ -111,20 +111,16 @@ def use_style() -> None:
     narrow.keep_both_forms()
 
 
-def learning_curve(
-    ax: Axes, log: pd.DataFrame, method: str, *, column: str = "meta_loss", quantity: str = "meta-loss"
-) -> None:
+def learning_curve(ax: Axes, log: pd.DataFrame, method: str, *, quantity: str = "meta-loss") -> None:
     """A training curve.
 
     Args:
         ax: where to draw.
-        log: lines of ``metrics.csv`` (``Fit.log``): ``iteration`` and the column to show.
+        log: lines of ``metrics.csv`` (``Fit.log``): ``iteration`` and ``meta_loss``.
         method: shown in the legend, and decides the look (:func:`style_of`).
-        column: what to show; lines without a value are left out.
         quantity: its name and unit, on the axis.
     """
-    shown = log[log[column].notna()]
-    ax.plot(shown["iteration"], shown[column], **style_of(method) | {"marker": ""}, label=method)
+    ax.plot(log["iteration"], log["meta_loss"], **style_of(method) | {"marker": ""}, label=method)
     ax.set(xlabel="iteration", ylabel=quantity)
     ax.legend()
 
@@ -162,16 +158,13 @@ def _mean(found: Sequence[Mapping[str, Any]], evaluation: str, metric: str) -> p
     return pd.DataFrame({"value": means.mean(0), "ci95": ci95.mean(0)} | seeds)
 
 
-def adaptation_curve(
-    ax: Axes, method: str, curve: pd.DataFrame, *, quantity: str = "mean squared error"
-) -> None:
-    """Error on query examples after 0, 1, ... inner steps, with its interval; single seeds as thin lines.
+def adaptation_curve(ax: Axes, method: str, curve: pd.DataFrame) -> None:
+    """Query error after 0, 1, ... inner steps, with its interval; single seeds as thin lines.
 
     Args:
         ax: where to draw.
         method: shown in the legend, and decides the look (:func:`style_of`).
         curve: as :func:`mean_curve` gives; without lines the legend says that the row was not run.
-        quantity: its name and unit, on the axis.
     """
     style = style_of(method)
     ax.plot(curve.index, curve["value"], **style, label=method if len(curve) else f"{method} (not run)")
@@ -179,7 +172,7 @@ def adaptation_curve(
     ax.fill_between(curve.index, low, high, color=style["color"], alpha=0.2, linewidth=0)
     for seed in (c for c in curve.columns if c.startswith("seed")):
         ax.plot(curve.index, curve[seed], color=style["color"], linewidth=0.6, alpha=0.7)
-    ax.set(xlabel="inner steps", ylabel=quantity)
+    ax.set(xlabel="inner steps", ylabel="mean squared error")
     ax.locator_params(axis="x", integer=True)
 
 

@@ -31,6 +31,8 @@ STEP_STYLES: tuple[dict[str, Any], ...] = (
     {"color": COLOURS["blue"], "linestyle": "-", "label": "3 steps"},
 )
 
+STEPS = len(STEP_STYLES) - 1  # the last one on an axis
+
 # One look per candidate.
 CANDIDATE_STYLES: tuple[tuple[str, str], ...] = (
     ("vermillion", "-"),
@@ -49,16 +51,14 @@ CANDIDATE_STYLES: tuple[tuple[str, str], ...] = (
 GOAL_COLOURS = ("blue", "vermillion", "green", "purple")
 
 
-def _curve(
-    ax: Axes, curve: pd.DataFrame, steps: int, style: dict[str, Any], shade: float, **look: Any
-) -> None:
+def _curve(ax: Axes, curve: pd.DataFrame, style: dict[str, Any], shade: float, **look: Any) -> None:
     """Returns with their interval.
 
     A single one, of a policy that is not adapted, is a level through the panel.
     """
     at, value, ci95 = (np.asarray(each, dtype=float) for each in (curve.index, curve["value"], curve["ci95"]))
     if len(curve) == 1:
-        at, value, ci95, look = np.array([0, steps]), value.repeat(2), ci95.repeat(2), look | {"marker": ""}
+        at, value, ci95, look = np.array([0, STEPS]), value.repeat(2), ci95.repeat(2), look | {"marker": ""}
     ax.plot(at, value, **style | look)
     ax.fill_between(at, value - ci95, value + ci95, color=style["color"], alpha=shade, linewidth=0)
 
@@ -68,8 +68,6 @@ def return_curves(
     ours: Mapping[str, pd.DataFrame],
     paper: Mapping[str, pd.DataFrame],
     unfinished: Mapping[str, str] | None = None,
-    *,
-    steps: int = 3,
 ) -> None:
     """Returns after 0, 1, ... gradient steps: ours full, with intervals, the paper's dashed and hollow.
 
@@ -77,45 +75,39 @@ def return_curves(
 
     Args:
         ax: where to draw.
-        ours: method to a frame with ``value`` and
-            ``ci95``, indexed by step; without lines the legend says that it was not run.
+        ours: method to a frame with ``value`` and ``ci95``, indexed by step; without lines the legend says
+            that it was not run.
         paper: the same of the published returns; methods that the paper does not plot may be missing.
         unfinished: method to how far its run has come, such as ``16 of 500``, for the legend; empty if it is
             at its end.
-        steps: the last step on the axis.
     """
     for method, curve in ours.items():
         state = (unfinished or {}).get(method)
         style = style_of(method) | {"linestyle": (0, (7, 3)) if state else "-", "zorder": 3}
         if len(curve):
-            _curve(ax, curve, steps, style, shade=0.2, label=f"{method} ({state})" if state else method)
+            _curve(ax, curve, style, shade=0.2, label=f"{method} ({state})" if state else method)
         else:
             ax.plot([], [], **style, label=f"{method} (not run)")
     hollow = {"linestyle": "--", "linewidth": 1.1, "markerfacecolor": "white"}
     for method, curve in paper.items():
         if len(curve):
-            _curve(ax, curve, steps, style_of(method) | hollow, shade=0.07, label=f"{method}, paper")
-    ax.set(xlabel="gradient steps", ylabel="return", xticks=range(steps + 1))
+            _curve(ax, curve, style_of(method) | hollow, shade=0.07, label=f"{method}, paper")
+    ax.set(xlabel="gradient steps", ylabel="return", xticks=range(STEPS + 1))
 
 
-def training_returns(
-    ax: Axes, log: pd.DataFrame, method: str = "MAML", *, window: int = 1, blind: float | None = None
-) -> None:
-    """Mean returns in the course of training, before the inner step and, where there is one, after it.
+def training_returns(ax: Axes, log: pd.DataFrame, *, window: int = 1, blind: float | None = None) -> None:
+    """Mean returns in the course of MAML's training, before the inner step and, where there is one, after it.
 
     Args:
         ax: where to draw.
         log: lines of ``metrics.csv``: ``iteration``, ``return_before`` and perhaps ``return_after``.
-        method: decides the colour (:func:`mamlkit.report.plots.style_of`).
         window: iterations of a running mean, drawn over the thin single values; 1 draws these alone.
         blind: the most that a policy can expect which is blind to its task, a dashed line.
     """
-    colour = style_of(method)["color"]
+    colour = METHOD_STYLES["MAML"]["color"]
     after = "return_after" in log and log["return_after"].notna().any()
-    looks = {
-        "return_before": (":" if after else "-", f"{method}, before the inner step" if after else method)
-    }
-    looks |= {"return_after": ("-", f"{method}, after it")} if after else {}
+    looks = {"return_before": (":", "MAML, before the inner step"), "return_after": ("-", "MAML, after it")}
+    looks = looks if after else {"return_before": ("-", "MAML")}
     for column, (line, label) in looks.items():
         values = log[column]
         if window > 1:
@@ -153,16 +145,15 @@ def candidate_returns(
     ax.set(xlabel="iteration", ylabel="return after the inner step", xlim=(0, 1.1 * last))
 
 
-def trajectories(
-    ax: Axes, goals: ArrayLike, ways: Sequence[ArrayLike], *, half_side: float | None = 0.5
-) -> None:
+def trajectories(ax: Axes, goals: ArrayLike, ways: Sequence[ArrayLike]) -> None:
     """Ways of a point from the origin to goals in the plane, each in the colour of its goal.
+
+    The square is that which goals are drawn from.
 
     Args:
         ax: where to draw.
         goals: where they should go, ``[goals, 2]``, as many as there are colours at most.
         ways: one for each goal, ``[points, 2]``.
-        half_side: of the square that goals are drawn from, outlined; None leaves it out.
     """
     goals = np.asarray(goals, dtype=float)
     if len(ways) != len(goals) or len(goals) > len(GOAL_COLOURS):
@@ -170,15 +161,9 @@ def trajectories(
             f"{len(ways)} ways to {len(goals)} goals, but each goal has one way, and {len(GOAL_COLOURS)} can "
             "be told apart"
         )
-    if half_side is not None:
-        corner, side = (-half_side, -half_side), 2 * half_side
-        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#555555", linewidth=1.2))
-    star: dict[str, Any] = {
-        "marker": "*",
-        "markersize": 12,
-        "markeredgecolor": "black",
-        "markeredgewidth": 0.6,
-    }
+    ax.add_patch(Rectangle((-0.5, -0.5), 1, 1, fill=False, edgecolor="#555555", linewidth=1.2))
+    star: dict[str, Any] = {"marker": "*", "markersize": 12}
+    star |= {"markeredgecolor": "black", "markeredgewidth": 0.6}
     for name, goal, way in zip(GOAL_COLOURS, goals, ways):
         ax.plot(*np.asarray(way, dtype=float).T, color=COLOURS[name], linewidth=0.9)
         ax.plot(*goal, color=COLOURS[name], linestyle="none", zorder=5, **star)
@@ -186,16 +171,13 @@ def trajectories(
     ax.set(xlabel="$x$", ylabel="$y$", aspect="equal")
 
 
-def goal_returns(
-    ax: Axes, goals: ArrayLike, returns: ArrayLike, *, quantity: str = "goal velocity (m/s)"
-) -> None:
-    """The return of each test goal after 0, 1, ... gradient steps, against the goal.
+def goal_returns(ax: Axes, goals: ArrayLike, returns: ArrayLike) -> None:
+    """The return of each test goal, a velocity, after 0, 1, ... gradient steps, against the goal.
 
     Args:
         ax: where to draw.
         goals: ``[tasks]``.
         returns: ``[tasks, steps]``, four steps at most.
-        quantity: what a goal is, on the axis.
     """
     goals, returns = np.asarray(goals, dtype=float), np.asarray(returns, dtype=float)
     if returns.ndim != 2 or len(returns) != len(goals) or returns.shape[1] > len(STEP_STYLES):
@@ -207,4 +189,4 @@ def goal_returns(
     for style, marker, values in zip(STEP_STYLES, "xs^o", returns.T):
         # marks alone: goals are a sample, and what is between two of them was not tested
         ax.plot(goals[order], values[order], marker=marker, markersize=3.5, **style | {"linestyle": "none"})
-    ax.set(xlabel=quantity, ylabel="return")
+    ax.set(xlabel="goal velocity (m/s)", ylabel="return")

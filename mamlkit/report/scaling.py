@@ -16,13 +16,11 @@ __all__ = [
     "works_of_rows",
 ]
 
-import json
-
 import numpy as np
 import pandas as pd
 
-from mamlkit import places
 from mamlkit.experiments.paper import get
+from mamlkit.report.committed import benchmark, benchmark_origin
 from mamlkit.report.costs import Link, Work, seconds
 from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import numbered
@@ -32,14 +30,12 @@ ABSENT = "Not measured yet; `python benchmarks/scaling.py --save` does it.\n"
 
 def measured(name: str) -> pd.DataFrame:
     """A table of ``data/benchmarks/cluster``; without lines where it was not measured."""
-    path = places.repository() / "data" / "benchmarks" / "cluster" / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return benchmark(f"cluster/{name}")
 
 
 def source(name: str) -> str:
-    path = places.repository() / "data" / "benchmarks" / "cluster" / "origin.json"
-    origin = json.loads(path.read_text(encoding="utf-8"))[name]
-    return f"{origin['processor']}, {origin['date']}, commit {origin['commit'][:7]}"
+    """On what and when such a table was measured."""
+    return benchmark_origin("cluster", name)
 
 
 def link_of_two() -> Link:
@@ -51,6 +47,7 @@ def link_of_two() -> Link:
 
 
 def works_of_rows() -> dict[str, Work]:
+    """An iteration of each row that was measured, by the name of the row."""
     return {
         line.row: Work(line.ms / 1e3, line.tasks, line.chunk, line.bytes)
         for line in measured("rows").itertuples()
@@ -136,9 +133,7 @@ def policies() -> str:
         "of the sums of the update; processor time in one process with one thread, of the busier of two "
         f"processes, and by the model. {source('policies')}."
     )
-    share = max(
-        100 * (line.episodes + line.sums) / link.rate / (line.two_ms / 1e3) for line in found.itertuples()
-    )
+    share = (100 * (found.episodes + found.sums) / link.rate / (found.two_ms / 1e3)).max()
     says = (
         f"\nWith the ρ of {{numref}}`tab-gather` these bytes take at most {share:.1f}\N{NO-BREAK SPACE}% of "
         f"an iteration in two processes. {_sampling()}\n"
@@ -148,10 +143,9 @@ def policies() -> str:
 
 def _sampling() -> str:
     """Which part of an iteration is simulation, by ``benchmarks/meta_rl.py``; nothing if that was not run."""
-    path = places.repository() / "data" / "benchmarks" / "rl" / "time.csv"
-    if not path.exists():
+    found = benchmark("rl/time", ["what"]).set_index("what")
+    if found.empty:
         return ""
-    found = pd.read_csv(path, index_col="what")
     sampling = found.loc[["sampling before, s", "sampling after, s"]].sum()
     shares = 100 * sampling / found.loc["meta-iteration, s"]
     title = lambda robot: get(f"{robot}-maml").title.removesuffix(", MAML")

@@ -1,13 +1,6 @@
 """Numbers, verdicts and captioned tables as the text that pages and notebooks show. No torch here."""
 
-__all__ = [
-    "badge",
-    "decimals",
-    "measured_effect",
-    "number",
-    "numbered",
-    "step_words",
-]
+__all__ = ["badge", "decimals", "measured_effect", "number", "numbered", "step_words"]
 
 import math
 from collections.abc import Iterable

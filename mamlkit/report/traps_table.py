@@ -47,7 +47,7 @@ STATISTICS = {  # whose mean and variance: the tests with 1, 5 and 15 queries pe
 }
 
 
-def all_traps(name: str = "tab-traps") -> str:
+def all_traps() -> str:
     """Every trap, with the data of its test, the accuracy without it, its effect and what that says."""
     lines = []
     for row in rows():
@@ -67,7 +67,7 @@ def all_traps(name: str = "tab-traps") -> str:
         "and how many points it changes with it. "
         f"{UNDECIDED} {_reservation()}"
     )
-    return numbered(lines, caption, name, ["without", "effect"])
+    return numbered(lines, caption, "tab-traps", ["without", "effect"])
 
 
 def _line(trap: str, data: str, found: Effect | None, says: str, training: bool = False) -> dict[str, str]:
@@ -127,7 +127,7 @@ def statistics_lines() -> list[dict[str, str]]:
     return lines
 
 
-def released_table(name: str = "tab-traps-mini-imagenet") -> str:
+def released_table() -> str:
     """The authors' weights after ten steps, in their own test and in others, each with its effect."""
     tests = [("1 query per class, as the authors test", RELEASED, "Q=1", "", "")]
     lines = []
@@ -144,4 +144,4 @@ def released_table(name: str = "tab-traps-mini-imagenet") -> str:
         "The authors' weights on Mini-ImageNet after ten steps (committed results, 600 tasks; the paper has "
         f"48.70 ± 1.84). {UNDECIDED}"
     )
-    return numbered(lines, caption, name, ["accuracy, %", "effect, points"])
+    return numbered(lines, caption, "tab-traps-mini-imagenet", ["accuracy, %", "effect, points"])

@@ -28,7 +28,8 @@ from mamlkit.experiments.memory import has_memory
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.trials import EPISODES, tabular_name
 from mamlkit.report import results
-from mamlkit.report.bandits import OURS, set_beside, shown, to_run
+from mamlkit.report.bandits import OF_A_WAY, OURS, set_beside, shown, to_run
+from mamlkit.report.committed import benchmark
 from mamlkit.report.inventory import state_cells, state_of
 from mamlkit.report.notebook import fixed
 from mamlkit.report.texts import number, numbered
@@ -48,8 +49,8 @@ SIDE_BY_SIDE = {
 HORIZONS = {"2d-navigation": 100, "half-cheetah-direction": 200}  # steps of an episode
 HALF_CHEETAH = "HalfCheetah direction"  # in the published tables
 TWO_STEP = "two-step-rl2"
+COLUMNS = ["episodes", *OF_A_WAY]
 WAYS = ("random", "PSRL", "BEB", "epsilon-greedy", "greedy")
-COLUMNS = ["episodes", "strategy", "setting", "value", "ci95", "regret", "regret_ci95", "tasks"]
 
 
 def published() -> pd.DataFrame:
@@ -69,8 +70,7 @@ def measured(what: str = "tabular") -> pd.DataFrame:
     Returns:
         Columns: episodes, strategy, setting, value and ci95 (total reward), regret and regret_ci95, tasks.
     """
-    path = places.repository() / "data" / "benchmarks" / what / "references.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    return benchmark(f"{what}/references", COLUMNS)
 
 
 def compared() -> pd.DataFrame:

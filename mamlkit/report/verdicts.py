@@ -4,6 +4,7 @@ __all__ = [
     "ACCURACY_MARGIN",
     "MSE_MARGIN",
     "NOT_JUDGED",
+    "OWN_VERDICTS",
     "RETURN_MARGIN",
     "WIDE",
     "WITHOUT_RESULT",
@@ -25,6 +26,7 @@ WIDE = 3.0  # margins: an interval of a larger half-width says nothing
 WORDS = ("reproduced", "consistent", "inconclusive", "differs")
 NOT_JUDGED = "not judged"  # ours is shown, but is of something else, or the number says nothing of a method
 WITHOUT_RESULT = ("begun", "not run")  # how the words for a row without a result begin
+OWN_VERDICTS = (*WORDS, NOT_JUDGED, "partial", "stale", *WITHOUT_RESULT)  # in the order of a count
 
 
 def css_class(verdict: str) -> str:

@@ -42,8 +42,7 @@ def gittins_indices(pulls: int, discount: float) -> Array:
     Raises:
         ValueError: no pull, or such a discount has no index.
     """
-    if pulls < 1:
-        raise ValueError(f"pulls={pulls}, but there must be at least one")
+    _check(pulls)
     if not 0 <= discount < 1:
         raise ValueError(f"discount={discount}, but it must be at least 0, and below 1")
     depth = pulls + (int(np.ceil(np.log(AHEAD) / np.log(discount))) if discount > 0 else 1)

@@ -4,7 +4,7 @@ They are those that :mod:`mamlkit.rl.parts` has by passes, several times slower.
 network has no layers for these, or that do not move all of it in the inner step.
 """
 
-__all__ = ["GeneralPart"]
+__all__ = ["GeneralPart", "adapt"]
 
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +18,34 @@ from mamlkit.maml import Params
 from mamlkit.rl.objectives import divergence, inner_loss, surrogate
 from mamlkit.rl.policy import Policy
 from mamlkit.rl.sampling import Steps
+
+
+def adapt(
+    policy: Policy,
+    params: Params,
+    steps: Steps,
+    inner_lr: float,
+    drawn_with: Params | None = None,
+    first_order: bool = False,
+) -> Params:
+    """One step on a task's own rollouts. Paper: Algorithm 3, line 7.
+
+    All parameters move, the deviations too, but for those that the policy freezes.
+
+    Args:
+        policy: see :mod:`mamlkit.rl.policy`.
+        params: what moves.
+        steps: of one task.
+        inner_lr: alpha.
+        drawn_with: the parameters that the steps were sampled with, for the loss with likelihood ratios; None
+            for the authors'.
+        first_order: whether the gradient counts as a constant.
+    """
+
+    def loss(p: Params, s: Steps) -> Tensor:
+        return inner_loss(policy, p, s) if drawn_with is None else surrogate(policy, p, drawn_with, s)
+
+    return maml.inner_step(loss, params, steps, inner_lr, first_order, policy.frozen)
 
 
 class GeneralPart:
@@ -83,11 +111,5 @@ class GeneralPart:
         """One task's parameters after the inner step; theta itself where nothing is adapted."""
         if before is None:
             return theta
-
-        def loss(params: Params, steps: Steps) -> Tensor:
-            if self.curvature == "ratios":
-                return surrogate(self.policy, params, self.theta, steps)
-            return inner_loss(self.policy, params, steps)
-
-        first_order, frozen = self.curvature == "none", self.policy.frozen
-        return maml.inner_step(loss, theta, before, self.inner_lr, first_order, frozen)
+        drawn_with = self.theta if self.curvature == "ratios" else None
+        return adapt(self.policy, theta, before, self.inner_lr, drawn_with, self.curvature == "none")

@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import maml
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import each
 from mamlkit.maml import Params
-from mamlkit.rl.general import GeneralPart
+from mamlkit.rl.general import GeneralPart, adapt
 from mamlkit.rl.objectives import divergence, inner_loss, surrogate
 from mamlkit.rl.parts import ContextPart, Part, adapted, cut, pieces
 from mamlkit.rl.policy import Policy
@@ -37,28 +36,6 @@ from mamlkit.rl.sampling import Steps
 from mamlkit.rl.trpo import Step, trust_region_step
 
 CURVATURES = ("log-densities", "ratios", "none")
-
-
-def adapt(
-    policy: Policy, params: Params, steps: Steps, inner_lr: float, drawn_with: Params | None = None
-) -> Params:
-    """One step on a task's own rollouts. Paper: Algorithm 3, line 7.
-
-    All parameters move, the deviations too, but for those that the policy freezes.
-
-    Args:
-        policy: see :mod:`mamlkit.rl.policy`.
-        params: what moves.
-        steps: of one task.
-        inner_lr: alpha.
-        drawn_with: the parameters that the steps were sampled with, for the loss with likelihood ratios; None
-            for the authors'.
-    """
-
-    def loss(p: Params, s: Steps) -> Tensor:
-        return inner_loss(policy, p, s) if drawn_with is None else surrogate(policy, p, drawn_with, s)
-
-    return maml.inner_step(loss, params, steps, inner_lr, frozen=policy.frozen)
 
 
 @torch.no_grad()

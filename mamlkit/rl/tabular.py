@@ -5,7 +5,7 @@ to which state it leads is drawn from probabilities that are themselves uniform 
 Dirichlet). An episode has 10 steps and begins in the first state.
 """
 
-__all__ = ["ACTIONS", "HORIZON", "STATES", "Processes", "Tabular", "luck", "plan", "sample", "value_of"]
+__all__ = ["ACTIONS", "HORIZON", "STATES", "Processes", "Tabular", "luck", "plan", "sample"]
 
 from typing import NamedTuple
 
@@ -87,21 +87,6 @@ def plan(processes: Processes, horizon: int = HORIZON) -> tuple[Array, NDArray[n
         actions.append(of_actions.argmax(-1))
         values.append(value := of_actions.max(-1))
     return np.stack(values[::-1], 1), np.stack(actions[::-1], 1)
-
-
-def value_of(processes: Processes, actions: NDArray[np.integer]) -> Array:
-    """The expected return of an episode from the first state, ``[tasks]``, of a given way to play.
-
-    Args:
-        processes: that are played.
-        actions: by step and state, ``[tasks, horizon, states]``.
-    """
-    everyone = np.arange(len(actions))[:, None], np.arange(actions.shape[2])[None]
-    value = np.zeros((len(actions), actions.shape[2]))
-    for chosen in actions.swapaxes(0, 1)[::-1]:
-        ahead = (processes.transitions[(*everyone, chosen)] @ value[..., None])[..., 0]
-        value = processes.rewards[(*everyone, chosen)] + ahead
-    return value[:, 0]
 
 
 class Tabular:

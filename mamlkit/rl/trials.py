@@ -43,7 +43,6 @@ class Bandits:
             raise ValueError("arms must pay with probabilities between 0 and 1")
         self.actions, self.time = Choices(self._arms.shape[1]), self._luck.shape[1]
         self._everyone = torch.arange(len(self._arms), device=device)
-        self._now = 0
 
     def begin(self) -> Tensor:
         self._now = 0

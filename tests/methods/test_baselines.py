@@ -133,6 +133,14 @@ def test_nearest_neighbours_on_pixels_are_those_of_the_tasks():
     assert gradient["scale"] != 0
 
 
+def test_nearest_neighbours_have_the_loss_of_a_learner_with_one_of_its_own():
+    own = type("Own", (methods.Learner,), {"loss_of": lambda self, outputs, targets: outputs.sum()})
+    learner, _, batch = small_problem("conv-stride")
+    made = methods.nearest_neighbour(own(**vars(learner)))
+    params = {"scale": torch.ones(1, dtype=torch.float64)}
+    assert made.loss(params, single(batch)) == made.predict(params, single(batch)).sum()
+
+
 @pytest.mark.parametrize("make", [methods.pretrained_classifier, methods.nearest_neighbour])
 def test_a_network_whose_head_is_not_known_is_refused(make):
     learner, _, _ = small_problem("conv-max")

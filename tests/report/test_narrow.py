@@ -102,6 +102,12 @@ def test_a_legend_beside_its_panel_comes_below_it(columns):
         assert [text.get_text() for text in legend.get_texts()] == ["a line"]
 
 
+def test_a_legend_without_an_entry_is_no_hindrance():
+    figure = drawn(1, 1)
+    figure.axes[0].legend([], [])
+    assert narrow.stacked(figure).legends[0].get_texts() == []
+
+
 def test_an_error_bar_keeps_both_parts_in_the_legend():
     figure = drawn()
     figure.axes[0].errorbar([1], [1], [0.5], fmt="*", label="paper")

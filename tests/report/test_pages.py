@@ -50,16 +50,7 @@ HELPERS = {"badge", "decimals", "group", "number", "numbered"}  # all else is sh
 HELPERS |= {"Effect", "effect", "effect_words", "measured_effect", "rows"}
 HELPERS |= {"across", "column_table", "compared", "costs", "elsewhere", "forest", "grid", "measured"}
 HELPERS |= {"memory", "parts", "published"}
-HELPERS |= {
-    "anchor",
-    "over",
-    "printed_table",
-    "side_by_side",
-    "chapter_table",
-    "state_cells",
-    "state_of",
-    "step_words",
-}
+HELPERS |= {"anchor", "printed_table", "side_by_side", "chapter_table", "state_cells", "state_of"}
 HELPERS |= {"ABOUT", "About", "together", "pattern", "episodes", "median_interval"}
 HELPERS |= {
     "curves_by_seen",

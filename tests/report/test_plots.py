@@ -63,15 +63,12 @@ def test_style_is_white_and_readable(ax):
     assert mpl.rcParams["axes.prop_cycle"].by_key()["color"][0] == plots.COLOURS["blue"]
 
 
-def test_learning_curve_leaves_out_lines_without_a_value(ax):
-    log = pd.DataFrame(
-        {"iteration": [100, 200, 300], "meta_loss": [3.0, 2.0, 1.0], "validation": [np.nan, 5.0, np.nan]}
-    )
+def test_learning_curves_share_a_panel(ax):
+    log = pd.DataFrame({"iteration": [100, 200, 300], "meta_loss": [3.0, 2.0, 1.0]})
     plots.learning_curve(ax, log, "MAML")
-    plots.learning_curve(ax, log, "oracle", column="validation", quantity="validation error")
-    assert ax.lines[0].get_xdata().tolist() == [100, 200, 300]
-    assert ax.lines[1].get_xydata().tolist() == [[200, 5.0]]
-    assert ax.get_xlabel() == "iteration" and ax.get_ylabel() == "validation error"
+    plots.learning_curve(ax, log, "oracle", quantity="error")
+    assert ax.lines[0].get_xydata().tolist() == [[100, 3.0], [200, 2.0], [300, 1.0]]
+    assert ax.get_xlabel() == "iteration" and ax.get_ylabel() == "error"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["MAML", "oracle"]
 
 

@@ -66,7 +66,7 @@ def test_an_unfinished_run_is_told_from_a_finished_one(ax):
 
 
 def test_a_policy_that_is_not_adapted_is_a_level(ax):
-    plots_rl.return_curves(ax, {"oracle": curve(-2.0)}, {"oracle": curve(-3.0)}, steps=3)
+    plots_rl.return_curves(ax, {"oracle": curve(-2.0)}, {"oracle": curve(-3.0)})
     assert lines(ax)["oracle"].get_xydata().tolist() == [[0, -2], [3, -2]]
     assert lines(ax)["oracle, paper"].get_xydata().tolist() == [[0, -3], [3, -3]]
     assert lines(ax)["oracle"].get_marker() == ""
@@ -94,10 +94,10 @@ def test_training_returns_with_a_running_mean(ax):
     log = pd.DataFrame(
         {"iteration": [1, 2, 3], "return_before": [0.0, 2.0, 4.0], "return_after": [np.nan] * 3}
     )
-    plots_rl.training_returns(ax, log, "oracle", window=2)  # nothing is adapted
+    plots_rl.training_returns(ax, log, window=2)  # nothing is adapted
     thin, mean = ax.lines
     assert thin.get_ydata().tolist() == [0, 2, 4] and mean.get_ydata().tolist() == [0, 1, 3]
-    assert mean.get_label() == "oracle" and mean.get_linestyle() == "-"
+    assert mean.get_label() == "MAML" and mean.get_linestyle() == "-"
     assert thin.get_linewidth() < mean.get_linewidth()
 
 

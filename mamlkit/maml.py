@@ -2,7 +2,8 @@
 
 __all__ = ["Task", "adapt", "adaptation_path", "inner_step", "meta_gradient", "meta_loss"]
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -77,7 +78,7 @@ def adapt(
     Paper: Algorithm 2, lines 6-7. The same function serves meta-training and meta-testing.
     Arguments as for :func:`inner_step`.
     """
-    for _ in range(_checked(inner_steps)):
+    for _ in range(_checked(inner_steps, params)):
         params = inner_step(loss_fn, params, support, inner_lr, first_order, frozen)
     return params
 
@@ -93,15 +94,17 @@ def adaptation_path(
 ) -> list[Params]:
     """theta and the parameters after 1, 2, ... ``inner_steps`` steps: ``inner_steps + 1`` entries."""
     path = [params]
-    for _ in range(_checked(inner_steps)):
+    for _ in range(_checked(inner_steps, params)):
         path.append(inner_step(loss_fn, path[-1], support, inner_lr, frozen=frozen))
     return path
 
 
-def _checked(inner_steps: int) -> int:
-    if inner_steps < 0:
-        raise ValueError(f"inner_steps={inner_steps}, but it must be at least 0")
-    return inner_steps
+def _checked(inner_steps: int, params: Params) -> int:
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params are a {type(params).__name__}, but must be a dict, name to tensor")
+    if not isinstance(inner_steps, Integral) or inner_steps < 0:
+        raise ValueError(f"inner_steps={inner_steps}, but it must be a whole number, at least 0")
+    return int(inner_steps)
 
 
 def meta_loss(objective: LossFn, params: Params, tasks: Task) -> tuple[Tensor, Tensor]:

@@ -53,14 +53,15 @@ of_data = "Omniglot" if real else "Glyphs, the stand-in"
 row = paper.get("omniglot-5way-1shot" if real else "glyphs-5way-1shot")
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-task"}, "image": {"alt": "Five columns of drawings, one character each, under the headings class 0 to class 4. The first row holds the support drawings, the three rows below it other drawings of the same characters, turned the same way.", "width": "480px"}}
-family = tasks.make(row.family, "test", ways=5, shots=1, queries=3)
+ways, shots = row.ways, row.shots
+family = tasks.make(row.family, "test", ways=ways, shots=shots, queries=3)
 task = family.sample(seeds.generator(1, "a picture"), 1)
 fig, ax = plt.subplots(figsize=(5.4, 4.3))
-columns = [task.support[0].view(5, 1, 28, 28), task.query[0].view(5, 3, 28, 28)]
+columns = [images[0, :, 0].unflatten(0, (ways, -1)) for images, _ in task]
 sheet = torch.cat(columns, 1).transpose(0, 1)  # [rows, classes, height, width]
-rows = ["support", "query 1", "query 2", "query 3"]
-plots_images.drawings(ax, sheet, rows=rows, columns=[f"class {n}" for n in range(5)])
-ax.axhline(29.5 + 1.5, color=plots.COLOURS["blue"], linewidth=1.5)
+rows = ["support"] * shots + ["query 1", "query 2", "query 3"]
+plots_images.drawings(ax, sheet, rows=rows, columns=[f"class {n}" for n in range(ways)])
+ax.axhline(33 * shots - 2, color=plots.COLOURS["blue"], linewidth=1.5)
 ax.xaxis.tick_top()
 plt.show()
 
@@ -155,7 +156,7 @@ plt.show()
 notebook.source(ImageTasks.draw, ImageTasks.sample)
 
 # %%
-family = tasks.make(row.family, "test", ways=5, shots=1, queries=3)
+family = tasks.make(row.family, "test", ways=ways, shots=shots, queries=3)
 task = family.sample(seeds.generator(1, "a picture"), 1)
 for part in ("support", "query"):
     images, labels = getattr(task, part)
@@ -235,8 +236,9 @@ batch = family.sample(seeds.generator(0, "untrained"), 50)
 with torch.no_grad():
     logits = vmap(paper_model.apply, in_dims=(None, 0))(params, batch.query[0])
 untrained_loss = float(F.cross_entropy(logits.flatten(0, 1), batch.query[1].flatten()))
-excess = untrained_loss / math.log(5)
-notebook.check("untrained, the mean cross-entropy in units of ln 5", excess, ">", 1.2)
+excess = untrained_loss / math.log(ways)
+text = f"untrained, the mean cross-entropy in units of ln {ways}"
+notebook.check(text, excess, ">", 1.2)
 
 # %% [markdown]
 # **Batch normalisation.** There is a shift but no scale, $\varepsilon$ is 0.001, and there are no running averages: every
@@ -248,9 +250,9 @@ one = maml.Task(*((images[0], labels[0]) for images, labels in batch))
 learner = supervised.build(row)
 with torch.no_grad():
     together = paper_model.apply(params, one.query[0])
-    fewer = paper_model.apply(params, one.query[0][:10])
-text = "what is said of ten images changes when five others leave"
-notebook.check(text, farthest(together[:10], fewer), ">", 0.01)
+    fewer = paper_model.apply(params, one.query[0][:-5])
+text = "what is said of the others changes when five images leave"
+notebook.check(text, farthest(together[:-5], fewer), ">", 0.01)
 fast = learner.adapt(params, one.support)
 unmoved = {name for name in params if torch.equal(fast[name], params[name])}
 others = len(unmoved ^ paper_model.frozen)
@@ -284,15 +286,17 @@ notebook.source(losses.cross_entropy_per_shot, losses.cross_entropy_mean)
 double = {name: value.double() for name, value in params.items()}
 support = one.support[0].double(), one.support[1]
 authors = dataclasses.replace(learner, inner_lr=0.4)
-mean = dataclasses.replace(learner, loss="cross-entropy, mean", inner_lr=5 * 0.4)
+mean = dataclasses.replace(learner, loss="cross-entropy, mean", inner_lr=ways * 0.4)
 theirs, ours = authors.adapt(double, support), mean.adapt(double, support)
 off = max(farthest(theirs[name], ours[name]) for name in double)
-notebook.check("step 0.4 on the authors' loss = step 2.0 on the mean", off, "<", 1e-10)
+text = f"step 0.4 on the authors' loss = step {ways * 0.4:.1f} on the mean"
+notebook.check(text, off, "<", 1e-10)
 
 short = dataclasses.replace(mean, inner_lr=0.4).adapt(double, support)
 far, near = ((fast["head"] - double["head"]).norm() for fast in (theirs, short))
-off = (near / far - 0.2).abs()
-notebook.check("step 0.4 on the mean moves the head a fifth as far", off, "<", 1e-6)
+off = (near / far - 1 / ways).abs()
+text = f"step 0.4 on the mean moves the head 1/{ways} as far"
+notebook.check(text, off, "<", 1e-6)
 
 # %% [markdown]
 # ## A live run
@@ -354,7 +358,8 @@ for name, start in networks.items():
     curves[name] = errors["accuracy"]  # in percent, [tasks, inner steps + 1]
 accuracy = {name: curve[:, test.headline_step] for name, curve in curves.items()}
 
-pairs = tasks.make(row.family, "test", ways=5, shots=1, queries=test.queries)
+size = {"ways": ways, "shots": test.shots}  # of a task
+pairs = tasks.make(row.family, "test", **size, queries=test.queries)
 batch = pairs.sample(seeds.generator(1, "nearest neighbour"), n_tasks)
 accuracy["nearest neighbour on pixels"] = (
     100 * nearest_neighbour_accuracy(batch).numpy()
@@ -369,14 +374,15 @@ def curve_of(columns):
 
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
+chance, setting = 100 / ways, f"{ways}-way {test.shots}-shot"
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": texts.number(*measures.interval(values))}
+    {setting: name, "accuracy, %": texts.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
-lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
+lines.append({setting: "guessing", "accuracy, %": f"{chance:.3g}"})
 caption = (
-    f"The live run on {n_tasks} test tasks ({of_data}) with one query per class, "
-    f"after {test.headline_step} inner steps."
+    f"The live run on {n_tasks} test tasks ({of_data}): queries per class "
+    f"{test.queries}, after {test.headline_step} inner steps."
 )
 notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-quick")
 
@@ -389,19 +395,20 @@ for name in ("random initialisation", "nearest neighbour on pixels"):
     notebook.check("and at the lower end of the 95 % interval", gap - gap_ci95, ">", 0)
 for name, curve in curves.items():
     mean, ci95 = measures.interval(curve[:, 0])
-    text = f"{name}: 20 % before the first step, in standard errors"
-    notebook.check(text, abs(mean - 20) / (ci95 / 1.96), "<", 4)
-start, first, last = curves["MAML, quick"][:, [0, 1, 10]].mean(0)
+    text = f"{name}: {chance:.3g} % before the first step, in standard errors"
+    notebook.check(text, abs(mean - chance) / (ci95 / 1.96), "<", 4)
+start, first, last = curves["MAML, quick"][:, [0, 1, -1]].mean(0)
 share = (first - start) / (last - start)
-notebook.check("MAML: the first step brings 80 % of what ten bring", share, ">", 0.8)
+text = f"MAML: the first step brings 80 % of what {test.inner_steps} bring"
+notebook.check(text, share, ">", 0.8)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-quick"}, "image": {"alt": "First panel: accuracy climbs from that of an untrained network, first steeply and then ever more slowly. Second: both curves start at chance, 20 percent; the trained network's rises at once at the first step and stays level, the untrained one's rises over several steps to a much lower level."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
 plots_images.accuracy_curves(
-    left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=20
+    left, {"MAML, quick": curve_of(progress)}, along="iteration", chance=chance
 )
 by_step = {name: curve_of(dict(enumerate(curve.T))) for name, curve in curves.items()}
-plots_images.accuracy_curves(right, by_step, chance=20)
+plots_images.accuracy_curves(right, by_step, chance=chance)
 left.set(ylim=(0, 100))
 right.set(ylabel="")
 right.legend(loc="lower right")
@@ -427,18 +434,20 @@ plt.show()
 # {numref}`tab-omniglot-quick` has the share of right queries over all tasks. `adaptation_path` is `adapt` with the parameters after every step kept:
 
 # %%
-learner = supervised.build(quick, test)
-settings = {"inner_lr": test.inner_lr, "inner_steps": 3, "frozen": learner.model.frozen}
+learner, steps = supervised.build(quick, test), 3
+settings = {"inner_lr": test.inner_lr, "inner_steps": steps}
+settings["frozen"] = learner.model.frozen
 
 
 @torch.no_grad()
 def along(task):
-    """Logits of a task's queries before and after one, two and three inner steps."""
+    """Logits of a task's queries after 0, 1, ... inner steps."""
     path = maml.adaptation_path(learner.loss_fn, theta, task.support, **settings)
     return torch.stack([learner.model.apply(fast, task.query[0]) for fast in path])
 
 
-several = pairs.sample(seeds.generator(21, "one task"), 100)
+one_each = tasks.make(row.family, "test", **size, queries=1)
+several = one_each.sample(seeds.generator(21, "one task"), 100)
 answers = vmap(along)(several).argmax(-1)  # tasks steps queries
 right = (answers == several.query[1][:, None]).all(-1)[:, 1:].all(-1)
 notebook.check("tasks of a hundred with all queries right", int(right.sum()), ">=", 1)
@@ -454,12 +463,14 @@ text = "the first step halves the support loss, or better"
 notebook.check(text, after / before, "<", 0.5)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-omniglot-steps"}, "image": {"alt": "Two columns of five drawings, support and queries, and four heat maps of five by five probabilities. Before adaptation the bright cells bear no relation to the framed diagonal. After one step most of the framed cells are bright, and further steps make the probabilities more extreme."}}
-fig, axes = plt.subplots(1, 5, figsize=(7.6, 2.4), width_ratios=[0.4, 1, 1, 1, 1])
-sheet = torch.stack([one.support[0], one.query[0]], 1)[:, :, 0]
+widths = [0.4] + [1] * (steps + 1)
+fig, axes = plt.subplots(1, len(widths), figsize=(7.6, 2.4), width_ratios=widths)
+# the first support drawing of each class, and its query
+sheet = torch.stack([one.support[0][:: test.shots], one.query[0]], 1)[:, :, 0]
 plots_images.drawings(
     axes[0],
     sheet,
-    rows=[f"class {n}" for n in range(5)],
+    rows=[f"class {n}" for n in range(ways)],
     columns=["support", "query"],
     gap=4,
 )
@@ -479,20 +490,20 @@ plt.show()
 twenty = maml.Task(*(tuple(part[:20] for part in pair) for pair in several))
 given = vmap(along)(twenty).softmax(-1)  # tasks steps queries classes
 wanted = twenty.query[1][:, None]
-of_right = wanted[..., None].expand(-1, 4, -1, 1)
+of_right = wanted[..., None].expand(-1, steps + 1, -1, 1)
 given = given.gather(-1, of_right)[..., 0]
 frames = {}
 for (task, step), correct in np.ndenumerate((answers[:20] == wanted).sum(-1)):
-    says = f"task {task + 1}, step {step}: {correct} of 5 queries right"
-    dots = Curve(range(5), given[task, step].tolist(), "a query", 0, "points")
+    says = f"task {task + 1}, step {step}: {correct} of {ways} queries right"
+    dots = Curve(range(ways), given[task, step].tolist(), "a query", 0, "points")
     frames[step, task + 1] = [dots], says
 explore(
-    {"gradient step": [0, 1, 2, 3], "task": [*range(1, 21)]},
+    {"gradient step": [*range(steps + 1)], "task": [*range(1, 21)]},
     frames,
     axes=("the query's class", "probability"),
-    limits=((-0.5, 4.5), (0, 1)),
-    always=[Curve([-0.5, 4.5], [0.2, 0.2], "guessing", -1, "dashed")],
-    alt="Five dots, one per query: the probability of its class, by gradient step.",
+    limits=((-0.5, ways - 0.5), (0, 1)),
+    always=[Curve([-0.5, ways - 0.5], [1 / ways] * 2, "guessing", -1, "dashed")],
+    alt="Dots, one per query: the probability of its class, by gradient step.",
 )
 
 # %% [markdown]
@@ -680,19 +691,22 @@ notebook.box(text, title="Re-evaluation")
 # (omniglot-transduction)=
 # ## The company of a query
 #
-# Batch statistics tie the queries of a task together. To see how much, we classify *the same* images with *the same*
+# Batch statistics tie the queries of a task together. To see how much, we classify *the same* images, five queries of each class, with *the same*
 # adapted parameters of the live run and change nothing but the batch they are in:
 
 # %%
 three_steps = dataclasses.replace(learner, inner_steps=3)
-crowd = tasks.make(row.family, "test", ways=5, shots=1, queries=15)
+crowd = tasks.make(row.family, "test", **size, queries=15)
 batch = crowd.sample(seeds.generator(1, "company"), 200)
-companies = {  # queries lie class by class, fifteen of each
-    "one query of each class": [range(first, 75, 15) for first in range(5)],
-    "all 75 queries": [range(75)],
-    "five queries of one class": [range(n, n + 5) for n in range(0, 75, 15)],
-    "nobody": [range(n, n + 1) for n in range(0, 75, 15)],
+total = 15 * ways  # queries, which lie class by class
+everybody = f"all {total} queries"
+companies = {
+    "one query of each class": [range(first, total, 15) for first in range(5)],
+    everybody: [range(total)],
+    "five queries of one class": [range(n, n + 5) for n in range(0, total, 15)],
+    "nobody": [[n + k] for n in range(0, total, 15) for k in range(5)],
 }
+counted = [n for n in range(total) if n % 15 < 5]  # the same images in every company
 
 
 # %%
@@ -704,8 +718,10 @@ def accuracies(task):
     found = []
     for groups in companies.values():
         logits = [learner.model.apply(fast, images[list(group)]) for group in groups]
-        wanted = [labels[list(group)] for group in groups]
-        found.append((torch.cat(logits).argmax(-1) == torch.cat(wanted)).float().mean())
+        order = [query for group in groups for query in group]
+        kept = [order.index(query) for query in counted]
+        answers = torch.cat(logits).argmax(-1)[kept]
+        found.append((answers == labels[counted]).float().mean())
     return 100 * torch.stack(found)
 
 
@@ -728,8 +744,8 @@ notebook.table(pd.DataFrame(lines), caption, "tab-omniglot-company")
 
 # %%
 balanced = in_company["one query of each class"]
-mean, ci95 = measures.interval(balanced - in_company["all 75 queries"])
-text = "one of each class beats all 75 together, at the lower end of the interval"
+mean, ci95 = measures.interval(balanced - in_company[everybody])
+text = f"one of each class beats {everybody}, at the lower end of the interval"
 notebook.check(text, mean - ci95, ">", 0)
 lost = balanced.mean() - in_company["five queries of one class"].mean()
 notebook.check("five of one class: 30 points are lost, or more", lost, ">", 30)
@@ -780,12 +796,12 @@ notebook.check("nobody: below 30 %, little better than a guess", alone, "<", 30)
 # By {eq}`eq-omniglot-readings` it is a step of 0.4 / 5 = 0.08 on the authors' loss.
 
 # %% tags=["nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-short = dataclasses.replace(test, inner_lr=0.4 / 5)
+short = dataclasses.replace(test, inner_lr=0.4 / ways)
 steps = {"0.4, authors' loss": curves["MAML, quick"]}
 errors = supervised.evaluate(quick, theta, short, n_tasks=n_tasks, seed=1)
 steps["0.4, mean loss"] = errors["accuracy"]
 frame = {}
-for k in (1, 3, 10):
+for k in (1, 3, test.inner_steps):
     frame[f"after {k}"] = {
         words: texts.number(*measures.interval(v[:, k])) for words, v in steps.items()
     }
@@ -798,9 +814,10 @@ lost = steps["0.4, authors' loss"][:, 1] - steps["0.4, mean loss"][:, 1]
 mean, ci95 = measures.interval(lost)
 text = "after one step the short step is worse, at the lower end of the interval"
 notebook.check(text, mean - ci95, ">", 0)
-lost_at_ten = steps["0.4, authors' loss"][:, 10] - steps["0.4, mean loss"][:, 10]
-share = lost_at_ten.mean() / mean
-notebook.check("after ten steps less is lost than after one: share", share, "<", 1)
+lost_at_end = steps["0.4, authors' loss"][:, -1] - steps["0.4, mean loss"][:, -1]
+share = lost_at_end.mean() / mean
+text = f"after {test.inner_steps} steps less is lost than after one: share"
+notebook.check(text, share, "<", 1)
 
 # %% [markdown]
 # The network was trained so that *one* step of the right length suffices. Shorter steps get close in time: the
@@ -832,14 +849,12 @@ notebook.check("after ten steps less is lost than after one: share", share, "<",
 # %% tags=["nbval-ignore-output"]
 @torch.no_grad()
 def with_support(task):
-    """Accuracy in percent of one query of each class, normalised with the support."""
+    """Accuracy in percent of single queries, each normalised with the support."""
     fast = three_steps.adapt(theta, task.support)
     images, labels = task.query
-    batches = [
-        torch.cat([images[n : n + 1], task.support[0]]) for n in range(0, 75, 15)
-    ]
+    batches = [torch.cat([images[n : n + 1], task.support[0]]) for n in counted]
     logits = torch.stack([learner.model.apply(fast, six)[0] for six in batches])
-    return 100 * (logits.argmax(-1) == labels[::15]).float().mean()
+    return 100 * (logits.argmax(-1) == labels[counted]).float().mean()
 
 
 inductive = vmap(with_support)(batch).numpy()
@@ -897,7 +912,7 @@ notebook.check("parameters by hand, and in the package", by_hand, "==", total)
 
 # %% tags=["nbval-ignore-output"]
 training = supervised.build(quick)
-family = tasks.make(row.family, "train", ways=5, shots=1, queries=1)
+family = tasks.make(row.family, "train", ways=ways, shots=shots, queries=row.queries)
 batch = family.sample(seeds.generator(0, "cosine"), 16)
 cosines = {}
 for name, start in networks.items():

@@ -516,22 +516,24 @@ n_tasks, accuracy = 100, {}
 for name, start in networks.items():
     errors = supervised.evaluate(quick, start, test, n_tasks=n_tasks, seed=1)
     accuracy[name] = errors["accuracy"][:, test.headline_step]
-pairs = tasks.make(quick.family, "test", ways=5, shots=1, queries=1)
+size = {"ways": quick.ways, "shots": test.shots, "queries": test.queries}
+pairs = tasks.make(quick.family, "test", **size)
 batch = pairs.sample(seeds.generator(1, "nearest neighbour"), n_tasks)
 accuracy["nearest neighbour on pixels"] = (
     100 * nearest_neighbour_accuracy(batch).numpy()
 )
 
 
-# %%
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
+setting = f"{quick.ways}-way {test.shots}-shot"
 lines = [
-    {"5-way 1-shot": name, "accuracy, %": texts.number(*measures.interval(values))}
+    {setting: name, "accuracy, %": texts.number(*measures.interval(values))}
     for name, values in accuracy.items()
 ]
-lines.append({"5-way 1-shot": "guessing", "accuracy, %": "20"})
+lines.append({setting: "guessing", "accuracy, %": f"{100 / quick.ways:.3g}"})
 caption = (
-    f"The live run on {n_tasks} test tasks with one query per class, after ten steps."
+    f"The live run on {n_tasks} test tasks: queries per class {test.queries}, after "
+    f"{test.headline_step} steps."
 )
 notebook.table(pd.DataFrame(lines), caption, "tab-mini-quick")
 

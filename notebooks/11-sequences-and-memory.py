@@ -165,23 +165,24 @@ for method, accuracy in given.items():
     curve = [measures.interval(column) for column in accuracy.T]
     numbers = {f"instance {k}": texts.number(*pair) for k, pair in enumerate(curve, 1)}
     lines.append({"method": method} | numbers)
-curve = counting(2, 5, 4000).T
+curve = counting(row.ways, row.shots, 4000).T
 numbers = {f"instance {k}": f"{column.mean():.1f}" for k, column in enumerate(curve, 1)}
 lines.append({"method": "counting labels, no images"} | numbers)
 caption = (
-    "The live run: accuracy in % by instance, 400 sequences of two classes (of the "
-    "counting rule 4,000)."
+    f"The live run: accuracy in % by instance, {len(batch.query[0])} sequences, "
+    f"classes in each: {row.ways} (of the counting rule 4,000 sequences)."
 )
 right = [column for column in lines[0] if column != "method"]
 notebook.table(pd.DataFrame(lines), caption, "tab-sequences-live", right)
 
 # %%
+possible = 100 * np.mean([1 / left for left in range(1, row.ways + 1)])
 for method, accuracy in live.items():
     first, interval = measures.interval(accuracy[:, 0])
     text = f"{method}: the first instance is above guessing by more than its interval"
-    notebook.check(text, first - interval, ">", 50)
-    text = f"{method}: and not above what is possible, 75 %, by more than twice of it"
-    notebook.check(text, first - 2 * interval, "<", 75)
+    notebook.check(text, first - interval, ">", 100 / row.ways)
+    text = f"{method}: and not above what is possible, {possible:.3g} %, by more than "
+    notebook.check(f"{text}twice of it", first - 2 * interval, "<", possible)
     ahead, interval = measures.interval(accuracy.mean(1) - curve.mean())
     text = f"{method}: not above counting in the mean, by more than twice the interval"
     notebook.check(text, ahead - 2 * interval, "<", 0)

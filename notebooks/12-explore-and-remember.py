@@ -67,7 +67,7 @@ WAYS = {
     "UCB1": bandits.ucb1(0.2),
     "Gittins": bandits.gittins(PULLS, 0.99),
 }
-arms = bandits.sample_arms(0, COUNT, 2)
+arms = bandits.sample_arms(0, COUNT, 2)  # of more than two the bound below says nothing
 regrets = {
     name: bandits.regret(arms, bandits.play(way, arms, PULLS, 0).actions)
     for name, way in WAYS.items()
@@ -108,7 +108,7 @@ notebook.source(bandit_values.optimal_independent)
 
 # %%
 least = PULLS * bandit_values.best_arm(2) - bandit_values.optimal_independent(PULLS)
-print(f"best possible: a regret of {least:.3f} in {PULLS} pulls")
+print(f"best possible with two arms: a regret of {least:.3f} in {PULLS} pulls")
 for name, missed in regrets.items():
     mean, ci95 = measures.interval(missed.sum(1))
     print(f"{name:10} {mean:6.2f} ± {ci95:.2f}")
@@ -442,9 +442,10 @@ luck = tabular.luck(0, COUNT, EPISODES * tabular.HORIZON)
 some = tabular.Tabular(*processes, *luck)
 best = tabular.plan(processes)[0][:, 0, 0].mean()
 found = {name: tabular_play.play(way, some, 0) for name, way in WAYS.items()}
-if results.checkpoint(tabular_name(EPISODES)).exists():
+name = tabular_name(EPISODES)
+if name in paper.ROWS and results.checkpoint(name).exists():
     noise = some.actions.noise(COUNT, some.time, seeds.generator(0, "tabular"))
-    found["RL²"] = memory.sample(committed(tabular_name(EPISODES)), some, noise)
+    found["RL²"] = memory.sample(committed(name), some, noise)
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 ax.axhline(
     best, linestyle=":", color=plots.COLOURS["black"], label="best, process known"
@@ -627,12 +628,12 @@ shares = {
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-step-stays"}, "image": {"alt": "Bars of the share of staying after rewarded common, rewarded rare, unrewarded common and unrewarded rare rounds, for each way to play."}}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
-colours = [plots.COLOURS[name] for name in ("black", "grey", "blue")]
+colours, width = ("black", "grey", "blue", "green", "orange"), 0.75 / len(shares)
 for index, (name, each) in enumerate(shares.items()):
-    ax.bar(np.arange(4) + 0.25 * index, each, 0.23, color=colours[index], label=name)
-ax.set_xticks(
-    np.arange(4) + 0.25, [name.replace(", ", "\n") for name in two_step.STAYS]
-)
+    look = {"color": plots.COLOURS[colours[index % len(colours)]], "label": name}
+    ax.bar(np.arange(4) + width * index, each, 0.92 * width, **look)
+middle = np.arange(4) + width * (len(shares) - 1) / 2
+ax.set_xticks(middle, [name.replace(", ", "\n") for name in two_step.STAYS])
 ax.set(ylabel="share of staying", ylim=(0, 1.3))
 ax.legend(ncols=3)
 plt.show()

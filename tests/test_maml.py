@@ -106,8 +106,13 @@ def test_adapt_takes_every_step_and_no_step_is_the_identity():
         got = maml.adapt(learner.loss_fn, params, support, inner_lr=0.1, inner_steps=steps)
         assert all(torch.equal(got[k], wanted[k]) for k in params)
     for walk in (maml.adapt, maml.adaptation_path):
-        with pytest.raises(ValueError, match="inner_steps=-1, but it must be at least 0"):
-            walk(learner.loss_fn, params, support, inner_lr=0.1, inner_steps=-1)
+        for wrong in (-1, 1.5):
+            with pytest.raises(
+                ValueError, match=f"inner_steps={wrong}, but it must be a whole number, at least"
+            ):
+                walk(learner.loss_fn, params, support, inner_lr=0.1, inner_steps=wrong)
+        with pytest.raises(ValueError, match="params are a list, but must be a dict, name to tensor"):
+            walk(learner.loss_fn, list(params.values()), support, inner_lr=0.1, inner_steps=1)
     by_hand = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
     gradient = torch.autograd.grad(learner.loss_fn(by_hand, support), list(by_hand.values()))
     assert all(

@@ -227,8 +227,8 @@ def _check_targets(
         if targets.device.type == "cpu":
             least, largest = map(int, torch.aminmax(targets))
             if least < 0 or largest >= (math.inf if outputs is None else outputs):
-                classes = "the number of classes" if outputs is None else outputs
+                most = "the number of classes less 1" if outputs is None else outputs - 1
                 raise ValueError(
-                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to "
-                    f"{classes} less 1"
+                    f"{name} labels lie between {least} and {largest}, but must lie from 0 to {most}; give "
+                    "the network an output for each class"
                 )

@@ -17,7 +17,14 @@ def check(
     shares: tuple[str, ...] = (),
     names: dict[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """``ValueError`` for a number that no run can have; None is one that is not set, where that may be."""
+    """``ValueError`` for a number that no run can have; None is one that is not set, where that may be.
+
+    A number of NumPy or torch becomes one of Python, as a loop over ``np.arange`` or a tensor gives it.
+    """
+    for name in (*at_least, *positive, *shares):
+        value = getattr(settings, name)
+        if getattr(value, "shape", None) == ():
+            object.__setattr__(settings, name, value.item())
     integers = {f.name for f in dataclasses.fields(settings) if f.type is int}
     optional = {f.name for f in dataclasses.fields(settings) if type(None) in get_args(f.type)}
 

@@ -27,8 +27,14 @@ class SequenceReader(Method):
 
     @property
     def ways(self) -> int:
-        """Labels that the network tells apart."""
-        return self.learner.model.shapes["head_bias"][0]
+        """Labels that the network tells apart; ``ValueError`` for a network that reads no sequences."""
+        shapes = self.learner.model.shapes
+        if "head_bias" not in shapes:
+            raise ValueError(
+                f"this network has {', '.join(shapes)}, but a sequence reader needs one that reads one input "
+                "after the other; use 'lstm' or 'mann'"
+            )
+        return shapes["head_bias"][0]
 
     def loss(self, params: Params, task: Task) -> Tensor:
         """The loss of all images of a sequence."""

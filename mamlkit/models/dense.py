@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from mamlkit.maml import Params
-from mamlkit.models.parts import Layer, Model, batch_norm, check_features, check_sizes, truncated_normal
+from mamlkit.models.parts import (
+    Layer,
+    Model,
+    batch_norm,
+    check_features,
+    check_sizes,
+    check_widths,
+    truncated_normal,
+)
 
 
 def mlp(
@@ -32,6 +40,7 @@ def mlp(
     Raises:
         ValueError: a size that is no whole number, at least 1.
     """
+    check_widths(hidden)
     check_sizes(inputs=inputs, hidden=tuple(hidden), outputs=outputs)
     widths = [inputs, *hidden, outputs]
     last = len(widths) - 2

@@ -16,7 +16,7 @@ __all__ = [
     "xavier_uniform",
 ]
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from numbers import Integral
 from types import MappingProxyType
@@ -183,6 +183,12 @@ def check_sizes(**sizes: Any) -> None:
             if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
                 words = "each must" if several else "it must"
                 raise ValueError(f"{name}={value!r}, but {words} be a whole number, at least 1")
+
+
+def check_widths(hidden: Any) -> None:
+    """``ValueError`` for what is no list of widths, such as a single number."""
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise ValueError(f"hidden={hidden!r}, but it must be the widths of the layers, such as (40, 40)")
 
 
 def check_images(came: tuple[int, ...], wanted: tuple[int, ...]) -> None:

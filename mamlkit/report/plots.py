@@ -11,6 +11,7 @@ __all__ = [
     "METHOD_STYLES",
     "ON_WHITE",
     "adaptation_curve",
+    "check_looks",
     "curve_of",
     "learning_curve",
     "mean_curve",
@@ -111,6 +112,15 @@ def use_style() -> None:
     narrow.keep_both_forms()
 
 
+def check_looks(looks: Sequence[Any], curves: Mapping[Any, Any]) -> None:
+    """``ValueError`` for more curves than there are looks for: none is left out of a figure unsaid."""
+    if len(curves) > len(looks):
+        raise ValueError(
+            f"{len(curves)} curves came ({', '.join(map(str, curves))}), but {len(looks)} can be told apart "
+            "in one panel; draw the others on other axes"
+        )
+
+
 def learning_curve(ax: Axes, log: pd.DataFrame, method: str, *, quantity: str = "meta-loss") -> None:
     """A training curve.
 
@@ -191,8 +201,12 @@ def regression_fits(
         truth: the task's function at ``x``.
         support: inputs and targets of the support points.
         fits: number of inner steps to the network's outputs at ``x``; three at most.
+
+    Raises:
+        ValueError: more fits than can be told apart.
     """
     looks = [("grey", ":", 1.6), ("orange", "--", 1.6), ("blue", "-", 1.8)]
+    check_looks(looks, fits)
     ax.plot(x, truth, color=COLOURS["black"], linewidth=3.5, alpha=0.22, label="task")
     for (steps, outputs), (colour, line, width) in zip(sorted(fits.items()), looks, strict=False):
         label = "before" if steps == 0 else f"{steps} step{'s' if steps > 1 else ''}"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from mamlkit.report.plots import COLOURS
+from mamlkit.report.plots import COLOURS, check_looks
 
 
 def drawings(
@@ -89,8 +89,13 @@ def accuracy_curves(
             a frame without lines the legend says that it was not run.
         along: what the index is.
         chance: the accuracy of guessing, in percent, drawn as a line and named.
+
+    Raises:
+        ValueError: more curves than can be told apart.
     """
     looks = [("blue", "-", "o"), ("orange", "--", "s"), ("green", "-.", "D"), ("purple", ":", "^")]
+    looks += [("vermillion", "-", "v"), ("sky", "--", "P"), ("black", "-.", "X")]
+    check_looks(looks, curves)
     for (label, curve), (colour, line, marker) in zip(curves.items(), looks, strict=False):
         value, ci95 = (curve[column].to_numpy(dtype=float) for column in ("value", "ci95"))
         look: dict[str, Any] = {"color": COLOURS[colour], "linestyle": line, "marker": marker}

@@ -16,7 +16,7 @@ from torch.func import vmap
 from mamlkit.engine import kernels_torch
 from mamlkit.engine.passes import Pass
 from mamlkit.maml import Params
-from mamlkit.models import Layer, check_features, check_sizes, xavier_uniform
+from mamlkit.models import Layer, check_features, check_sizes, check_widths, xavier_uniform
 from mamlkit.models.context import CONTEXT
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
@@ -68,6 +68,7 @@ def gaussian_mlp(
         raise ValueError(
             f"activation={activation!r}, but the activations are {', '.join(map(repr, ACTIVATIONS))}"
         )
+    check_widths(hidden)
     check_sizes(obs=obs, hidden=tuple(hidden), act=act)
     if not isinstance(context, Integral) or context < 0:
         raise ValueError(f"context={context!r}, but it must be a whole number, at least 0")

@@ -42,7 +42,15 @@ def method(row: Row, evaluation: Evaluation | None = None) -> Method:
     if row.method not in methods.METHODS:
         known = ", ".join(map(repr, methods.METHODS))
         raise ValueError(f"{row.name}: method={row.method!r}, but it must be one of {known}")
-    return contract.check_made(row.method, methods.METHODS[row.method](build(row, evaluation)))
+    make = methods.METHODS[row.method]
+    made = contract.check_made(row.method, make(build(row, evaluation)))
+    if evaluation and evaluation.inner_steps != row.inner_steps and made.shapes != make(build(row)).shapes:
+        raise ValueError(
+            f"{row.name}: method {row.method!r} learns something for each inner step, so a test takes as "
+            f"many as the training; but the row has inner_steps={row.inner_steps}, and {evaluation.name!r} "
+            f"has {evaluation.inner_steps}; give both the same"
+        )
+    return made
 
 
 def tasks_of(

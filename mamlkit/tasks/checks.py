@@ -1,9 +1,12 @@
 """Numbers that a task family is asked for, checked at its door, and words for what is found wrong."""
 
-__all__ = ["at_least", "few", "whole"]
+__all__ = ["at_least", "drawn_with", "few", "interval", "whole"]
 
+import math
 from numbers import Integral
 from typing import Any
+
+from torch import Generator
 
 
 def whole(**numbers: Any) -> None:
@@ -30,6 +33,34 @@ def at_least(least: int, **numbers: Any) -> None:
     for name, value in numbers.items():
         if value < least:
             raise ValueError(f"{name}={value}, but it must be at least {least}")
+
+
+def interval(**ranges: Any) -> None:
+    """Refuse what is no range of finite numbers, the lower one first.
+
+    Raises:
+        ValueError: If one of them is none.
+    """
+    for name, value in ranges.items():
+        try:
+            low, high = value
+            holds = bool(-math.inf < low <= high < math.inf)
+        except (TypeError, ValueError):  # such as a single number
+            holds = False
+        if not holds:
+            raise ValueError(f"{name}={value!r}, but a range is (low, high) with low <= high, both finite")
+
+
+def drawn_with(generator: Any) -> None:
+    """Refuse what is no generator: without one PyTorch would draw from its global state.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(generator, Generator):
+        raise ValueError(
+            f"generator={generator!r}, but a torch.Generator is needed, such as seeds.generator(0, 'mine')"
+        )
 
 
 def few(words: list[str]) -> str:

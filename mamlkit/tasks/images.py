@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from mamlkit.maml import Task
 from mamlkit.tasks.bank import Bank
-from mamlkit.tasks.checks import at_least, whole
+from mamlkit.tasks.checks import at_least, drawn_with, whole
 
 TOGETHER = 32  # tasks whose pixels are there twice, as bytes and as numbers: colour images are large
 
@@ -70,6 +70,7 @@ class ImageTasks:
         ``[tasks, ways]``.
         """
         at_least(1, tasks=tasks)
+        drawn_with(generator)
         classes, drawings = self.bank.shape[:2]
         chosen = torch.rand(tasks, classes, generator=generator).topk(self.ways).indices
         per_class = self.shots + self.queries

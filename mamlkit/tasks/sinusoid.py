@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from mamlkit.maml import Task
-from mamlkit.tasks.checks import at_least
+from mamlkit.tasks.checks import at_least, drawn_with, interval
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,7 @@ class Sinusoid:
 
     def __post_init__(self) -> None:
         at_least(1, shots=self.shots, queries=self.queries)
-        for name in ("amplitude", "phase", "x", "frequency"):
-            low, high = getattr(self, name)
-            if not -math.inf < low <= high < math.inf:
-                raise ValueError(
-                    f"{name}=({low}, {high}), but a range is (low, high) with low <= high, both finite"
-                )
+        interval(amplitude=self.amplitude, phase=self.phase, x=self.x, frequency=self.frequency)
 
     @property
     def inputs(self) -> int:
@@ -63,9 +58,10 @@ class Sinusoid:
         """A meta-batch: inputs ``[tasks, points, inputs]``, targets ``[tasks, points, 1]``.
 
         Raises:
-            ValueError: If ``tasks`` is not a whole number of at least 1.
+            ValueError: If ``tasks`` is not a whole number of at least 1, or the generator is none.
         """
         at_least(1, tasks=tasks)
+        drawn_with(generator)
         uniform = lambda bounds, *shape: (
             bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
         )
@@ -119,11 +115,12 @@ def task_blind_mse(
     predictor's square.
 
     Raises:
-        ValueError: If the range of phases has no width.
+        ValueError: If the range of phases has no width, or one of the two is no range.
 
     >>> round(task_blind_mse(), 3), round(task_blind_mse(phase=(0.0, 2 * math.pi)), 3)
     (3.006, 4.252)
     """
+    interval(amplitude=amplitude, phase=phase)
     (a0, a1), (p0, p1) = amplitude, phase
     if p0 == p1:
         raise ValueError(f"phase={phase}, but a range of no width shows the phase; give two different ends")

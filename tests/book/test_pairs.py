@@ -62,6 +62,11 @@ def test_code_is_within_88_columns(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_a_claim_that_does_not_hold_ends_its_cell(source):
+    assert not [cell for cell in jupytext.read(source).cells if "STRICT" in cell.source]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_solutions_have_cells_of_their_own(source):
     """So that JupyterLab can fold them, and nothing else with them."""
     for cell in jupytext.read(source).cells:

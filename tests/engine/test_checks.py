@@ -151,7 +151,7 @@ def test_labels_are_those_of_classes(label):
     learner, params, tasks = random_problem(model, LOSS, inputs=(4,), outputs=3)
     images, labels = tasks.query
     labels[1, 1] = label
-    refused(learner, params, tasks, rf"query labels lie between .*{label}.*from 0 to 3 less 1")
+    refused(learner, params, tasks, rf"query labels lie between .*{label}.*from 0 to 2; give the network")
     refused(learner, params, tasks._replace(query=(images, labels.float())), "must be whole numbers")
 
 
@@ -396,7 +396,7 @@ def test_another_name_of_a_loss_is_no_way_around(monkeypatch):
     learner, params, tasks = small_problem("conv-stride")
     (inputs, labels), query = tasks
     wrong = Task((inputs, labels + 5), query)
-    refused(dataclasses.replace(learner, loss="ce"), params, wrong, "must lie from 0 to 2 less 1")
+    refused(dataclasses.replace(learner, loss="ce"), params, wrong, "must lie from 0 to 1; give")
     learner, params, tasks = small_problem("mlp")
     wide = Task(*((x, y.repeat(1, 1, 2)) for x, y in tasks))
     refused(dataclasses.replace(learner, loss="squares"), params, wide, "targets are")
@@ -410,7 +410,7 @@ def test_methods_by_distances_are_held_to_their_network_and_classes(name):
     (inputs, labels), query = tasks
     for wrong in (Task((inputs, labels + 1), query), Task((inputs, labels), (query[0], query[1] + 1))):
         for way in (meta_batch.meta_gradient, meta_batch.predictions):
-            with pytest.raises(ValueError, match="must lie from 0 to 2 less 1"):
+            with pytest.raises(ValueError, match="must lie from 0 to 1; give"):
                 way(made, params, wrong)
     own = learner.model.apply
     mirrored = lambda params, x, reference=None: own(params, x.flip(-1) ** 2, reference)

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import runpy
 
+import numpy as np
 import pytest
 import torch
 
@@ -214,6 +215,15 @@ def test_a_change_of_the_quick_scale_must_be_a_field(name):
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(row, quick={key: 5})
+
+
+def test_numbers_of_numpy_and_torch_become_pythons():
+    row = paper.get("sinusoid-maml")
+    changed = dataclasses.replace(row, inner_steps=np.int64(2), inner_lr=torch.tensor(0.5))
+    assert type(changed.inner_steps) is int and type(changed.inner_lr) is float
+    assert changed.fingerprint == dataclasses.replace(row, inner_steps=2, inner_lr=0.5).fingerprint
+    with pytest.raises(ValueError, match="inner_steps=1.5, but it must be a whole number"):
+        dataclasses.replace(row, inner_steps=np.float32(1.5))
 
 
 def test_a_row_is_frozen():

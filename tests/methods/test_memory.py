@@ -14,6 +14,15 @@ from mamlkit.experiments import paper
 from mamlkit.maml import Task
 from mamlkit.runs import supervised, supervised_training, train, trainings
 
+
+def test_a_network_that_reads_no_sequences_is_refused():
+    row = dataclasses.replace(paper.get("sinusoid-maml").at("quick"), method="sequence reader")
+    with pytest.raises(
+        ValueError, match="weight0, bias0.*, but a sequence reader needs .* use 'lstm' or 'mann'"
+    ):
+        trainings.begin(row)
+
+
 NETWORKS = {
     "lstm": lambda: models.lstm_network(5, 4, 2),
     "mann": lambda: models.mann(5, 4, 2, rows=6, width=3, reads=2),
@@ -149,7 +158,7 @@ def test_labels_that_the_network_cannot_say_are_refused(network):
     made, params, batch = problem(network)
     images, labels = batch.support
     with pytest.raises(
-        ValueError, match="support labels lie between 0 and 2, but must lie from 0 to 2 less 1"
+        ValueError, match="support labels lie between 0 and 2, but must lie from 0 to 1; give the network"
     ):
         meta_batch.meta_gradient(made, params, Task((images, labels.clone().fill_(2) * labels), batch.query))
 

@@ -365,5 +365,5 @@ def test_learned_rates_are_trained_and_tested_as_rows():
         for test in few:
             assert supervised.evaluate(row, params, test)["mse"].shape == (3, 2)
     row = dataclasses.replace(base, method="maml, learned rates")
-    with pytest.raises(ValueError, match=r"'rate of weight0' is \(1,\), but this network takes \(10,\)"):
+    with pytest.raises(ValueError, match=r"for each inner step.* inner_steps=1, and 'K=5' has 10; give both"):
         trainings.begin(row)

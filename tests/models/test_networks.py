@@ -46,7 +46,7 @@ NO_MODEL = torch.nn.Linear(1, 1)
     [
         ("mpl", {}, "network='mpl', but it must be one of 'mlp', 'conv4'"),
         ("mlp", {"input": 1}, r"network 'mlp' with {'input': 1}: .*'inputs'; it takes \(inputs: int, hidden"),
-        ("mlp", {"inputs": 1, "hidden": 40, "outputs": 1}, "'hidden': 40.* cannot be made: .*iterable"),
+        ("mlp", {"inputs": 1, "hidden": 40, "outputs": 1}, "hidden=40, but it must be the widths .* such as"),
         ("mlp", {"inputs": 1, "hidden": (-4,), "outputs": 1, "layers": 2}, "unexpected keyword argument"),
         ("mlp", {"inputs": 1, "hidden": (-4,), "outputs": 1}, r"hidden=\(-4,\), but each must be a whole"),
         ("mlp", {"inputs": 1.0, "hidden": (), "outputs": 1}, r"inputs=1.0, but it must be a whole number"),

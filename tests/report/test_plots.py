@@ -44,6 +44,12 @@ def test_a_new_method_can_be_drawn_and_looks_like_none_that_is_known(ax):
     assert ax.get_legend_handles_labels()[1] == ["a method of my own"]
 
 
+def test_a_fit_is_not_left_out_unsaid(ax):
+    x = [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"4 curves came \(0, 1, 5, 10\), but 3 can be told apart"):
+        plots.regression_fits(ax, x, x, (x, x), dict.fromkeys((0, 1, 5, 10), x))
+
+
 def test_every_method_has_a_look_of_its_own():
     looks = [(s["color"], s["linestyle"], s["marker"]) for s in plots.METHOD_STYLES.values()]
     assert len(set(looks)) == len(looks)

@@ -33,6 +33,15 @@ def test_drawings_lie_where_their_words_say_with_dark_ink(ax):
     assert ax.get_yticks().tolist() == [2.5, 11.5] and ax.get_xticks().tolist() == [3.0, 13.0, 23.0]
 
 
+def test_no_curve_is_left_out_unsaid(ax):
+    curve = pd.DataFrame({"value": [20.0, 60.0], "ci95": [1.0, 1.0]})
+    plots_images.accuracy_curves(ax, {f"step {k}": curve for k in range(7)})
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.lines}
+    assert len(looks) == len(ax.get_legend_handles_labels()[1]) == 7
+    with pytest.raises(ValueError, match=r"8 curves came \(0, 1, .*, 7\), but 7 can be told apart"):
+        plots_images.accuracy_curves(ax, dict.fromkeys(range(8), curve))
+
+
 def test_drawings_without_words_or_ink(ax):
     plots_images.drawings(ax, np.zeros((1, 2, 3, 3)))
     assert not len(ax.get_xticks()) and not len(ax.get_yticks())

@@ -157,6 +157,23 @@ def test_a_range_that_is_none_is_refused(name, bounds):
         Sinusoid(**{name: bounds})
 
 
+@pytest.mark.parametrize("bounds", [3, (1, 2, 3), ("0", "1"), None])
+def test_what_is_no_pair_of_numbers_is_no_range(bounds):
+    for family in (Sinusoid, task_blind_mse):
+        with pytest.raises(ValueError, match=r"phase=.*, but a range is \(low, high\)"):
+            family(phase=bounds)
+
+
+@pytest.mark.parametrize("wrong", [0, None, np.random.default_rng(0)])
+def test_tasks_are_drawn_with_a_generator(wrong):
+    """None would be PyTorch's global state."""
+    images = tasks.make("glyphs", "val", ways=2, shots=1, queries=1)
+    sequences = tasks.make("glyphs, sequences", "val", ways=2, shots=2, queries=2)
+    for family in (Sinusoid(), images, sequences):
+        with pytest.raises(ValueError, match="generator=.*, but a torch.Generator is needed, such as seeds"):
+            family.sample(wrong, 2)
+
+
 def test_a_range_may_be_a_point_but_then_nobody_is_blind():
     (_, y), _ = Sinusoid(amplitude=(0.0, 0.0)).sample(generator(), 2)
     assert not y.any()

@@ -205,7 +205,10 @@ def live_row(slug, **changes):
     return dataclasses.replace(row.at("quick") if row.quick else row, **changes)
 
 
-def trained(row, n_tasks=100):
+TESTS = 100  # tasks
+
+
+def trained(row, n_tasks=TESTS):
     """Accuracy on test tasks after training, its interval, and how much is learned."""
     params = train.fit(row, validate=False).params
     test = row.evaluations[1]  # 15 queries per class
@@ -248,7 +251,8 @@ def live_table(rows, live, times, caption, name):
     lines = []
     for slug, (mean, ci95, size) in live.items():
         words = compared[slug].words if slug in compared else slug
-        line = {"method": words, "training tasks": f"{rows[slug].iterations * 4:,}"}
+        seen = rows[slug].iterations * rows[slug].meta_batch_size
+        line = {"method": words, "training tasks": f"{seen:,}"}
         line["accuracy, %"] = texts.number(mean, ci95)
         line["numbers in θ"] = f"{size:,}" if slug != "pixels" else "–"
         line["ms per training task"] = f"{times[slug]:.1f}" if slug in times else ""
@@ -258,7 +262,8 @@ def live_table(rows, live, times, caption, name):
 
 
 caption = (
-    "The live run on Glyphs: 100 test tasks; time on the machine that built this page."
+    f"The live run on Glyphs: {TESTS} test tasks; time on the machine that built this "
+    "page."
 )
 live_table(rows, live, times, caption, "tab-compare-live")
 
@@ -293,12 +298,12 @@ network = ("conv4, context", live_row("maml").network[1])
 rows["context vector"] = live_row("maml", network=network)
 times = ms_per_task(rows)
 few = {"implicit": 50, "reptile": 30}
-more = {slug: trained(row, few.get(slug, 100)) for slug, row in rows.items()}
+more = {slug: trained(row, few.get(slug, TESTS)) for slug, row in rows.items()}
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 caption = (
-    "The live run, continued; 50 test tasks of implicit MAML, 30 of Reptile. The "
-    "context vector is MAML with another network."
+    f"The live run, continued; {few['implicit']} test tasks of implicit MAML, "
+    f"{few['reptile']} of Reptile. The context vector is MAML with another network."
 )
 live_table(rows, more, times, caption, "tab-compare-live-more")
 

@@ -59,8 +59,7 @@ class MemoryTraining(OneByOne):
         for test in row.evaluations:  # what is wrong there, before hours of training
             _goals_of(row, test)
         self.params: Params = {name: value.to(device) for name, value in init(row, seed).items()}
-        self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.optimiser: torch.optim.Optimizer | None = self._adam
+        self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
         self.window: list[Tensor] = []  # mean returns of the iterations
         self.found: dict[str, float] = {}
 
@@ -70,14 +69,14 @@ class MemoryTraining(OneByOne):
         left = 1 - iteration / row.iterations if row.falling else 1.0
         some = tasks_of(row, number(self.seed, TRAIN, iteration), row.meta_batch_size, self.device)
         draw = generator(self.seed, "train", iteration)
-        for group in self._adam.param_groups:
+        for group in self.optimiser.param_groups:
             group["lr"] = row.outer_lr * left
         with one_thread():
             parts = played(self.params, some, draw, tell_reward=row.tell_reward)
             trials = memory.Trials(*map(torch.cat, zip(*parts, strict=True)))
             spread, divergence = rl2.update(
                 self.params,
-                self._adam,
+                self.optimiser,
                 trials,
                 draw,
                 actions=some[0].actions,
@@ -92,9 +91,6 @@ class MemoryTraining(OneByOne):
         self.window.append(trials.rewards.sum(1).mean())
         self.found = {"entropy": float(spread), "divergence": float(divergence)}
 
-    def check(self, iteration: int) -> None:
-        """Rewards are finite; a loss that is not ends the step itself."""
-
     def line(self, iteration: int) -> dict[str, float]:
         """The mean total reward of the trials since the last line, and how the last update ended."""
         mean = float(torch.stack(self.window).mean())
@@ -104,9 +100,6 @@ class MemoryTraining(OneByOne):
     def result(self) -> Params:
         """The policy, in half precision: what is committed, and so what the tests begin with."""
         return {name: value.half() for name, value in memory.policy_of(self.params).items()}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def init(row: MemoryRow, seed: int = 0) -> Params:

@@ -139,16 +139,9 @@ class PolicyTraining(OneByOne):
             self.params[name].grad = gradient
         optimiser.step()
 
-    def check(self, iteration: int) -> None:
-        """Nothing is kept in the window."""
-
     def line(self, iteration: int) -> dict[str, float]:
         """What the last step has found."""
         return self.found
-
-    def result(self) -> Params:
-        """Theta."""
-        return self.params
 
     def close(self) -> None:
         """End the threads of the simulation."""

@@ -28,7 +28,6 @@ class Training(Protocol):
 
     Args:
         params: theta.
-        optimiser: whose moments belong to the state, if there is one.
         window: the losses that no line of the log has yet.
         every: iterations between two lines of the log.
         columns: that a line may have.
@@ -36,11 +35,14 @@ class Training(Protocol):
     """
 
     params: Params
-    optimiser: Optimizer | None
     window: list[Tensor]
     every: int
     columns: list[str]
     shown: tuple[str, ...]
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """Whose moments belong to the state, if there is one."""
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update or several, after so many; how many are done then, at most ``last`` and not

@@ -156,12 +156,7 @@ def tasks_of(
 
 
 def played(
-    params: Params,
-    some: Sequence[memory.Tasks],
-    draw: Generator,
-    *,
-    most_probable: bool = False,
-    tell_reward: bool = True,
+    params: Params, some: Sequence[memory.Tasks], draw: Generator, *, tell_reward: bool
 ) -> list[memory.Trials]:
     """A trial of each task, in the parts that they come in.
 
@@ -169,13 +164,12 @@ def played(
         params: of the policy at least.
         some: of :func:`tasks_of`.
         draw: of the actions, on the CPU.
-        most_probable, tell_reward: see :func:`mamlkit.rl.memory.sample`.
+        tell_reward: see :func:`mamlkit.rl.memory.sample`.
     """
     begun = [part.begin() for part in some]
     noise = some[0].actions.noise(sum(map(len, begun)), some[0].time, draw).to(begun[0])
     parts = zip(some, noise.split([len(each) for each in begun]), strict=True)
-    how = {"most_probable": most_probable, "tell_reward": tell_reward}
-    return [memory.sample(params, tasks, each, **how) for tasks, each in parts]
+    return [memory.sample(params, tasks, each, tell_reward=tell_reward) for tasks, each in parts]
 
 
 def evaluate(
@@ -185,7 +179,6 @@ def evaluate(
     *,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    most_probable: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """What a policy gets from the tasks of a test.
 
@@ -195,7 +188,6 @@ def evaluate(
         evaluation: so many tasks.
         seed: of tasks, all that is random in them, and choices.
         device: of the policy.
-        most_probable: do what is most probable at each step, instead of drawing.
 
     Returns:
         What the tasks measure (see :meth:`mamlkit.rl.memory.Tasks.measured`), ``[tasks, entries]``.
@@ -212,8 +204,8 @@ def evaluate(
         goals = np.repeat(goals, repeats, 0)
     some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
-        draw, told = generator(seed, "evaluate bandits"), row.tell_reward
-        trials = played(full, some, draw, most_probable=most_probable, tell_reward=told)
+        draw = generator(seed, "evaluate bandits")
+        trials = played(full, some, draw, tell_reward=row.tell_reward)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}

@@ -117,7 +117,6 @@ def evaluate_row(
     row: Experiment,
     params: Params,
     *,
-    seed: int = 0,
     device: str | torch.device = "cpu",
     threads: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -132,19 +131,13 @@ def evaluate_row(
         from mamlkit.runs import policies
 
         return {
-            test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
+            test.name: policies.evaluate(row, params, test, device=device, threads=threads)
             for test in row.evaluations
         }
     if isinstance(row, MemoryRow):
-        return {
-            test.name: memory.evaluate(row, params, test, seed=seed, device=device)
-            for test in row.evaluations
-        }
+        return {test.name: memory.evaluate(row, params, test, device=device) for test in row.evaluations}
     if isinstance(row, ChainRow):
         return {test.name: chains.evaluate(row, params, test) for test in row.evaluations}
     if not isinstance(row, Row):
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be tested")
-    return {
-        test.name: supervised.evaluate(row, params, test, seed=seed, device=device)
-        for test in row.evaluations
-    }
+    return {test.name: supervised.evaluate(row, params, test, device=device) for test in row.evaluations}

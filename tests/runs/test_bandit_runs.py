@@ -88,6 +88,15 @@ def test_a_run_is_written_and_its_number_found_again(tmp_path, repository, monke
     assert keeping.has_parameters(row.name, 0) and not keeping.has_parameters(row.name, 1)
 
 
+def test_a_number_is_found_again_by_the_test_that_is_asked_for(monkeypatch):
+    row = dataclasses.replace(ROW, evaluations=(TEST, BanditEvaluation("more bandits", 50)))
+    committed = {"more bandits": {"regret": {"mean": [1e6], "sd": [1.0], "tasks": 50}}}
+    monkeypatch.setattr(paper, "get", lambda name: row)
+    monkeypatch.setattr(rederive.results, "load", lambda name: [{"evaluations": committed}])
+    monkeypatch.setattr(rederive.checkpoints, "load_params", lambda path: memory.init(row))
+    assert rederive.standard_errors(row.name, "more bandits", tasks=20)[0] > 1000
+
+
 def test_all_who_are_tested_have_the_same_bandits_and_the_same_luck():
     params = train.fit(ROW, until=1).params
     arms = runs.bandits_of(ROW, TEST)

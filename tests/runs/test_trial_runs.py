@@ -226,10 +226,11 @@ def test_of_goals_the_difference_is_taken_goal_by_goal(monkeypatch):
         return {"return": new}
 
     monkeypatch.setattr(rederive.memory, "evaluate", evaluated)
-    found = rederive.of_memory(row, {}, [0, 3], 15, seed=1, device="cpu")
+    test = row.evaluations[0]
+    found = rederive.of_memory(row, {}, test, [0, 3], 15, seed=1, device="cpu")
     change = (new - kept[:15])[:, [0, 3]]
     assert list(found.values()) == pytest.approx(change.mean(0) / change.std(0, ddof=1) * 15**0.5)
-    rederive.of_memory(row, {}, [0], 200, seed=1, device="cpu")
+    rederive.of_memory(row, {}, test, [0], 200, seed=1, device="cpu")
     assert asked == [15, 40]
 
 

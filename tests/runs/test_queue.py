@@ -221,6 +221,12 @@ def test_a_signal_between_trainings_counts_too(place, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_signal_handlers_that_were_not_pythons_give_way_to_the_systems(monkeypatch):
+    given = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: given.append(handler))  # there was None
+    assert queue.work([], CPU) == [] and given[2:] == [signal.SIG_DFL, signal.SIG_DFL]
+
+
 def test_a_test_that_was_cut_short_comes_first_the_next_time(place, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(queue, "evaluate_run", lambda *_, **__: signal.raise_signal(signal.SIGINT))

@@ -5,7 +5,6 @@ __all__ = ["LOG_EVERY", "VALIDATE_EVERY", "VALIDATION_TASKS", "SupervisedTrainin
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -71,7 +70,7 @@ class SupervisedTraining(OneByOne):
         self.small = row.outer == "adam" and meta_batch.are_small(
             self.method, self.params, self.optimiser, points
         )
-        self.validation = self._validation() if validate and row.evaluations else None
+        self.validated = validate and bool(row.evaluations)
         if row.iterations:
             self._try_tests(validate)
             if type(self.method) is not GradientMethod:
@@ -199,25 +198,26 @@ class SupervisedTraining(OneByOne):
         """The mean meta-loss of the window and, now and then, the validation."""
         found = {"meta_loss": float(np.mean(self._losses()))}
         self.window.clear()
-        if self.validation and (iteration % VALIDATE_EVERY == 0 or iteration == self.row.iterations):
-            found["validation"] = self.validation()
+        if self.validated and (iteration % VALIDATE_EVERY == 0 or iteration == self.row.iterations):
+            found["validation"] = self._validation()
         return found
 
     def _losses(self) -> list[float]:
         return torch.stack(self.window).tolist() if self.window else []
 
-    def _validation(self) -> Callable[[], float]:
+    def _validation(self) -> float:
         """The number followed in training: the first evaluation's headline, on fixed validation tasks."""
-        row, settings, count = self.row, self.row.evaluations[0], VALIDATION_TASKS
+        row, test = self.row, self.row.evaluations[0]
         # Whether a regression task has diverged is seen at the last step: there all are taken.
-        last = settings.inner_steps if row.metric == "mse" else settings.headline_step
-        settings = dataclasses.replace(settings, inner_steps=last)
-
-        def measure() -> float:
-            curves = supervised.evaluate(
-                row, self.params, settings, split="val", n_tasks=count, seed=self.seed, device=self.device
-            )
-            found = measures.statistics(row.metric, curves[row.metric], row.family)
-            return float(found["mean"][settings.headline_step])
-
-        return measure
+        last = test.inner_steps if row.metric == "mse" else test.headline_step
+        curves = supervised.evaluate(
+            row,
+            self.params,
+            dataclasses.replace(test, inner_steps=last),
+            split="val",
+            n_tasks=VALIDATION_TASKS,
+            seed=self.seed,
+            device=self.device,
+        )
+        found = measures.statistics(row.metric, curves[row.metric], row.family)
+        return float(found["mean"][test.headline_step])

@@ -68,7 +68,7 @@ def _place_of_state(folder: Path) -> Path:
 
 def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     """``ValueError`` for a run that is not to be committed."""
-    rough = [part["device"] for part in run["origin"] if part["device"].endswith("TF32")]
+    rough = [part["device"] for part in run["origin"] if "TF32" in part["device"].split(", ")]
     if run["scale"] != "paper" or rough:
         where = f", on {rough[0]}" if rough else ""
         raise ValueError(

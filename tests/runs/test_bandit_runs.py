@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_runs import same
 from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, name_of
@@ -18,10 +19,6 @@ ROWS = [row for row in paper.ROWS.values() if isinstance(row, BanditRow)]
 SMALL = {"meta_batch_size": 12, "iterations": 14, "units": 6, "minibatches": 3}
 TEST = BanditEvaluation("bandits", 40)
 ROW = dataclasses.replace(paper.get(name_of(5, 10)), name="small-bandits", evaluations=(TEST,), **SMALL)
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import made_results
+from made_runs import same
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
@@ -55,10 +56,6 @@ def work(place, machine="here", seeds=(0,), said=None, **more):
 def result(place, name, seed=0):
     (found,) = (r for r in results.load(name) if r["seed"] == seed)
     return found["iterations_done"], checkpoints.load_params(results.checkpoint(name, seed))
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_another_queue_of_the_repository_keeps_its_run(place):

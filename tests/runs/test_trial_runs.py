@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_runs import same
 from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, LARGER, TrialRow, tabular_name
 from mamlkit.report import results
@@ -21,10 +22,6 @@ def small(row, **changes):
     few = [(test, min(test.entries, SMALL["episodes"])) for test in row.evaluations]
     tests = tuple(dataclasses.replace(test, tasks=5, entries=entries) for test, entries in few)
     return dataclasses.replace(row, name=f"small-{row.name}", evaluations=tests, quick={}, **SMALL | changes)
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

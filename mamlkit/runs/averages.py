@@ -61,7 +61,7 @@ class AverageTraining(OneByOne):
         draw = generator(seed, "sinusoids")
         bounds = self.family.amplitude, self.family.phase
         self.sinusoids = [self._uniform(part, 1, draw) for part in bounds]
-        self.window: list[Tensor] = []
+        self.window = []
 
     def step(self, iteration: int) -> None:
         """A step of Adam for every network that has not reached its sinusoid."""

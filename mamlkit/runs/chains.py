@@ -209,7 +209,7 @@ class ChainTraining(OneByOne):
         self.optimiser = None  # each chain's has its moments in the parameters
         self.columns = ["iteration", "seconds", "optimal", "solved"]
         self.columns += [f"{what} {length}" for what in ("solved", "sigma") for length in row.lengths]
-        self.window: list[Tensor] = []  # share of optimal episodes without noise
+        self.window = []  # share of optimal episodes without noise
 
     def step(self, iteration: int) -> None:
         """One episode of every network, after so many."""

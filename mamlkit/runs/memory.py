@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator
 
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.bandits import BanditRow
@@ -60,7 +60,7 @@ class MemoryTraining(OneByOne):
             _goals_of(row, test)
         self.params: Params = {name: value.to(device) for name, value in init(row, seed).items()}
         self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.window: list[Tensor] = []  # mean returns of the iterations
+        self.window = []  # mean returns of the iterations
         self.found: dict[str, float] = {}
 
     def step(self, iteration: int) -> None:

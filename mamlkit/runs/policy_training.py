@@ -8,7 +8,6 @@ import time
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_blas_thread
@@ -81,7 +80,7 @@ class PolicyTraining(OneByOne):
         self.optimiser: torch.optim.Optimizer | None = None
         if row.method == "policy gradient":
             self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.window: list[Tensor] = []  # a line of the log takes all
+        self.window = []  # a line of the log takes all
 
     @one_blas_thread()
     def step(self, iteration: int) -> None:

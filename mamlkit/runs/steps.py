@@ -2,6 +2,8 @@
 
 __all__ = ["OneByOne"]
 
+from torch import Tensor
+
 from mamlkit.maml import Params
 
 
@@ -9,6 +11,7 @@ class OneByOne:
     """A :class:`mamlkit.runs.trainings.Training` by single steps; what it may leave as it is stands here."""
 
     params: Params
+    window: list[Tensor]
 
     def step(self, iteration: int) -> None:
         """One outer update, after so many; ``FloatingPointError`` if there is none to take."""

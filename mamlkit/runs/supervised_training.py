@@ -65,7 +65,7 @@ class SupervisedTraining(OneByOne):
             self.optimiser = torch.optim.Adam(
                 list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
             )
-        self.window: list[Tensor] = []
+        self.window = []
         points = row.meta_batch_size * row.ways * (row.shots + row.queries)
         self.small = row.outer == "adam" and meta_batch.are_small(
             self.method, self.params, self.optimiser, points

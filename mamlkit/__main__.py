@@ -147,12 +147,7 @@ def _run(options: argparse.Namespace) -> int:
     words = devices.described(device)
     with ExitStack() as run:
         ours = run.enter_context(ranks.joined(device))
-        how = {
-            "seed": options.seed,
-            "until": options.until,
-            "ranks": ours,
-            "recorded": options.recorded,
-        }
+        how = {"seed": options.seed, "until": options.until, "ranks": ours, "recorded": options.recorded}
         if not ours.first:
             train.fit(row, **how, **where)
             return 0

@@ -170,11 +170,7 @@ _rows: list[AnyRow] = [
         place="not in the paper: the default of the authors' code",
     ),
     _sinusoid(
-        "sinusoid-2pi-maml",
-        "MAML, phase to 2 pi",
-        _ALPHA,
-        place=_SLIDES,
-        family="sinusoid, phase to 2 pi",
+        "sinusoid-2pi-maml", "MAML, phase to 2 pi", _ALPHA, place=_SLIDES, family="sinusoid, phase to 2 pi"
     ),
     _sinusoid(
         "sinusoid-2pi-pretrained",

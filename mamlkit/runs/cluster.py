@@ -116,12 +116,7 @@ class Machines:
     """
 
     def __init__(
-        self,
-        address: str | None = None,
-        *,
-        device: str = "auto",
-        threads: int = 1,
-        gpus: float | None = None,
+        self, address: str | None = None, *, device: str = "auto", threads: int = 1, gpus: float | None = None
     ) -> None:
         addresses.check(address)
         devices.check_name(device)  # this machine need not have it

@@ -136,10 +136,7 @@ def tasks_of(
         from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
 
         make = partial(
-            goal_trials.GoalTrials,
-            environment=row.family,
-            episodes=row.episodes,
-            show_goal=row.show_goal,
+            goal_trials.GoalTrials, environment=row.family, episodes=row.episodes, show_goal=row.show_goal
         )
         if goals is None:
             goals = envs.sample_goals(row.family, np.random.default_rng((key, *GOALS)), count)
@@ -173,12 +170,7 @@ def played(
 
 
 def evaluate(
-    row: MemoryRow,
-    params: Params,
-    evaluation: Any,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
+    row: MemoryRow, params: Params, evaluation: Any, *, seed: int = 0, device: str | torch.device = "cpu"
 ) -> dict[str, NDArray[np.float64]]:
     """What a policy gets from the tasks of a test.
 

@@ -88,7 +88,7 @@ def test_a_run_is_written_and_its_number_found_again(tmp_path, repository, monke
 def test_a_number_is_found_again_by_the_test_that_is_asked_for(monkeypatch):
     row = dataclasses.replace(ROW, evaluations=(TEST, BanditEvaluation("more bandits", 50)))
     committed = {"more bandits": {"regret": {"mean": [1e6], "sd": [1.0], "tasks": 50}}}
-    monkeypatch.setattr(paper, "get", lambda name: row)
+    monkeypatch.setitem(paper.ROWS, row.name, row)
     monkeypatch.setattr(rederive.results, "load", lambda name: [{"evaluations": committed}])
     monkeypatch.setattr(rederive.checkpoints, "load_params", lambda path: memory.init(row))
     assert rederive.standard_errors(row.name, "more bandits", tasks=20)[0] > 1000

@@ -74,7 +74,7 @@ def described(device: torch.device) -> str:
         form = convolutions.in_use()
         words = [f"{form} convolutions"] * (form != convolutions.DEFAULT)
         coarse = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
-        words += ["TF32"] * coarse  # last, where `keeping` looks for it
+        words += ["TF32"] * coarse  # by which `keeping` knows it
         return ", ".join([torch.cuda.get_device_name(device), *words])
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

@@ -21,6 +21,8 @@ ELSEWHERE = (
     "and what else chapters measure (book/how-to.md, Benchmarks)."
 )
 LIE = "where run folders lie (runs if not given)"
+# mamlkit.engine.convolutions.FORMS, which is not imported before it is needed
+FORMS = ("unfolded", "grouped", "channels-last")
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
@@ -107,6 +109,7 @@ def _add_options_of_run(add: Callable[..., object]) -> None:
     add("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
     recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
     add("--recorded", action="store_true", help=recorded)
+    add("--convolutions", choices=FORMS, help="how a GPU computes them (unfolded if not given)")
     add("--runs", type=_folder, default=Path("runs"), help=LIE)
     add("--keep", action="store_true", help="copy the result into data/ to be committed")
 
@@ -123,6 +126,7 @@ def _add_options_of_paper(add: Callable[..., object]) -> None:
     add("--device", default="auto", help="as for run")
     add("--threads", type=_at_least(1), help="as for run; 1 with --on ray if not given")
     add("--recorded", action="store_true", help="as for run")
+    add("--convolutions", choices=FORMS, help="as for run")
     add("--runs", type=_folder, default=Path("runs"), help=LIE)
     add("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
     add("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
@@ -142,7 +146,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.keep:
         places.repository()  # without one there is nowhere to keep it
     row = paper.get(options.name).at(options.scale)
-    device = devices.set_up(options.device, tf32=options.tf32, threads=options.threads)
+    device = devices.set_up(
+        options.device, tf32=options.tf32, threads=options.threads, form=options.convolutions
+    )
     where = {"device": device, "threads": options.threads}
     words = devices.described(device)
     with ExitStack() as run:
@@ -179,8 +185,10 @@ def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
     from mamlkit.runs import cluster, devices, plan, queue
 
-    if options.on and options.recorded:
-        raise ValueError("--recorded is for the queue of one machine; leave it or --on out")
+    if options.on and (options.recorded or options.convolutions):
+        raise ValueError(
+            "--recorded and --convolutions are for the queue of one machine; leave them or --on out"
+        )
     if not options.on and (options.address is not None or options.gpus is not None):
         raise ValueError("--address and --gpus are for a cluster; add --on ray, or leave them out")
     if options.trials and not options.dry_run:
@@ -192,7 +200,7 @@ def _paper(options: argparse.Namespace) -> int:
         print(plan.NOTHING_LEFT)
         return 0
     if options.trials or not (options.dry_run or options.on):
-        device = devices.set_up(options.device, threads=options.threads)
+        device = devices.set_up(options.device, threads=options.threads, form=options.convolutions)
     if options.dry_run:
         tried = plan.trials(found, device, options.threads, say=queue.say) if options.trials else None
         print(plan.table(found, tried))

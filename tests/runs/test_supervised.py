@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from made_runs import opened, same
-from mamlkit import maml, methods, tasks
+from mamlkit import __main__, maml, methods, tasks
 from mamlkit.engine import convolutions, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train, trainings
@@ -524,6 +524,18 @@ def test_generators_depend_on_seed_purpose_and_index_alone():
     assert len({tuple(draw(*key).tolist()) for key in keys}) == 4
 
 
+def test_a_command_names_the_forms_of_convolutions_that_there_are(monkeypatch):
+    assert tuple(convolutions.FORMS) == __main__.FORMS
+    monkeypatch.setattr(devices, "available", lambda device: torch.device("cuda"))
+    try:
+        devices.set_up("cuda", form="grouped")
+        assert convolutions.in_use() == "grouped"
+        devices.set_up("cuda")  # which changes none
+        assert convolutions.in_use() == "grouped"
+    finally:
+        convolutions.use(convolutions.DEFAULT)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="use 'cpu', or 'auto'"):
         devices.set_up("quantum")
@@ -534,6 +546,8 @@ def test_a_device_that_is_not_there_is_refused():
             devices.set_up("cpu", threads=threads)
     with pytest.raises(ValueError, match="--tf32 is for a GPU, but the device is cpu; leave it out"):
         devices.set_up("cpu", tf32=True)
+    with pytest.raises(ValueError, match="--convolutions grouped is for a GPU, but the device is cpu"):
+        devices.set_up("cpu", form="grouped")
     assert devices.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32
 

@@ -36,7 +36,7 @@ def take(path: Path) -> None:
         found = Path(place) / "data"
         for state in sorted(found.glob("partial/*/seed*")):
             try:
-                print(*keeping.keep_state(state, data), sep="\n")
+                print(*keeping.keep_state(state), sep="\n")
             except ValueError as less:
                 print(f"left out: {less}")
         late = set()

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ ELSEWHERE = (
     "No rows, but programs of the clone: the learned optimiser (python benchmarks/learned_optimiser.py -h) "
     "and what else chapters measure (book/how-to.md, Benchmarks)."
 )
+LIE = "where run folders lie (runs if not given)"
+# mamlkit.engine.convolutions.FORMS, which is not imported before it is needed
+FORMS = ("unfolded", "grouped", "channels-last")
 MOST_SEEDS = 1000  # of a queue: more are a slip of the finger
 
 
@@ -53,17 +57,15 @@ def _folder(words: str) -> Path:
 
 def _seeds(words: str) -> tuple[int, ...]:
     """The type of an option that is a set of seeds: ``0-2``, ``0,3``."""
-    ranges = [word.split("-") for word in words.split(",")]
-    if not all(
-        len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1])
-        for ends in ranges
-    ):
+    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in words.split(",")]
+    ranges = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+    if len(ranges) < len(parts) or any(last < first for first, last in ranges):
         raise argparse.ArgumentTypeError(f"{words!r} are no seeds; use numbers and ranges such as 0-2 or 0,3")
-    if sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges) > MOST_SEEDS:
+    if sum(last - first + 1 for first, last in ranges) > MOST_SEEDS:
         raise argparse.ArgumentTypeError(
             f"{words!r} are more than {MOST_SEEDS} seeds; use fewer, such as 0-2"
         )
-    return tuple(dict.fromkeys(seed for ends in ranges for seed in range(int(ends[0]), int(ends[-1]) + 1)))
+    return tuple(dict.fromkeys(seed for first, last in ranges for seed in range(first, last + 1)))
 
 
 # The types of options that are a time, and a number of GPUs.
@@ -78,80 +80,61 @@ _share = _number(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mamlkit", description="Run the paper's experiments.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the experiments, with their state")
+    commands.add_parser("list", help="the experiments, with their state").set_defaults(do=_list)
     run = commands.add_parser("run", help="train an experiment, or go on with it, and evaluate it")
-    run.add_argument("name", metavar="NAME", help="of the experiment, as list shows it")
-    run.add_argument("--seed", type=_at_least(0), default=0, help="of weights and tasks (0 if not given)")
-    run.add_argument(
-        "--device", default="auto", help="auto (CUDA, else CPU; if not given), cpu, cuda, mps (untested)"
-    )
-    run.add_argument(
-        "--scale", choices=SCALES, default="paper", help="quick is small, for a look (paper if not given)"
-    )
-    run.add_argument(
-        "--until",
-        type=_at_least(0),
-        help="stop after this many iterations; the same command without --until goes on",
-    )
-    run.add_argument(
-        "--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)"
-    )
-    run.add_argument(
-        "--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number"
-    )
-    recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
-    run.add_argument("--recorded", action="store_true", help=recorded)
-    lie = "where run folders lie (runs if not given)"
-    run.add_argument("--runs", type=_folder, default=Path("runs"), help=lie)
-    run.add_argument("--keep", action="store_true", help="copy the result into data/ to be committed")
+    run.set_defaults(do=_run)
+    _add_options_of_run(run.add_argument)
     queue = commands.add_parser(
         "paper", help="train what the paper still lacks, run after run, for as long as it is given"
     )
-    queue.add_argument(
-        "--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)"
-    )
-    queue.add_argument(
-        "--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes"
-    )
-    queue.add_argument(
-        "--trials",
-        action="store_true",
-        help="with --dry-run: run a few iterations of each experiment whose speed no log tells",
-    )
-    queue.add_argument(
-        "--only", metavar="PATTERN", default="*", help="experiments whose name matches, such as 'omniglot-*'"
-    )
-    queue.add_argument(
-        "--seeds",
-        type=_seeds,
-        default=(0, 1, 2),
-        help="such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)",
-    )
-    queue.add_argument("--device", default="auto", help="as for run")
-    queue.add_argument("--threads", type=_at_least(1), help="as for run; 1 with --on ray if not given")
-    queue.add_argument("--recorded", action="store_true", help="as for run")
-    queue.add_argument("--runs", type=_folder, default=Path("runs"), help=lie)
-    queue.add_argument("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
-    queue.add_argument("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
-    queue.add_argument(
-        "--address", help="of the cluster, such as auto (this machine's if not given; with --on ray)"
-    )
-    queue.add_argument(
-        "--gpus", type=_share, help="share of a GPU that a run takes, such as 0.25 (with --on ray)"
-    )
-    commands.add_parser("table", help="the paper's numbers beside ours")
+    queue.set_defaults(do=_paper)
+    _add_options_of_paper(queue.add_argument)
+    commands.add_parser("table", help="the paper's numbers beside ours").set_defaults(do=_table)
     data = commands.add_parser("data", help="download or prepare a data set")
+    data.set_defaults(do=_data)
     data.add_argument("name", choices=["omniglot", "mini-imagenet"], help="the latter cannot be downloaded")
-    data.add_argument(
-        "--check",
-        type=_folder,
-        metavar="FOLDER",
-        help="say what is right and wrong with a copy of mini-imagenet",
-    )
+    check = "say what is right and wrong with a copy of mini-imagenet"
+    data.add_argument("--check", type=_folder, metavar="FOLDER", help=check)
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _add_options_of_run(add: Callable[..., object]) -> None:
+    add("name", metavar="NAME", help="of the experiment, as list shows it")
+    add("--seed", type=_at_least(0), default=0, help="of weights and tasks (0 if not given)")
+    add("--device", default="auto", help="auto (CUDA, else CPU; if not given), cpu, cuda, mps (untested)")
+    add("--scale", choices=SCALES, default="paper", help="quick is small, for a look (paper if not given)")
+    until = "stop after this many iterations; the same command without --until goes on"
+    add("--until", type=_at_least(0), help=until)
+    add("--threads", type=_at_least(1), help="CPU threads, of simulations too (all cores if not given)")
+    add("--tf32", action="store_true", help="faster, coarser products on a GPU; never for a reported number")
+    recorded = "let a GPU repeat a recorded iteration (supervised experiments; never run on a GPU so far)"
+    add("--recorded", action="store_true", help=recorded)
+    add("--convolutions", choices=FORMS, help="how a GPU computes them (unfolded if not given)")
+    add("--runs", type=_folder, default=Path("runs"), help=LIE)
+    add("--keep", action="store_true", help="copy the result into data/ to be committed")
+
+
+def _add_options_of_paper(add: Callable[..., object]) -> None:
+    add("--hours", type=_hours, default=math.inf, help="stop after so long (never if not given)")
+    add("--dry-run", action="store_true", help="print what is left, how fast it goes and how long it takes")
+    trials = "with --dry-run: run a few iterations of each experiment whose speed no log tells"
+    add("--trials", action="store_true", help=trials)
+    only = "experiments whose name matches, such as 'omniglot-*'"
+    add("--only", metavar="PATTERN", default="*", help=only)
+    seeds = "such as 0-2 or 0,3; every experiment once before any twice (0-2 if not given)"
+    add("--seeds", type=_seeds, default=(0, 1, 2), help=seeds)
+    add("--device", default="auto", help="as for run")
+    add("--threads", type=_at_least(1), help="as for run; 1 with --on ray if not given")
+    add("--recorded", action="store_true", help="as for run")
+    add("--convolutions", choices=FORMS, help="as for run")
+    add("--runs", type=_folder, default=Path("runs"), help=LIE)
+    add("--no-nice", action="store_true", help="keep the priority, which is lowered otherwise")
+    add("--on", choices=["ray"], help="many runs at a time, on the machines of a Ray cluster")
+    add("--address", help="of the cluster, such as auto (this machine's if not given; with --on ray)")
+    add("--gpus", type=_share, help="share of a GPU that a run takes, such as 0.25 (with --on ray)")
+
+
+def _run(options: argparse.Namespace) -> int:
     # Here, so that the other commands start at once.
     from mamlkit import measures
     from mamlkit.engine import ranks
@@ -163,20 +146,17 @@ def _run(options: argparse.Namespace) -> None:
     if options.keep:
         places.repository()  # without one there is nowhere to keep it
     row = paper.get(options.name).at(options.scale)
-    device = devices.set_up(options.device, tf32=options.tf32, threads=options.threads)
+    device = devices.set_up(
+        options.device, tf32=options.tf32, threads=options.threads, form=options.convolutions
+    )
     where = {"device": device, "threads": options.threads}
     words = devices.described(device)
     with ExitStack() as run:
         ours = run.enter_context(ranks.joined(device))
-        how = {
-            "seed": options.seed,
-            "until": options.until,
-            "ranks": ours,
-            "recorded": options.recorded,
-        }
+        how = {"seed": options.seed, "until": options.until, "ranks": ours, "recorded": options.recorded}
         if not ours.first:
             train.fit(row, **how, **where)
-            return
+            return 0
         words += f", {ours.count} processes" if ours.count > 1 else ""
         if isinstance(row, Row | PolicyRow) and device.type == "cpu" and not are_kept():
             print(COMPILING, file=sys.stderr)
@@ -198,14 +178,17 @@ def _run(options: argparse.Namespace) -> None:
         print(f"result in {folder / 'result.json'}")
         if options.keep:
             print(*keeping.keep(folder), sep="\n")
+    return 0
 
 
 def _paper(options: argparse.Namespace) -> int:
     """The exit status: 1 if a run has failed."""
     from mamlkit.runs import cluster, devices, plan, queue
 
-    if options.on and options.recorded:
-        raise ValueError("--recorded is for the queue of one machine; leave it or --on out")
+    if options.on and (options.recorded or options.convolutions):
+        raise ValueError(
+            "--recorded and --convolutions are for the queue of one machine; leave them or --on out"
+        )
     if not options.on and (options.address is not None or options.gpus is not None):
         raise ValueError("--address and --gpus are for a cluster; add --on ray, or leave them out")
     if options.trials and not options.dry_run:
@@ -217,7 +200,7 @@ def _paper(options: argparse.Namespace) -> int:
         print(plan.NOTHING_LEFT)
         return 0
     if options.trials or not (options.dry_run or options.on):
-        device = devices.set_up(options.device, threads=options.threads)
+        device = devices.set_up(options.device, threads=options.threads, form=options.convolutions)
     if options.dry_run:
         tried = plan.trials(found, device, options.threads, say=queue.say) if options.trials else None
         print(plan.table(found, tried))
@@ -247,6 +230,22 @@ def _data(options: argparse.Namespace) -> int:
     return 1 if report.wrong else 0
 
 
+def _list(options: argparse.Namespace) -> int:
+    from mamlkit.report import results
+
+    listing = results.listing()
+    lines = [list(listing), *listing.itertuples(index=False)]
+    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    words_of = lambda line: "  ".join(f"{word:{size}}" for word, size in zip(line, wide, strict=True))
+    return _show("\n".join([*(words_of(line).rstrip() for line in lines), "", ELSEWHERE]))
+
+
+def _table(options: argparse.Namespace) -> int:
+    from mamlkit.report import beside
+
+    return _show(beside.table_text())
+
+
 def _show(text: str) -> int:
     """The exit status: 141, without a word, if the reader has had enough, such as ``head``."""
     try:
@@ -262,31 +261,13 @@ def main(words: list[str] | None = None) -> int:
     after an error that a user can mend)."""
     options = _parser().parse_args(words)
     try:
-        if options.command == "run":
-            _run(options)
-        elif options.command == "paper":
-            return _paper(options)
-        elif options.command == "data":
-            return _data(options)
-        elif options.command == "list":
-            from mamlkit.report import results
-
-            listing = results.listing()
-            lines = [list(listing), *listing.itertuples(index=False)]
-            wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            words_of = lambda line: "  ".join(f"{word:{size}}" for word, size in zip(line, wide, strict=True))
-            return _show("\n".join([*(words_of(line).rstrip() for line in lines), "", ELSEWHERE]))
-        else:
-            from mamlkit.report import beside
-
-            return _show(beside.table_text())
+        return options.do(options)
     except KeyboardInterrupt as stopped:
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", signal.SIGINT)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

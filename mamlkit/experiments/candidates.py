@@ -78,9 +78,7 @@ def rows(base: PolicyRow) -> list[PolicyRow]:
         dataclasses.replace(
             base,
             name=name,
-            title=f"{base.title}, {ITERATIONS} iterations: {each.what} changed"
-            if name == AUTHORS
-            else f"{base.title}, {ITERATIONS} iterations: {each.what}",
+            title=f"{base.title}, {ITERATIONS} iterations: {each.what}{' changed' * (name == AUTHORS)}",
             place=f"not in the paper: a candidate for what differs ({each.source})",
             iterations=ITERATIONS,
             **each.changes,

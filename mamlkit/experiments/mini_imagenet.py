@@ -111,9 +111,7 @@ def rows() -> list[Row]:
         ),
         _released(),
         _released(
-            "-3000-tasks",
-            ", 3,000 test tasks",
-            evaluations=(Evaluation("Q=1", 1, 1, 0.01, tasks=3000),),
+            "-3000-tasks", ", 3,000 test tasks", evaluations=(Evaluation("Q=1", 1, 1, 0.01, tasks=3000),)
         ),
         _released(
             "-64-12-24",

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from mamlkit.experiments import (
     averages,
@@ -23,9 +23,9 @@ from mamlkit.experiments import (
 )
 from mamlkit.experiments.chains import ChainRow
 from mamlkit.experiments.memory import MemoryRow
-from mamlkit.experiments.rows import Evaluation, Experiment, PolicyRow, Row
+from mamlkit.experiments.rows import Evaluation, PolicyRow, Row
 
-Kind = TypeVar("Kind", bound=Experiment)
+AnyRow = Row | PolicyRow | MemoryRow | ChainRow
 
 
 def _sinusoid(name: str, title: str, lr: dict[int, float], **changes: Any) -> Row:
@@ -113,13 +113,13 @@ def _context(row: Row) -> Row:
     )
 
 
-def _by_name(rows: Iterable[Kind]) -> dict[str, Kind]:
+def _by_name(rows: Iterable[AnyRow]) -> dict[str, AnyRow]:
     """The rows by their names, which are folders' too.
 
     ``ValueError`` if two have the same, of which one would be lost, or a name is not such as
     ``my-experiment``.
     """
-    found: dict[str, Kind] = {}
+    found: dict[str, AnyRow] = {}
     for row in rows:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", row.name):
             raise ValueError(
@@ -142,7 +142,7 @@ _SLIDES = "not in the paper: the slides of T. Azayev"
 _SMALL = {5: 0.001, 10: 0.001, 20: 0.001}  # what the authors' code takes if nothing else is said
 _NO_STEP = {5: 0.0, 10: 0.0, 20: 0.0}  # the oracle knows its task; steps of 0.01 would only unsettle it
 
-_rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
+_rows: list[AnyRow] = [
     _sinusoid("sinusoid-maml", "MAML", _ALPHA, place=f"{_IN_PAPER}; Table 2"),
     _sinusoid("sinusoid-first-order", "MAML, first order", _ALPHA, method="first-order maml"),
     _sinusoid(
@@ -170,11 +170,7 @@ _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
         place="not in the paper: the default of the authors' code",
     ),
     _sinusoid(
-        "sinusoid-2pi-maml",
-        "MAML, phase to 2 pi",
-        _ALPHA,
-        place=_SLIDES,
-        family="sinusoid, phase to 2 pi",
+        "sinusoid-2pi-maml", "MAML, phase to 2 pi", _ALPHA, place=_SLIDES, family="sinusoid, phase to 2 pi"
     ),
     _sinusoid(
         "sinusoid-2pi-pretrained",
@@ -203,10 +199,10 @@ _rows: list[Row | PolicyRow | MemoryRow | ChainRow] = [
 _rows += compare.rows({row.name: row for row in _rows if isinstance(row, Row)})
 _rows += candidates.rows(policies.rows("half-cheetah-direction")[0])  # last in the queue
 
-ROWS: dict[str, Row | PolicyRow | MemoryRow | ChainRow] = _by_name(_rows)
+ROWS: dict[str, AnyRow] = _by_name(_rows)
 
 
-def get(name: str) -> Row | PolicyRow | MemoryRow | ChainRow:
+def get(name: str) -> AnyRow:
     """A row by name; an unknown one is a ``ValueError`` that names those that are like it."""
     if name not in ROWS:
         begin = [each for each in ROWS if each.startswith(f"{name}-")]
@@ -229,31 +225,26 @@ HOURS: dict[str, str] = {
     "omniglot-sequences-mann": "1.4 h on one core",
 }
 
-_STAND_INS = ("glyphs", "textures")  # families that are there without data
+# What the queue takes: families that are there without data are stand-ins, and no results.
+_QUEUED = [name for name, row in ROWS.items() if getattr(row, "family", "") not in ("glyphs", "textures")]
+
+
+def _names(pattern: str, words: str) -> list[str]:
+    return [pattern.format(word) for word in words.split()]
+
+
 # The order in which `python -m mamlkit paper` takes the rows: the cheap baselines, what is missing in the
 # paper's tables and figures, cheap before dear, then what is ours; hours on a core behind those that cost
 # one or more.
 _ORDER = (
-    *(
-        f"sinusoid-{method}"
-        for method in ("random", "maml", "pretrained", "oracle", "first-order", "2pi-maml", "2pi-pretrained")
-    ),
-    *(f"2d-navigation-{method}" for method in ("random", "maml", "pretrained", "oracle")),
+    *_names("sinusoid-{}", "random maml pretrained oracle first-order 2pi-maml 2pi-pretrained"),
+    *_names("2d-navigation-{}", "random maml pretrained oracle"),
     *(f"{robot}-random" for robot in policies.ENVIRONMENTS if robot != "2d-navigation"),
     "omniglot-no-conv-5way-1shot",  # 1
     "omniglot-no-conv-5way-5shot",  # 2
     # not trained: minutes
-    *(
-        f"mini-imagenet-{what}"
-        for what in (
-            "released",
-            "released-3000-tasks",
-            "released-64-12-24",
-            "pixels",
-            "random-5way-1shot",
-            "random-5way-5shot",
-        )
-    ),
+    *_names("mini-imagenet-{}", "released released-3000-tasks released-64-12-24 pixels"),
+    *_names("mini-imagenet-random-{}", "5way-1shot 5way-5shot"),
     "omniglot-5way-1shot",  # 3
     "mini-imagenet-pretrained",  # 5
     "mini-imagenet-5way-1shot",  # 11
@@ -262,24 +253,15 @@ _ORDER = (
     "omniglot-20way-1shot",  # 19
     "mini-imagenet-first-order-5way-5shot",  # 7
     "mini-imagenet-5way-5shot",  # 18
-    *(f"omniglot-5way-{shots}shot-context" for shots in (1, 5)),
+    *_names("omniglot-5way-{}-context", "1shot 5shot"),
     "omniglot-sequences-lstm",
     "omniglot-sequences-mann",  # 1
-    # a day and a half in all
-    *(
-        name
-        for name, row in ROWS.items()
-        if compare.is_compared(name) and getattr(row, "family", "") not in _STAND_INS
-    ),
-    # 2 each
-    *(
-        f"half-cheetah-{task}-{method}"
-        for task in ("velocity", "direction")
-        for method in ("maml", "pretrained", "oracle")
-    ),
-    *(f"ant-velocity-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 1, 6
-    *(f"ant-direction-{method}" for method in ("pretrained", "oracle", "maml")),  # 1, 2, 9
-    *(f"2d-navigation-maml-{variant}" for variant in ("ratios", "first-order", "as-printed")),
+    *filter(compare.is_compared, _QUEUED),  # a day and a half in all
+    *_names("half-cheetah-velocity-{}", "maml pretrained oracle"),  # 2 each
+    *_names("half-cheetah-direction-{}", "maml pretrained oracle"),  # 2 each
+    *_names("ant-velocity-{}", "pretrained oracle maml"),  # 1, 1, 6
+    *_names("ant-direction-{}", "pretrained oracle maml"),  # 1, 2, 9
+    *_names("2d-navigation-maml-{}", "ratios first-order as-printed"),
     *(
         f"half-cheetah-{task}-maml-{variant}"
         for variant in ("first-order", "unclipped", "ratios", "as-printed")
@@ -292,12 +274,4 @@ _ORDER = (
     ),
     "omniglot-20way-5shot",  # 100: where there is a GPU
 )
-# A row that has no place there comes last; those of the stand-ins are no results.
-QUEUE: tuple[str, ...] = (
-    *_ORDER,
-    *(
-        name
-        for name, row in ROWS.items()
-        if name not in _ORDER and getattr(row, "family", "") not in _STAND_INS
-    ),
-)
+QUEUE: tuple[str, ...] = (*_ORDER, *(name for name in _QUEUED if name not in _ORDER))  # others come last

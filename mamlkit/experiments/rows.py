@@ -208,11 +208,8 @@ class Row(Experiment):
         super().__post_init__()
         if (outputs := self.network[1].get("ways", self.ways)) != self.ways:
             raise ValueError(f"{self.name}: ways={self.ways}, but the network tells {outputs} classes apart")
-        ones, zeros = (
-            ("ways", "shots", "queries", "meta_batch_size"),
-            ("inner_lr", "inner_steps", "iterations"),
-        )
-        at_least = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0)
+        ones = ("ways", "shots", "queries", "meta_batch_size")
+        at_least = dict.fromkeys(ones, 1) | {"inner_lr": 0, "inner_steps": 0, "iterations": 0}
         names: dict[str, tuple[str, ...]] = {"outer": ("adam", "adam, cosine", "descent, falling")}
         check(self, at_least=at_least, positive=("outer_lr", "clip"), names=names)
 

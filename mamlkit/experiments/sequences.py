@@ -16,10 +16,7 @@ def rows() -> list[Row]:
     Deviation: 320,000 sequences where they have 100,000 "episodes" of an unknown number of sequences; Adam,
     not RMSProp.
     """
-    return [
-        _row("mann", "memory-augmented network (MANN)"),
-        _row("lstm", "LSTM"),
-    ]
+    return [_row("mann", "memory-augmented network (MANN)"), _row("lstm", "LSTM")]
 
 
 def is_reader(name: str) -> bool:

@@ -29,12 +29,7 @@ def rows(five_way: Row, twenty_way: Row) -> list[Row]:
     mean = {"loss": "cross-entropy, mean"}
     base = _trap(five_way, "5way", "as the paper's", network=("conv4", narrow), iterations=2000)
     base_20 = _trap(
-        twenty_way,
-        "20way",
-        "as the paper's",
-        network=("conv4", narrower),
-        meta_batch_size=8,
-        iterations=1000,
+        twenty_way, "20way", "as the paper's", network=("conv4", narrower), meta_batch_size=8, iterations=1000
     )
     option = lambda **words: {"network": ("conv4", narrow | words)}
     found = [base, base_20, _trap(base_20, "20way-mean-loss", "α on the mean loss", **mean)]

@@ -1,15 +1,6 @@
 """RL^2 beyond bandits: small processes (Duan et al. 2016), the two-step task (Wang et al.), MAML's tasks."""
 
-__all__ = [
-    "EPISODES",
-    "FAMILIES",
-    "LARGER",
-    "TOTALS",
-    "TrialEvaluation",
-    "TrialRow",
-    "rows",
-    "tabular_name",
-]
+__all__ = ["EPISODES", "FAMILIES", "LARGER", "TOTALS", "TrialEvaluation", "TrialRow", "rows", "tabular_name"]
 
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -53,8 +53,7 @@ class AverageTraining(OneByOne):
         self.names = list(self.params)
         self.params[REACHED] = torch.zeros(count)
         self.params = {name: value.to(self.device) for name, value in self.params.items()}
-        self.optimiser: torch.optim.Optimizer | None
-        self.optimiser = self._adam = torch.optim.Adam(
+        self.optimiser = torch.optim.Adam(
             list(self.params.values()),  # with what has no gradient, as a state has moments of all
             lr=row.outer_lr,
             fused=self.device.type in ("cpu", "cuda"),
@@ -62,7 +61,7 @@ class AverageTraining(OneByOne):
         draw = generator(seed, "sinusoids")
         bounds = self.family.amplitude, self.family.phase
         self.sinusoids = [self._uniform(part, 1, draw) for part in bounds]
-        self.window: list[Tensor] = []
+        self.window = []
 
     def step(self, iteration: int) -> None:
         """A step of Adam for every network that has not reached its sinusoid."""
@@ -76,7 +75,7 @@ class AverageTraining(OneByOne):
                 value = self.params[name]
                 value.grad = torch.zeros_like(value).index_copy_(0, at_work, gradient[name])
             self.params[REACHED].grad = torch.zeros_like(self.params[REACHED])
-            self._adam.step()
+            self.optimiser.step()
             for name in self.names:  # momentum moves networks that are done, too: they are put back
                 self.params[name].index_copy_(0, done, kept[name])
             self.window.append(losses.sum() / max(1, len(losses)))
@@ -96,9 +95,6 @@ class AverageTraining(OneByOne):
         found = {"meta_loss": float(torch.stack(self.window).mean()) if self.window else math.nan}
         self.window.clear()
         return found | {REACHED: float(self.params[REACHED].mean())}
-
-    def close(self) -> None:
-        """Nothing has been started."""
 
     def result(self) -> Params:
         """The mean of the networks' weights."""

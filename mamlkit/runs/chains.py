@@ -206,19 +206,16 @@ class ChainTraining(OneByOne):
         self.params: Params = {
             f"{one.length}/{name}": value for one in self.chains for name, value in one.params.items()
         }
-        self.optimiser: torch.optim.Optimizer | None = None  # each chain's has its moments in the parameters
+        self.optimiser = None  # each chain's has its moments in the parameters
         self.columns = ["iteration", "seconds", "optimal", "solved"]
         self.columns += [f"{what} {length}" for what in ("solved", "sigma") for length in row.lengths]
-        self.window: list[Tensor] = []  # share of optimal episodes without noise
+        self.window = []  # share of optimal episodes without noise
 
     def step(self, iteration: int) -> None:
         """One episode of every network, after so many."""
         with one_thread():
             found = [1.0 if one.done else one.episode(iteration) for one in self.chains]
         self.window.append(torch.tensor(found).mean())
-
-    def check(self, iteration: int) -> None:
-        """Rewards are finite; parameters that are not are found by the loop."""
 
     def line(self, iteration: int) -> dict[str, float]:
         """Episodes that were optimal, networks that have solved their chain, and the median of sigma."""
@@ -235,9 +232,6 @@ class ChainTraining(OneByOne):
     def result(self) -> Params:
         """After how many episodes each network has solved its chain, 0 where it has not: all that is kept."""
         return {told(one.length): one.episodes.float() for one in self.chains}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def told(length: int) -> str:

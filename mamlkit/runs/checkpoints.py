@@ -57,10 +57,6 @@ def _load(path: Path, before: set[str]) -> tuple[Params, dict[str, str]]:
     return dict(sorted(tensors.items())), metadata  # in an order that is always the same
 
 
-def _shapes(tensors: Params) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in tensors.items()}
-
-
 def save_params(params: Params, path: Path) -> None:
     """Write parameters; the file appears whole or not at all.
 
@@ -70,22 +66,14 @@ def save_params(params: Params, path: Path) -> None:
     _save(params, path, {})
 
 
-def load_params(path: Path, like: Params | None = None) -> Params:
-    """Read parameters.
-
-    Args:
-        path: a file of :func:`save_params`.
-        like: parameters whose names and shapes the file must have.
+def load_params(path: Path) -> Params:
+    """Read a file of :func:`save_params`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or its names or shapes are not those of ``like``.
+        ValueError: the file is damaged.
     """
-    params, _ = _load(Path(path), before=set())
-    if like is not None and _shapes(params) != _shapes(like):
-        came, wanted = _shapes(params), _shapes(like)
-        raise ValueError(f"{path} holds {came}, but the network has {wanted}; it belongs to another row")
-    return params
+    return _load(Path(path), before=set())[0]
 
 
 def _named(params: Params, optimiser: Optimizer | None) -> Params:
@@ -129,19 +117,15 @@ def save_state(
     _save(tensors, path, {"iteration": str(iteration)} | (run or {}))
 
 
-def load_state(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[int, list[Tensor]]:
-    """Fill ``params`` and ``optimiser`` from a file; returns the iteration and the window.
+def load_state(
+    path: Path, params: Params, optimiser: Optimizer | None
+) -> tuple[int, list[Tensor], dict[str, str]]:
+    """Fill ``params`` and ``optimiser`` from a file; returns iteration, window, and what it says of its run.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or belongs to another network. Nothing is filled then.
     """
-    metadata, window = _fill(Path(path), params, optimiser)
-    return int(metadata["iteration"]), window
-
-
-def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict[str, str], list[Tensor]]:
-    """As :func:`load_state`, but all of the metadata."""
     tensors, metadata = _load(path, before={"iteration"})
     iteration = records.iteration_of(path, metadata)
     like = {f"params/{name}": t for name, t in params.items()}
@@ -169,7 +153,7 @@ def _fill(path: Path, params: Params, optimiser: Optimizer | None) -> tuple[dict
         for name, value in params.items():
             value.copy_(tensors[f"params/{name}"])
     device = next(iter(params.values())).device
-    return metadata, [loss.to(device) for loss in window]
+    return iteration, [loss.to(device) for loss in window], metadata
 
 
 class Store:
@@ -211,13 +195,10 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.mark, record = _mark(self.folder), self.folder / "run.json"
         self.record = record.read_bytes() if record.exists() else None
-        iteration, digest = 0, None
-        metadata: dict[str, str] = {}
-        window: list[Tensor] = []
+        iteration, window, run = 0, list[Tensor](), dict[str, str]()
         if (path := self.folder / "state.safetensors").exists():
             records.refuse_another(path, self.row, self.seed)
-            metadata, window = _fill(path, params, optimiser)
-            iteration, digest = int(metadata["iteration"]), metadata.get("log")
+            iteration, window, run = load_state(path, params, optimiser)
             due = 0 if iteration == self.row.iterations else iteration % self.every
             if len(window) != due:
                 said = f"{len(window)} losses that are not logged yet, but needs {due}"
@@ -228,11 +209,11 @@ class Store:
             total=self.row.iterations,
             every=self.every,
             columns=self.columns,
-            wanted=digest,
+            wanted=run.get("log"),
         )
         self.saved = iteration
         self.seconds = log[-1]["seconds"] if log else 0.0
-        if (told := metadata.get("seconds")) is not None:  # states did not always say it
+        if (told := run.get("seconds")) is not None:  # states did not always say it
             if not re.fullmatch(r"[0-9]+\.[0-9]+", told):
                 raise ValueError(
                     f"{path} is not a training state: its seconds are {told}; {records.start_again(path)}"

@@ -7,6 +7,7 @@ that is kept lies with whoever asked: in the run folders and ``data/`` of this m
 
 __all__ = ["Machines", "Slice", "train_slice", "work"]
 
+import functools
 import itertools
 import math
 import os
@@ -115,12 +116,7 @@ class Machines:
     """
 
     def __init__(
-        self,
-        address: str | None = None,
-        *,
-        device: str = "auto",
-        threads: int = 1,
-        gpus: float | None = None,
+        self, address: str | None = None, *, device: str = "auto", threads: int = 1, gpus: float | None = None
     ) -> None:
         addresses.check(address)
         devices.check_name(device)  # this machine need not have it
@@ -214,7 +210,7 @@ def work(
     *,
     hours: float = math.inf,
     base: Path = Path("runs"),
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] = queue.say,
 ) -> list[str]:
     """As :func:`mamlkit.runs.queue.work`, with as many runs under way as the machines have room for.
 
@@ -222,17 +218,13 @@ def work(
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the slices under way have ended and their states are
             put into ``data/partial``; on the second one at once, which loses these slices.
     """
-    tell = tell or queue.say
     end = time.monotonic() + 3600 * hours
     failed: list[str] = []
     waiting, running = deque(found), list[threading.Thread]()
     notice = (
         f"waits for the slices under way, {SLICE_SECONDS:g} s and a test at most; once more stops at once"
     )
-
-    def bring(*run: Any) -> tuple[int, queue.Evaluations | None]:
-        return machines.advance(tell, *run)
-
+    bring = functools.partial(machines.advance, tell)
     with deferred_interrupt(lambda _: tell(notice)) as asked:
         over = lambda: bool(asked) or time.monotonic() >= end
         while running or (waiting and not over()):

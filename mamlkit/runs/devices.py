@@ -10,7 +10,9 @@ from mamlkit.engine import convolutions
 from mamlkit.engine.threads import check
 
 
-def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = None) -> torch.device:
+def set_up(
+    device: str = "auto", *, tf32: bool = False, threads: int | None = None, form: str | None = None
+) -> torch.device:
     """Choose the device and make its arithmetic explicit.
 
     Args:
@@ -18,16 +20,22 @@ def set_up(device: str = "auto", *, tf32: bool = False, threads: int | None = No
         tf32: let a GPU round the inputs of matrix products to 10 bits. Off for every reported number, and
             for GPUs alone.
         threads: CPU threads; torch's own choice if None.
+        form: of convolutions, one of :data:`mamlkit.engine.convolutions.FORMS`, for all but CPUs, which have
+            their own; None leaves the one that is in use.
 
     Raises:
-        ValueError: for a device that is not there or has no such products, and a number of threads that
-            cannot be meant.
+        ValueError: for a device that is not there or has no such products or convolutions, and a number of
+            threads that cannot be meant.
     """
     if threads is not None:
         check(threads)
     chosen = available(device)
     if tf32 and chosen.type != "cuda":
         raise ValueError(f"--tf32 is for a GPU, but the device is {chosen}; leave it out")
+    if form is not None and chosen.type == "cpu":
+        raise ValueError(f"--convolutions {form} is for a GPU, but the device is {chosen}; leave it out")
+    if form is not None:
+        convolutions.use(form)
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if threads is not None:
@@ -74,7 +82,7 @@ def described(device: torch.device) -> str:
         form = convolutions.in_use()
         words = [f"{form} convolutions"] * (form != convolutions.DEFAULT)
         coarse = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
-        words += ["TF32"] * coarse  # last, where `keeping` looks for it
+        words += ["TF32"] * coarse  # by which `keeping` knows it
         return ", ".join([torch.cuda.get_device_name(device), *words])
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"

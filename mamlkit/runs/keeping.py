@@ -26,7 +26,7 @@ from mamlkit.runs.records import iterations_done, read
 FEW_LINES = 60  # of a log that no page shows: each is an iteration of a thousand
 
 
-def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
+def keep_state(folder: Path) -> list[Path]:
     """Copy a run's record, log and state into ``data/partial``, from where any machine goes on.
 
     Returns the files written. Call it inside :func:`mamlkit.runs.folders.open_run`, so that nobody writes
@@ -34,20 +34,19 @@ def keep_state(folder: Path, data: Path | None = None) -> list[Path]:
 
     Args:
         folder: of a run, which needs no result.
-        data: the repository's ``data`` if None.
 
     Raises:
         FileNotFoundError: the run has no state yet.
         ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings
             has come further.
     """
-    target = _place_of_state(folder, data or places.repository() / "data")
+    target = _place_of_state(folder)
     files.remove_leftovers(target, STATE)
     # The state comes last: a log that is ahead of it is cut, so copying may end after any file.
     return [files.copy(folder / name, target / name) for name in STATE]
 
 
-def _place_of_state(folder: Path, data: Path) -> Path:
+def _place_of_state(folder: Path) -> Path:
     """Where a run's state is kept; raises what :func:`keep_state` does."""
     if not (folder / "state.safetensors").exists():
         raise FileNotFoundError(
@@ -55,7 +54,7 @@ def _place_of_state(folder: Path, data: Path) -> Path:
         )
     run = read(folder / "run.json", *RECORD)
     _refuse_rough(folder, run)
-    target = data / "partial" / run["name"] / f"seed{run['seed']}"
+    target = places.repository() / "data" / "partial" / run["name"] / f"seed{run['seed']}"
     if (target / "run.json").exists():
         settings = read(target / "run.json", "settings")["settings"]
         here, there = iterations_done(folder), iterations_done(target)
@@ -69,7 +68,7 @@ def _place_of_state(folder: Path, data: Path) -> Path:
 
 def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
     """``ValueError`` for a run that is not to be committed."""
-    rough = [part["device"] for part in run["origin"] if part["device"].endswith("TF32")]
+    rough = [part["device"] for part in run["origin"] if "TF32" in part["device"].split(", ")]
     if run["scale"] != "paper" or rough:
         where = f", on {rough[0]}" if rough else ""
         raise ValueError(
@@ -103,7 +102,7 @@ def has_parameters(name: str, seed: int) -> bool:
     return seed == 0 or not (of_one or isinstance(row, AverageRow))
 
 
-def keep(folder: Path, data: Path | None = None) -> list[Path]:
+def keep(folder: Path) -> list[Path]:
     """Copy a run's result into ``data/results``, and an unfinished run's state into ``data/partial``.
 
     Parameters are copied where :func:`has_parameters` says so, errors task by task of the first
@@ -115,7 +114,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
         ValueError: it is none to be committed (quick, or with TF32), or a committed one of the same settings
             has come further.
     """
-    data = data or places.repository() / "data"
+    data = places.repository() / "data"
     if not (folder / "result.json").exists():
         raise FileNotFoundError(f"{folder} has no result.json; finish it first: python -m mamlkit run NAME")
     result = read(folder / "result.json", *RECORD, "fingerprint", "iterations_done")
@@ -132,7 +131,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
             )
     unfinished = result["iterations_done"] < result["settings"]["iterations"]
     if unfinished:
-        _place_of_state(folder, data)  # what it refuses is refused before anything is written
+        _place_of_state(folder)  # what it refuses is refused before anything is written
     suffixes = ("metrics.csv", "safetensors", "tasks.npz", "json")
     log, *parts = targets = [kept / f"{seed}.{suffix}" for suffix in suffixes]
     files.remove_leftovers(kept, [target.name for target in targets])
@@ -147,7 +146,7 @@ def keep(folder: Path, data: Path | None = None) -> list[Path]:
         files.copy(folder / source, target) for source, target, want in zip(RESULT, parts, wanted) if want
     ]
     if unfinished:
-        return written + keep_state(folder, data)
+        return written + keep_state(folder)
     shutil.rmtree(data / "partial" / name / seed, ignore_errors=True)
     with suppress(OSError):  # another seed of it is not finished, or there never was any
         (data / "partial" / name).rmdir()

@@ -160,22 +160,21 @@ SCORES: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def tune(
-    setting: Setting, score: str = "log loss at the end", problems: int | None = None
+    setting: Setting, score: str = "log loss at the end", problems: int = TUNING
 ) -> dict[str, list[float]]:
     """For each usual rule the score of validation problems at each of RATES.
 
     Args:
         setting: what is optimised.
         score: one of :data:`SCORES`.
-        problems: how many, :data:`TUNING` if None.
+        problems: how many.
 
     Raises:
         ValueError: there is no such score, or no problem.
     """
     if score not in SCORES:
         raise ValueError(f"score={score!r}, but it must be one of {', '.join(map(repr, SCORES))}")
-    count = TUNING if problems is None else problems
-    objectives = setting.draw(generator(0, "validate"), count, "val")
+    objectives = setting.draw(generator(0, "validate"), problems, "val")
     return {
         name: [SCORES[score](log_losses(make(rate), objectives)) for rate in RATES]
         for name, make in RULES.items()

@@ -14,8 +14,7 @@ import pandas as pd
 from mamlkit.files import write_text
 
 Log = list[dict[str, float]]
-# policies have others (see mamlkit.runs.policies)
-COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]
+COLUMNS = ["iteration", "seconds", "meta_loss", "validation"]  # of supervised tasks
 ROWS_KEPT = 1000  # a committed log is thinned to this
 
 

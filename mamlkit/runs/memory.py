@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator
 
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.bandits import BanditRow
@@ -59,9 +59,8 @@ class MemoryTraining(OneByOne):
         for test in row.evaluations:  # what is wrong there, before hours of training
             _goals_of(row, test)
         self.params: Params = {name: value.to(device) for name, value in init(row, seed).items()}
-        self._adam = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.optimiser: torch.optim.Optimizer | None = self._adam
-        self.window: list[Tensor] = []  # mean returns of the iterations
+        self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
+        self.window = []  # mean returns of the iterations
         self.found: dict[str, float] = {}
 
     def step(self, iteration: int) -> None:
@@ -70,14 +69,14 @@ class MemoryTraining(OneByOne):
         left = 1 - iteration / row.iterations if row.falling else 1.0
         some = tasks_of(row, number(self.seed, TRAIN, iteration), row.meta_batch_size, self.device)
         draw = generator(self.seed, "train", iteration)
-        for group in self._adam.param_groups:
+        for group in self.optimiser.param_groups:
             group["lr"] = row.outer_lr * left
         with one_thread():
             parts = played(self.params, some, draw, tell_reward=row.tell_reward)
             trials = memory.Trials(*map(torch.cat, zip(*parts, strict=True)))
             spread, divergence = rl2.update(
                 self.params,
-                self._adam,
+                self.optimiser,
                 trials,
                 draw,
                 actions=some[0].actions,
@@ -92,9 +91,6 @@ class MemoryTraining(OneByOne):
         self.window.append(trials.rewards.sum(1).mean())
         self.found = {"entropy": float(spread), "divergence": float(divergence)}
 
-    def check(self, iteration: int) -> None:
-        """Rewards are finite; a loss that is not ends the step itself."""
-
     def line(self, iteration: int) -> dict[str, float]:
         """The mean total reward of the trials since the last line, and how the last update ended."""
         mean = float(torch.stack(self.window).mean())
@@ -104,9 +100,6 @@ class MemoryTraining(OneByOne):
     def result(self) -> Params:
         """The policy, in half precision: what is committed, and so what the tests begin with."""
         return {name: value.half() for name, value in memory.policy_of(self.params).items()}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def init(row: MemoryRow, seed: int = 0) -> Params:
@@ -143,10 +136,7 @@ def tasks_of(
         from mamlkit.rl import envs, goal_trials  # imports MuJoCo, which takes its time
 
         make = partial(
-            goal_trials.GoalTrials,
-            environment=row.family,
-            episodes=row.episodes,
-            show_goal=row.show_goal,
+            goal_trials.GoalTrials, environment=row.family, episodes=row.episodes, show_goal=row.show_goal
         )
         if goals is None:
             goals = envs.sample_goals(row.family, np.random.default_rng((key, *GOALS)), count)
@@ -163,12 +153,7 @@ def tasks_of(
 
 
 def played(
-    params: Params,
-    some: Sequence[memory.Tasks],
-    draw: Generator,
-    *,
-    most_probable: bool = False,
-    tell_reward: bool = True,
+    params: Params, some: Sequence[memory.Tasks], draw: Generator, *, tell_reward: bool
 ) -> list[memory.Trials]:
     """A trial of each task, in the parts that they come in.
 
@@ -176,23 +161,16 @@ def played(
         params: of the policy at least.
         some: of :func:`tasks_of`.
         draw: of the actions, on the CPU.
-        most_probable, tell_reward: see :func:`mamlkit.rl.memory.sample`.
+        tell_reward: see :func:`mamlkit.rl.memory.sample`.
     """
     begun = [part.begin() for part in some]
     noise = some[0].actions.noise(sum(map(len, begun)), some[0].time, draw).to(begun[0])
     parts = zip(some, noise.split([len(each) for each in begun]), strict=True)
-    how = {"most_probable": most_probable, "tell_reward": tell_reward}
-    return [memory.sample(params, tasks, each, **how) for tasks, each in parts]
+    return [memory.sample(params, tasks, each, tell_reward=tell_reward) for tasks, each in parts]
 
 
 def evaluate(
-    row: MemoryRow,
-    params: Params,
-    evaluation: Any,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    most_probable: bool = False,
+    row: MemoryRow, params: Params, evaluation: Any, *, seed: int = 0, device: str | torch.device = "cpu"
 ) -> dict[str, NDArray[np.float64]]:
     """What a policy gets from the tasks of a test.
 
@@ -202,7 +180,6 @@ def evaluate(
         evaluation: so many tasks.
         seed: of tasks, all that is random in them, and choices.
         device: of the policy.
-        most_probable: do what is most probable at each step, instead of drawing.
 
     Returns:
         What the tasks measure (see :meth:`mamlkit.rl.memory.Tasks.measured`), ``[tasks, entries]``.
@@ -219,8 +196,8 @@ def evaluate(
         goals = np.repeat(goals, repeats, 0)
     some = tasks_of(row, number(seed, TEST), evaluation.tasks * repeats, device, goals)
     with one_thread():
-        draw, told = generator(seed, "evaluate bandits"), row.tell_reward
-        trials = played(full, some, draw, most_probable=most_probable, tell_reward=told)
+        draw = generator(seed, "evaluate bandits")
+        trials = played(full, some, draw, tell_reward=row.tell_reward)
     found = [part.measured(each) for part, each in zip(some, trials, strict=True)]
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return {name: v.reshape(-1, repeats, v.shape[1]).mean(1) for name, v in whole.items()}

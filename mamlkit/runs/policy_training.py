@@ -8,7 +8,6 @@ import time
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_blas_thread
@@ -81,7 +80,7 @@ class PolicyTraining(OneByOne):
         self.optimiser: torch.optim.Optimizer | None = None
         if row.method == "policy gradient":
             self.optimiser = torch.optim.Adam(list(self.params.values()), lr=row.outer_lr)
-        self.window: list[Tensor] = []  # a line of the log takes all
+        self.window = []  # a line of the log takes all
 
     @one_blas_thread()
     def step(self, iteration: int) -> None:
@@ -139,16 +138,9 @@ class PolicyTraining(OneByOne):
             self.params[name].grad = gradient
         optimiser.step()
 
-    def check(self, iteration: int) -> None:
-        """Nothing is kept in the window."""
-
     def line(self, iteration: int) -> dict[str, float]:
         """What the last step has found."""
         return self.found
-
-    def result(self) -> Params:
-        """Theta."""
-        return self.params
 
     def close(self) -> None:
         """End the threads of the simulation."""

@@ -12,7 +12,6 @@ import datetime
 import functools
 import math
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from mamlkit import measures
 from mamlkit.experiments.rows import Experiment
 from mamlkit.runs import checkpoints, devices, folders, keeping, plan, records, train, trainings
 from mamlkit.runs.plan import Job
-from mamlkit.runs.terminal import Interrupted, deferred_interrupt
+from mamlkit.runs.terminal import Interrupted, deferred_interrupt, noted_interrupt
 
 MILESTONES = 10  # a run is tested, and its number kept, after so many parts of its iterations
 KEEP_SECONDS = 1800.0  # after which its state is put into data/partial all the same: a machine may vanish
@@ -99,6 +98,11 @@ def evaluate_run(row: Experiment, folder: Path, fit: train.Fit, **where: Any) ->
     return evaluations
 
 
+def say(line: str) -> None:
+    """Print a line with the time of day to standard error."""
+    print(f"{datetime.datetime.now():%H:%M} {line}", file=sys.stderr, flush=True)
+
+
 def work(
     found: Sequence[Job],
     device: torch.device,
@@ -106,7 +110,7 @@ def work(
     *,
     hours: float = math.inf,
     base: Path = Path("runs"),
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] = say,
     recorded: bool = False,
 ) -> list[str]:
     """Bring one run after the other to its end, until the time is over.
@@ -118,7 +122,7 @@ def work(
         device, threads: where to compute.
         hours: after which the run under way is saved and the queue ends.
         base: where run folders lie.
-        tell: takes a line of progress; :func:`say` if None.
+        tell: takes a line of progress.
         recorded: as for :func:`advance`.
 
     Returns:
@@ -128,11 +132,10 @@ def work(
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state of the run under way is saved and put into
             ``data/partial``.
     """
-    tell = tell or say
     end = time.monotonic() + 3600 * hours
     failed: list[str] = []
     here = functools.partial(advance, device=device, threads=threads, recorded=recorded)
-    with _interrupts() as asked:
+    with noted_interrupt("stopped between two trainings; the same command goes on") as asked:
         over = lambda: bool(asked) or time.monotonic() >= end
         try:
             for planned in found:
@@ -175,12 +178,11 @@ def attempt(
         tell(f"{planned.name}: left out, {busy}")
     except Exception as error:  # whatever it is, it is no reason to leave the cores idle
         behind = error.__context__
-        told = not isinstance(error, RuntimeError) or behind is None or isinstance(behind, KeyboardInterrupt)
-        cause = (
-            "" if told else f" (after {behind!r})"
-        )  # as of a recording, whose end fails of what failed in it
-        failed.append(f"{planned.name}: {error}{cause}")
-        tell(f"{planned.name}: failed, {error}{cause}")
+        said = str(error)
+        if isinstance(error, RuntimeError) and behind and not isinstance(behind, KeyboardInterrupt):
+            said += f" (after {behind!r})"  # as of a recording, whose end fails of what failed in it
+        failed.append(f"{planned.name}: {said}")
+        tell(f"{planned.name}: failed, {said}")
         while behind:  # a signal, and then a full disk: the state cannot be kept
             if isinstance(behind, KeyboardInterrupt):
                 raise behind from None
@@ -272,26 +274,3 @@ def _headlines(row: Experiment, evaluations: Evaluations) -> str:
         f"{row.metric} {means[test.name][test.headline_step]:.3f} ({test.name}, step {test.headline_step})"
         for test in row.evaluations
     )
-
-
-def say(line: str) -> None:
-    """Print a line with the time of day to standard error."""
-    print(f"{datetime.datetime.now():%H:%M} {line}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM between two trainings; they are also noted, since who is interrupted may make an
-    exception of another kind of it, as the import of a compiled module does, or none at all."""
-    asked: list[int] = []
-
-    def interrupt(signum: int, _: object) -> None:
-        asked.append(signum)
-        raise Interrupted("stopped between two trainings; the same command goes on", signum)
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -24,12 +24,12 @@ class RecordedTraining(SupervisedTraining):
     nothing waits for the GPU.
     """
 
+    optimiser: torch.optim.Adam  # see trainings.can_record
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.small = False  # an iteration is a recording
-        assert self._adam is not None  # see trainings.can_record
-        self._moved = self._adam
-        for group in self._moved.param_groups:
+        for group in self.optimiser.param_groups:
             group["capturable"] = self.device.type == "cuda"
         self.images: ImageTasks | None = None
         if isinstance(self.family, ImageTasks) and isinstance(self.family.bank, ClassBank):
@@ -63,8 +63,9 @@ class RecordedTraining(SupervisedTraining):
 
     def _changed(self) -> list[Tensor]:
         """Parameters and moments, which Adam would else make at its first step, within the recording."""
+        state = self.optimiser.state
         for value in self.params.values():
-            if not self._moved.state[value]:
+            if not state[value]:
                 moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
-                self._moved.state[value] = {"step": torch.zeros((), device=self.device), **moments}
-        return [*self.params.values(), *(t for s in self._moved.state.values() for t in s.values())]
+                state[value] = {"step": torch.zeros((), device=self.device), **moments}
+        return [*self.params.values(), *(t for s in state.values() for t in s.values())]

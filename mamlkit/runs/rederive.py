@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -57,11 +58,11 @@ def standard_errors(
     names = [test.name for test in row.evaluations]
     if evaluation not in (None, *names):
         raise ValueError(f"evaluation={evaluation!r}, but {name} has {', '.join(map(repr, names))}")
-    index = names.index(evaluation) if evaluation else 0
-    last = row.evaluations[index].inner_steps
-    if not (kept := [step for step in steps if 0 <= step <= last]):
+    test = row.evaluations[names.index(evaluation) if evaluation else 0]
+    if not (kept := [step for step in steps if 0 <= step <= test.inner_steps]):
         raise ValueError(
-            f"steps={tuple(steps)}, but {name} is tested after 0 to {last} steps; use some of these"
+            f"steps={tuple(steps)}, but {name} is tested after 0 to {test.inner_steps} steps; use some of "
+            "these"
         )
     if not results.load(name):
         raise FileNotFoundError(f"{name} has no committed result; python -m mamlkit run {name} --keep")
@@ -70,10 +71,10 @@ def standard_errors(
     else:
         params = begun(row)
     if isinstance(row, PolicyRow):
-        return of_policy(row, params, row.evaluations[index], kept, tasks, seed, device)
+        return of_policy(row, params, test, kept, tasks, seed, device)
     if isinstance(row, MemoryRow):
-        return of_memory(row, params, kept, tasks, seed, device)
-    return of_tasks(row, params, row.evaluations[index], kept, tasks, seed, device)
+        return of_memory(row, params, test, kept, tasks, seed, device)
+    return of_tasks(row, params, test, kept, tasks, seed, device)
 
 
 def begun(row: Row | PolicyRow) -> Params:
@@ -116,13 +117,12 @@ def _paired(new: np.ndarray, kept: np.ndarray, steps: Sequence[int]) -> dict[int
 
 
 def of_memory(
-    row: MemoryRow, params: Params, steps: Sequence[int], tasks: int, seed: int, device: str
+    row: MemoryRow, params: Params, test: Any, steps: Sequence[int], tasks: int, seed: int, device: str
 ) -> dict[int, float]:
     """As :func:`standard_errors`, of a policy with a memory: fresh tasks; bandits by their regret.
 
     Where tasks have goals, they are the same ones in other trials, with a difference for each.
     """
-    test = row.evaluations[0]
     goals = memory.has_goals(row)
     fresh = dataclasses.replace(test, tasks=min(tasks, test.tasks) if goals else tasks)
     found = memory.evaluate(row, params, fresh, seed=seed, device=device)

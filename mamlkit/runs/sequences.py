@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mamlkit import tasks
 from mamlkit.engine import meta_batch
 from mamlkit.experiments.rows import Row
 from mamlkit.maml import Params, Task
@@ -24,7 +23,7 @@ from mamlkit.methods import (
 )
 from mamlkit.methods.metric import Metric
 from mamlkit.runs.seeds import generator
-from mamlkit.runs.supervised import EVALUATION_CHUNK, check_tasks, method
+from mamlkit.runs.supervised import EVALUATION_CHUNK, check_tasks, method, tasks_of
 
 PER_SHOT = "cross-entropy, sum over examples / shots"
 PLAIN = (ImplicitMAML, Metric, NearestNeighbour, PretrainedClassifier)  # beside those of gradients
@@ -38,10 +37,7 @@ def accuracy_by_instance(
     *,
     instances: Sequence[int] = (2, 5),
     own_loss: bool = False,
-    split: str = "test",
     n_tasks: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
 ) -> np.ndarray:
     """How often a method names the k-th drawing of a class, given all that came before it in a sequence.
 
@@ -55,14 +51,11 @@ def accuracy_by_instance(
     Args:
         row: of the method, whose first evaluation says step size and number of steps (the headline's).
         params: theta.
-        reader: the recurrent network's row, whose first evaluation says which sequences; for one seed they
-            are those of :func:`mamlkit.runs.supervised.evaluate`.
+        reader: the recurrent network's row, whose first evaluation says which sequences; they are those of
+            :func:`mamlkit.runs.supervised.evaluate`.
         instances: k, from 2 on.
         own_loss: take the second reading.
-        split: classes to draw from.
         n_tasks: sequences, the reader's own number if None.
-        seed: of the sequences.
-        device: where to compute.
 
     Returns:
         Percent of the classes of a sequence, ``[tasks, instances]``.
@@ -94,13 +87,10 @@ def accuracy_by_instance(
     made = method(row, test)
     # one image is given twice, see _right; a sum over examples / shots stays what it is with twice the shots
     of_one = method(row, dataclasses.replace(test, shots=2 * test.shots))
-    params = {k: torch.as_tensor(v, device=device) for k, v in params.items()}
-    family = tasks.make(
-        reader.family, split, ways=reader.ways, shots=sizes.shots, queries=sizes.queries, device=device
-    )
+    family = tasks_of(reader, "test", "cpu", sizes)
     found = []
     for start in range(0, n_tasks, EVALUATION_CHUNK):
-        batch = family.sample(generator(seed, f"evaluate {split}", start), EVALUATION_CHUNK)
+        batch = family.sample(generator(0, "evaluate test", start), EVALUATION_CHUNK)
         few = Task(*(tuple(tensor[: n_tasks - start] for tensor in part) for part in batch))
         right = [_right(made, of_one, params, few, few.query[0][..., k - 1]) for k in instances]
         found.append(100 * torch.stack(right, dim=-1).mean(1).cpu().numpy())

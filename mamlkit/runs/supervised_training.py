@@ -5,7 +5,6 @@ __all__ = ["LOG_EVERY", "VALIDATE_EVERY", "VALIDATION_TASKS", "SupervisedTrainin
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from mamlkit.engine import checks, meta_batch
 from mamlkit.engine.ranks import ALONE, Ranks
 from mamlkit.engine.threads import one_thread
 from mamlkit.experiments.rows import Row
-from mamlkit.maml import Params, Task
+from mamlkit.maml import Task
 from mamlkit.methods import GradientMethod, contract
 from mamlkit.runs import logs, supervised
 from mamlkit.runs.rates import outer_rate
@@ -49,7 +48,6 @@ class SupervisedTraining(OneByOne):
 
     columns = logs.COLUMNS
     shown: tuple[str, ...] = ("meta_loss", "validation")
-    optimiser: torch.optim.Optimizer | None
 
     def __init__(
         self, row: Row, seed: int, device: str | torch.device, validate: bool = True, ranks: Ranks = ALONE
@@ -62,18 +60,17 @@ class SupervisedTraining(OneByOne):
         # a copy: training writes into them, and a method may keep what it begins with
         self.params = {name: value.detach().to(self.device, copy=True) for name, value in begun.items()}
         self._check_family()
-        self._adam: torch.optim.Adam | None = None
+        self.optimiser: torch.optim.Adam | None = None
         if row.outer.startswith("adam"):
-            self._adam = torch.optim.Adam(
+            self.optimiser = torch.optim.Adam(
                 list(self.params.values()), lr=row.outer_lr, fused=self.device.type in ("cpu", "cuda")
             )
-        self.optimiser = self._adam
-        self.window: list[Tensor] = []
+        self.window = []
         points = row.meta_batch_size * row.ways * (row.shots + row.queries)
         self.small = row.outer == "adam" and meta_batch.are_small(
             self.method, self.params, self.optimiser, points
         )
-        self.validation = self._validation() if validate and row.evaluations else None
+        self.validated = validate and bool(row.evaluations)
         if row.iterations:
             self._try_tests(validate)
             if type(self.method) is not GradientMethod:
@@ -156,11 +153,11 @@ class SupervisedTraining(OneByOne):
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update, or several of a small network in one call, up to the next line of the log."""
-        if not self.small or self._adam is None:
+        if not self.small or self.optimiser is None:
             return super().advance(iteration, last)
         last = min(last, iteration - iteration % self.every + self.every, iteration + AT_ONCE)
         batches = [self._batch(each) for each in range(iteration, last)]
-        losses = meta_batch.updates(self.method, self.params, self._adam, batches, self.row.clip)
+        losses = meta_batch.updates(self.method, self.params, self.optimiser, batches, self.row.clip)
         self.window += losses.mean(1)
         return last
 
@@ -181,11 +178,11 @@ class SupervisedTraining(OneByOne):
         with one_thread():
             for name, value in self.params.items():
                 value.grad = gradient[name] if clip is None else gradient[name].clamp(-clip, clip)
-                if self._adam is None:
+                if self.optimiser is None:
                     value -= rate * value.grad
-            if self._adam is not None:
-                self._adam.param_groups[0]["lr"] = rate
-                self._adam.step()
+            if self.optimiser is not None:
+                self.optimiser.param_groups[0]["lr"] = rate
+                self.optimiser.step()
         return values.mean()
 
     def check(self, iteration: int) -> None:
@@ -201,32 +198,26 @@ class SupervisedTraining(OneByOne):
         """The mean meta-loss of the window and, now and then, the validation."""
         found = {"meta_loss": float(np.mean(self._losses()))}
         self.window.clear()
-        if self.validation and (iteration % VALIDATE_EVERY == 0 or iteration == self.row.iterations):
-            found["validation"] = self.validation()
+        if self.validated and (iteration % VALIDATE_EVERY == 0 or iteration == self.row.iterations):
+            found["validation"] = self._validation()
         return found
-
-    def result(self) -> Params:
-        """Theta."""
-        return self.params
-
-    def close(self) -> None:
-        """Nothing has been started."""
 
     def _losses(self) -> list[float]:
         return torch.stack(self.window).tolist() if self.window else []
 
-    def _validation(self) -> Callable[[], float]:
+    def _validation(self) -> float:
         """The number followed in training: the first evaluation's headline, on fixed validation tasks."""
-        row, settings, count = self.row, self.row.evaluations[0], VALIDATION_TASKS
+        row, test = self.row, self.row.evaluations[0]
         # Whether a regression task has diverged is seen at the last step: there all are taken.
-        last = settings.inner_steps if row.metric == "mse" else settings.headline_step
-        settings = dataclasses.replace(settings, inner_steps=last)
-
-        def measure() -> float:
-            curves = supervised.evaluate(
-                row, self.params, settings, split="val", n_tasks=count, seed=self.seed, device=self.device
-            )
-            found = measures.statistics(row.metric, curves[row.metric], row.family)
-            return float(found["mean"][settings.headline_step])
-
-        return measure
+        last = test.inner_steps if row.metric == "mse" else test.headline_step
+        curves = supervised.evaluate(
+            row,
+            self.params,
+            dataclasses.replace(test, inner_steps=last),
+            split="val",
+            n_tasks=VALIDATION_TASKS,
+            seed=self.seed,
+            device=self.device,
+        )
+        found = measures.statistics(row.metric, curves[row.metric], row.family)
+        return float(found["mean"][test.headline_step])

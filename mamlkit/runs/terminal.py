@@ -1,6 +1,6 @@
 """A training and the person before it: progress, Ctrl-C, and what a log shows of it. No torch here."""
 
-__all__ = ["Interrupted", "deferred_interrupt", "progress_bar"]
+__all__ = ["Interrupted", "deferred_interrupt", "noted_interrupt", "progress_bar"]
 
 import signal
 import sys
@@ -54,9 +54,31 @@ def deferred_interrupt(
         with suppress(RuntimeError):  # the bar itself was being written
             notice("stopping after this iteration; once more stops at once")
 
+    with _handled_by(handle):
+        yield asked
+
+
+@contextmanager
+def noted_interrupt(message: str) -> Iterator[list[int]]:
+    """Turn Ctrl-C and SIGTERM into :class:`Interrupted` with a message, and into an entry of a list: who is
+    interrupted may make an exception of another kind of it, as the import of a compiled module does, or none
+    at all."""
+    asked: list[int] = []
+
+    def handle(signum: int, frame: object) -> None:
+        asked.append(signum)
+        raise Interrupted(message, signum)
+
+    with _handled_by(handle):
+        yield asked
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within the ``with`` block Ctrl-C and SIGTERM call this."""
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None if it was not Python's

@@ -157,7 +157,7 @@ def _as_the_first(ranks: Ranks, training: Training, store: checkpoints.Store, it
     if state and not ranks.first:
         with tempfile.TemporaryDirectory() as place:
             (copy := Path(place) / "state.safetensors").write_bytes(state)
-            iteration, training.window = checkpoints.load_state(copy, training.params, training.optimiser)
+            iteration, training.window, _ = checkpoints.load_state(copy, training.params, training.optimiser)
     return iteration
 
 

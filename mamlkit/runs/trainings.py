@@ -2,7 +2,8 @@
 
 __all__ = ["Training", "begin", "can_record", "evaluate_row"]
 
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +29,6 @@ class Training(Protocol):
 
     Args:
         params: theta.
-        optimiser: whose moments belong to the state, if there is one.
         window: the losses that no line of the log has yet.
         every: iterations between two lines of the log.
         columns: that a line may have.
@@ -36,11 +36,14 @@ class Training(Protocol):
     """
 
     params: Params
-    optimiser: Optimizer | None
     window: list[Tensor]
     every: int
     columns: list[str]
     shown: tuple[str, ...]
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """Whose moments belong to the state, if there is one."""
 
     def advance(self, iteration: int, last: int) -> int:
         """One outer update or several, after so many; how many are done then, at most ``last`` and not
@@ -112,12 +115,7 @@ def can_record(row: Experiment) -> bool:
 
 
 def evaluate_row(
-    row: Experiment,
-    params: Params,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    threads: int | None = None,
+    row: Experiment, params: Params, *, device: str | torch.device = "cpu", threads: int | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """All tests of a row: the name of each to its arrays ``[tasks, inner_steps + 1]``, by metric.
 
@@ -126,23 +124,17 @@ def evaluate_row(
     :func:`mamlkit.runs.chains.evaluate`.
     """
     device = devices.available(device)
+    test: Any  # takes an evaluation
     if isinstance(row, PolicyRow):
-        from mamlkit.runs import policies
+        from mamlkit.runs import policies  # imports MuJoCo, which takes its time
 
-        return {
-            test.name: policies.evaluate(row, params, test, seed=seed, device=device, threads=threads)
-            for test in row.evaluations
-        }
-    if isinstance(row, MemoryRow):
-        return {
-            test.name: memory.evaluate(row, params, test, seed=seed, device=device)
-            for test in row.evaluations
-        }
-    if isinstance(row, ChainRow):
-        return {test.name: chains.evaluate(row, params, test) for test in row.evaluations}
-    if not isinstance(row, Row):
+        test = partial(policies.evaluate, row, params, device=device, threads=threads)
+    elif isinstance(row, MemoryRow):
+        test = partial(memory.evaluate, row, params, device=device)
+    elif isinstance(row, ChainRow):
+        test = partial(chains.evaluate, row, params)
+    elif isinstance(row, Row):
+        test = partial(supervised.evaluate, row, params, device=device)
+    else:
         raise ValueError(f"{row.name} is a {type(row).__name__}, but a Row or a PolicyRow can be tested")
-    return {
-        test.name: supervised.evaluate(row, params, test, seed=seed, device=device)
-        for test in row.evaluations
-    }
+    return {each.name: test(each) for each in row.evaluations}

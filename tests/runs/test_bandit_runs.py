@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_runs import same
 from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
 from mamlkit.experiments.bandits import BanditEvaluation, BanditRow, name_of
@@ -18,10 +19,6 @@ ROWS = [row for row in paper.ROWS.values() if isinstance(row, BanditRow)]
 SMALL = {"meta_batch_size": 12, "iterations": 14, "units": 6, "minibatches": 3}
 TEST = BanditEvaluation("bandits", 40)
 ROW = dataclasses.replace(paper.get(name_of(5, 10)), name="small-bandits", evaluations=(TEST,), **SMALL)
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -86,6 +83,15 @@ def test_a_run_is_written_and_its_number_found_again(tmp_path, repository, monke
     # fresh bandits: five standard errors of the difference, wrong in one of 1.7 million seeds
     assert rederive.standard_errors(row.name, tasks=60, seed=5)[0] < 5
     assert keeping.has_parameters(row.name, 0) and not keeping.has_parameters(row.name, 1)
+
+
+def test_a_number_is_found_again_by_the_test_that_is_asked_for(monkeypatch):
+    row = dataclasses.replace(ROW, evaluations=(TEST, BanditEvaluation("more bandits", 50)))
+    committed = {"more bandits": {"regret": {"mean": [1e6], "sd": [1.0], "tasks": 50}}}
+    monkeypatch.setitem(paper.ROWS, row.name, row)
+    monkeypatch.setattr(rederive.results, "load", lambda name: [{"evaluations": committed}])
+    monkeypatch.setattr(rederive.checkpoints, "load_params", lambda path: memory.init(row))
+    assert rederive.standard_errors(row.name, "more bandits", tasks=20)[0] > 1000
 
 
 def test_all_who_are_tested_have_the_same_bandits_and_the_same_luck():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from made_chains import ROW, SMALL, TEST, always
+from made_runs import same
 from mamlkit.engine.ranks import Ranks
 from mamlkit.experiments import paper
 from mamlkit.experiments.chains import MIXED_WAYS, WAYS, ChainRow, name_of
@@ -14,10 +15,6 @@ from mamlkit.rl import chain
 from mamlkit.runs import chains, folders, keeping, queue, rederive, train, trainings
 
 ROWS = [row for row in paper.ROWS.values() if isinstance(row, ChainRow)]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def trained(row, episodes, seed=0):

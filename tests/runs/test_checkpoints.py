@@ -14,7 +14,7 @@ def params():
 
 def test_parameters_come_back_as_they_were(tmp_path):
     checkpoints.save_params(params(), tmp_path / "deep" / "p.safetensors")
-    back = checkpoints.load_params(tmp_path / "deep" / "p.safetensors", like=params())
+    back = checkpoints.load_params(tmp_path / "deep" / "p.safetensors")
     assert all(torch.equal(back[k], v) for k, v in params().items()) and list(back) == ["bias", "weight"]
 
 
@@ -28,8 +28,6 @@ def test_a_truncated_file_is_refused(tmp_path):
 
 def test_another_networks_file_is_refused(tmp_path):
     checkpoints.save_params(params(), tmp_path / "p.safetensors")
-    with pytest.raises(ValueError, match="belongs to another row"):
-        checkpoints.load_params(tmp_path / "p.safetensors", like={"weight": torch.zeros(2, 2)})
     optimiser = torch.optim.Adam(list(params().values()))
     with pytest.raises(ValueError, match="not a training state"):
         checkpoints.load_state(tmp_path / "p.safetensors", params(), optimiser)
@@ -70,7 +68,7 @@ def test_the_optimiser_goes_on_exactly(tmp_path):
     checkpoints.save_state(tmp_path / "s.safetensors", 3, halves, optimiser, [torch.tensor(1.5)])
     fresh = {k: torch.zeros_like(v) for k, v in params().items()}
     optimiser = torch.optim.Adam(list(fresh.values()), lr=0.1)
-    iteration, window = checkpoints.load_state(tmp_path / "s.safetensors", fresh, optimiser)
+    iteration, window, _ = checkpoints.load_state(tmp_path / "s.safetensors", fresh, optimiser)
     assert iteration == 3 and window == [torch.tensor(1.5)]
     advance(fresh, optimiser, range(3, 6))
     assert all(torch.equal(fresh[k], whole[k]) for k in whole)

@@ -98,6 +98,9 @@ def test_without_ray_the_command_says_how_to_install_it(place, monkeypatch, caps
 def test_options_of_a_cluster_need_one(place, capsys):
     assert __main__.main(["paper", "--address", "auto", "--no-nice"]) == 1
     assert "--address and --gpus are for a cluster; add --on ray" in capsys.readouterr().err
+    for option in (["--recorded"], ["--convolutions", "grouped"]):
+        assert __main__.main(["paper", "--on", "ray", *option]) == 1
+        assert "--recorded and --convolutions are for the queue of one machine" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         __main__.main(["paper", "--on", "ray", "--gpus", "1.5"])
     assert "it must be a share, 0 to 1, or a whole number" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_runs import opened, same
 from mamlkit import measures
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import POLICY_ACTIVATIONS, POLICY_METHODS, PolicyEvaluation
@@ -24,16 +25,6 @@ ROW = dataclasses.replace(paper.get("2d-navigation-maml"), name="small-navigatio
 CHEETAH = dataclasses.replace(
     paper.get("half-cheetah-direction-maml"), name="small-cheetah", **SMALL | {"iterations": 1}
 )
-
-
-def same(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def opened(row, **options):
-    """The folder of a run after a process has been in it."""
-    with folders.open_run(row, 0, "cpu", **options) as folder:
-        return folder
 
 
 def test_more_goals_than_there_are_are_refused():

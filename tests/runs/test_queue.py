@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import made_results
+from made_runs import same
 from mamlkit import __main__
 from mamlkit.experiments import paper
 from mamlkit.report import results
@@ -55,10 +56,6 @@ def work(place, machine="here", seeds=(0,), said=None, **more):
 def result(place, name, seed=0):
     (found,) = (r for r in results.load(name) if r["seed"] == seed)
     return found["iterations_done"], checkpoints.load_params(results.checkpoint(name, seed))
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_another_queue_of_the_repository_keeps_its_run(place):
@@ -219,6 +216,12 @@ def test_a_signal_between_trainings_counts_too(place, monkeypatch):
         work(place)
     assert (place / "repository" / "data" / "partial" / FIRST.name / "seed0" / "state.safetensors").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_signal_handlers_that_were_not_pythons_give_way_to_the_systems(monkeypatch):
+    given = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: given.append(handler))  # there was None
+    assert queue.work([], CPU) == [] and given[2:] == [signal.SIG_DFL, signal.SIG_DFL]
 
 
 def test_a_test_that_was_cut_short_comes_first_the_next_time(place, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conftest import relative_error
+from made_runs import same
 from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch, recorded
 from mamlkit.engine.ranks import Ranks
 from mamlkit.engine.recorded import Recorded
@@ -38,10 +39,6 @@ def kernels(request, monkeypatch):
     return request.param
 
 
-def equal(one, other):
-    return all(torch.equal(one[name], other[name]) for name in other)
-
-
 def as_a_gpu(call):
     """A recording that is made as a GPU makes it: its result lies where the next repetition writes."""
     result = torch.empty(())
@@ -70,7 +67,7 @@ def test_a_recorded_training_is_the_plain_one_bit_for_bit(row, kind, kernels, re
     if kind == "like a GPU":
         request.getfixturevalue("like_a_gpu")
     found = train.fit(row, seed=1, recorded=True)
-    assert equal(found.params, plain.params)
+    assert same(found.params, plain.params)
     assert found.log.drop(columns="seconds").equals(plain.log.drop(columns="seconds"))
 
 
@@ -82,7 +79,7 @@ def test_a_plain_run_goes_on_recorded_and_the_other_way_round(tmp_path, kernels,
         for until, how in ((2, first), (None, not first)):
             with folders.open_run(GLYPHS, 0, "cpu", scale="quick", base=base) as folder:
                 found = train.fit(GLYPHS, folder=folder, until=until, recorded=how)
-        assert equal(found.params, whole.params)
+        assert same(found.params, whole.params)
         assert found.log.drop(columns="seconds").equals(whole.log.drop(columns="seconds"))
 
 
@@ -105,9 +102,9 @@ def test_a_recorded_training_is_the_plain_one_with_every_form_of_a_convolution(f
         plain, found = (train.fit(GLYPHS, seed=1, recorded=kind) for kind in (False, True))
     finally:
         convolutions.use(convolutions.DEFAULT)
-    assert equal(found.params, plain.params)
+    assert same(found.params, plain.params)
     assert relative_error(found.params, usual.params) < 0.02
-    assert equal(found.params, usual.params) == (form == convolutions.DEFAULT)
+    assert same(found.params, usual.params) == (form == convolutions.DEFAULT)
 
 
 def test_choices_alone_are_copied_where_the_bank_lies_on_the_device(monkeypatch):

@@ -19,6 +19,7 @@ import pytest
 
 import made_clone
 from made_results import commit
+from made_runs import opened
 from mamlkit import __main__, files, measures, places, tasks
 from mamlkit.experiments import paper, rows
 from mamlkit.runs import checkpoints, folders, keeping, logs, supervised, supervised_training, train
@@ -114,12 +115,6 @@ def test_an_unfinished_run_is_kept_and_goes_on_elsewhere(short, tmp_path):
         )
     )
     assert all((one[k] == other[k]).all() for k in other)
-
-
-def opened(row, seed=0, device="cpu", **options):
-    """The folder of a run after a process has been in it."""
-    with folders.open_run(row, seed, device, **options) as folder:
-        return folder
 
 
 def contents(folder):
@@ -412,13 +407,14 @@ def test_a_result_is_never_beside_parameters_that_are_not_its_own(short, tmp_pat
     assert set(after) == set(before) and folders.iterations_done(folder) == 200
 
 
-def test_of_a_run_with_coarse_products_the_part_that_had_them_is_named(short, tmp_path):
+@pytest.mark.parametrize("device", ["H200, TF32", "H200, TF32, 2 processes"])
+def test_of_a_run_with_coarse_products_the_part_that_had_them_is_named(device, short, tmp_path):
     assert __main__.main(short) == 0
     folder = tmp_path / "runs" / ROW.name / "seed0"
     record = json.loads((folder / "result.json").read_text())
     (part,) = record["origin"]
-    files.write_json(folder / "result.json", record | {"origin": [part | {"device": "H200, TF32"}, part]})
-    with pytest.raises(ValueError, match="at the paper scale, on H200, TF32; only runs"):
+    files.write_json(folder / "result.json", record | {"origin": [part | {"device": device}, part]})
+    with pytest.raises(ValueError, match=f"at the paper scale, on {device}; only runs"):
         keeping.keep(folder)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import processes
+from made_runs import same
 from mamlkit import methods
 from mamlkit.engine import dense, meta_batch, ranks
 from mamlkit.experiments import paper
@@ -29,10 +30,6 @@ ROW = dataclasses.replace(
 )
 CHUNK = 2 * (5 * 14 * 14 * 4) * 4  # bytes of the widest layer of two tasks: two chunks, the last one smaller
 PARTS = ["maml++", "maml, moving multi-step loss", "maml, first order first"]
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in other)
 
 
 @pytest.fixture
@@ -81,8 +78,8 @@ def test_a_small_network_whose_rate_falls_is_not_trained_by_many_updates_in_a_ca
     assert trainings.begin(dataclasses.replace(POINTS, outer="adam")).small
     found = train.fit(POINTS).params
     monkeypatch.setattr(dense, "SMALL", 0)
-    assert equal(found, train.fit(POINTS).params)
-    assert not equal(found, train.fit(dataclasses.replace(POINTS, outer="adam")).params)
+    assert same(found, train.fit(POINTS).params)
+    assert not same(found, train.fit(dataclasses.replace(POINTS, outer="adam")).params)
 
 
 @pytest.mark.parametrize("until", [1, 7, 15])
@@ -103,7 +100,7 @@ def test_a_run_that_is_cut_goes_on_bit_for_bit(name, tmp_path, monkeypatch):
     for end in (1, 13, None):  # within the first phase, and after the last
         with folders.open_run(row, 0, "cpu", base=tmp_path) as folder:
             found = train.fit(row, folder=folder, until=end)
-    assert equal(found.params, whole.params)
+    assert same(found.params, whole.params)
     assert np.array_equal(
         found.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True
     )
@@ -120,9 +117,9 @@ def test_the_number_of_threads_and_of_processes_changes_no_bit(monkeypatch):
 
     wanted = trained(ranks.ALONE)
     torch.set_num_threads(2)
-    assert equal(trained(ranks.ALONE), wanted)
+    assert same(trained(ranks.ALONE), wanted)
     torch.set_num_threads(1)
-    assert all(equal(found, wanted) for found in processes.side_by_side(2, trained, monkeypatch))
+    assert all(same(found, wanted) for found in processes.side_by_side(2, trained, monkeypatch))
 
 
 def test_what_changes_in_training_is_not_recorded():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import maml, methods, tasks
+from made_runs import opened, same
+from mamlkit import __main__, maml, methods, tasks
 from mamlkit.engine import convolutions, meta_batch
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, seeds, supervised, supervised_training, terminal, train, trainings
@@ -29,16 +30,6 @@ GLYPHS = dataclasses.replace(
 FALLING = dataclasses.replace(ROW, outer="descent, falling", outer_lr=0.5, iterations=4)
 
 
-def equal(one, other):
-    return all(torch.equal(one[k], other[k]) for k in other)
-
-
-def opened(row, seed=0, **options):
-    """The folder of a run after a process has been in it."""
-    with folders.open_run(row, seed, "cpu", **options) as folder:
-        return folder
-
-
 @pytest.mark.parametrize("row", [ROW, GLYPHS, FALLING], ids=["sinusoid", "glyphs", "falling"])
 def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised_training, "LOG_EVERY", 3)  # the halves end inside a window of the log
@@ -46,9 +37,9 @@ def test_two_halves_equal_the_whole_bit_for_bit(row, tmp_path, monkeypatch):
     whole = train.fit(row, seed=1, folder=opened(row, 1, scale="quick", base=tmp_path / "whole"))
     folder = opened(row, 1, scale="quick", base=tmp_path / "halves")
     first = train.fit(row, seed=1, folder=folder, until=half)
-    assert first.iteration == half and not equal(first.params, whole.params)
+    assert first.iteration == half and not same(first.params, whole.params)
     second = train.fit(row, seed=1, folder=folder)
-    assert second.iteration == row.iterations and equal(second.params, whole.params)
+    assert second.iteration == row.iterations and same(second.params, whole.params)
     assert np.array_equal(
         second.log.drop(columns="seconds"), whole.log.drop(columns="seconds"), equal_nan=True
     )
@@ -111,8 +102,8 @@ def test_what_is_not_adam_is_not_recorded_and_unknown_outer_updates_are_refused(
 
 
 def test_the_seed_decides_the_run():
-    one, same, other = (train.fit(ROW, seed=seed).params for seed in (0, 0, 1))
-    assert equal(one, same) and not equal(one, other)
+    one, again, other = (train.fit(ROW, seed=seed).params for seed in (0, 0, 1))
+    assert same(one, again) and not same(one, other)
 
 
 def test_training_lowers_the_meta_loss():
@@ -182,7 +173,7 @@ def test_an_interrupt_leaves_a_run_that_can_go_on(number, tmp_path, monkeypatch)
     assert folders.iterations_done(folder) == 5
     monkeypatch.setattr(supervised.meta_batch, "meta_gradient", GRADIENT)
     resumed = train.fit(row, folder=folder, until=7, validate=False)
-    assert equal(resumed.params, train.fit(row, until=7, validate=False).params)
+    assert same(resumed.params, train.fit(row, until=7, validate=False).params)
 
 
 def interrupted_at(monkeypatch, number, *, times, iteration=5):
@@ -219,7 +210,7 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_saved_state(number
     )
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.setattr(supervised.meta_batch, "meta_gradient", GRADIENT)
-    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
+    assert same(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["before it is replaced", "after"])
@@ -246,7 +237,7 @@ def test_a_run_that_is_killed_at_any_file_goes_on_exactly(number, replaced, tmp_
         train.fit(ROW, folder=folder, validate=False),
         train.fit(ROW, validate=False),
     )
-    assert equal(resumed.params, straight.params) and list(resumed.log.iteration) == [2, 4, 6, 8, 10]
+    assert same(resumed.params, straight.params) and list(resumed.log.iteration) == [2, 4, 6, 8, 10]
     assert list(resumed.log.meta_loss) == list(straight.log.meta_loss)
 
 
@@ -255,7 +246,7 @@ def test_training_stops_when_asked_and_goes_on_exactly(tmp_path):
     first = train.fit(ROW, folder=folder, stop=lambda: next(answers))
     assert first.iteration == 4 and folders.iterations_done(folder) == 4
     assert train.fit(ROW, folder=folder, stop=lambda: True).iteration == 4
-    assert equal(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
+    assert same(train.fit(ROW, folder=folder).params, train.fit(ROW).params)
 
 
 def test_progress_in_a_log_is_plain_lines_about_a_minute_apart(monkeypatch, capsys):
@@ -402,7 +393,7 @@ def test_evaluation_is_a_plain_loop_over_tasks_and_leaves_no_tape():
     params = train.fit(ROW).params
     before = {k: v.clone() for k, v in params.items()}
     curves = supervised.evaluate(ROW, params, ROW.evaluations[0], n_tasks=4, seed=5)
-    assert equal(params, before) and not any(p.requires_grad for p in params.values())
+    assert same(params, before) and not any(p.requires_grad for p in params.values())
     batch = tasks.make("sinusoid", "test", shots=5, queries=5).sample(
         seeds.generator(5, "evaluate test", 0), supervised.EVALUATION_CHUNK
     )
@@ -533,6 +524,18 @@ def test_generators_depend_on_seed_purpose_and_index_alone():
     assert len({tuple(draw(*key).tolist()) for key in keys}) == 4
 
 
+def test_a_command_names_the_forms_of_convolutions_that_there_are(monkeypatch):
+    assert tuple(convolutions.FORMS) == __main__.FORMS
+    monkeypatch.setattr(devices, "available", lambda device: torch.device("cuda"))
+    try:
+        devices.set_up("cuda", form="grouped")
+        assert convolutions.in_use() == "grouped"
+        devices.set_up("cuda")  # which changes none
+        assert convolutions.in_use() == "grouped"
+    finally:
+        convolutions.use(convolutions.DEFAULT)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="use 'cpu', or 'auto'"):
         devices.set_up("quantum")
@@ -543,6 +546,8 @@ def test_a_device_that_is_not_there_is_refused():
             devices.set_up("cpu", threads=threads)
     with pytest.raises(ValueError, match="--tf32 is for a GPU, but the device is cpu; leave it out"):
         devices.set_up("cpu", tf32=True)
+    with pytest.raises(ValueError, match="--convolutions grouped is for a GPU, but the device is cpu"):
+        devices.set_up("cpu", form="grouped")
     assert devices.set_up("cpu", threads=torch.get_num_threads()) == torch.device("cpu")
     assert not torch.backends.cuda.matmul.allow_tf32
 
@@ -566,7 +571,7 @@ def test_trainings_and_tests_refuse_a_device_in_the_same_words(name, monkeypatch
         (False, "unfolded", "H200"),
         (True, "unfolded", "H200, TF32"),
         (False, "grouped", "H200, grouped convolutions"),
-        (True, "grouped", "H200, grouped convolutions, TF32"),  # at the end, by which it is not kept
+        (True, "grouped", "H200, grouped convolutions, TF32"),  # by which it is not kept
     ],
 )
 def test_what_rounds_otherwise_is_in_the_name_of_a_gpu(coarse, form, words, monkeypatch):

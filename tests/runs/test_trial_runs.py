@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_runs import same
 from mamlkit.experiments import paper
 from mamlkit.experiments.trials import EPISODES, LARGER, TrialRow, tabular_name
 from mamlkit.report import results
@@ -21,10 +22,6 @@ def small(row, **changes):
     few = [(test, min(test.entries, SMALL["episodes"])) for test in row.evaluations]
     tests = tuple(dataclasses.replace(test, tasks=5, entries=entries) for test, entries in few)
     return dataclasses.replace(row, name=f"small-{row.name}", evaluations=tests, quick={}, **SMALL | changes)
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -226,10 +223,11 @@ def test_of_goals_the_difference_is_taken_goal_by_goal(monkeypatch):
         return {"return": new}
 
     monkeypatch.setattr(rederive.memory, "evaluate", evaluated)
-    found = rederive.of_memory(row, {}, [0, 3], 15, seed=1, device="cpu")
+    test = row.evaluations[0]
+    found = rederive.of_memory(row, {}, test, [0, 3], 15, seed=1, device="cpu")
     change = (new - kept[:15])[:, [0, 3]]
     assert list(found.values()) == pytest.approx(change.mean(0) / change.std(0, ddof=1) * 15**0.5)
-    rederive.of_memory(row, {}, [0], 200, seed=1, device="cpu")
+    rederive.of_memory(row, {}, test, [0], 200, seed=1, device="cpu")
     assert asked == [15, 40]
 
 

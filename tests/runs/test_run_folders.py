@@ -519,7 +519,7 @@ def test_the_log_of_a_long_run_is_thinned_and_keeps_its_validations(tmp_path, sh
         for i in range(1, 3501)
     ]
     logs.write(folder / "metrics.csv", lines)
-    kept = keeping.keep(folder, tmp_path / "data")
+    kept = keeping.keep(folder)
     log = pd.read_csv(next(p for p in kept if p.name.endswith("metrics.csv") and "results" in p.parts))
     assert len(log) <= logs.ROWS_KEPT and log.validation.notna().sum() == 7
 

@@ -257,7 +257,7 @@ WORDS = {
     "omniglot-no-conv-5way-1shot": "MAML, no convolution, trained 1-shot",
     "omniglot-no-conv-5way-5shot": "MAML, no convolution, trained 5-shot",
     "omniglot-5way-1shot": "MAML, trained 1-shot",
-    "omniglot-5way-5shot": "MAML, trained 5-shot (a part of its iterations)",
+    "omniglot-5way-5shot": "MAML, trained 5-shot",
 }
 folder = places.repository() / "data" / "benchmarks" / "instances"
 measured = pd.read_csv(folder / "accuracy.csv")
@@ -303,7 +303,7 @@ notebook.table(pd.DataFrame(lines), caption, "tab-sequences-maml", right)
 #
 # With the better of the two readings each, Table 1 has set MAML beside a number that it was not asked to beat: in
 # MANN's own experiment the network without convolutions is far below 82.8 % at the 2nd drawing, trained with one example of each class or with five, and below 94.9 at the 5th. With
-# convolutions MAML is above it at the 2nd drawing in both readings, trained with one example and, a part of its way so far, trained with five. But MANN has no
+# convolutions MAML is above it at the 2nd drawing in both readings, trained with one example and trained with five. But MANN has no
 # convolutions. How much of this is the statistics alone is not separated: for that a balanced test with the support's would be needed. MANN was
 # trained on such sequences, and MAML on none.
 

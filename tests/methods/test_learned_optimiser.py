@@ -251,8 +251,7 @@ def test_what_the_lstm_is_trained_on_is_the_mean_over_problems_and_steps_but_the
 
 def test_rates_are_tuned_on_validation_problems_by_the_last_loss(monkeypatch):
     monkeypatch.setattr(runs, "RATES", (1e-3, 1e-2, 10.0))
-    monkeypatch.setattr(runs, "TUNING", 5)
-    scores = runs.tune(runs.SETTINGS["quadratics"])
+    scores = runs.tune(runs.SETTINGS["quadratics"], problems=5)
     assert scores["SGD"][2] == math.inf and runs.best_rates(scores)["SGD"] == 1e-2
     problems = objectives.quadratics(generator(0, "validate"), 5)
     wanted = runs.log_losses(learned_optimiser.sgd(1e-2), problems)[-1].mean()

@@ -65,7 +65,10 @@ WRONG = {
         lambda *a: Task(*[RIGHT(*a).support] * 2),
         "gave queries all of whose inputs are in the support, so a test would ask for what it was told",
     ),
-    "generator ignored": (lambda f, d, n: pairs(f, None, n), "gave other tasks with a generator of the same"),
+    "generator ignored": (
+        lambda f, d, n: pairs(f, torch.default_generator, n),
+        "gave other tasks with a generator of the same",
+    ),
     "x with x, y with y": (crossed, "gave 10 support inputs and 9 support targets for a task; give each"),
 }
 

@@ -43,7 +43,7 @@ from meta_gradient import compare, keep
 from problems import STAND_INS
 
 from mamlkit import places
-from mamlkit.engine import convolutions, kernels_torch, meta_batch
+from mamlkit.engine import convolutions, kernels_torch, passes
 from mamlkit.experiments import paper
 from mamlkit.runs import devices, folders, plan, queue
 
@@ -178,7 +178,7 @@ def call(options: argparse.Namespace, device: torch.device, wanted: set[str]) ->
             stack.callback(paper.ROWS.update, dict(paper.ROWS))
             places.repository = lambda: place
             small_rows()
-            stack.enter_context(patch.object(meta_batch, "_kernels", lambda device: kernels_torch))
+            stack.enter_context(patch.object(passes, "kernels_of", lambda device: kernels_torch))
         origin = folders.provenance(devices.described(device))
         repeats, window = (1, 2) if options.dry_run else (7, WINDOW)
 

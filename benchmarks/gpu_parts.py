@@ -15,7 +15,7 @@ import torch
 from problems import SHAPES, STAND_INS, problem, timed
 
 from mamlkit import methods, places
-from mamlkit.engine import convolutions, kernels_cpu, meta_batch
+from mamlkit.engine import convolutions, kernels_cpu, meta_batch, passes
 from mamlkit.experiments import paper
 from mamlkit.maml import Params, Task
 from mamlkit.runs import devices, folders, trainings
@@ -88,7 +88,7 @@ def from_the_cpu(shape: str, device: torch.device) -> tuple[float, float]:
 
     found = [gradient(device, dtype) for dtype in (torch.float64, torch.float32)]
     # a dry run has a GPU's loops on the CPU, so its own are named here
-    with patch.object(meta_batch, "_kernels", lambda device: kernels_cpu):
+    with patch.object(passes, "kernels_of", lambda device: kernels_cpu):
         wanted = gradient("cpu", torch.float64)
     return distance(found[0], wanted), distance(found[1], wanted)
 

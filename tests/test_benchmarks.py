@@ -23,7 +23,7 @@ from ways import WAYS
 
 from conftest import loop_gradient, relative_error, small_problem
 from mamlkit import methods, models
-from mamlkit.engine import kernels_torch, meta_batch
+from mamlkit.engine import kernels_torch, meta_batch, passes
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Task
 from mamlkit.rl import maml_rl
@@ -82,7 +82,7 @@ def test_products_are_counted_as_the_chapter_says():
 @pytest.mark.parametrize("pooling", ["stride", "max"])
 def test_the_limit_counts_every_product_that_is_run(pooling, monkeypatch):
     # whose convolutions are products that the counter sees
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: kernels_torch)
     learner = methods.Learner(
         models.conv4(3, filters=2, size=20, pooling=pooling), LOSS, 0.1, inner_steps=3, shots=2
     )

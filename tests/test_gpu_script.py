@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mamlkit import files, places
-from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch
+from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.experiments import paper
 from mamlkit.runs import keeping, train
 
@@ -225,7 +225,7 @@ def test_a_dry_run_compares_a_gpus_loops_with_the_cpus(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels_torch, "weight_gradient", wrong)
     with pytest.raises(SystemExit, match="meta-gradients are wrong here"):
         gpu.main(["--out", str(tmp_path), "--seconds", "1000", "--dry-run", "--part", "checks"])
-    assert meta_batch._kernels(CPU) is kernels_cpu
+    assert passes.kernels_of(CPU) is kernels_cpu
 
 
 class Wrong(convolutions.Unfolded):

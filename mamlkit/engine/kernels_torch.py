@@ -5,6 +5,7 @@ a convolution has, :mod:`mamlkit.engine.convolutions` says.
 """
 
 __all__ = [
+    "add_product",
     "input_gradient",
     "normalise",
     "normalise_backward",
@@ -22,6 +23,11 @@ from mamlkit.engine.convolutions import input_gradient, product, weight_gradient
 from mamlkit.models import BATCH_NORM_EPS
 
 PIXELS = (1, 2, 3)  # axes that batch normalisation averages over
+
+
+def add_product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """See :func:`mamlkit.engine.kernels_cpu.add_product`."""
+    return a @ b if out is None else out.baddbmm_(a, b.expand(len(a), *b.shape[-2:]))
 
 
 def _windows(x: Tensor, pool: int) -> Tensor:

@@ -71,7 +71,7 @@ def meta_gradient(method: Method, params: Params, tasks: Task, ranks: Ranks = AL
             if method.learner.transductive and (other := _other_way(method, tasks)) is not None:
                 return _mean(_in_parts(other.gradient, other, method, params, tasks))
             return maml.meta_gradient(method.loss, dict(params), tasks)
-        plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
+        plan, kernels = method.learner.model.layers, passes.kernels_of(tasks.query[0].device)
         if _is_plain(plan, kernels):
             return dense.meta_gradient(kernels, method, params, tasks)
         weights = passes.to_matrices(plan, params)
@@ -98,7 +98,7 @@ def are_small(method: Method, params: Params, optimiser: Optimizer | None, point
     device = next(iter(params.values())).device
     if any(value.is_inference() for value in params.values()):  # which are not moved outside that mode
         return False
-    plain = device.type == "cpu" and _is_plain(method.learner.model.layers, _kernels(device))
+    plain = device.type == "cpu" and _is_plain(method.learner.model.layers, passes.kernels_of(device))
     return plain and dense.are_small(method.learner, params, points) and _is_as_it_is(optimiser, params)
 
 
@@ -153,7 +153,7 @@ def updates(
     with _undisturbed():
         together = Task(*((torch.cat(i), torch.cat(t)) for i, t in (zip(*pair) for pair in zip(*batches))))
         checks.check(method.learner, params, together, method.shapes)
-        kernels = _kernels(torch.device("cpu"))
+        kernels = passes.kernels_of(torch.device("cpu"))
         return dense.updates(kernels, method, params, optimiser, together, len(batches), clip)
 
 
@@ -179,7 +179,7 @@ def predictions(method: Method, params: Params, tasks: Task) -> Tensor:
             of_task = sum(inputs[0].nbytes for inputs, _ in tasks)
             few = max(1, GENERAL_BYTES // max(1, of_task))
             return vmap(method.predict, in_dims=(None, 0), out_dims=1, chunk_size=few)(dict(params), tasks)
-        plan, kernels = method.learner.model.layers, _kernels(tasks.query[0].device)
+        plan, kernels = method.learner.model.layers, passes.kernels_of(tasks.query[0].device)
         apart = _are_apart(method)
         if not apart and _is_plain(plan, kernels):
             return dense.predictions(kernels, method.learner, params, tasks)
@@ -210,7 +210,7 @@ def _in_parts(
     plan = getattr(method, "layers", method.learner.model.layers)  # of a method whose network has none
     # the steps of an LSTM take more than any activation
     parts = _parts(tasks, 1 if way is learned_steps else _chunk(plan, params, tasks))
-    return each(functools.partial(work, method, _kernels(tasks.query[0].device), params), parts)
+    return each(functools.partial(work, method, passes.kernels_of(tasks.query[0].device), params), parts)
 
 
 def _mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
@@ -248,17 +248,6 @@ def _is_fast(method: Method, params: Params, tasks: Task) -> TypeGuard[GradientM
 def _is_plain(plan: tuple[Layer, ...], kernels: ModuleType) -> bool:
     """Whether there are loops for the whole recursion: for networks without convolutions, on a CPU."""
     return hasattr(kernels, "recursion") and not plan[0].window
-
-
-def _kernels(device: torch.device) -> ModuleType:
-    """The loops for a device; imported late, since Numba takes its time."""
-    if device.type == "cpu":
-        from mamlkit.engine import kernels_cpu
-
-        return kernels_cpu
-    from mamlkit.engine import kernels_torch
-
-    return kernels_torch
 
 
 def _parts(tasks: Task, chunk: int, ranks: int = 1) -> list[Task]:

@@ -18,6 +18,7 @@ __all__ = [
     "are_for",
     "from_matrices",
     "in_order",
+    "kernels_of",
     "loss_gradient",
     "names",
     "to_images",
@@ -36,6 +37,17 @@ from mamlkit.methods.losses import LOSSES, cross_entropy_mean, cross_entropy_per
 from mamlkit.models import Layer
 
 LOSSES_OF_MANY = {mse, cross_entropy_mean, cross_entropy_per_shot}  # tasks at once
+
+
+def kernels_of(device: torch.device) -> ModuleType:
+    """The loops for a device; imported late, since Numba takes its time."""
+    if device.type == "cpu":
+        from mamlkit.engine import kernels_cpu
+
+        return kernels_cpu
+    from mamlkit.engine import kernels_torch
+
+    return kernels_torch
 
 
 def names(layers: tuple[Layer, ...]) -> list[str]:
@@ -119,11 +131,6 @@ def in_order(layers: tuple[Layer, ...], shapes: Mapping[str, torch.Size], output
     return outputs.unflatten(-1, (-1, shapes[last.weight][0])).mT.flatten(-2)
 
 
-def _added(out: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    """out + a @ b, in the memory of ``out`` if there is one."""
-    return a @ b if out is None else out.baddbmm_(a, b if b.dim() == 3 else b.expand(len(a), *b.shape))
-
-
 def _where_active(d: Tensor, y: Tensor) -> Tensor:
     """The derivative of a ReLU with output y, in the memory of d: d where y is positive, zero elsewhere."""
     return torch.ops.aten.threshold_backward.grad_input(d, y, 0, grad_input=d)
@@ -186,12 +193,13 @@ class Pass:
     def _product(self, layer: Layer, x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
         if layer.window:
             return self.kernels.product(x, weight, layer.window, out)
-        return _added(None if out is None else out[:, :, 0, 0], x.flatten(2), weight.mT)[:, :, None, None]
+        out = None if out is None else out[:, :, 0, 0]
+        return self.kernels.add_product(x.flatten(2), weight.mT, out)[:, :, None, None]
 
     def _weight_gradient(self, layer: Layer, d: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
         if layer.window:
             return self.kernels.weight_gradient(d, x, layer.window, out)
-        return _added(out, d[:, :, 0, 0].mT, x.flatten(2))
+        return self.kernels.add_product(d[:, :, 0, 0].mT, x.flatten(2), out)
 
     def _input_gradient(self, layer: Layer, memory: SimpleNamespace, *terms: tuple[Tensor, Tensor]) -> Tensor:
         if layer is self.layers[0]:
@@ -199,10 +207,10 @@ class Pass:
         if layer.window:
             return self.kernels.input_gradient(terms, layer.window)
         (d, weight), *more = terms
-        total = d[:, :, 0, 0] @ weight
+        total = self.kernels.add_product(d[:, :, 0, 0], weight)
         for d, weight in more:
-            total = _added(total, d[:, :, 0, 0], weight)
-        return total.view(memory.x.shape)
+            self.kernels.add_product(d[:, :, 0, 0], weight, total)
+        return total.view_as(memory.x)
 
     def _forward(self, layer: Layer, x: Tensor) -> tuple[SimpleNamespace, Tensor]:
         m = SimpleNamespace(x=x)

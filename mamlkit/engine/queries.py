@@ -41,7 +41,8 @@ def with_support(
     count = tasks.support[0].shape[1]
     images = torch.cat([to_images(layers, inputs) for inputs, _ in tasks], 1)
     by_first = lambda z, shift, pool: kernels.normalise(z, shift, pool, first=count)
-    loops: Any = SimpleNamespace(product=kernels.product, normalise=by_first)
+    product, add_product = kernels.product, kernels.add_product
+    loops: Any = SimpleNamespace(product=product, add_product=add_product, normalise=by_first)
 
     def both(weights: Params) -> tuple[Tensor, Tensor]:
         found = Pass(layers, loops, weights, images, keep=False).outputs

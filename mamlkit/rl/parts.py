@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mamlkit.engine import kernels_torch
-from mamlkit.engine.passes import Pass
+from mamlkit.engine.passes import Pass, kernels_of
 from mamlkit.maml import Params
 from mamlkit.models.context import CONTEXT
 from mamlkit.rl.policy import Policy, kl, log_prob, without_context
@@ -66,7 +65,8 @@ def _head_tangent(
 
 
 def _pass(policy: Policy, params: Params, steps: Steps, keep: bool = False) -> Pass:
-    return Pass(policy.layers, kernels_torch, params, steps.observations[:, :, None, None], keep)
+    kernels = kernels_of(steps.weights.device)
+    return Pass(policy.layers, kernels, params, steps.observations[:, :, None, None], keep)
 
 
 def _inner_gradient(params: Params, run: Pass, steps: Steps) -> tuple[Params, Tensor]:

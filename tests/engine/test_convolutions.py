@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from conftest import loop_gradient, relative_error, small_problem
 from mamlkit import methods, models
-from mamlkit.engine import checks, convolutions, kernels_torch, meta_batch
+from mamlkit.engine import checks, convolutions, kernels_torch, meta_batch, passes
 from mamlkit.maml import Task
 from mamlkit.models import Window
 from mamlkit.tasks.bank import ClassBank
@@ -30,7 +30,7 @@ def the_default_afterwards():
 @pytest.fixture(params=convolutions.FORMS)
 def form(request, monkeypatch):
     """Each form, in the loops that a GPU has."""
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: kernels_torch)
     convolutions.use(request.param)
     return request.param
 
@@ -126,7 +126,7 @@ def test_the_engines_gradient_is_the_loops_whatever_the_shapes(
     method = methods.maml(learner)
     convolutions.use(form)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+        patch.setattr(passes, "kernels_of", lambda device: kernels_torch)
         gradient, _ = meta_batch.meta_gradient(method, params, batch)
     assert relative_error(gradient, loop_gradient(method.loss, params, batch)[0]) < 1e-9
 
@@ -194,7 +194,7 @@ def test_a_meta_gradient_needs_nothing_of_the_cpu(name, another_device):
     method = methods.METHODS[name](learner)
     params = dict(method.init(torch.Generator().manual_seed(0)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+        patch.setattr(passes, "kernels_of", lambda device: kernels_torch)
         meta_batch.meta_gradient(
             method, params, tasks
         )  # layers and apply are compared once, by their numbers

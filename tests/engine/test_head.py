@@ -7,7 +7,7 @@ import torch
 
 from conftest import loop_gradient, relative_error, small_problem, ways
 from mamlkit import methods, models
-from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
+from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.maml import Task
 
 
@@ -55,7 +55,7 @@ def test_a_last_layer_that_is_not_linear_goes_another_way(last):
     made = methods.maml(learner)
     for kernels in (kernels_cpu, kernels_torch):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(meta_batch, "_kernels", lambda device, kernels=kernels: kernels)
+            patch.setattr(passes, "kernels_of", lambda device, kernels=kernels: kernels)
             found, _ = meta_batch.meta_gradient(made, params, tasks)
             outputs = meta_batch.predictions(made, params, tasks)
         assert relative_error(found, loop_gradient(made.loss, params, tasks)[0]) < 1e-9

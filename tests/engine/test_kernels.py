@@ -1,6 +1,7 @@
 """The CPU's convolutions give the numbers of an unfolding and one product, and memory is used again only when
 nobody holds it."""
 
+import math
 import threading
 
 import numpy as np
@@ -54,6 +55,45 @@ def test_a_convolution_and_its_adjoints_whatever_the_shapes(
             close(*(k.product(x, kernel, window, given_out(k_out)) for k in (kernels_cpu, kernels_torch)))
             close(*(k.weight_gradient(d, x, window, given_out(g_out)) for k in (kernels_cpu, kernels_torch)))
     forget_offsets()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.integers(1, 12),
+    inner=st.sampled_from([1, 2, 127, 128, 129, 300]),
+    columns=st.sampled_from([1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 65]),
+    turned=st.tuples(st.booleans(), st.booleans()),
+    shared=st.booleans(),
+    added=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_a_plain_product_whatever_the_shapes(rows, inner, columns, turned, shared, added, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
+
+    def given(height, width, turned):
+        matrices = random(3, width, height).mT if turned else random(3, height, width)
+        whole = torch.full((5, *matrices.shape[1:]), math.nan, dtype=dtype)  # whoever reads beyond finds NaN
+        whole = whole.mT.contiguous().mT if turned else whole
+        whole[1:4] = matrices
+        return whole[1:4]
+
+    a, b = given(rows, inner, turned[0]), given(inner, columns, turned[1])
+    b = b[1] if shared else b
+    whole = torch.full((5, rows, columns), 7.0, dtype=dtype)
+    out = whole[1:4].copy_(random(3, rows, columns)) if added else None
+    wanted = kernels_torch.add_product(a, b, None if out is None else out.clone())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels_cpu.products, "SMALL", 0)
+        found = kernels_cpu.add_product(a, b, out)
+        of_some = kernels_cpu.add_product(a[1:, -1:], b if shared else b[1:])
+        patch.setattr(kernels_cpu.products, "SMALL", rows * inner * columns)
+        assert torch.equal(kernels_cpu.add_product(a, b), kernels_torch.add_product(a, b))
+    close(found, wanted)
+    assert (found is out) == added and bool((whole[[0, 4]] == 7).all())
+    if not added:  # a row has the same bits whatever stands beside it
+        assert torch.equal(of_some, found[1:, -1:])
 
 
 @settings(max_examples=40, deadline=None)

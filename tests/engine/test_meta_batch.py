@@ -30,7 +30,7 @@ KERNELS = {"cpu": kernels_cpu, "torch": kernels_torch}
 @pytest.fixture(params=KERNELS)
 def kernels(request, monkeypatch):
     """Both sets of loops run on a CPU, so both are tested there."""
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: KERNELS[request.param])
+    monkeypatch.setattr(passes, "kernels_of", lambda device: KERNELS[request.param])
     return KERNELS[request.param]
 
 
@@ -117,7 +117,7 @@ def test_it_equals_a_loop_whatever_the_shapes(method, **shape):
     wanted, wanted_losses = loop_gradient(objective.loss, params, batch)
     for kernels in KERNELS.values():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(meta_batch, "_kernels", lambda device, kernels=kernels: kernels)
+            patch.setattr(passes, "kernels_of", lambda device, kernels=kernels: kernels)
             gradient, losses = meta_batch.meta_gradient(objective, params, batch)
         assert relative_error(gradient, wanted) < 1e-9
         assert torch.allclose(losses, wanted_losses, rtol=1e-9)

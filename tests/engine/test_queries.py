@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from conftest import loop_gradient, relative_error
 from mamlkit import methods, models
-from mamlkit.engine import kernels_torch, meta_batch, queries
+from mamlkit.engine import kernels_torch, meta_batch, passes, queries
 from mamlkit.maml import Task
 from test_meta_batch import KERNELS, SHAPES, image_problem
 
@@ -48,7 +48,7 @@ def test_predictions_equal_the_general_way(method, chunk, **shape):
     wanted = one_by_one(made, params, batch)
     for kernels in KERNELS.values():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(meta_batch, "_kernels", lambda device, kernels=kernels: kernels)
+            patch.setattr(passes, "kernels_of", lambda device, kernels=kernels: kernels)
             patch.setattr(meta_batch, "CHUNK_BYTES", chunk)
             patch.setattr(meta_batch, "vmap", None)
             found = meta_batch.predictions(made, params, batch)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import GRADIENT, General, small_problem, ways
 from mamlkit import maml, methods, models
-from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
+from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.maml import Task
 
 
@@ -74,7 +74,7 @@ def same_both_ways(problem, method, kernels):
     wanted, wanted_losses = maml.meta_gradient(objective.loss, params, tasks)
     general = General(*(getattr(objective, field.name) for field in dataclasses.fields(objective)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_batch, "_kernels", lambda device: kernels)
+        patch.setattr(passes, "kernels_of", lambda device: kernels)
         gradient, losses = meta_batch.meta_gradient(objective, params, tasks)
         outputs = meta_batch.predictions(objective, params, tasks)
     assert list(gradient) == list(params)
@@ -108,7 +108,7 @@ def test_learned_rates_and_a_loss_of_every_step_are_those_of_the_general_way(
     wanted, wanted_losses = maml.meta_gradient(method.loss, params, tasks)
     plain = torch.vmap(method.predict, in_dims=(None, 0), out_dims=1)(params, tasks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_batch, "_kernels", lambda device: kernels)
+        patch.setattr(passes, "kernels_of", lambda device: kernels)
         gradient, losses = meta_batch.meta_gradient(method, params, tasks)
         outputs = meta_batch.predictions(method, params, tasks)
     assert list(gradient) == list(params)

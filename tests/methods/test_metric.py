@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import finite_difference, loop_gradient, relative_error, small_problem
 from mamlkit import engine, maml, methods, models
-from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch
+from mamlkit.engine import kernels_cpu, kernels_torch, meta_batch, passes
 from mamlkit.experiments import paper
 from mamlkit.experiments.rows import Evaluation
 from mamlkit.maml import Task
@@ -53,7 +53,7 @@ def test_the_engine_is_the_general_way(name, kind, kernels, monkeypatch):
     assert engine.features.is_for(made, batch)
     wanted, wanted_losses = maml.meta_gradient(made.loss, params, batch)
     outputs = torch.stack([made.predict(params, single(batch, i)) for i in range(3)], 1)
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: kernels)
     monkeypatch.setattr(meta_batch, "CHUNK_BYTES", 1)  # a task is a chunk
     for threads in (1, 2):
         torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ import torch
 from torch.func import grad, hessian, jacrev, vmap
 
 from conftest import finite_difference, relative_error
+from mamlkit.engine import kernels_cpu
 from mamlkit.rl import maml_rl, parts, policy
 from mamlkit.rl.sampling import Steps
 
@@ -65,10 +66,12 @@ def first_order(after, fixed):
     return {k: sum(gradient[k] for gradient in each) for k in fixed[0]}
 
 
-@pytest.fixture(params=[1, 1 << 22])
+@pytest.fixture(params=[(1, 0), (1 << 22, 1 << 19)], ids=["one by one", "together"])
 def chunked(request, monkeypatch):
-    """One task at a time, or all at once."""
-    monkeypatch.setattr(parts, "PIECE_BYTES", request.param)
+    """One task at a time and every product by the loops, or all at once and small products by PyTorch."""
+    piece, small = request.param
+    monkeypatch.setattr(parts, "PIECE_BYTES", piece)
+    monkeypatch.setattr(kernels_cpu.products, "SMALL", small)
 
 
 def test_log_densities_and_divergences_are_those_of_torch():

@@ -7,7 +7,7 @@ import torch
 
 from conftest import relative_error
 from made_runs import same
-from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, meta_batch, recorded
+from mamlkit.engine import convolutions, kernels_cpu, kernels_torch, passes, recorded
 from mamlkit.engine.ranks import Ranks
 from mamlkit.engine.recorded import Recorded
 from mamlkit.experiments import paper
@@ -35,7 +35,7 @@ TEXTURES = dataclasses.replace(
 @pytest.fixture(params=[kernels_cpu, kernels_torch], ids=["loops of a CPU", "loops of a GPU"])
 def kernels(request, monkeypatch):
     """Both sets of loops run on a CPU, so that a recorded step is tested over those that a GPU has."""
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: request.param)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: request.param)
     return request.param
 
 
@@ -87,7 +87,7 @@ def test_a_recorded_step_goes_through_the_loops_of_a_gpu(monkeypatch):
     given = []
     product = kernels_torch.product
     monkeypatch.setattr(kernels_torch, "product", lambda x, *more: (given.append(x), product(x, *more))[1])
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: kernels_torch)
     train.fit(GLYPHS, until=1, recorded=True)
     # what asks whether layers are the network has one task, in float64
     assert {len(x) for x in given if x.dtype == torch.float32} == {GLYPHS.meta_batch_size}
@@ -95,7 +95,7 @@ def test_a_recorded_step_goes_through_the_loops_of_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize("form", convolutions.FORMS)
 def test_a_recorded_training_is_the_plain_one_with_every_form_of_a_convolution(form, like_a_gpu, monkeypatch):
-    monkeypatch.setattr(meta_batch, "_kernels", lambda device: kernels_torch)
+    monkeypatch.setattr(passes, "kernels_of", lambda device: kernels_torch)
     usual = train.fit(GLYPHS, seed=1)
     try:
         convolutions.use(form)

@@ -4,6 +4,7 @@ Same functions as :mod:`mamlkit.engine.kernels_torch`, and the whole recursion f
 """
 
 __all__ = [
+    "add_product",
     "input_gradient",
     "memory",
     "normalise",
@@ -26,3 +27,4 @@ from mamlkit.engine.kernels_cpu.normalisation import (
     normalise_tangent,
     normalise_tangent_backward,
 )
+from mamlkit.engine.kernels_cpu.products import add_product

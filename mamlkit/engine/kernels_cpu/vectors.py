@@ -17,8 +17,10 @@ __all__ = [
     "load",
     "load_bytes",
     "load_half",
+    "load_some",
     "same",
     "store",
+    "store_some",
     "turn_square",
     "zero",
     "zero_half",
@@ -32,6 +34,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
@@ -118,6 +121,48 @@ def load(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callabl
 def load_half(_: Any, array: types.Array, start: types.Integer) -> tuple[Any, Callable[..., Any]]:
     """Half a vector, as :func:`load` reads a whole one."""
     return half_of(array)(array, types.uintp), _load(half_of(array))
+
+
+def _masked(context: Any, builder: Any, what: str, vector: Vector, count: Any, *given: Any) -> Any:
+    """LLVM's load or store of the first ``count`` numbers of a vector; the others are not touched."""
+    kind, lanes, number = context.get_value_type(vector), vector.lanes, ir.IntType(32)
+    places = ir.Constant(ir.VectorType(number, lanes), list(range(lanes)))
+    some = builder.icmp_unsigned("<", places, _everywhere(builder, builder.trunc(count, number), lanes))
+    *value, address = given
+    arguments = [*value, address, number(vector.dtype.bitwidth // 8), some]
+    if not value:
+        arguments.append(ir.Constant(kind, None))
+    returned = ir.VoidType() if value else kind
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(returned, [argument.type for argument in arguments]),
+        f"llvm.masked.{what}.v{lanes}f{vector.dtype.bitwidth}.p0",
+    )
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_some(_: Any, array: types.Array, start: types.Integer, count: types.Integer) -> Any:
+    """Half a vector of ``count`` numbers at ``array[start:]``, and of zeros behind them."""
+    half = half_of(array)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature, arguments, half)
+        return _masked(context, builder, "load", half, arguments[2], address)
+
+    return half(array, types.uintp, types.uintp), generate
+
+
+@intrinsic
+def store_some(_: Any, array: types.Array, start: types.Integer, count: types.Integer, vector: Vector) -> Any:
+    """Put the first ``count`` numbers of a vector at ``array[start:]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature, arguments, vector)
+        _masked(context, builder, "store", vector, arguments[2], arguments[3], address)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp, types.uintp, vector), generate
 
 
 @intrinsic

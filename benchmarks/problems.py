@@ -16,6 +16,8 @@ import torch
 from tqdm import tqdm
 
 from mamlkit import methods, models, tasks
+from mamlkit.engine import passes
+from mamlkit.engine.threads import each
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Params, Task
 from mamlkit.methods import Learner
@@ -85,9 +87,13 @@ def flops(learner: Learner, params: Params, batch: Task) -> float:
 
 
 def product_rate(device: torch.device) -> float:
-    """FLOP/s of a large batched float32 product, the best of several."""
-    a = torch.randn(16, 1024, 1024, device=device)
-    times = [timed(lambda: torch.bmm(a, a), device)[0] for _ in range(6)]
+    """FLOP/s of a large batched float32 product, the best of several: PyTorch's, or the engine's own.
+
+    PyTorch's library uses half of what some CPUs can do.
+    """
+    a, own = torch.randn(16, 1024, 1024, device=device), passes.kernels_of(device).add_product
+    products = [lambda: torch.bmm(a, a), lambda: each(lambda half: own(half, half), a.split(8))]
+    times = [timed(product, device)[0] for product in products for _ in range(6)]
     return 2 * 16 * 1024**3 / min(times)
 
 
@@ -101,12 +107,12 @@ def in_turns(
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in tqdm(range(repeats + 1), desc=what, leave=False):
-        for each, call in zip(times, calls):
+        for turns, call in zip(times, calls):
             spent = [timed(call, device)[0]]
             while sum(spent) < TURN:
                 spent.append(timed(call, device)[0])
-            each.append(statistics.mean(spent))
-    return [1e3 * statistics.median(each[1:]) for each in times]
+            turns.append(statistics.mean(spent))
+    return [1e3 * statistics.median(turns[1:]) for turns in times]
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> tuple[float, Any]:

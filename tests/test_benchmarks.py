@@ -26,7 +26,7 @@ from mamlkit import methods, models
 from mamlkit.engine import kernels_torch, meta_batch, passes
 from mamlkit.experiments.paper import get
 from mamlkit.maml import Task
-from mamlkit.rl import maml_rl
+from mamlkit.rl import maml_rl, parts
 from mamlkit.rl.policy import gaussian_mlp
 from mamlkit.rl.sampling import Steps
 from mamlkit.runs import seeds, supervised
@@ -135,6 +135,7 @@ def test_the_limit_of_a_policy_update_counts_every_product_that_is_run(monkeypat
         )
 
     before, after = steps(), steps()
+    monkeypatch.setattr(parts, "kernels_of", lambda device: kernels_torch)  # products that the counter sees
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the counter sees its own thread only
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         _, step = maml_rl.meta_update(policy, params, before, after, inner_lr=row.inner_lr, max_kl=row.max_kl)

@@ -5,8 +5,8 @@
 
 Each part runs several times, a turn each, and medians are reported. The physics rate is that of bare
 ``mujoco.rollout``, without and with the forward pass at the new state, which observations and rewards need.
-The limit of the update is the time of its matrix products at the rate of a large batched product, PyTorch's or
-ours, measured in the same run.
+The limit of the update is the time of its matrix products at the rate of a large batched product, PyTorch's
+or ours, measured in the same run.
 """
 
 import argparse

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium
 import numpy as np
@@ -25,14 +26,16 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from mamlkit import files, places
+from mamlkit.engine import kernels_torch
 from mamlkit.experiments.paper import get
 from mamlkit.experiments.rows import PolicyRow
-from mamlkit.rl import envs, locomotion, maml_rl
+from mamlkit.rl import envs, locomotion, maml_rl, parts
 from mamlkit.rl.sampling import sample, to_steps
 from mamlkit.rl.trpo import CG_ITERATIONS
 from mamlkit.runs import devices, folders, policies, seeds
 
 ROBOTS = {"half-cheetah-velocity": locomotion.HalfCheetah, "ant-velocity": locomotion.Ant}
+BY_TORCH = "update with PyTorch's products"  # in place of the engine's own
 PEER_STEPS = 50  # of each environment, timed
 
 
@@ -111,12 +114,14 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         after = timed("advantages after", to_steps, rollouts, row.discount)
         bounds = {"inner_lr": row.inner_lr, "max_kl": row.max_kl}
         _, step = timed("update", maml_rl.meta_update, policy, params, before, after, **bounds)
+        with patch.object(parts, "kernels_of", lambda device: kernels_torch):
+            timed(BY_TORCH, maml_rl.meta_update, policy, params, before, after, **bounds)
     for env in lanes:
         env.close()
     for count in (threads, row.meta_batch_size):
         rates[f"AsyncVectorEnv, {count} processes"] = [peer_rate(name, count) for _ in range(repeats)]
     seconds = {what: statistics.median(each) for what, each in times.items()}
-    total = sum(seconds.values())
+    total = sum(value for what, value in seconds.items() if what != BY_TORCH)
     return {
         "environment": name,
         **{f"{what}, steps/s": statistics.median(each) for what, each in rates.items()},

@@ -114,7 +114,8 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         after = timed("advantages after", to_steps, rollouts, row.discount)
         bounds = {"inner_lr": row.inner_lr, "max_kl": row.max_kl}
         _, step = timed("update", maml_rl.meta_update, policy, params, before, after, **bounds)
-        with patch.object(parts, "kernels_of", lambda device: kernels_torch):
+    with patch.object(parts, "kernels_of", lambda device: kernels_torch):
+        for _ in range(repeats):  # after all turns, whose memory it would scatter
             timed(BY_TORCH, maml_rl.meta_update, policy, params, before, after, **bounds)
     for env in lanes:
         env.close()

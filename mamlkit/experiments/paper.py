@@ -259,8 +259,8 @@ _ORDER = (
     *filter(compare.is_compared, _QUEUED),  # a day and a half in all
     *_names("half-cheetah-velocity-{}", "maml pretrained oracle"),  # 2 each
     *_names("half-cheetah-direction-{}", "maml pretrained oracle"),  # 2 each
-    *_names("ant-velocity-{}", "pretrained oracle maml"),  # 1, 1, 6
-    *_names("ant-direction-{}", "pretrained oracle maml"),  # 1, 2, 9
+    *_names("ant-velocity-{}", "pretrained oracle maml"),  # 1, 1, 4
+    *_names("ant-direction-{}", "pretrained oracle maml"),  # 1, 2, 7
     *_names("2d-navigation-maml-{}", "ratios first-order as-printed"),
     *(
         f"half-cheetah-{task}-maml-{variant}"

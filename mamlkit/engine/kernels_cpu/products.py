@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mamlkit.engine import kernels_torch
 from mamlkit.engine.kernels_cpu.loops import loop
 from mamlkit.engine.kernels_cpu.memory import empty
 from mamlkit.engine.kernels_cpu.vectors import (
@@ -39,7 +38,7 @@ def add_product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
         out: contiguous.
     """
     if a.shape[1] * a.shape[2] * b.shape[-1] <= SMALL:
-        return kernels_torch.add_product(a, b, out)
+        return a @ b if out is None else out.baddbmm_(a, b.expand(len(a), *b.shape[-2:]))
     total = empty(a.dtype, *a.shape[:2], b.shape[-1]) if out is None else out
     b = b.expand(len(a), *b.shape[-2:])
     b = b if b.stride(-1) == 1 else b.contiguous()

@@ -310,7 +310,7 @@ notebook.check("all three agree in float32", off, "<", 1e-3)
 # Before anything is timed, all must agree in float64. The peers back-propagate task by task, which is the faster and
 # smaller of the two ways to write the loop; `torch.func` takes all tasks at once. The **limit** is the time of the matrix products
 # alone, with convolutions in their direct form, at the rate that a large batched product reached in the same run, PyTorch's or the engine's own
-# (PyTorch's library uses half of the width of this processor's vectors). *learn2learn* (0.2.0) does not build on Python 3.11
+# (PyTorch's library does less than half of what this processor's vectors can). *learn2learn* (0.2.0) does not build on Python 3.11
 # and is missing here. JAX was not tried.
 
 
@@ -707,8 +707,7 @@ notebook.check("with PyTorch's products it takes longer, times", gain, ">", 1.3)
 # tried, since nothing here has run on one.
 #
 # The update's products are loops of the engine's own, which sum five rows by one vector at a time in registers, as those of its convolutions do. PyTorch's library is
-# slower here: it chooses instructions by who has made a processor, and leaves half of the width of this one's vectors unused. Where it uses
-# all of it there is less to gain.
+# slower here: it does less than half of what this processor's vectors can. Where it does more there is less to gain.
 #
 # ## Exercises
 #

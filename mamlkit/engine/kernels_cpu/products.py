@@ -1,7 +1,7 @@
 """Products of plain matrices, task by task, for networks whose layers see many points.
 
-On some processors they take half the time of PyTorch's own products, whose library chooses instructions by
-who has made the processor.
+On some processors they take half the time of PyTorch's own products, whose library does not use all of a
+vector there.
 """
 
 __all__ = ["add_product"]

@@ -21,11 +21,13 @@ from mamlkit.methods.base import Learner
 from mamlkit.methods.gradient import GradientMethod
 from mamlkit.methods.losses import LOSSES, cross_entropy_per_shot, mse
 
-SUMS_BYTES = 8 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
+SUMS_BYTES = 4 << 20  # of gradients before they are added up: tasks are put in groups until this holds them
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what PyTorch calls Adam's
+TOGETHER = 8  # tasks that make their one step together: activations still suit the cache
 SMALL = 4 << 20  # points of a meta-batch times parameters, up to which a second thread gains nothing
 
 Array = NDArray[Any]
+DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
 
 def meta_gradient(
@@ -38,18 +40,25 @@ def meta_gradient(
         method, params, tasks: as there.
     """
     count = len(tasks.query[0])
-    plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
-    products = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query)) * len(plan.order)
+    net, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
+    products = sum(inputs.shape[0] * inputs.shape[1] for inputs, _ in (support, query)) * len(theta)
     size, groups = _groups(count, theta, products)
-    sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty(count, theta.dtype)
-    given = plan.net, theta, support, query, scales, steps, method.first_order
+    sums, losses = _empty(kernels, theta, groups, len(theta)), np.empty(count, theta.dtype)
+    given = net, theta, support, query, scales
 
     def work(part: tuple[int, int]) -> None:
-        memory = _memory(kernels, plan, steps, theta)
-        kernels.recursion.meta_gradients(*given, part, size, memory, sums, losses)
+        memory = _memory(kernels, net, steps, theta)
+        rest = method.first_order, part, size, memory, sums, losses
+        if net.together:
+            kernels.one_step.meta_gradients(*given, *rest)
+        else:
+            kernels.recursion.meta_gradients(*given, steps, *rest)
 
     spread(work, _parts(groups, products))
-    return _dictionary(plan, sums.sum(0) / count, params), torch.from_numpy(losses)
+    total = sums[0]
+    for other in sums[1:]:
+        total += other
+    return _dictionary(total / count, params), torch.from_numpy(losses)
 
 
 def are_small(learner: Learner, params: Params, points: int) -> bool:
@@ -90,26 +99,24 @@ def updates(
     Returns:
         The losses, ``[updates, tasks]``.
     """
-    plan, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
+    net, theta, support, query, scales, steps = _given(kernels, method, params, tasks)
     support, query = (tuple(a.reshape(count, -1, *a.shape[1:]) for a in pair) for pair in (support, query))
     of_batch = query[0].shape[1]
     size, groups = _groups(of_batch, theta, products=0)
     states = [optimiser.state[value] for value in params.values()]
-    moments = np.zeros((2, len(plan.order)), theta.dtype)
+    moments = np.zeros((2, len(theta)), theta.dtype)
     for i, name in enumerate(MOMENTS):
         if states[0]:
             moments[i] = torch.cat([state[name].flatten() for state in states]).numpy()
     (group,) = optimiser.param_groups
     done = int(states[0]["step"]) if states[0] else 0
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
-    memory = _memory(kernels, plan, steps, theta)
+    memory = _memory(kernels, net, steps, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
-    given = plan.order, moments, support, query, scales, steps, method.first_order, size, adam
-    kernels.updates.updates(plan.net, theta, *given, memory, sums, losses)
+    given = moments, support, query, scales, steps, method.first_order, size, adam
+    kernels.updates.updates(net, theta, *given, memory, sums, losses)
     sizes = [value.numel() for value in params.values()]
-    parts = zip(
-        params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta[plan.order], *moments))
-    )
+    parts = zip(params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta, *moments)))
     for value, state, moved, *changed in parts:
         value.copy_(moved.view_as(value))
         if not state:
@@ -124,31 +131,48 @@ def updates(
 def predictions(kernels: ModuleType, learner: Learner, params: Params, tasks: Task) -> Tensor:
     """What :func:`mamlkit.engine.meta_batch.predictions` gives; arguments as for :func:`meta_gradient`."""
     (support, (inputs, _)), steps = tasks, learner.inner_steps
-    plan = _plan(kernels, learner, params, support[0].shape[1], inputs.shape[1])
-    theta, x = _record(kernels, plan, params), _array(inputs.flatten(2))
+    net = _network(kernels, learner, params, support[0].shape[1], inputs.shape[1])
+    theta, x = _row(params), _array(inputs.flatten(2))
     outputs = np.empty((steps + 1, *x.shape[:2], _sizes(learner, params)[-1]), theta.dtype)
-    given = plan.net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
+    given = net, theta, _arrays(support, theta), x, _scale(learner, support[1]), steps
     spread(
-        lambda part: kernels.recursion.predictions(*given, part, _memory(kernels, plan, 1, theta), outputs),
-        _parts(len(x), x.shape[0] * x.shape[1] * len(plan.order)),
+        lambda part: kernels.recursion.predictions(*given, part, _memory(kernels, net, 1, theta), outputs),
+        _parts(len(x), x.shape[0] * x.shape[1] * len(theta)),
     )
     return torch.from_numpy(outputs)
 
 
 def _given(kernels: ModuleType, method: GradientMethod, params: Params, tasks: Task) -> tuple[Any, ...]:
-    """What the loops of a meta-gradient begin with: the plan, theta, the examples, scales and steps."""
+    """What the loops of a meta-gradient begin with: the net, theta, the examples, scales and steps."""
     learner = method.learner
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
-    plan = _plan(kernels, learner, params, *(pair[0].shape[1] for pair in pairs))
-    theta = _record(kernels, plan, params)
-    scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     steps = learner.inner_steps if method.adapts else 0
-    return plan, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
+    support, query = (pair[0].shape[1] for pair in pairs)
+    together = TOGETHER if steps == 1 and have_few_points(support + query, _sizes(learner, params)) else 0
+    net = _network(kernels, learner, params, support, query, together)
+    theta = _row(params)
+    scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
+    return net, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
 
 
-def _memory(kernels: ModuleType, plan: Any, steps: int, theta: Array) -> Array:
-    """Zeros for one thread's call."""
-    return kernels.memory.zeros(theta.dtype, kernels.records.numbers(plan.net, steps))
+def have_few_points(points: int, sizes: tuple[int, ...]) -> bool:
+    """Whether the moved weights of a task, with so many points in all, are more to multiply by than theta
+    twice."""
+    features, *hidden, _ = sizes
+    return points <= min(hidden, default=features)
+
+
+def _memory(kernels: ModuleType, net: Any, steps: int, theta: Array) -> Array:
+    """For one thread's call; zeros, unless the loops clear what they need."""
+    memory = _empty(kernels, theta, kernels.records.numbers(net, steps))
+    if not net.together:
+        memory[:] = 0
+    return memory
+
+
+def _empty(kernels: ModuleType, like: Array, *shape: int) -> Array:
+    memory: Tensor = kernels.memory.empty(DTYPES[like.dtype], *shape)
+    return memory.numpy()
 
 
 def _groups(tasks: int, theta: Array, products: int) -> tuple[int, int]:
@@ -170,13 +194,16 @@ def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
     return params[layers[0].weight].shape[1], *(len(params[layer.weight]) for layer in layers)
 
 
-def _plan(kernels: ModuleType, learner: Learner, params: Params, support: int, query: int) -> Any:
+def _network(
+    kernels: ModuleType, learner: Learner, params: Params, support: int, query: int, together: int = 0
+) -> Any:
     """Of passes over so many points."""
     layers, frozen = tuple(learner.model.layers), frozenset(learner.model.frozen)
     given = layers, frozen, LOSSES[learner.loss] is not mse
     itemsize = params[layers[0].weight].itemsize
-    plan = kernels.plans.plan(*given, tuple(params), _sizes(learner, params), support, query, itemsize)
-    return plan._replace(net=plan.net._replace(inner_lr=float(learner.inner_lr)))
+    counts = tuple((name, value.numel()) for name, value in params.items())
+    net = kernels.plans.network(*given, counts, _sizes(learner, params), support, query, together, itemsize)
+    return net._replace(inner_lr=float(learner.inner_lr))
 
 
 def _scale(learner: Learner, targets: Tensor) -> float:
@@ -195,16 +222,12 @@ def _arrays(pair: tuple[Tensor, Tensor], theta: Array) -> tuple[Array, Array]:
     return _array(inputs.flatten(2)), _array(targets).astype(theta.dtype, copy=False)
 
 
-def _record(kernels: ModuleType, plan: Any, params: Params) -> Array:
-    """Parameters as the loops have them; between them a record has some room."""
-    numbers = _array(torch.cat([params[name].flatten() for name in plan.names]))
-    record = kernels.memory.zeros(numbers.dtype, plan.net.sizes[0])
-    record[plan.order] = numbers
-    return record
+def _row(params: Params) -> Array:
+    """All parameters in a row."""
+    return np.concatenate([value.detach().resolve_neg().numpy().ravel() for value in params.values()])
 
 
-def _dictionary(plan: Any, record: Array, params: Params) -> Params:
-    """The inverse of :func:`_record`, for gradients; zeros for what has no place."""
-    parts = torch.from_numpy(record[plan.order]).split([params[name].numel() for name in plan.names])
-    found = dict(zip(plan.names, parts))
-    return {k: found[k].view_as(v) if k in found else torch.zeros_like(v) for k, v in params.items()}
+def _dictionary(row: Array, params: Params) -> Params:
+    """The inverse of :func:`_row`."""
+    parts = torch.split_with_sizes(torch.from_numpy(row), [value.numel() for value in params.values()])
+    return {name: part.view(value.shape) for part, (name, value) in zip(parts, params.items())}

@@ -224,9 +224,7 @@ def _mean(parts: list[tuple[Params, Tensor]]) -> tuple[Params, Tensor]:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Without a caller's modes: autocast would round, inference mode forbid the derivative of the loss."""
-    with ExitStack() as modes:
-        modes.enter_context(torch.inference_mode(False))
-        modes.enter_context(torch.no_grad())
+    with torch.inference_mode(False), torch.no_grad(), ExitStack() as modes:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 modes.enter_context(torch.autocast(device, enabled=False))

@@ -20,7 +20,8 @@ def problems(draw):
     random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
     loss, tasks = draw(st.sampled_from(list(methods.LOSSES))), draw(st.integers(1, 7))
     outputs = draw(st.integers(1 if loss == "mse" else 2, 6))
-    features, hidden = draw(st.integers(1, 30)), draw(st.lists(st.integers(1, 11), max_size=4))
+    widths = st.integers(1, 11) | st.integers(18, 24)  # these leave room for a step without moved weights
+    features, hidden = draw(st.integers(1, 30)), draw(st.lists(widths, max_size=4))
     shifts = draw(st.booleans())
     model = models.mlp(features, hidden, outputs, batch_norm_shifts=shifts, std=0.7)
     params = {name: value + 0.2 * random(*value.shape) for name, value in model.init(generator).items()}
@@ -77,9 +78,27 @@ def same_as_the_loop(problem, sums_bytes):
     assert ((outputs - plain).abs() <= bound).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(problem=problems(), together=st.integers(1, 8))
+def test_a_step_without_moved_weights_is_that_with_them(problem, together):
+    """However many tasks make it together, and however many points they have."""
+    method, params, tasks = problem
+    method = dataclasses.replace(method, learner=dataclasses.replace(method.learner, inner_steps=1))
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "have_few_points", lambda *_: True)
+        for count in (0, together):
+            patch.setattr(dense, "TOGETHER", count)
+            found.append(meta_batch.meta_gradient(method, params, tasks))
+    (wanted, wanted_losses), (gradient, losses) = found
+    largest = max(float(value.norm()) for value in wanted.values())
+    assert all((gradient[k] - wanted[k]).norm() <= 1e-8 * largest + 1e-12 for k in wanted)
+    assert torch.allclose(losses, wanted_losses, rtol=1e-9, atol=1e-11)
+
+
 def test_all_inner_rates_have_one_plan_and_each_its_own_gradient():
     learner, params, tasks = small_problem("mlp")
-    kernels_cpu.plans.plan.cache_clear()
+    kernels_cpu.plans.network.cache_clear()
     found = []
     for rate in (0.0, 0.01, 0.1):
         its = methods.METHODS["maml"](dataclasses.replace(learner, inner_lr=rate))
@@ -87,7 +106,7 @@ def test_all_inner_rates_have_one_plan_and_each_its_own_gradient():
         wanted, _ = loop_gradient(its.loss, params, tasks)
         assert all(torch.allclose(gradient[name], wanted[name], atol=1e-10) for name in params)
         found.append(gradient)
-    assert kernels_cpu.plans.plan.cache_info().currsize == 1
+    assert kernels_cpu.plans.network.cache_info().currsize == 1
     assert not torch.allclose(found[0]["weight0"], found[2]["weight0"], rtol=1e-4)
 
 

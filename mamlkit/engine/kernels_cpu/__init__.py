@@ -11,6 +11,7 @@ __all__ = [
     "normalise_backward",
     "normalise_tangent",
     "normalise_tangent_backward",
+    "one_step",
     "plans",
     "product",
     "records",
@@ -19,7 +20,7 @@ __all__ = [
     "weight_gradient",
 ]
 
-from mamlkit.engine.kernels_cpu import memory, plans, records, recursion, updates
+from mamlkit.engine.kernels_cpu import memory, one_step, plans, records, recursion, updates
 from mamlkit.engine.kernels_cpu.convolution import input_gradient, product, weight_gradient
 from mamlkit.engine.kernels_cpu.normalisation import (
     normalise,

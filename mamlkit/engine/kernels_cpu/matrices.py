@@ -7,11 +7,13 @@ numbers stays zero, or is never read.
 
 __all__ = [
     "add",
+    "add_number",
     "add_product",
     "add_rows",
     "add_sum",
     "clear",
     "copy",
+    "dots",
     "fill",
     "mean_product",
     "normalise",
@@ -35,6 +37,7 @@ from mamlkit.engine.kernels_cpu.vectors import (
     load,
     load_half,
     store,
+    sums_of,
     turn_square,
     zero,
     zero_half,
@@ -54,41 +57,86 @@ def room(width: int, itemsize: int) -> int:
 def add_product(a, b, inner, scale, out):
     """out + scale a b, in the memory of out, of the first ``inner`` columns of a.
 
-    Sums of five rows by one vector stay in registers until they are whole; the last columns may be half a
-    vector.
+    Sums of five rows by one vector, or one and a half, stay in registers until they are whole; the last
+    columns may be half a vector.
     """
     rows, wide, lanes = len(out), np.uint64(out.shape[1]), np.uint64(BYTES // out.itemsize)
-    last, values, target = rows - 1, line(b), line(out)
+    last, values, target, half = rows - 1, line(b), line(out), lanes // np.uint64(2)
     for m in range(0, rows, ROWS):
         r1, r2, r3, r4 = min(m + 1, last), min(m + 2, last), min(m + 3, last), min(m + 4, last)
         column = np.uint64(0)
-        while column + lanes <= wide:
-            s0 = s1 = s2 = s3 = s4 = zero(out)
-            at = column
-            for k in range(inner):
-                row = load(values, at)
-                s0, s1 = add_scaled(s0, a[m, k], row), add_scaled(s1, a[r1, k], row)
-                s2, s3 = add_scaled(s2, a[r2, k], row), add_scaled(s3, a[r3, k], row)
-                s4 = add_scaled(s4, a[r4, k], row)
-                at += wide
-            sums = (s0, s1, s2, s3, s4)
-            for i in range(min(ROWS, rows - m)):
-                place = np.uint64(m + i) * wide + column
-                store(target, place, add_scaled(load(target, place), scale, sums[i]))
-            column += lanes
-        if column < wide:
-            h0 = h1 = h2 = h3 = h4 = zero_half(out)
-            at = column
-            for k in range(inner):
-                part = load_half(values, at)
-                h0, h1 = add_scaled(h0, a[m, k], part), add_scaled(h1, a[r1, k], part)
-                h2, h3 = add_scaled(h2, a[r2, k], part), add_scaled(h3, a[r3, k], part)
-                h4 = add_scaled(h4, a[r4, k], part)
-                at += wide
-            halves = (h0, h1, h2, h3, h4)
-            for i in range(min(ROWS, rows - m)):
-                place = np.uint64(m + i) * wide + column
-                store(target, place, add_scaled(load_half(target, place), scale, halves[i]))
+        while column < wide:
+            at, first, left = column, np.uint64(m) * wide + column, wide - column
+            if left == lanes + half:
+                s0 = s1 = s2 = s3 = s4 = zero(out)
+                h0 = h1 = h2 = h3 = h4 = zero_half(out)
+                for k in range(inner):
+                    row, part = load(values, at), load_half(values, at + lanes)
+                    s0, h0 = add_scaled(s0, a[m, k], row), add_scaled(h0, a[m, k], part)
+                    s1, h1 = add_scaled(s1, a[r1, k], row), add_scaled(h1, a[r1, k], part)
+                    s2, h2 = add_scaled(s2, a[r2, k], row), add_scaled(h2, a[r2, k], part)
+                    s3, h3 = add_scaled(s3, a[r3, k], row), add_scaled(h3, a[r3, k], part)
+                    s4, h4 = add_scaled(s4, a[r4, k], row), add_scaled(h4, a[r4, k], part)
+                    at += wide
+                sums, halves = (s0, s1, s2, s3, s4), (h0, h1, h2, h3, h4)
+                for i in range(min(ROWS, rows - m)):
+                    place = first + np.uint64(i) * wide
+                    store(target, place, add_scaled(load(target, place), scale, sums[i]))
+                    place += lanes
+                    store(target, place, add_scaled(load_half(target, place), scale, halves[i]))
+                column = wide
+            elif left >= lanes:
+                s0 = s1 = s2 = s3 = s4 = zero(out)
+                for k in range(inner):
+                    row = load(values, at)
+                    s0, s1 = add_scaled(s0, a[m, k], row), add_scaled(s1, a[r1, k], row)
+                    s2, s3 = add_scaled(s2, a[r2, k], row), add_scaled(s3, a[r3, k], row)
+                    s4 = add_scaled(s4, a[r4, k], row)
+                    at += wide
+                sums = (s0, s1, s2, s3, s4)
+                for i in range(min(ROWS, rows - m)):
+                    place = first + np.uint64(i) * wide
+                    store(target, place, add_scaled(load(target, place), scale, sums[i]))
+                column += lanes
+            else:
+                h0 = h1 = h2 = h3 = h4 = zero_half(out)
+                for k in range(inner):
+                    part = load_half(values, at)
+                    h0, h1 = add_scaled(h0, a[m, k], part), add_scaled(h1, a[r1, k], part)
+                    h2, h3 = add_scaled(h2, a[r2, k], part), add_scaled(h3, a[r3, k], part)
+                    h4 = add_scaled(h4, a[r4, k], part)
+                    at += wide
+                halves = (h0, h1, h2, h3, h4)
+                for i in range(min(ROWS, rows - m)):
+                    place = first + np.uint64(i) * wide
+                    store(target, place, add_scaled(load_half(target, place), scale, halves[i]))
+                column += half
+
+
+@loop
+def dots(a, b, out):
+    """In out the products of each row of a with each row of b, of whole rows: they end with zeros.
+
+    Two rows by four at a time; what stands in out behind their numbers is anything.
+    """
+    wide, half = np.uint64(a.shape[1]), np.uint64(BYTES // 2 // a.itemsize)
+    rows, others, target, end = line(a), line(b), line(out), len(b) - 1
+    for i in range(0, len(a), 2):
+        i1 = min(i + 1, len(a) - 1)
+        for j in range(0, len(b), 4):
+            b0, b1 = np.uint64(j) * wide, np.uint64(min(j + 1, end)) * wide
+            b2, b3 = np.uint64(min(j + 2, end)) * wide, np.uint64(min(j + 3, end)) * wide
+            h0 = h1 = h2 = h3 = g0 = g1 = g2 = g3 = zero_half(a)
+            a0, a1, column = np.uint64(i) * wide, np.uint64(i1) * wide, np.uint64(0)
+            while column < wide:
+                p, q = load_half(rows, a0 + column), load_half(rows, a1 + column)
+                r, s = load_half(others, b0 + column), load_half(others, b1 + column)
+                h0, h1, g0, g1 = h0 + p * r, h1 + p * s, g0 + q * r, g1 + q * s
+                r, s = load_half(others, b2 + column), load_half(others, b3 + column)
+                h2, h3, g2, g3 = h2 + p * r, h3 + p * s, g2 + q * r, g3 + q * s
+                column += half
+            store(target, np.uint64(i * out.shape[1] + j), sums_of(h0, h1, h2, h3))
+            store(target, np.uint64(i1 * out.shape[1] + j), sums_of(g0, g1, g2, g3))
 
 
 @loop
@@ -121,6 +169,13 @@ def add(a, out):
     row, sums = line(a), line(out)
     for o in range(len(row)):
         sums[o] += row[o]
+
+
+@loop
+def add_number(number, out):
+    row = line(out)
+    for o in range(len(row)):
+        row[o] += number
 
 
 @loop

@@ -1,11 +1,10 @@
 """Memory that is used again."""
 
-__all__ = ["empty", "zeros"]
+__all__ = ["empty"]
 
 import math
 import threading
 import weakref
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,11 +42,6 @@ def empty(dtype: torch.dtype, *shape: int) -> Tensor:
     view = buffer[:size]  # PyTorch holds this as long as there is a tensor in the memory
     pool[place : place + 1] = [(buffer, weakref.ref(view))]
     return torch.from_numpy(view).view(dtype).view(shape)
-
-
-def zeros(dtype: np.dtype[Any], size: int) -> np.ndarray:
-    """A row of zeros that begins at a line of the cache, in memory as :func:`empty` gives it."""
-    return empty(getattr(torch, dtype.name), size).zero_().numpy()
 
 
 def _at_a_line(size: int) -> np.ndarray:

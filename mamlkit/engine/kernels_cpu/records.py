@@ -14,6 +14,7 @@ __all__ = [
     "N",
     "Network",
     "P",
+    "Places",
     "R",
     "Record",
     "W",
@@ -22,7 +23,11 @@ __all__ = [
     "at",
     "memory_of",
     "numbers",
+    "pack",
+    "rows_at",
+    "turn_weights",
     "uncounted_network",
+    "unpack",
 ]
 
 from typing import Any, NamedTuple
@@ -31,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamlkit.engine.kernels_cpu.loops import loop
+from mamlkit.engine.kernels_cpu.matrices import clear, fill, turn
 from mamlkit.engine.kernels_cpu.views import line, matrix, uncounted
 
 Flags = NDArray[np.bool_]
@@ -47,6 +53,9 @@ KINDS = Y, D, N, R, ND, MORE, P, START = range(8)
 ROWS = R, ND, MORE
 # What a record of a task's products has, in place of layers: its inputs, they turned, X X^T and X theta.
 X, X_TURNED, X_X, X_THETA = range(4)
+# Where tasks make their one step together, of each layer, with a row for each point of the query and a column
+# for each of its task's support: products of its inputs, and of the gradient in what its product gives.
+THERE, BACK = range(2)
 
 
 class Network(NamedTuple):
@@ -59,9 +68,13 @@ class Network(NamedTuple):
         shifts: whether a layer normalises and adds a shift; else it adds a bias.
         relus: whether a ReLU follows.
         weights_move, biases_move: whether the inner update moves weights, and biases.
+        together: how many tasks make their one step together: a record of a pass has rows for all of them; 0
+            where tasks make steps one after the other.
         labels: whether the loss is a cross-entropy, whose targets are class numbers; else squares are added.
         inner_lr: alpha.
         eps: what normalisation adds to a variance.
+        flat: where weights, here ``[outputs, inputs]``, and biases lie in a row of all parameters, as PyTorch
+            has them.
         whole, parameters, turned, support, query, products: where a matrix lies in a record of theta, of
             working weights, of turned ones, of passes over a support and over a query, and of what a task's
             inputs give: ``[kinds, layers + 1, 3]``, its start, rows and columns.
@@ -74,9 +87,11 @@ class Network(NamedTuple):
     relus: Flags
     weights_move: Flags
     biases_move: Flags
+    together: int
     labels: bool
     inner_lr: float
     eps: float
+    flat: Places
     whole: Places
     parameters: Places
     turned: Places
@@ -100,10 +115,43 @@ def at(record, kind, layer):
     return matrix(record.numbers, places[kind, layer, 0], places[kind, layer, 1], places[kind, layer, 2])
 
 
+@loop
+def rows_at(record, kind, layer, first, count):
+    """Some rows of a matrix of a record."""
+    places = record.places
+    wide = places[kind, layer, 2]
+    return matrix(record.numbers, places[kind, layer, 0] + first * wide, count, wide)
+
+
+@loop
+def turn_weights(net, weights, turned):
+    for layer in range(1, len(net.relus)):
+        turn(at(weights, W, layer), at(turned, W, layer))
+
+
+@loop
+def unpack(net, theta, whole):
+    """A record of parameters that came in a row; what stands behind the numbers of its rows is zero."""
+    clear(whole.numbers)
+    for layer in range(len(net.relus)):
+        given = Record(theta, net.flat)
+        turn(at(given, W, layer), at(whole, W, layer))
+        fill(at(given, B, layer), at(whole, B, layer))
+
+
+@loop
+def pack(net, whole, out):
+    """The inverse of :func:`unpack`; zeros for parameters that no layer has a use for."""
+    clear(out)
+    for layer in range(len(net.relus)):
+        turn(at(whole, W, layer), at(Record(out, net.flat), W, layer))
+        fill(at(whole, B, layer), at(Record(out, net.flat), B, layer))
+
+
 def numbers(net: Network, steps: int) -> int:
     """What a call needs of memory."""
-    _, parameters, turned, support, query, products = net.sizes
-    return (steps + 2) * (parameters + turned) + (steps + 1) * support + query + products
+    whole, parameters, turned, support, query, products = net.sizes
+    return 2 * whole + (steps + 2) * (parameters + turned) + (steps + 1) * support + query + products
 
 
 @loop
@@ -116,9 +164,11 @@ def uncounted_network(net):
         uncounted(net.relus),
         uncounted(net.weights_move),
         uncounted(net.biases_move),
+        net.together,
         net.labels,
         net.inner_lr,
         net.eps,
+        uncounted(net.flat),
         uncounted(net.whole),
         uncounted(net.parameters),
         uncounted(net.turned),
@@ -131,10 +181,13 @@ def uncounted_network(net):
 
 @loop
 def memory_of(net, memory, steps):
-    """Records of working weights and turned ones for each step, and of passes over the support; v, its turned
-    weights and the derivatives of a pass; a pass over the query; what a task's inputs give."""
+    """Records of theta and of a sum of gradients; of working weights and turned ones for each step, and of
+    passes over the support; v, its turned weights and the derivatives of a pass; a pass over the query; what
+    a task's inputs give, or tasks' products where they step together."""
     whole, start = line(memory), 0
-    _, parameters, turned, support, query, products = net.sizes
+    size, parameters, turned, support, query, products = net.sizes
+    theta, sum_ = Record(whole[:size], net.whole), Record(whole[size : 2 * size], net.whole)
+    start += 2 * size
     weights = matrix(whole, start, steps + 1, parameters)
     start += weights.size
     back = matrix(whole, start, steps + 1, turned)
@@ -149,4 +202,5 @@ def memory_of(net, memory, steps):
     start += support
     end = Record(whole[start : start + query], net.query)
     start += query
-    return weights, back, run, v, v_turned, dot, end, Record(whole[start : start + products], net.products)
+    given = Record(whole[start : start + products], net.products)
+    return theta, sum_, weights, back, run, v, v_turned, dot, end, given

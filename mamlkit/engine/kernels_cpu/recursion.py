@@ -7,10 +7,9 @@ uses again. Weights are ``[inputs, outputs]``, so that a product adds up whole r
 
 __all__ = ["meta_gradients", "predictions"]
 
-import math
-
 from mamlkit.engine.kernels_cpu.first_layer import add_gradient, give, multiply, shared
 from mamlkit.engine.kernels_cpu.loops import loop
+from mamlkit.engine.kernels_cpu.losses import loss, loss_tangent
 from mamlkit.engine.kernels_cpu.matrices import (
     add,
     add_product,
@@ -41,7 +40,10 @@ from mamlkit.engine.kernels_cpu.records import (
     Y,
     at,
     memory_of,
+    pack,
+    turn_weights,
     uncounted_network,
+    unpack,
 )
 from mamlkit.engine.kernels_cpu.views import line
 
@@ -62,12 +64,6 @@ def _forward(net, weights, run):
             normalise(y, b, net.eps, at(run, N, layer), at(run, R, layer))
         if net.relus[layer]:
             relu(y)
-
-
-@loop
-def _turn(net, weights, turned):
-    for layer in range(1, len(net.relus)):
-        turn(at(weights, W, layer), at(turned, W, layer))
 
 
 @loop
@@ -151,46 +147,8 @@ def _tangent_backward(net, turned, run, v, v_turned, dot, scale):
 @loop
 def _loss(net, targets, scale, run):
     """The loss of a pass's outputs, and its gradient in them."""
-    last, wide = len(net.relus), net.widths[-1]
-    z, p, d = at(run, Y, last), at(run, P, last - 1), at(run, D, last - 1)
-    total, two = 0.0, z.dtype.type(2)
-    for i in range(z.shape[0]):
-        if net.labels:
-            top, label, mass = z[i, 0], int(targets[i, 0]), 0.0
-            for o in range(wide):
-                top = max(top, z[i, o])
-            for o in range(wide):
-                p[i, o] = math.exp(z[i, o] - top)
-                mass += p[i, o]
-            total += math.log(mass) + top - z[i, label]
-            for o in range(wide):
-                p[i, o] /= mass
-                d[i, o] = scale * p[i, o]
-            d[i, label] -= scale
-        else:
-            for o in range(wide):
-                error = z[i, o] - targets[i, o]
-                total += error * error
-                d[i, o] = two * scale * error
-    return scale * total
-
-
-@loop
-def _loss_tangent(net, scale, run, dot):
-    """The derivative of the loss's gradient."""
-    last, wide = len(net.relus), net.widths[-1]
-    z_dot, p, d_dot = at(dot, Y, last), at(run, P, last - 1), at(dot, D, last - 1)
-    two = z_dot.dtype.type(2)
-    for i in range(z_dot.shape[0]):
-        mean = z_dot.dtype.type(0)
-        if net.labels:
-            for o in range(wide):
-                mean += p[i, o] * z_dot[i, o]
-            for o in range(wide):
-                d_dot[i, o] = scale * p[i, o] * (z_dot[i, o] - mean)
-        else:
-            for o in range(wide):
-                d_dot[i, o] = two * scale * z_dot[i, o]
+    last = len(net.relus)
+    return loss(net, targets, scale, at(run, Y, last), at(run, P, last - 1), at(run, D, last - 1))
 
 
 @loop
@@ -198,7 +156,7 @@ def _begin(net, theta, weights, turned):
     """The working weights of theta, where nothing is combined yet."""
     clear(weights.numbers)
     copy(*shared(net, theta, weights))
-    _turn(net, weights, turned)
+    turn_weights(net, weights, turned)
 
 
 @loop
@@ -207,7 +165,7 @@ def _inner_step(net, weights, turned, targets, scale, run, to, to_turned):
     _forward(net, weights, run)
     _loss(net, targets, scale, run)
     _backward(net, turned, run, run.numbers.dtype.type(-net.inner_lr), False, to)
-    _turn(net, to, to_turned)
+    turn_weights(net, to, to_turned)
 
 
 @loop
@@ -218,7 +176,7 @@ def meta_gradients(
 
     Args:
         net: a :class:`mamlkit.engine.kernels_cpu.records.Network`.
-        theta: a record.
+        theta: all parameters in a row.
         support, query: inputs ``[tasks, points, features]`` and targets ``[tasks, points, numbers]``.
         scales: what a sum over points is multiplied by, in the loss of the support and of the query.
         steps: of the inner update.
@@ -227,7 +185,7 @@ def meta_gradients(
         size: tasks of a group.
         memory: zeros for this call alone, as many as
             :func:`mamlkit.engine.kernels_cpu.records.numbers` says.
-        sums: ``[groups, numbers of theta]``, written.
+        sums: ``[groups, parameters]``, written.
         losses: ``[tasks]``, written.
     """
     net, type, (x, targets), (query_x, query_targets) = (
@@ -237,11 +195,10 @@ def meta_gradients(
         query,
     )
     inner, outer, step, one = type(scales[0]), type(scales[1]), type(-net.inner_lr), type(1)
-    weights, turned, run, v, v_turned, dot, end, products = memory_of(net, memory, steps)
-    whole = Record(line(theta), net.whole)
-    _begin(net, theta, Record(weights[0], net.parameters), Record(turned[0], net.turned))
+    whole, sum_, weights, turned, run, v, v_turned, dot, end, products = memory_of(net, memory, steps)
+    unpack(net, line(theta), whole)
+    _begin(net, whole.numbers, Record(weights[0], net.parameters), Record(turned[0], net.turned))
     for group in range(groups[0], groups[1]):
-        sum_ = Record(sums[group], net.whole)
         clear(sum_.numbers)
         for t in range(group * size, min((group + 1) * size, len(losses))):
             if net.inputs:
@@ -262,9 +219,11 @@ def meta_gradients(
             for k in range(-1 if first_order else steps - 1, -1, -1):
                 now, its_run = Record(weights[k], net.parameters), Record(run[k], net.support)
                 _tangent(net, now, its_run, v, dot)
-                _loss_tangent(net, inner, its_run, dot)
+                last = len(net.relus)
+                loss_tangent(net, inner, at(dot, Y, last), at(its_run, P, last - 1), at(dot, D, last - 1))
                 _tangent_backward(net, Record(turned[k], net.turned), its_run, v, v_turned, dot, step)
             add_gradient(net, products, v, sum_)
+        pack(net, sum_, sums[group])
 
 
 @loop
@@ -281,11 +240,12 @@ def predictions(net, theta, support, x, scale, steps, tasks, memory, outputs):
         outputs: ``[steps + 1, tasks, points, outputs]``, written.
     """
     net, (inputs, targets), scale = uncounted_network(net), support, theta.dtype.type(scale)
-    weights, turned, run, _, _, _, end, products = memory_of(net, memory, 1)
+    whole, _, weights, turned, run, _, _, _, end, products = memory_of(net, memory, 1)
     now, back = Record(weights[0], net.parameters), Record(turned[0], net.turned)
-    its_run, whole = Record(run[0], net.support), Record(line(theta), net.whole)
+    its_run = Record(run[0], net.support)
+    unpack(net, line(theta), whole)
     for t in range(tasks[0], tasks[1]):
-        _begin(net, theta, now, back)
+        _begin(net, whole.numbers, now, back)
         if net.inputs:
             multiply(net, whole, inputs[t], x[t], products)
         give(net, inputs[t], products, 0, its_run)

@@ -21,6 +21,7 @@ __all__ = [
     "same",
     "store",
     "store_some",
+    "sums_of",
     "turn_square",
     "zero",
     "zero_half",
@@ -203,6 +204,33 @@ def add_scaled(_: Any, y: Vector, a: types.Float, x: Vector) -> tuple[Any, Calla
         return builder.fadd(arguments[0], product, flags=("contract",))
 
     return y(y, y.dtype, x), generate
+
+
+@intrinsic
+def sums_of(_: Any, a: Vector, b: Vector, c: Vector, d: Vector) -> tuple[Any, Callable[..., Any]]:
+    """A vector of the sums of four vectors' numbers.
+
+    Neighbours are added, of two vectors at once as long as there is more than one.
+    """
+    four = Vector(a.dtype, 4)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def pairs(x: Any, y: Any, lanes: int) -> Any:
+            every = [
+                ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, 2 * lanes, 2)))
+                for first in (0, 1)
+            ]
+            return builder.fadd(*(builder.shuffle_vector(x, y, places) for places in every))
+
+        a, b, c, d = arguments
+        lanes = signature.args[0].lanes
+        sums = pairs(pairs(a, b, lanes), pairs(c, d, lanes), lanes)
+        while lanes > 4:
+            lanes //= 2
+            sums = pairs(sums, sums, lanes)
+        return sums
+
+    return four(a, a, a, a), generate
 
 
 @intrinsic

@@ -85,10 +85,14 @@ def test_a_plain_product_whatever_the_shapes(rows, inner, columns, turned, share
     out = whole[1:4].copy_(random(3, rows, columns)) if added else None
     wanted = kernels_torch.add_product(a, b, None if out is None else out.clone())
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels_cpu.products, "FASTER", True)
         patch.setattr(kernels_cpu.products, "SMALL", 0)
         found = kernels_cpu.add_product(a, b, out)
         of_some = kernels_cpu.add_product(a[1:, -1:], b if shared else b[1:])
         patch.setattr(kernels_cpu.products, "SMALL", rows * inner * columns)
+        assert torch.equal(kernels_cpu.add_product(a, b), kernels_torch.add_product(a, b))
+        patch.setattr(kernels_cpu.products, "FASTER", False)
+        patch.setattr(kernels_cpu.products, "SMALL", 0)
         assert torch.equal(kernels_cpu.add_product(a, b), kernels_torch.add_product(a, b))
     close(found, wanted)
     assert (found is out) == added and bool((whole[[0, 4]] == 7).all())

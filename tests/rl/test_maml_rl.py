@@ -71,6 +71,7 @@ def chunked(request, monkeypatch):
     """One task at a time and every product by the loops, or all at once and small products by PyTorch."""
     piece, small = request.param
     monkeypatch.setattr(parts, "PIECE_BYTES", piece)
+    monkeypatch.setattr(kernels_cpu.products, "FASTER", True)
     monkeypatch.setattr(kernels_cpu.products, "SMALL", small)
 
 

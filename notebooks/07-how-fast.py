@@ -22,7 +22,7 @@
 # - **assumes** chapter 1 and, for the part on convolutions, chapter 3.
 # ```
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-how-fast"}, "image": {"alt": "Five horizontal bars, each named by its shape, which end between two and eight times the time of mamlkit, beyond a dashed line at one. The longest are those of the two small networks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-how-fast"}, "image": {"alt": "Five horizontal bars, each named by its shape, which end between two and eighteen times the time of mamlkit, beyond a dashed line at one. The longest are those of the two small networks."}}
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -303,15 +303,23 @@ notebook.check("all three agree in float32", off, "<", 1e-3)
 # $X\theta$ and $X X^\top$ are computed once for each task, whatever the number of steps. The steps then work on $C$, and 200,704
 # moved weights for each task are never written down. So there are fewer products than the limit below counts.
 #
+# Where a task makes a single step from few points, as both small networks do in training, the same goes for every layer. With inputs $X$ of the
+# layer and the gradient $D$ in what its product gives, a row for each point of the support, inputs $Q$ of the query give
+#
+# $$Q\,(\theta - \alpha X^\top D) = Q\,\theta - \alpha\,(Q X^\top)\, D.$$
+#
+# $Q X^\top$ has as many numbers as there are pairs of points, which is little. The way back, and the derivative along the query's gradient that the
+# recursion asks for, have the same two products, turned. So no task has weights of its own, and those of $\theta$ multiply the points of
+# eight tasks at once. Where the points are more than a layer is wide, or the steps more than one, each task gets its moved weights.
+#
 # ## The paper's shapes
 #
 # The rest of this chapter was measured beforehand, by `make bench ARGS="--save NAME"`, and is shown with its origin.
 # All ways get the same tensors, threads and process and take turns; the number is the median time of a meta-gradient.
 # Before anything is timed, all must agree in float64. The peers back-propagate task by task, which is the faster and
 # smaller of the two ways to write the loop; `torch.func` takes all tasks at once. The **limit** is the time of the matrix products
-# alone, with convolutions in their direct form, at the rate that a large batched product reached in the same run, PyTorch's or the engine's own
-# (PyTorch's library does less than half of what this processor's vectors can). *learn2learn* (0.2.0) does not build on Python 3.11
-# and is missing here. JAX was not tried.
+# alone, with convolutions in their direct form, at the rate that a large batched product reached in the same run, PyTorch's or the engine's
+# own, whichever is higher. *learn2learn* (0.2.0) does not build on Python 3.11 and is missing here. JAX was not tried.
 
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -354,16 +362,18 @@ comparison(WIDE, "tab-how-fast")
 ms, fastest, shown = compared(WIDE)
 gain, limit = fastest / ms["mamlkit"], ms["mamlkit"] / ms["matrix-product limit"]
 small = ms.index.str.contains("sinusoid|no convolution")
-notebook.check("small networks: three times as fast", gain[small].min(), ">", 3)
+notebook.check("small networks: five times as fast", gain[small].min(), ">", 5)
 notebook.check("images: twice as fast", gain[~small].min(), ">", 2)
 direct = ~ms.index.str.contains("Mini-ImageNet")
 text = "direct convolutions: no time is below the limit"
 notebook.check(text, limit[direct].min(), ">", 1)
-winograd = limit[~direct].max()
-notebook.check("with fewer products it is near the limit", winograd, "<", 1.2)
+most, least = limit[~direct].max(), limit[direct & ~small].min()
+text = "with fewer products it is nearer to the limit"
+notebook.check(text, most, "<", least)
 loops = [way for way in OTHERS if way in ms and way != "torch.func vmap"]
-gain = ms.loc["sinusoid", loops].min() / ms.loc["sinusoid", "mamlkit"]
-print(f"sinusoid: {gain:.0f} times as fast as the fastest loop over tasks")
+gain = ms[loops].min(axis=1) / ms["mamlkit"]
+for shape in ms.index[small]:
+    print(f"{shape}: {gain[shape]:.0f} times as fast as the fastest loop over tasks")
 
 # %% [markdown]
 # On Mini-ImageNet most convolutions have fewer products than the limit counts ({numref}`tab-winograd`).
@@ -371,9 +381,9 @@ print(f"sinusoid: {gain:.0f} times as fast as the fastest loop over tasks")
 # %% [markdown]
 # What is fast, and why:
 #
-# - **Small networks**, since the calls are gone. The fastest other way there is `torch.func`, which calls each function once for
-#   all tasks; what loops over tasks takes many times as long. The limit stays far away: it is that of large products, and
-#   those of a small network are narrow. Besides, a sinusoid's gradient that is asked for alone pays for what Python does before and after the
+# - **Small networks**, since the calls are gone, and with a single step the moved weights. The fastest other way there is `torch.func`, which
+#   calls each function once for all tasks; what loops over tasks takes many times as long. The sinusoid stays far from the limit: it is that of
+#   large products, and those of a small network are narrow. Besides, a sinusoid's gradient that is asked for alone pays for what Python does before and after the
 #   compiled function (checks, shapes, memory), nearly as long as the function itself takes; a training need not ({numref}`tab-training`).
 # - **Many small images** (Omniglot), since tasks are put together in chunks that suit a core's cache, and each normalisation with
 #   what belongs to it is one pass through memory in place of a dozen.
@@ -382,10 +392,10 @@ print(f"sinusoid: {gain:.0f} times as fast as the fastest loop over tasks")
 #
 # And what is not:
 #
-# - **Normalisation**, and the traffic between cache and memory that goes with it, takes most of what lies above the limit on Omniglot.
+# - **Normalisation**, and the traffic between cache and memory that goes with it, takes a good part of what lies above the limit on Omniglot.
 # - **The first layer of Mini-ImageNet**, whose three channels fill no vector.
 #
-# The time of a shape moves by a tenth and more within minutes, and further beside other work. So compare times within one line of a figure or one table only
+# The time of a shape moves by about a tenth within minutes, and further beside other work. So compare times within one line of a figure or one table only
 # ([below](how-fast-spread) is how far one gradient's times lie apart).
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
@@ -545,7 +555,7 @@ notebook.check("and take over 1.25 times as long", slower, ">", 1.25)
 #
 # From Omniglot 5-way 1-shot with 32 tasks, one inner step and 64 filters, one quantity is varied at a time.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right nearly everywhere, with mamlkit lowest, and level from 16 to 32 filters; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at five, over filters the loop rises least. Of memory the loop needs least by far; mamlkit falls a little over shots, is level beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, but for four tasks and 16 filters."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-scaling"}, "image": {"alt": "Four panels of time above four of memory, in each three lines. Time rises to the right nearly everywhere, with mamlkit lowest but for 16 filters, from which its line falls to 32 before it rises; over tasks the loop rises in proportion and the others more slowly, over inner steps all nearly in proportion, over shots vmap overtakes the loop at five, over filters the loop rises least. Of memory the loop needs least by far; mamlkit falls a little over shots, is level beyond 32 tasks and rises over steps and filters; vmap rises in proportion in every panel and needs most, at four tasks and 16 filters about as much as mamlkit."}}
 scaling, memory = (
     pd.read_csv(folder / WIDE / f"{name}.csv") for name in ("scaling", "memory-scaling")
 )
@@ -574,7 +584,11 @@ print(f"time: {origin_of(WIDE, 'scaling')}")
 print(f"memory: {origin_of(WIDE, 'memory-scaling')}")
 others = scaling[scaling["way"] != "mamlkit"].groupby(["quantity", "value"])["ms"]
 ahead = others.min() / ours
-notebook.check("the fastest everywhere, times", ahead.min(), ">", 1)
+least = ahead.drop(("filters", 16)).min()
+notebook.check("the fastest everywhere but at 16 filters, times", least, ">", 1)
+print(
+    f"at 16 filters the fastest other way takes {ahead['filters', 16]:.2f} times as long"
+)
 claim = "linear or better in tasks, shots and steps (20 % allowed)"
 notebook.check(claim, max(growth.values()), "<", 1.2)
 held = memory[memory["way"] == "mamlkit"].set_index(["quantity", "value"])["MB"]
@@ -596,14 +610,15 @@ same = {
 } | {f"panel of {name}": ours[name, value] for name, value in base.items()}
 print(", ".join(f"{where}: {time:.0f} ms" for where, time in same.items()))
 apart = max(same.values()) / min(same.values())
-notebook.check("the longest of these over the shortest", apart, ">", 1.1)
+notebook.check("the longest of these over the shortest", apart, ">", 1.05)
 
 # %% [markdown]
 # Time is nearly proportional to the steps, as the count of products is. In tasks it grows more slowly
 # from 4 to 64 (a single step of the line, as from 16 to 32, lies within that spread); in shots too, since a query
 # example, of which there is one per class here, costs its three products all the same. In filters the products grow with
-# the square, everything else linearly, so that small networks are dominated by the rest and large ones by the products. Sixteen filters gain
-# nothing over 32, which one wide vector holds: half of it would be zeros.
+# the square, everything else linearly, so that small networks are dominated by the rest and large ones by the products. Sixteen filters take
+# longer than 32, which one wide vector holds: half of it is zeros, which are put in before each convolution and taken out after it. There, and only
+# there, `torch.func` is faster.
 #
 # The loop has the graph of one task in memory at a time, vmap those of all. The engine is in between, but for a handful of tasks and for sixteen filters: each thread has the
 # passes of a chunk of tasks, whose size goes by their activations, and so by neither tasks nor shots.
@@ -707,7 +722,7 @@ notebook.check("with PyTorch's products it takes longer, times", gain, ">", 1.3)
 # tried, since nothing here has run on one.
 #
 # The update's products are loops of the engine's own, which sum five rows by one vector at a time in registers, as those of its convolutions do. PyTorch's library is
-# slower here: it does less than half of what this processor's vectors can. Where it does more there is less to gain.
+# slower here: it does less than half of what this processor's vectors can. On an Intel processor it is the faster one, by a fifth of the update, and the engine takes it there.
 #
 # ## Exercises
 #

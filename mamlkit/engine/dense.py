@@ -113,7 +113,8 @@ def updates(
     adam = done, group["lr"], *group["betas"], group["eps"], math.inf if clip is None else float(clip)
     memory = _memory(kernels, net, steps, theta)
     sums, losses = np.empty((groups, len(theta)), theta.dtype), np.empty((count, of_batch), theta.dtype)
-    given = moments, support, query, scales, steps, method.first_order, size, adam
+    of_loops = None if net.together else steps
+    given = moments, support, query, scales, of_loops, method.first_order, size, adam
     kernels.updates.updates(net, theta, *given, memory, sums, losses)
     sizes = [value.numel() for value in params.values()]
     parts = zip(params.values(), states, *(torch.from_numpy(a).split(sizes) for a in (theta, *moments)))

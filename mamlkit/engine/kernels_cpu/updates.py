@@ -19,7 +19,8 @@ def updates(
 
     Args:
         net, scales, steps, first_order, size, memory: as for
-            :func:`mamlkit.engine.kernels_cpu.recursion.meta_gradients`.
+            :func:`mamlkit.engine.kernels_cpu.recursion.meta_gradients`; no steps where tasks make one
+            together.
         theta: all parameters in a row, written.
         moments: the first and the second, ``[2, parameters]``, written.
         support, query: inputs ``[updates, tasks, points, features]`` and targets.
@@ -35,7 +36,7 @@ def updates(
     for i in range(len(losses)):
         given = (x[i], targets[i]), (query_x[i], query_targets[i]), scales
         where = (0, len(sums)), size, memory, sums, losses[i]
-        if net.together:
+        if steps is None:  # known when this is compiled, so that the other one is not
             one_step.meta_gradients(net, theta, *given, first_order, *where)
         else:
             recursion.meta_gradients(net, theta, *given, steps, first_order, *where)

@@ -23,7 +23,7 @@ from mamlkit.runs import logs
 from mamlkit.runs.folders import RECORD, RESULT, STATE
 from mamlkit.runs.records import iterations_done, read
 
-FEW_LINES = 60  # of a log that no page shows: each is an iteration of a thousand
+FEW_LINES = 60  # of a log that no page shows, beside its validations: each is an iteration of a thousand
 
 
 def keep_state(folder: Path) -> list[Path]:
@@ -80,11 +80,11 @@ def _refuse_rough(folder: Path, run: dict[str, Any]) -> None:
 def has_parameters(name: str, seed: int) -> bool:
     """Whether the parameters of a run are committed.
 
-    Of short trainings, whose other seeds say how far results spread, those of seed 0 are enough; of methods
-    compared, those which are measured again; of candidates, whose logs are compared, none, nor of a trial of
-    other settings, nor of readers of sequences, which take megabytes, nor of controls of the drawn frequency
-    and of splits by alphabets, whose errors are compared; and none of a row that trains nothing, since what
-    it begins with can be made again.
+    Of short trainings, whose other seeds say how far results spread, and of images, whose networks take up to
+    a megabyte, those of seed 0 are enough; of methods compared, those which are measured again; of
+    candidates, whose logs are compared, none, nor of a trial of other settings, nor of readers of sequences,
+    which take megabytes, nor of controls of the drawn frequency and of splits by alphabets, whose errors are
+    compared; and none of a row that trains nothing, since what it begins with can be made again.
     """
     row = paper.get(name)
     if type(row) in (Row, PolicyRow) and not row.iterations:
@@ -98,7 +98,8 @@ def has_parameters(name: str, seed: int) -> bool:
         or (is_compared(name) and not is_measured_again(name))
     ):
         return False
-    of_one = is_trap(name) or is_compared(name) or has_memory(name) or with_frequency(name)
+    of_images = isinstance(row, Row) and not row.family.startswith("sinusoid")
+    of_one = is_trap(name) or of_images or has_memory(name) or with_frequency(name)
     return seed == 0 or not (of_one or isinstance(row, AverageRow))
 
 
@@ -137,7 +138,8 @@ def keep(folder: Path) -> list[Path]:
     files.remove_leftovers(kept, [target.name for target in targets])
     written = []
     if (folder / "metrics.csv").exists():
-        lines = FEW_LINES if with_frequency(name) else logs.ROWS_KEPT
+        unseen = with_frequency(name) or (name.startswith("sinusoid-") and result["seed"])
+        lines = FEW_LINES if unseen else logs.ROWS_KEPT
         files.write_text(log, logs.thinned(folder / "metrics.csv", lines))
         written.append(log)
     wanted = has_parameters(name, result["seed"]), result["seed"] < seeds_kept(name), True

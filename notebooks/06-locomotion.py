@@ -839,8 +839,7 @@ plt.show()
 # %% [markdown] tags=["caption"]
 # HalfCheetah direction and velocity: mean return after the inner step, of single iterations (thin) and as a running mean of ten,
 # with the authors' log-densities, the same with an unclipped baseline, with likelihood ratios in the inner loss, and in first
-# order. Black star: the paper after one step, at the iteration of its snapshot. A curve that ends early is of a run that is not at
-# its end.
+# order. Black star: the paper after one step, at the iteration of its snapshot.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 AT = (25, 50, 100, 175, 300, 500)

@@ -144,7 +144,7 @@ notebook.source(memory.inputs_of)
 #
 # Two arms of which one pays with 0.9, the other with 0.1; ten pulls. Which of them is the good one is new in each trial.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 SHORT = 10
 quick = {"pulls": SHORT, "units": 16, "meta_batch_size": 100, "minibatches": 2}
 row = dataclasses.replace(

@@ -149,8 +149,7 @@ def _given(kernels: ModuleType, method: GradientMethod, params: Params, tasks: T
     pairs = (tasks.support, tasks.query) if method.adapts else (tasks.support, tasks.support)
     steps = learner.inner_steps if method.adapts else 0
     support, query = (pair[0].shape[1] for pair in pairs)
-    together = TOGETHER if steps == 1 and have_few_points(support + query, _sizes(learner, params)) else 0
-    net = _network(kernels, learner, params, support, query, together)
+    net = _network(kernels, learner, params, support, query, steps)
     theta = _row(params)
     scales = _scale(learner, pairs[0][1]), _scale(learner, pairs[1][1])
     return net, theta, *(_arrays(pair, theta) for pair in pairs), scales, steps
@@ -196,14 +195,16 @@ def _sizes(learner: Learner, params: Params) -> tuple[int, ...]:
 
 
 def _network(
-    kernels: ModuleType, learner: Learner, params: Params, support: int, query: int, together: int = 0
+    kernels: ModuleType, learner: Learner, params: Params, support: int, query: int, steps: int = 0
 ) -> Any:
-    """Of passes over so many points."""
+    """Of passes over so many points, with so many steps of a meta-gradient between them."""
+    sizes = _sizes(learner, params)
+    together = TOGETHER if steps == 1 and have_few_points(support + query, sizes) else 0
     layers, frozen = tuple(learner.model.layers), frozenset(learner.model.frozen)
     given = layers, frozen, LOSSES[learner.loss] is not mse
     itemsize = params[layers[0].weight].itemsize
     counts = tuple((name, value.numel()) for name, value in params.items())
-    net = kernels.plans.network(*given, counts, _sizes(learner, params), support, query, together, itemsize)
+    net = kernels.plans.network(*given, counts, sizes, support, query, together, itemsize)
     return net._replace(inner_lr=float(learner.inner_lr))
 
 

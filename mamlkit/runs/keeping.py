@@ -99,7 +99,7 @@ def has_parameters(name: str, seed: int) -> bool:
     ):
         return False
     of_images = isinstance(row, Row) and not row.family.startswith("sinusoid")
-    of_one = is_trap(name) or of_images or has_memory(name) or with_frequency(name)
+    of_one = of_images or has_memory(name) or with_frequency(name)
     return seed == 0 or not (of_one or isinstance(row, AverageRow))
 
 
